@@ -1,0 +1,137 @@
+// The CPU as the rest of Bootscope sees it: Unicorn behind one small typed interface, whichever binding runs it.
+
+export type EngineName = 'native' | 'wasm';
+
+/** Registers that can be read and written by name. Segment registers are selectors. */
+export const REGISTER_NAMES = [
+  'rax',
+  'rbx',
+  'rcx',
+  'rdx',
+  'rsi',
+  'rdi',
+  'rbp',
+  'rsp',
+  'r8',
+  'r9',
+  'r10',
+  'r11',
+  'r12',
+  'r13',
+  'r14',
+  'r15',
+  'rip',
+  'rflags',
+  'cs',
+  'ds',
+  'es',
+  'fs',
+  'gs',
+  'ss',
+  'cr0',
+  'cr2',
+  'cr3',
+  'cr4',
+  'efer',
+] as const;
+export type RegisterName = (typeof REGISTER_NAMES)[number];
+
+/** GDTR or IDTR: linear base address and limit in bytes minus one (Intel SDM 3A 2.4). */
+export interface DescriptorTableRegister {
+  readonly base: bigint;
+  readonly limit: number;
+}
+
+/** Takes a hook away again. */
+export type Unhook = () => void;
+
+/** A memory access the engine could not serve. `address` is what the engine reports (linear or physical). */
+export interface InvalidAccess {
+  readonly type: 'read' | 'write' | 'fetch';
+  readonly reason: 'unmapped' | 'protected';
+  readonly address: bigint;
+  readonly size: number;
+}
+
+/** How a `run` ended. */
+export type RunEnd =
+  /** `stop()` was called, from a hook. */
+  | { readonly kind: 'stopped' }
+  /** The slice given to `run` was used up. */
+  | { readonly kind: 'slice' }
+  /** HLT was executed. */
+  | { readonly kind: 'halted' }
+  /** The engine gave up: `error` is Unicorn's own text. */
+  | { readonly kind: 'error'; readonly error: string };
+
+/**
+ * One Unicorn instance, opened in 64-bit mode. All hooks run synchronously inside `run`; a hook may
+ * read and write registers and RAM and call `stop()`; an exception thrown in a hook ends the run and is
+ * thrown by `run`. Code and block hook addresses are linear.
+ */
+export interface Cpu {
+  readonly engine: EngineName;
+  /** Unicorn's version, `2.0.1`. */
+  readonly engineVersion: string;
+
+  /**
+   * Maps guest-physical [address, address + size) to a block shared with JavaScript and returns it,
+   * zero-filled; page-aligned. Pages that nobody touches cost no memory where the host can do that.
+   */
+  mapRam(address: number, size: number): Uint8Array;
+  /** The shared block that starts at `address`; read it anew after `run` (a WASM heap may have moved). */
+  ram(address: number): Uint8Array;
+
+  readRegister(name: RegisterName): bigint;
+  /**
+   * Writes a register. Segment registers, CR0 and EFER: only the stored value changes, the hidden state
+   * does not follow (Unicorn in 64-bit mode); use guest code to switch modes.
+   * Writing `rip` in a hook makes the CPU go on there; in real and 16-bit mode it is the offset in CS.
+   */
+  writeRegister(name: RegisterName, value: bigint): void;
+  /** Reads several registers in one call into `values[i]`; the cheap way in a hook. */
+  readRegisters(names: readonly RegisterName[], values: BigUint64Array): void;
+  readDescriptorTable(name: 'gdtr' | 'idtr'): DescriptorTableRegister;
+  writeDescriptorTable(name: 'gdtr' | 'idtr', value: DescriptorTableRegister): void;
+
+  /**
+   * Runs from the current RIP until a hook stops it, HLT, an error, or the slice ends.
+   * `sliceMilliseconds` bounds the time without a return to the caller (approximately); 0 or absent: no bound.
+   */
+  run(options?: { readonly sliceMilliseconds?: number }): RunEnd;
+  /** Ends the current `run` after the running hook. RIP is then the next instruction to execute. */
+  stop(): void;
+
+  /** Called before each instruction whose linear address is in [begin, end]. */
+  hookCode(begin: bigint, end: bigint, hook: (address: bigint, size: number) => void): Unhook;
+  /** Called before each translated block that starts in [begin, end]; `size` in bytes. */
+  hookBlock(begin: bigint, end: bigint, hook: (address: bigint, size: number) => void): Unhook;
+  /**
+   * Called for `INT n` (RIP already behind it) and for exceptions (vector below 32, RIP at the faulting
+   * instruction). The engine delivers nothing by itself: what the hook leaves in the registers goes on.
+   */
+  hookInterrupt(hook: (vector: number) => void): Unhook;
+  hookIn(hook: (port: number, size: 1 | 2 | 4) => number): Unhook;
+  hookOut(hook: (port: number, size: 1 | 2 | 4, value: number) => void): Unhook;
+  /** Replaces CPUID; the hook gets leaf (EAX) and subleaf (ECX) and returns [EAX, EBX, ECX, EDX]. */
+  hookCpuid(hook: (leaf: number, subleaf: number) => readonly [number, number, number, number]): Unhook;
+  /**
+   * Replaces RDTSC where the engine can (Unicorn 2.1.2 on); null where it cannot.
+   * The hook returns the 64-bit time stamp.
+   */
+  hookRdtsc(hook: () => bigint): Unhook | null;
+  /** Called before each guest write into [begin, end]. */
+  hookMemoryWrite(
+    begin: bigint,
+    end: bigint,
+    hook: (address: bigint, size: number, value: bigint) => void,
+  ): Unhook;
+  /** Called for an access to unmapped or protected memory. Return true to retry it, false to end the run. */
+  hookInvalidAccess(hook: (access: InvalidAccess) => boolean): Unhook;
+
+  /** Drops translated code of [address, address + length); call it after each host write over code that may have run. */
+  invalidateCode(address: number, length: number): void;
+
+  /** Frees the instance and its RAM blocks; arrays returned by `mapRam` must not be used any more. */
+  close(): void;
+}

@@ -1,0 +1,30 @@
+// What the machine tells whoever listens: BIOS calls, port accesses, exceptions, as they happen.
+
+export type MachineEvent =
+  | {
+      readonly kind: 'bios';
+      readonly vector: number;
+      /** Registers the service got and left, by their 32-bit names; only those it uses. */
+      readonly input: Readonly<Record<string, number>>;
+      readonly output: Readonly<Record<string, number>>;
+      readonly carry: boolean;
+      /** `INT 15h E820: query system address map`. */
+      readonly text: string;
+    }
+  | {
+      readonly kind: 'port';
+      readonly direction: 'in' | 'out';
+      readonly port: number;
+      readonly size: 1 | 2 | 4;
+      readonly value: number;
+      /** `UART`, `PIT`, …; `unknown` where nothing is there. */
+      readonly device: string;
+    }
+  | { readonly kind: 'exception'; readonly vector: number; readonly address: bigint; readonly delivered: boolean };
+
+/** An entry of the E820 map; type 1 is usable RAM, 2 reserved (ACPI 6.5, 15.1). */
+export interface E820Entry {
+  readonly address: bigint;
+  readonly size: bigint;
+  readonly type: number;
+}

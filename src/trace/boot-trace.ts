@@ -1,0 +1,155 @@
+// What one boot leaves behind: the data every report is made from, and the JSON that users see.
+
+import type { CodecName } from '../codecs/codec.ts';
+import type { EngineName, RegisterName } from '../cpu/cpu.ts';
+
+/** The phases of a boot in their order; a boot has those that occur in it. */
+export const PHASE_NAMES = [
+  'boot-sector',
+  'setup',
+  'startup_32',
+  'startup_64',
+  'relocated',
+  'extract_kernel',
+  'decompressed',
+  'parse_elf',
+  'handle_relocations',
+  'kernel',
+] as const;
+export type PhaseName = (typeof PHASE_NAMES)[number];
+
+export type CpuMode = 'real16' | 'prot16' | 'prot32' | 'compat32' | 'long64';
+/** How the image was entered: BIOS boot sector, or the boot protocol's 16-, 32- or 64-bit entry. */
+export type EntryPoint = 'real16' | 'prot32' | 'long64' | 'boot-sector';
+export type DecompressMode = 'hooked' | 'emulated';
+
+/** Registers of a snapshot: all of `RegisterName`, as values. */
+export type RegisterSnapshot = Readonly<Record<RegisterName, bigint>>;
+
+/** A named range of physical memory, [start, end). */
+export interface MemoryRegion {
+  readonly name: string;
+  readonly start: bigint;
+  readonly end: bigint;
+  readonly kind: RegionKind;
+  /** Where the knowledge comes from, in one clause: `boot.rst "cmd_line_ptr"`, `program header 2`. */
+  readonly source: string;
+  /** True when the region is deduced and not read from a header, a register or an observed write. */
+  readonly inferred?: boolean;
+}
+
+export type RegionKind =
+  | 'firmware'
+  | 'boot-sector'
+  | 'setup'
+  | 'heap'
+  | 'stack'
+  | 'boot-params'
+  | 'command-line'
+  | 'descriptor-table'
+  | 'page-table'
+  | 'compressed-kernel'
+  | 'payload'
+  | 'stub'
+  | 'buffer'
+  | 'kernel'
+  | 'relocations'
+  | 'initrd'
+  | 'setup-data'
+  | 'reserved'
+  | 'video';
+
+/** One phase: where the CPU was when it began, and what lay in memory. */
+export interface Phase {
+  readonly name: PhaseName;
+  /** Linear address of the first instruction (or of the trapped function) of the phase. */
+  readonly address: bigint;
+  readonly mode: CpuMode;
+  readonly registers: RegisterSnapshot;
+  readonly gdtr: { readonly base: bigint; readonly limit: number };
+  readonly idtr: { readonly base: bigint; readonly limit: number };
+  /** Instructions executed from the start of the boot to here; null where they were not counted. */
+  readonly instructions: number | null;
+  readonly regions: readonly MemoryRegion[];
+  /** What happened in the phase, in a few words for the table. */
+  readonly summary: string;
+  /** Wall-clock milliseconds from the start of the boot; not part of the comparable trace. */
+  readonly milliseconds: number;
+}
+
+/** A PT_LOAD segment of the kernel in guest memory at the jump. */
+export interface KernelSegment {
+  readonly paddr: bigint;
+  readonly vaddr: bigint;
+  readonly filesz: bigint;
+  readonly memsz: bigint;
+  /** `rwx` as in the program header. */
+  readonly flags: string;
+  /** SHA-256 over the `filesz` bytes in guest memory at the jump; null when hashing was off. */
+  readonly sha256: string | null;
+}
+
+/** The kernel proper at the moment of the jump into it. */
+export interface KernelAtJump {
+  /** Physical address of the first instruction. */
+  readonly entry: bigint;
+  readonly physicalBase: bigint;
+  readonly virtualBase: bigint;
+  /** Physical address of boot_params, as the kernel gets it in RSI/ESI. */
+  readonly bootParams: bigint;
+  readonly entryMode: 'long64' | 'prot32';
+  readonly segments: readonly KernelSegment[];
+}
+
+/** One thing the guest did that is worth telling; `details` holds what its kind has. */
+export interface BootEvent {
+  readonly kind:
+    | 'mode'
+    | 'control-register'
+    | 'msr'
+    | 'descriptor-table'
+    | 'bios'
+    | 'port'
+    | 'copy'
+    | 'fill'
+    | 'exception';
+  readonly phase: PhaseName;
+  /** Linear address of the instruction. */
+  readonly address: bigint;
+  /** Instructions executed before it, null where they were not counted. */
+  readonly instructions: number | null;
+  /** One line for people. */
+  readonly text: string;
+  readonly details: Readonly<Record<string, string | number | boolean | null>>;
+}
+
+export interface BootTrace {
+  readonly image: {
+    readonly path: string;
+    readonly sha256: string | null;
+    readonly kind: string;
+    /** `2.15`; null where the image has no setup header. */
+    readonly bootProtocol: string | null;
+    readonly kernelVersion: string | null;
+    readonly codec: CodecName | null;
+    /** Offset in the file and length in bytes. */
+    readonly payload: { readonly offset: number; readonly length: number } | null;
+  };
+  readonly machine: {
+    readonly engine: EngineName;
+    readonly engineVersion: string;
+    readonly ram: number;
+    readonly cpu: string;
+    readonly entry: EntryPoint;
+    readonly decompress: DecompressMode;
+    readonly cmdline: string;
+  };
+  readonly phases: readonly Phase[];
+  /** Null when the jump into the kernel was not reached. */
+  readonly kernel: KernelAtJump | null;
+  /** Why the boot ended before the jump, in one sentence; null when the jump was reached. */
+  readonly stopped: string | null;
+  readonly events: readonly BootEvent[];
+  readonly console: string;
+  readonly notices: readonly string[];
+}
