@@ -1,0 +1,107 @@
+// The raw uc_* calls that a binding of Unicorn must offer; the engine above it is the same for every binding.
+
+import type { EngineName } from './cpu.ts';
+
+/**
+ * An address in the engine's own memory (the process for the native library, the heap for WASM), or a
+ * handle that the engine gave out. Always a safe integer.
+ */
+export type Pointer = number;
+
+/** A `uc_err`; 0 is UC_ERR_OK. */
+export type UcError = number;
+
+/** The C signatures of Unicorn's hook callbacks, without the leading `uc` and the trailing user data. */
+export interface HookShapes {
+  /** UC_HOOK_CODE, UC_HOOK_BLOCK. The address is unsigned; the size in bytes. */
+  readonly code: (address: bigint, size: number) => void;
+  /** UC_HOOK_INTR. */
+  readonly interrupt: (vector: number) => void;
+  /** UC_HOOK_INSN with IN: returns the value read, unsigned. */
+  readonly in: (port: number, size: number) => number;
+  /** UC_HOOK_INSN with OUT: the value is unsigned. */
+  readonly out: (port: number, size: number, value: number) => void;
+  /** UC_HOOK_INSN with CPUID or RDTSC: a result of 1 skips the instruction. */
+  readonly instruction: () => number;
+  /** UC_HOOK_MEM_READ and _WRITE: `type` is a `uc_mem_type`; address and value are unsigned. */
+  readonly memory: (type: number, address: bigint, size: number, value: bigint) => void;
+  /** UC_HOOK_MEM_INVALID and its parts: true to try the access again. */
+  readonly invalid: (type: number, address: bigint, size: number, value: bigint) => boolean;
+}
+export type HookShape = keyof HookShapes;
+
+/**
+ * One Unicorn instance behind raw calls. No method throws for a `uc_err`; it returns it, and the engine
+ * judges. Callbacks given to `hookAdd` never throw (the engine wraps them), and may call any method but
+ * `open`, `close`, `emuStart` and `hookDel`.
+ */
+export interface Transport {
+  readonly engine: EngineName;
+
+  /** `uc_version`: major << 24 | minor << 16 | patch << 8 | extra. */
+  version(): number;
+  /** `uc_strerror`. */
+  errorText(error: UcError): string;
+
+  /** `uc_open`. The instance stays inside the transport; it is called once, before all else. */
+  open(arch: number, mode: number): UcError;
+  /** `uc_close`; also frees everything that was allocated and every callback. */
+  close(): UcError;
+
+  /**
+   * Page-aligned, zero-filled memory in the engine's address space; pages that nobody touches cost
+   * nothing where the host can do that. Null where there is not so much.
+   */
+  allocate(size: number): Pointer | null;
+  /**
+   * JavaScript's view of allocated memory. May be stale after the next `allocate` or `emuStart` where the
+   * engine's heap can grow; `viewsMayDetach` says so, and the engine then asks anew each time.
+   */
+  view(pointer: Pointer, size: number): Uint8Array<ArrayBuffer>;
+  readonly viewsMayDetach: boolean;
+  /** Bytes of a pointer in arrays of pointers: 8 native on 64-bit hosts, 4 in WASM. */
+  readonly pointerSize: 4 | 8;
+
+  /** `uc_mem_map_ptr`. */
+  memMapPtr(address: bigint, size: number, permissions: number, block: Pointer): UcError;
+
+  /** `uc_reg_read`, `uc_reg_write`: `value` points to allocated memory. */
+  regRead(id: number, value: Pointer): UcError;
+  regWrite(id: number, value: Pointer): UcError;
+  /** `uc_reg_read_batch`: `ids` points to 32-bit ids, `values` to pointers of `pointerSize`. */
+  regReadBatch(ids: Pointer, values: Pointer, count: number): UcError;
+
+  /** `uc_emu_start`. `timeout` (microseconds) and `count` 0: no bound. */
+  emuStart(begin: bigint, until: bigint, timeout: number, count: number): UcError;
+  /** Whether a `timeout` other than 0 works; where it does not, the engine counts blocks. */
+  readonly hasTimeout: boolean;
+  /** `uc_emu_stop`. */
+  emuStop(): UcError;
+
+  /**
+   * `uc_hook_add`. `type` is the UC_HOOK_* mask, `instruction` the UC_X86_INS_* of a UC_HOOK_INSN (else 0;
+   * it is the variadic argument). `begin` above `end` means everywhere.
+   */
+  hookAdd<K extends HookShape>(
+    shape: K,
+    type: number,
+    begin: bigint,
+    end: bigint,
+    instruction: number,
+    callback: HookShapes[K],
+  ): { readonly error: UcError; readonly hook: Pointer };
+  /** `uc_hook_del`, and frees the callback. Never called while `emuStart` runs. */
+  hookDel(hook: Pointer): UcError;
+
+  /**
+   * Drops translated code of guest-linear [begin, end): `uc_ctl` with UC_CTL_TB_REMOVE_CACHE where the
+   * library has it, else whatever has the same effect there. May be called from hooks.
+   */
+  removeCache(begin: bigint, end: bigint): UcError;
+
+  /** `uc_context_alloc`, `uc_context_save`, `uc_context_restore`, `uc_context_free`. Null: no such memory. */
+  contextAlloc(): Pointer | null;
+  contextSave(context: Pointer): UcError;
+  contextRestore(context: Pointer): UcError;
+  contextFree(context: Pointer): UcError;
+}
