@@ -1,7 +1,14 @@
 // A bootable x86 Linux image as the rest of Bootscope sees it, whatever it was wrapped in.
 
+import { gunzipSync, constants as zlibConstants } from 'node:zlib';
 import type { CodecName } from '../codecs/codec.ts';
-import type { SetupHeader } from './setup-header.ts';
+import { BootscopeError } from '../error.ts';
+import { cannotBootSentence, type FileIdentity, identifyFile, isX86BootImage } from './identify.ts';
+import { MAX_IMAGE_FILE_LENGTH } from './image-file.ts';
+import { readKernelVersion } from './kernel-version.ts';
+import { findPayload } from './payload.ts';
+import { findPeSection, peSectionBytes, readPe } from './pe.ts';
+import { readSetupHeader, type SetupHeader } from './setup-header.ts';
 
 /** The compressed kernel inside a bzImage or zImage. */
 export interface Payload {
@@ -35,4 +42,173 @@ export interface KernelImage {
   /** The string kernel_version points to. */
   readonly kernelVersion: string | null;
   readonly payload: Payload | null;
+}
+
+/** Wrappers inside wrappers end somewhere. */
+const MAX_WRAPPERS = 4;
+
+/** What is unpacked of a gzip file to see what is in it. */
+const GZIP_PREVIEW_LENGTH = 0x20000;
+
+/** The build rounds the system up to paragraphs (and its checksum), without always writing the last bytes. */
+const SYSTEM_SIZE_SLACK = 20;
+
+/**
+ * Reads a bootable x86 image, taking it out of a gzip file or a Unified Kernel Image first.
+ *
+ * Refused is only what cannot work: something that is no such image, or one that ends before its
+ * header, setup code, stub or payload do. Bytes behind the image (signatures, padding) do no harm.
+ *
+ * @param path - how to name the file in messages
+ * @throws BootscopeError `image-not-bootable` (the message says what the file is and what to do
+ *   instead), `image-truncated`
+ */
+export async function readKernelImage(path: string, bytes: Uint8Array): Promise<KernelImage> {
+  const unwrapped = await unwrap(path, bytes);
+  return parseImage(path, unwrapped.bytes, unwrapped.wrappers);
+}
+
+async function unwrap(path: string, bytes: Uint8Array): Promise<{ bytes: Uint8Array; wrappers: string[] }> {
+  const wrappers: string[] = [];
+  let inner = bytes;
+  for (;;) {
+    if (wrappers.length > MAX_WRAPPERS) {
+      throw new BootscopeError(
+        'image-not-bootable',
+        `${path} is wrapped more than ${MAX_WRAPPERS} times: ${wrappers.join(' in ')}`,
+      );
+    }
+    if (inner[0] === 0x1f && inner[1] === 0x8b) {
+      const preview = gunzipStart(inner, GZIP_PREVIEW_LENGTH);
+      const identity = identifyFile(preview);
+      if (!['x86-boot-image', 'uki', 'compressed'].includes(identity.kind)) {
+        throw notBootable(path, [...wrappers, 'gzip'], identity);
+      }
+      inner = gunzipWhole(path, inner);
+      wrappers.push('gzip');
+      continue;
+    }
+    const pe = readPe(inner);
+    const linux = pe === null ? undefined : findPeSection(pe, '.linux');
+    if (linux !== undefined) {
+      inner = peSectionBytes(inner, linux);
+      wrappers.push('UKI section .linux');
+      continue;
+    }
+    if (isX86BootImage(inner)) return { bytes: inner, wrappers };
+    throw notBootable(path, wrappers, identifyFile(inner));
+  }
+}
+
+function notBootable(path: string, wrappers: readonly string[], identity: FileIdentity): BootscopeError {
+  const outside =
+    wrappers.length === 0 ? path : `the content of ${path} (${[...wrappers].reverse().join(' in ')})`;
+  return new BootscopeError('image-not-bootable', cannotBootSentence(outside, identity));
+}
+
+/** As much of a gzip stream's output as its first bytes give; empty for a damaged one. */
+function gunzipStart(bytes: Uint8Array, length: number): Uint8Array {
+  for (let take = Math.min(bytes.length, length); take >= 32; take >>= 2) {
+    try {
+      return gunzipSync(bytes.subarray(0, take), {
+        finishFlush: zlibConstants.Z_SYNC_FLUSH,
+        maxOutputLength: 0x8000000,
+      });
+    } catch {
+      // A smaller piece may stay below the limit, or before the damage.
+    }
+  }
+  return new Uint8Array(0);
+}
+
+function gunzipWhole(path: string, bytes: Uint8Array): Uint8Array {
+  try {
+    return gunzipSync(bytes, { maxOutputLength: MAX_IMAGE_FILE_LENGTH });
+  } catch (error) {
+    const code = error instanceof Error && 'code' in error ? error.code : null;
+    if (code === 'Z_BUF_ERROR') {
+      throw new BootscopeError(
+        'image-truncated',
+        `${path} is a gzip file that is cut: its stream does not end within ${bytes.length} bytes`,
+        { cause: error },
+      );
+    }
+    if (code === 'ERR_BUFFER_TOO_LARGE') {
+      throw new BootscopeError(
+        'image-too-large',
+        `${path} is a gzip file of more than ${MAX_IMAGE_FILE_LENGTH} bytes, which no kernel image has`,
+        { cause: error },
+      );
+    }
+    throw new BootscopeError(
+      'image-corrupt',
+      `${path} is a gzip file that is damaged (${error instanceof Error ? error.message : String(error)})`,
+      { cause: error },
+    );
+  }
+}
+
+function parseImage(path: string, bytes: Uint8Array, wrappers: readonly string[]): KernelImage {
+  const header = readSetupHeader(bytes);
+  const sectors = header.get('setup_sects');
+  const setupSize = ((sectors === 0 ? 4 : sectors) + 1) * 512;
+  if (setupSize > bytes.length) {
+    throw new BootscopeError(
+      'image-truncated',
+      `${path} is cut in its setup code: setup_sects ${sectors} needs ${setupSize} bytes, the file has ${bytes.length}`,
+    );
+  }
+  const setup = bytes.subarray(0, setupSize);
+  const protectedModeCode = bytes.subarray(setupSize);
+  if (protectedModeCode.length === 0) {
+    throw new BootscopeError(
+      'image-truncated',
+      `${path} ends after its setup code: all of its ${bytes.length} bytes are boot sector and setup ` +
+        `(setup_sects ${sectors}), no protected-mode code follows`,
+    );
+  }
+  const kind = header.has('loadflags') && (header.get('loadflags') & 0x01) !== 0 ? 'bzImage' : 'zImage';
+  checkSystemSize(path, header, kind, protectedModeCode.length);
+  return {
+    path,
+    bytes,
+    wrappers,
+    kind,
+    header,
+    setupSize,
+    setup,
+    protectedModeCode,
+    kernelVersion: readKernelVersion(header, setup),
+    payload: findPayload(header, protectedModeCode),
+  };
+}
+
+/** Refuses an image that ends before what its header says is in it. */
+function checkSystemSize(
+  path: string,
+  header: SetupHeader,
+  kind: 'bzImage' | 'zImage',
+  available: number,
+): void {
+  const offset = header.get('payload_offset');
+  const end = offset + header.get('payload_length');
+  const hasPayload = offset !== 0 && end > offset;
+  if (hasPayload && available < end) {
+    const part = available < offset ? 'boot stub, before its payload' : 'payload';
+    throw new BootscopeError(
+      'image-truncated',
+      `${path} is cut in its ${part}: payload_offset ${offset} and payload_length ${end - offset} need ` +
+        `${end} bytes of protected-mode code, the file has ${available}`,
+    );
+  }
+  // Before 2.04 the field has 16 bits, which is enough for a zImage but not for a bzImage.
+  if (header.protocol < 0x0204 && kind === 'bzImage') return;
+  const stated = header.get('syssize') * 16;
+  if (stated > available + SYSTEM_SIZE_SLACK) {
+    throw new BootscopeError(
+      'image-truncated',
+      `${path} is cut in its boot stub: syssize ${header.get('syssize')} needs ${stated} bytes of ` +
+        `protected-mode code, the file has ${available}`,
+    );
+  }
 }

@@ -1,0 +1,37 @@
+// Finds the version a kernel states about itself: the string setup points to, or the banner inside vmlinux.
+
+import { ByteView } from './byte-view.ts';
+import type { SetupHeader } from './setup-header.ts';
+
+const BANNER = 'Linux version ';
+
+/** Printable text of at least one character, trimmed; null for anything else. */
+function printable(text: string): string | null {
+  const trimmed = text.trim();
+  return trimmed.length > 0 && /^[\x20-\x7e\xa0-\xff]+$/.test(trimmed) ? trimmed : null;
+}
+
+/**
+ * The string `kernel_version` points to, `6.1.0-10-amd64 (debian-kernel@…) #1 SMP …`; null where the
+ * header has none or the pointer leads elsewhere.
+ *
+ * @param setup - boot sector and setup
+ */
+export function readKernelVersion(header: SetupHeader, setup: Uint8Array): string | null {
+  const pointer = header.get('kernel_version');
+  const view = new ByteView(setup, 'kernel_version');
+  if (pointer === 0 || !view.has(pointer + 0x200, 1)) return null;
+  return printable(view.text(pointer + 0x200, 512));
+}
+
+/** The whole banner, `Linux version 6.1.0 (builder@host) (gcc …) #1 SMP …`; null where there is none. */
+export function findLinuxBanner(bytes: Uint8Array): string | null {
+  const buffer = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  const view = new ByteView(bytes, 'banner');
+  for (let at = buffer.indexOf(BANNER, 0, 'latin1'); at >= 0; at = buffer.indexOf(BANNER, at + 1, 'latin1')) {
+    const line = view.text(at, 1024).split('\n', 1)[0] ?? '';
+    // The format string of /proc/version also begins so, with %s where the release is.
+    if (/^Linux version \d/.test(line)) return printable(line);
+  }
+  return null;
+}

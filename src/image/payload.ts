@@ -1,0 +1,218 @@
+// The compressed kernel inside the protected-mode code: told by the setup header (protocol 2.08 on), else found by its magic.
+
+import { gunzipSync, inflateRawSync, constants as zlibConstants } from 'node:zlib';
+import type { CodecName } from '../codecs/codec.ts';
+import { BootscopeError } from '../error.ts';
+import { ByteView } from './byte-view.ts';
+import type { Payload } from './kernel-image.ts';
+import type { SetupHeader } from './setup-header.ts';
+
+/** No kernel decompresses to more than this; a larger number in a file is not a length. */
+const MAX_OUTPUT_LENGTH = 0x40000000;
+
+/** How the formats start, and what else a true stream of each has near its start. */
+interface PayloadMagic {
+  readonly codec: CodecName;
+  readonly magic: string;
+  /** Looks closer; only asked where the magic was found by searching. `at` is the magic's offset. */
+  isStream(view: ByteView, at: number): boolean;
+}
+
+/** Length of a gzip member's header at `at` (RFC 1952 2.3); null where it is none. */
+function gzipHeaderLength(view: ByteView, at: number): number | null {
+  if (!view.has(at, 18) || view.u8(at + 2) !== 8) return null;
+  const flags = view.u8(at + 3);
+  if ((flags & 0xe0) !== 0) return null;
+  let next = at + 10;
+  if ((flags & 0x04) !== 0) {
+    if (!view.has(next, 2)) return null;
+    next += 2 + view.u16(next);
+  }
+  for (const flag of [0x08, 0x10]) {
+    if ((flags & flag) === 0) continue;
+    const limit = next + 256;
+    while (view.has(next, 1) && next < limit && view.u8(next) !== 0) next++;
+    if (!view.has(next, 1) || view.u8(next) !== 0) return null;
+    next++;
+  }
+  if ((flags & 0x02) !== 0) next += 2;
+  return view.has(next, 1) ? next - at : null;
+}
+
+function isGzipStream(view: ByteView, at: number): boolean {
+  const headerLength = gzipHeaderLength(view, at);
+  if (headerLength === null) return false;
+  const start = at + headerLength;
+  try {
+    // The first blocks must inflate; that the input ends in the middle is no fault here.
+    const output = inflateRawSync(view.bytes.subarray(start, start + 0x4000), {
+      finishFlush: zlibConstants.Z_SYNC_FLUSH,
+      maxOutputLength: 0x1000000,
+    });
+    return output.length >= 256;
+  } catch {
+    return false;
+  }
+}
+
+/** Dictionary sizes that LZMA encoders use: 2^n and 2^n + 2^(n-1). */
+function isLzmaDictionarySize(size: number): boolean {
+  if (size < 0x1000 || size > 0x20000000) return false;
+  const rest = size & (size - 1);
+  return rest === 0 || ((rest & (rest - 1)) === 0 && rest * 3 === size);
+}
+
+function isLzmaStream(view: ByteView, at: number): boolean {
+  // Properties, dictionary size, 64-bit length or -1, and the range coder's first byte, which is 0.
+  if (!view.has(at, 18) || !isLzmaDictionarySize(view.u32(at + 1)) || view.u8(at + 13) !== 0) return false;
+  const length = view.u64(at + 5);
+  return length === 0xffffffffffffffffn || (length >= 0x1000n && length <= BigInt(MAX_OUTPUT_LENGTH));
+}
+
+const MAGICS: readonly PayloadMagic[] = [
+  { codec: 'gzip', magic: '\x1f\x8b\x08', isStream: isGzipStream },
+  {
+    codec: 'bzip2',
+    magic: 'BZh',
+    isStream: (view, at) =>
+      view.has(at, 10) && /[1-9]/.test(view.text(at + 3, 1)) && view.startsWith('1AY&SY', at + 4),
+  },
+  { codec: 'lzma', magic: '\x5d\x00\x00', isStream: isLzmaStream },
+  {
+    codec: 'xz',
+    magic: '\xfd7zXZ\x00',
+    isStream: (view, at) =>
+      view.has(at, 24) && view.u8(at + 6) === 0 && (view.u8(at + 7) & 0xf0) === 0 && view.u8(at + 12) !== 0,
+  },
+  {
+    codec: 'lzo',
+    magic: '\x89LZO\x00\x0d\x0a\x1a\x0a',
+    // lzop's version in big endian, 0x0900 to 0x10ff in all releases.
+    isStream: (view, at) => view.has(at, 34) && view.u8(at + 9) >= 0x09 && view.u8(at + 9) <= 0x1f,
+  },
+  {
+    codec: 'lz4',
+    magic: '\x02\x21\x4c\x18',
+    isStream: (view, at) => {
+      if (!view.has(at, 8)) return false;
+      const block = view.u32(at + 4);
+      return block > 16 && block <= 0x810000 && view.has(at + 8, block);
+    },
+  },
+  {
+    codec: 'zstd',
+    magic: '\x28\xb5\x2f\xfd',
+    // Frame header descriptor: bit 3 is reserved and 0 (RFC 8878 3.1.1.1.1).
+    isStream: (view, at) => view.has(at, 18) && (view.u8(at + 4) & 0x08) === 0,
+  },
+];
+
+/** The codec whose magic stands at `offset`; null where none does. Reads no more than 9 bytes. */
+export function payloadCodecAt(bytes: Uint8Array, offset: number): CodecName | null {
+  const view = new ByteView(bytes, 'payload');
+  if (view.startsWith('\x1f\x9e', offset)) return 'gzip';
+  return MAGICS.find(({ magic }) => view.startsWith(magic, offset))?.codec ?? null;
+}
+
+function plausibleLength(value: number, compressed: number): number | null {
+  return value >= compressed / 4 && value <= MAX_OUTPUT_LENGTH ? value : null;
+}
+
+/** Where the header says the payload is; null where it says nothing, or the codec is unknown. */
+function payloadFromHeader(header: SetupHeader, code: Uint8Array): Payload | null {
+  const offset = header.get('payload_offset');
+  const length = header.get('payload_length');
+  if (offset === 0 || length === 0) return null;
+  if (offset >= code.length || length > code.length - offset) return null;
+  const codec = payloadCodecAt(code, offset);
+  if (codec === null) return null;
+  const outputLength =
+    length >= 8 ? plausibleLength(new ByteView(code, 'payload').u32(offset + length - 4), length) : null;
+  return { codec, offset, length, outputLength, source: 'header' };
+}
+
+/** Where a stream that was found by its magic ends, and what it holds; null where it is no stream after all. */
+function measureStream(code: Uint8Array, codec: CodecName, offset: number): Payload | null {
+  const view = new ByteView(code, 'payload');
+  const rest = code.length - offset;
+  // 2.4 and 2.6 link the payload behind a 32-bit word with its length (input_len before input_data).
+  const stated = offset >= 4 ? view.u32(offset - 4) : 0;
+  if (stated > 18 && stated <= rest) {
+    const outputLength = plausibleLength(view.u32(offset + stated - 4), stated);
+    if (outputLength !== null) return { codec, offset, length: stated, outputLength, source: 'magic' };
+  }
+  if (codec === 'gzip') {
+    const length = gzipStreamLength(code.subarray(offset));
+    if (length === null) {
+      if (stated > rest && stated <= rest + 0x1000000) {
+        throw new BootscopeError(
+          'image-truncated',
+          `the image is cut in its payload: ${stated} bytes of gzip start at offset ${offset} of the ` +
+            `protected-mode code, which has ${rest} bytes from there`,
+        );
+      }
+      return null;
+    }
+    const outputLength = plausibleLength(view.u32(offset + length - 4), 0);
+    return { codec, offset, length, outputLength, source: 'magic' };
+  }
+  if (codec === 'lzma') {
+    const length = view.u64(offset + 5);
+    const outputLength = length <= BigInt(MAX_OUTPUT_LENGTH) ? Number(length) : null;
+    return { codec, offset, length: rest, outputLength, source: 'magic' };
+  }
+  return { codec, offset, length: rest, outputLength: null, source: 'magic' };
+}
+
+/** Bytes of the gzip member at the start of `bytes`; null where it is damaged or cut. */
+function gzipStreamLength(bytes: Uint8Array): number | null {
+  try {
+    // Node's types do not know that `info` changes the result.
+    const result: unknown = gunzipSync(bytes, { info: true, maxOutputLength: MAX_OUTPUT_LENGTH });
+    if (typeof result !== 'object' || result === null || !('engine' in result)) return null;
+    const { engine } = result;
+    if (typeof engine !== 'object' || engine === null || !('bytesWritten' in engine)) return null;
+    return typeof engine.bytesWritten === 'number' ? engine.bytesWritten : null;
+  } catch {
+    return null;
+  }
+}
+
+/** The first stream in the code that withstands a closer look; a stream with its length before it goes first. */
+function payloadBySearch(code: Uint8Array): Payload | null {
+  const buffer = Buffer.from(code.buffer, code.byteOffset, code.byteLength);
+  const view = new ByteView(code, 'payload');
+  const found: { codec: CodecName; offset: number }[] = [];
+  for (const { codec, magic, isStream } of MAGICS) {
+    const needle = Buffer.from(magic, 'latin1');
+    let at = buffer.indexOf(needle);
+    // A file made of nothing but magics must not take for ever.
+    for (let tries = 0; at >= 0 && tries < 4096; tries++) {
+      if (isStream(view, at)) {
+        found.push({ codec, offset: at });
+        break;
+      }
+      at = buffer.indexOf(needle, at + 1);
+    }
+  }
+  found.sort((a, b) => a.offset - b.offset);
+  for (const { codec, offset } of found) {
+    const payload = measureStream(code, codec, offset);
+    if (payload !== null) return payload;
+  }
+  return null;
+}
+
+/**
+ * Finds the compressed kernel in the protected-mode code; null where there is none or none whose codec is known.
+ *
+ * @param code - all that follows setup in the image
+ * @throws BootscopeError `image-truncated` where the payload does not end inside the file
+ */
+export function findPayload(header: SetupHeader, code: Uint8Array): Payload | null {
+  const fromHeader = payloadFromHeader(header, code);
+  if (fromHeader !== null) return fromHeader;
+  // A header that names a payload which is not one of ours: nothing else in there is the payload either.
+  if (header.get('payload_offset') !== 0 && header.get('payload_length') !== 0) return null;
+  return payloadBySearch(code);
+}

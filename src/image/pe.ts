@@ -1,0 +1,130 @@
+// The PE/COFF container of EFI programs: machine, subsystem, sections (PE Format specification, Microsoft).
+
+import { ByteView } from './byte-view.ts';
+
+/** One section of a PE file. */
+export interface PeSection {
+  readonly name: string;
+  readonly virtualAddress: number;
+  /** Bytes in memory. */
+  readonly virtualSize: number;
+  /** Offset and length of its bytes in the file; the length is padded to the file alignment. */
+  readonly fileOffset: number;
+  readonly fileSize: number;
+  readonly characteristics: number;
+}
+
+/** What is read of a PE/COFF file. */
+export interface PeFile {
+  /** Offset of the `PE\0\0` signature. */
+  readonly headerOffset: number;
+  readonly machine: number;
+  /** `x86-64`, `i386`, `ARM64`, …; `machine 0x…` for others. */
+  readonly machineName: string;
+  readonly format: 'PE32' | 'PE32+' | null;
+  readonly entryPoint: number;
+  readonly subsystem: number;
+  readonly subsystemName: string;
+  readonly sizeOfImage: number;
+  /** Offset and length in the file of the signatures (Authenticode); null for an unsigned file. */
+  readonly certificates: { readonly offset: number; readonly length: number } | null;
+  readonly sections: readonly PeSection[];
+}
+
+const MACHINES: ReadonlyMap<number, string> = new Map([
+  [0x014c, 'i386'],
+  [0x8664, 'x86-64'],
+  [0x01c0, 'ARM'],
+  [0x01c2, 'ARM Thumb'],
+  [0x01c4, 'ARM Thumb-2'],
+  [0xaa64, 'ARM64'],
+  [0x5032, 'RISC-V 32'],
+  [0x5064, 'RISC-V 64'],
+  [0x6232, 'LoongArch 32'],
+  [0x6264, 'LoongArch 64'],
+  [0x0200, 'Itanium'],
+]);
+
+const SUBSYSTEMS: ReadonlyMap<number, string> = new Map([
+  [1, 'native'],
+  [2, 'Windows GUI'],
+  [3, 'Windows console'],
+  [10, 'EFI application'],
+  [11, 'EFI boot service driver'],
+  [12, 'EFI runtime driver'],
+  [13, 'EFI ROM'],
+]);
+
+/** More sections than this no EFI program has; PE itself allows 96. */
+const MAX_SECTIONS = 96;
+
+/**
+ * Reads the PE headers of `bytes`; null where there are none. Section tables that run past the end are
+ * read as far as they go.
+ */
+export function readPe(bytes: Uint8Array): PeFile | null {
+  const view = new ByteView(bytes, 'PE header');
+  if (!view.startsWith('MZ') || !view.has(0x3c, 4)) return null;
+  const headerOffset = view.u32(0x3c);
+  if (headerOffset < 2 || !view.startsWith('PE\0\0', headerOffset) || !view.has(headerOffset, 24))
+    return null;
+  const coff = headerOffset + 4;
+  const machine = view.u16(coff);
+  const sectionCount = Math.min(view.u16(coff + 2), MAX_SECTIONS);
+  const optionalSize = view.u16(coff + 16);
+  const optional = coff + 20;
+  const magic = view.has(optional, 2) && optionalSize >= 2 ? view.u16(optional) : 0;
+  const format = magic === 0x10b ? 'PE32' : magic === 0x20b ? 'PE32+' : null;
+  const field = (offset: number, size: 2 | 4): number => {
+    if (format === null || offset + size > optionalSize || !view.has(optional + offset, size)) return 0;
+    return size === 2 ? view.u16(optional + offset) : view.u32(optional + offset);
+  };
+  const directories = format === 'PE32+' ? 112 : 96;
+  const directoryCount = field(directories - 4, 4);
+  const certificateOffset = directoryCount > 4 ? field(directories + 32, 4) : 0;
+  const certificateLength = directoryCount > 4 ? field(directories + 36, 4) : 0;
+  const subsystem = field(68, 2);
+  const sections: PeSection[] = [];
+  for (let index = 0; index < sectionCount; index++) {
+    const at = optional + optionalSize + index * 40;
+    if (!view.has(at, 40)) break;
+    sections.push({
+      name: view.text(at, 8),
+      virtualSize: view.u32(at + 8),
+      virtualAddress: view.u32(at + 12),
+      fileSize: view.u32(at + 16),
+      fileOffset: view.u32(at + 20),
+      characteristics: view.u32(at + 36),
+    });
+  }
+  return {
+    headerOffset,
+    machine,
+    machineName: MACHINES.get(machine) ?? `machine 0x${machine.toString(16)}`,
+    format,
+    entryPoint: field(16, 4),
+    subsystem,
+    subsystemName: SUBSYSTEMS.get(subsystem) ?? `subsystem ${subsystem}`,
+    sizeOfImage: field(56, 4),
+    certificates:
+      certificateOffset !== 0 && certificateLength !== 0
+        ? { offset: certificateOffset, length: certificateLength }
+        : null,
+    sections,
+  };
+}
+
+/** The section of that name; undefined where there is none. */
+export function findPeSection(pe: PeFile, name: string): PeSection | undefined {
+  return pe.sections.find((section) => section.name === name);
+}
+
+/**
+ * A section's bytes without the padding behind them (not a copy).
+ * @throws BootscopeError `image-truncated` where the file ends before them
+ */
+export function peSectionBytes(bytes: Uint8Array, section: PeSection): Uint8Array {
+  const length =
+    section.virtualSize === 0 ? section.fileSize : Math.min(section.virtualSize, section.fileSize);
+  return new ByteView(bytes, `section ${section.name}`).slice(section.fileOffset, length);
+}
