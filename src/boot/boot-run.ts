@@ -1,0 +1,373 @@
+// One boot from the first instruction to the jump into the kernel: loads the image, runs the CPU, and watches for the
+// points where a phase begins. The methods stand in the order of the boot.
+
+import { createHash } from 'node:crypto';
+import { setImmediate as nextTurn } from 'node:timers/promises';
+import type { Cpu } from '../cpu/cpu.ts';
+import { REGISTER_NAMES } from '../cpu/cpu.ts';
+import { type Extraction, extractKernel } from '../decompressor/extract-kernel.ts';
+import { findStub } from '../decompressor/find-stub.ts';
+import type { StubLayout } from '../decompressor/stub.ts';
+import { BootscopeError } from '../error.ts';
+import type { KernelImage } from '../image/kernel-image.ts';
+import type { MachineEvent } from '../machine/events.ts';
+import { Machine } from '../machine/machine.ts';
+import type { BootTrace, KernelAtJump, Phase, PhaseName, RegisterSnapshot } from '../trace/boot-trace.ts';
+import { TraceRecorder } from '../trace/recorder.ts';
+import { readCpuMode } from './cpu-mode.ts';
+import type { LoadedImage } from './loaded-image.ts';
+import type { BootOptions } from './options.ts';
+import { hex } from './placement.ts';
+import { enterReal16, loadReal16 } from './real16.ts';
+import { findRepInstructions, hookStringInstruction, type StringOperation } from './string-instructions.ts';
+
+/** How often the host looks at the clock while the guest runs. */
+const SLICE_MILLISECONDS = 250;
+const ONE_MIB = 0x100000;
+const CR0_PE = 1n;
+const EFER_LMA = 1n << 10n;
+/** Bytes of stub code that may hold `rep` instructions of its assembly part: before the payload (where its place is
+ * not known), and behind it. */
+const HEAD_SEARCH = 0x10000;
+const TAIL_SEARCH = 0x400;
+
+export class BootRun {
+  readonly machine: Machine;
+  readonly #cpu: Cpu;
+  readonly #image: KernelImage;
+  readonly #options: BootOptions;
+  readonly #stub: StubLayout | null;
+  readonly #recorder = new TraceRecorder();
+  readonly #startedAt = performance.now();
+  #loaded: LoadedImage | null = null;
+  /** Physical address of the protected-mode code that runs now: as loaded, later the copy. */
+  #zo = 0;
+  #copied = false;
+  #extraction: Extraction | null = null;
+  /** What to do once the CPU has stopped for it. */
+  #pending: (() => Promise<void> | void) | null = null;
+  #kernel: KernelAtJump | null = null;
+  #stopped: string | null = null;
+  #finished = false;
+  #biosCalls = 0;
+
+  constructor(cpu: Cpu, image: KernelImage, options: BootOptions) {
+    this.#cpu = cpu;
+    this.#image = image;
+    this.#options = options;
+    this.machine = new Machine(cpu, {
+      memory: options.memory,
+      cpuProfile: options.cpu,
+      ...(options.e820 === null ? {} : { e820: options.e820 }),
+      onEvent: (event) => this.#onMachineEvent(event),
+    });
+    this.#stub = findStub(image);
+    if (this.#decompress === 'emulated' && options.decompress === 'hooked') {
+      this.#recorder.notice(
+        'the call of extract_kernel was not recognised in this stub: the guest decompresses by itself (--decompress emulated)',
+      );
+    }
+  }
+
+  get #decompress(): 'hooked' | 'emulated' {
+    return this.#stub === null ? 'emulated' : this.#options.decompress;
+  }
+
+  /** Runs the whole boot. */
+  async start(): Promise<void> {
+    this.#load();
+    await this.#run();
+  }
+
+  #load(): void {
+    const loaded = loadReal16(this.machine, this.#image, this.#options);
+    this.#loaded = loaded;
+    enterReal16(this.machine, loaded);
+    this.#beginPhase('setup');
+    this.#watch(loaded.startup32, (address) => this.#onStartup32(address), CR0_PE, 0n);
+  }
+
+  #onStartup32(address: number): void {
+    this.#beginPhase('startup_32');
+    this.#zo = address;
+    const { startup64, relocated } = this.#stub ?? { startup64: 0x200, relocated: null };
+    if (startup64 !== null)
+      this.#watch(address + startup64, () => this.#beginPhase('startup_64'), CR0_PE, EFER_LMA);
+    this.#hookStringInstructions(0, this.#image.payload?.offset ?? HEAD_SEARCH);
+    if (this.#stub === null) this.#watchForExitInPlace();
+    else if (relocated === null) this.#watchExtractKernel();
+  }
+
+  /** The copy of ZO to the end of its run area shows itself as one big copy out of the image as loaded. */
+  #onStringOperation(operation: StringOperation): void {
+    this.#recordStringOperation(operation);
+    if (this.#copied || operation.source === null) return;
+    const codeLength = this.#image.protectedModeCode.length;
+    const covers = operation.source <= this.#zo + ONE_MIB / 16 && operation.length * 2 > codeLength;
+    if (!covers || operation.source < this.#zo) return;
+    this.#copied = true;
+    this.#zo += operation.target - operation.source;
+    const { payload } = this.#image;
+    const tail = payload === null ? 0 : payload.offset + payload.length;
+    this.#hookStringInstructions(tail, tail + TAIL_SEARCH);
+    if (this.#stub?.relocated != null) {
+      this.#watch(this.#zo + this.#stub.relocated, () => this.#beginPhase('relocated'));
+      this.#watchExtractKernel();
+    } else {
+      this.#watchForExit(this.#zo, operation.target + operation.length);
+    }
+  }
+
+  #watchExtractKernel(): void {
+    const stub = this.#stub!;
+    this.#watch(this.#zo + stub.extractKernel, () => {
+      this.#beginPhase('extract_kernel');
+      if (this.#decompress === 'emulated') {
+        this.#watchForExit(this.#zo, this.#zo + this.#image.protectedModeCode.length);
+        return;
+      }
+      this.#pending = () => this.#extractKernel();
+      this.#cpu.stop();
+    });
+  }
+
+  async #extractKernel(): Promise<void> {
+    const extraction = await extractKernel({
+      image: this.#image,
+      stub: this.#stub!,
+      zo: this.#zo,
+      ram: this.machine.ram,
+      readRegister: (name) => this.#cpu.readRegister(name),
+    });
+    this.#extraction = extraction;
+    for (const step of extraction.steps) {
+      this.#beginPhase(step.name, Number(step.address));
+      this.#recorder.complete(step.summary);
+    }
+    this.#cpu.invalidateCode(0, this.machine.ram.length);
+    this.#returnFromCall(extraction.returnValue);
+    this.#watch(Number(extraction.entry), (address) => this.#onKernel(address));
+  }
+
+  /** What RET would do, with the result in RAX. */
+  #returnFromCall(result: bigint): void {
+    const cpu = this.#cpu;
+    const width = this.#stub!.bits / 8;
+    const rsp = cpu.readRegister('rsp');
+    const view = new DataView(this.machine.ram.buffer, this.machine.ram.byteOffset + Number(rsp), width);
+    cpu.writeRegister('rip', width === 8 ? view.getBigUint64(0, true) : BigInt(view.getUint32(0, true)));
+    cpu.writeRegister('rsp', rsp + BigInt(width));
+    cpu.writeRegister('rax', result);
+  }
+
+  /** The guest decompresses: the first instruction above 1 MiB and outside the stub is the kernel's. */
+  #watchForExit(stubStart: number, stubEnd: number): void {
+    const leave = (address: bigint): void => {
+      if (!this.#finished) this.#onKernel(Number(address));
+    };
+    this.#cpu.hookCode(BigInt(ONE_MIB), BigInt(stubStart - 1), leave);
+    this.#cpu.hookCode(BigInt(stubEnd), 0xffff_ffff_ffff_ffffn, leave);
+  }
+
+  /** A stub that was not recognised and does not copy itself: it leaves through low memory, or from there upward. */
+  #watchForExitInPlace(): void {
+    const codeEnd = this.#zo + this.#image.protectedModeCode.length;
+    if (this.#zo < ONE_MIB) {
+      this.#watchForExit(ONE_MIB, ONE_MIB);
+      return;
+    }
+    this.#cpu.hookCode(BigInt(codeEnd), 0xffff_ffff_ffff_ffffn, (address) => {
+      if (!this.#copied && !this.#finished) this.#onKernel(Number(address));
+    });
+  }
+
+  #onKernel(address: number): void {
+    this.#beginPhase('kernel');
+    this.#kernel = this.#describeKernel(address);
+    this.#finished = true;
+    this.#cpu.stop();
+  }
+
+  #describeKernel(entry: number): KernelAtJump {
+    const { ram } = this.machine;
+    const entryMode = readCpuMode(this.#cpu, ram) === 'long64' ? 'long64' : 'prot32';
+    const extraction = this.#extraction!;
+    return {
+      entry: BigInt(entry),
+      physicalBase: extraction.output,
+      virtualBase: extraction.virtualBase,
+      bootParams:
+        this.#cpu.readRegister('rsi') & (entryMode === 'long64' ? 0xffff_ffff_ffff_ffffn : 0xffff_ffffn),
+      entryMode,
+      segments: extraction.segments.map((segment) => ({
+        ...segment,
+        sha256: this.#options.hash ? sha256(ram, Number(segment.paddr), Number(segment.filesz)) : null,
+      })),
+    };
+  }
+
+  /** Runs until the kernel is reached, the guest stops, or time is up. */
+  async #run(): Promise<void> {
+    const deadline = this.#startedAt + this.#options.timeoutSeconds * 1000;
+    while (!this.#finished && this.#stopped === null) {
+      const end = this.#cpu.run({ sliceMilliseconds: SLICE_MILLISECONDS });
+      const pending = this.#pending;
+      this.#pending = null;
+      if (pending !== null) {
+        await this.#attempt(pending);
+      } else if (end.kind === 'slice') {
+        await nextTurn();
+      } else if (end.kind === 'halted') {
+        if (!this.machine.idle()) this.#stopAt('the guest executed HLT with interrupts off');
+      } else if (end.kind === 'error') {
+        this.#stopAt(end.error);
+      } else if (!this.#finished) {
+        this.#stopAt(this.machine.stopReason ?? 'the CPU stopped without a reason');
+      }
+      if (!this.#finished && performance.now() > deadline) {
+        this.#stopAt(
+          `no jump into the kernel within ${this.#options.timeoutSeconds} s (--timeout raises it)`,
+        );
+      }
+    }
+  }
+
+  /** A payload that cannot be decompressed ends the boot as it would in the guest: with a trace up to there. */
+  async #attempt(action: () => Promise<void> | void): Promise<void> {
+    try {
+      await action();
+    } catch (error) {
+      if (!(error instanceof BootscopeError)) throw error;
+      this.#stopped = error.message;
+    }
+  }
+
+  #stopAt(reason: string): void {
+    if (this.#stopped !== null) return;
+    const mode = readCpuMode(this.#cpu, this.machine.ram);
+    const rip = this.#cpu.readRegister('rip');
+    const where = mode === 'real16' ? `${hex(this.#cpu.readRegister('cs'))}:${hex(rip & 0xffffn)}` : hex(rip);
+    this.#stopped = `${reason}, in phase ${this.#recorder.current} at ${where} (${mode})`;
+  }
+
+  /**
+   * Calls `action` the first time the instruction at `address` is about to run with the given bits of CR0 and EFER set.
+   */
+  #watch(address: number, action: (address: number) => void, cr0 = 0n, efer = 0n): void {
+    let fired = false;
+    this.#cpu.hookCode(BigInt(address), BigInt(address), () => {
+      if (fired) return;
+      if (cr0 !== 0n && (this.#cpu.readRegister('cr0') & cr0) !== cr0) return;
+      if (efer !== 0n && (this.#cpu.readRegister('efer') & efer) !== efer) return;
+      fired = true;
+      action(address);
+    });
+  }
+
+  /** Hooks those that stand in the protected-mode code at offsets [from, to). */
+  #hookStringInstructions(from: number, to: number): void {
+    for (const offset of findRepInstructions(this.#image.protectedModeCode, from, to)) {
+      hookStringInstruction(this.#cpu, () => this.machine.ram, this.#zo + offset, {
+        fast: this.#options.fastStrings,
+        onOperation: (operation) => this.#onStringOperation(operation),
+      });
+    }
+  }
+
+  /** Snapshots the CPU as the phase begins. */
+  #beginPhase(name: PhaseName, address = this.#linearRip()): void {
+    const { ram } = this.machine;
+    this.#recorder.complete(this.#summary());
+    this.#biosCalls = 0;
+    const phase: Phase = {
+      name,
+      address: BigInt(address),
+      mode: readCpuMode(this.#cpu, ram),
+      registers: snapshot(this.#cpu),
+      gdtr: this.#cpu.readDescriptorTable('gdtr'),
+      idtr: this.#cpu.readDescriptorTable('idtr'),
+      instructions: null,
+      regions: [],
+      summary: '',
+      milliseconds: performance.now() - this.#startedAt,
+    };
+    this.#recorder.begin(phase);
+    this.#options.onPhase?.(phase);
+  }
+
+  #linearRip(): number {
+    const rip = this.#cpu.readRegister('rip');
+    if (readCpuMode(this.#cpu, this.machine.ram) !== 'real16') return Number(rip);
+    return Number((this.#cpu.readRegister('cs') << 4n) + (rip & 0xffffn));
+  }
+
+  #summary(): string {
+    const phase = this.#recorder.phases.at(-1);
+    if (phase === undefined || phase.summary !== '') return phase?.summary ?? '';
+    return this.#biosCalls > 0 ? `${this.#biosCalls} BIOS calls` : '';
+  }
+
+  #onMachineEvent(event: MachineEvent): void {
+    if (event.kind === 'bios') this.#biosCalls++;
+  }
+
+  #recordStringOperation(operation: StringOperation): void {
+    const end = (start: number): string => `${hex(start)}..${hex(start + operation.length)}`;
+    this.#recorder.event({
+      kind: operation.kind,
+      phase: this.#recorder.current!,
+      address: BigInt(operation.address),
+      instructions: null,
+      text:
+        operation.source === null
+          ? `fill ${end(operation.target)}`
+          : `copy ${end(operation.source)} to ${end(operation.target)}`,
+      details: { source: operation.source, target: operation.target, length: operation.length },
+    });
+  }
+
+  /** What was observed, once `start` has returned. */
+  trace(): BootTrace {
+    const image = this.#image;
+    const { payload } = image;
+    return {
+      image: {
+        path: image.path,
+        sha256: this.#options.hash ? createHash('sha256').update(image.bytes).digest('hex') : null,
+        kind: image.kind,
+        bootProtocol: image.header.version,
+        kernelVersion: image.kernelVersion,
+        codec: payload?.codec ?? null,
+        payload:
+          payload === null ? null : { offset: image.setupSize + payload.offset, length: payload.length },
+      },
+      machine: {
+        engine: this.#cpu.engine,
+        engineVersion: this.#cpu.engineVersion,
+        ram: this.#options.memory,
+        cpu: this.#options.cpu,
+        entry: this.#options.entry,
+        decompress: this.#decompress,
+        cmdline: this.#options.cmdline,
+      },
+      phases: this.#recorder.phases,
+      kernel: this.#kernel,
+      stopped: this.#stopped,
+      events: this.#recorder.events,
+      console: this.machine.serialText === '' ? this.machine.teletypeText : this.machine.serialText,
+      notices: [...this.#recorder.notices, ...this.machine.notices],
+    };
+  }
+}
+
+function snapshot(cpu: Cpu): RegisterSnapshot {
+  const values = new BigUint64Array(REGISTER_NAMES.length);
+  cpu.readRegisters(REGISTER_NAMES, values);
+  return Object.fromEntries(REGISTER_NAMES.map((name, index) => [name, values[index]!])) as RegisterSnapshot;
+}
+
+function sha256(ram: Uint8Array, start: number, length: number): string {
+  return createHash('sha256')
+    .update(ram.subarray(start, start + length))
+    .digest('hex');
+}

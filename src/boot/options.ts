@@ -1,0 +1,54 @@
+// What a caller decides about a boot; everything else follows from the image.
+
+import type { EngineName } from '../cpu/cpu.ts';
+import type { E820Entry } from '../machine/events.ts';
+import type { DecompressMode, EntryPoint, Phase } from '../trace/boot-trace.ts';
+
+export interface BootOptions {
+  readonly engine: 'auto' | EngineName;
+  /** Guest RAM in bytes. */
+  readonly memory: number;
+  /** Name of a CPUID profile. */
+  readonly cpu: string;
+  readonly entry: EntryPoint;
+  readonly decompress: DecompressMode;
+  readonly cmdline: string;
+  readonly initrd: { readonly path: string; readonly bytes: Uint8Array } | null;
+  /** Where prot32 and long64 put the protected-mode code; null: where the boot protocol puts it. */
+  readonly loadAddress: number | null;
+  /** Another loader's choices; null: Bootscope's own. */
+  readonly initrdAddress: number | null;
+  readonly cmdlineAddress: number | null;
+  readonly bootParamsAddress: number | null;
+  readonly e820: readonly E820Entry[] | null;
+  /** SHA-256 of the image and of each segment at the jump. */
+  readonly hash: boolean;
+  /** Record events (BIOS calls, mode switches, copies, ports). */
+  readonly events: boolean;
+  /** Do large `rep movs`/`rep stos` over plain RAM as one host copy. */
+  readonly fastStrings: boolean;
+  /** Seconds of host time after which a boot that got nowhere is ended. */
+  readonly timeoutSeconds: number;
+  /** Called as each phase begins. */
+  readonly onPhase?: (phase: Phase) => void;
+}
+
+/** 512 MiB, the boot protocol's 16-bit entry, hooked decompression, nothing on the command line. */
+export const DEFAULT_BOOT_OPTIONS: BootOptions = {
+  engine: 'auto',
+  memory: 512 * 1024 * 1024,
+  cpu: 'qemu64',
+  entry: 'real16',
+  decompress: 'hooked',
+  cmdline: '',
+  initrd: null,
+  loadAddress: null,
+  initrdAddress: null,
+  cmdlineAddress: null,
+  bootParamsAddress: null,
+  e820: null,
+  hash: true,
+  events: true,
+  fastStrings: true,
+  timeoutSeconds: 600,
+};

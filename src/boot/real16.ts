@@ -1,0 +1,149 @@
+// The 16-bit boot protocol: setup at 0x90000, the protected-mode code at 0x100000 (zImage: 0x10000), the header
+// fields filled in, and the CPU at the first instruction of setup (boot.rst, "The real-mode kernel header",
+// "Loading the rest of the kernel", "Running the kernel").
+
+import { enterRealMode } from '../cpu/enter-mode.ts';
+import { BootscopeError } from '../error.ts';
+import type { KernelImage } from '../image/kernel-image.ts';
+import { writeSetupHeaderField } from '../image/setup-header.ts';
+import type { Machine } from '../machine/machine.ts';
+import type { LoadedImage } from './loaded-image.ts';
+import type { BootOptions } from './options.ts';
+import { commandLineBytes, hex, LOADER_TYPE_UNDEFINED, placeInitrd, videoMode } from './placement.ts';
+
+/** Where boot.rst's sample loader, and every kernel before protocol 2.02, wants boot sector and setup. */
+export const SETUP_ADDRESS = 0x90000;
+const HIGH_LOAD_ADDRESS = 0x100000;
+const LOW_LOAD_ADDRESS = 0x10000;
+/** setup moves a zImage's system down to here. */
+const ZIMAGE_RUN_ADDRESS = 0x1000;
+
+const LOADED_HIGH = 0x01;
+const CAN_USE_HEAP = 0x80;
+const COMMAND_LINE_MAGIC = 0xa33f;
+const COMMAND_LINE_MAGIC_OFFSET = 0x20;
+const COMMAND_LINE_OFFSET_OFFSET = 0x22;
+
+/** Puts the image into memory and returns where everything is; the CPU is not touched. */
+export function loadReal16(machine: Machine, image: KernelImage, options: BootOptions): LoadedImage {
+  const { ram } = machine;
+  const { header } = image;
+  const high = image.kind === 'bzImage';
+  const loadAddress = high ? HIGH_LOAD_ADDRESS : LOW_LOAD_ADDRESS;
+  const code = image.protectedModeCode;
+  if (options.loadAddress !== null && options.loadAddress !== loadAddress) {
+    throw new BootscopeError(
+      'boot-load-address',
+      `the 16-bit protocol loads a ${image.kind} at ${hex(loadAddress)}; --load-address ${hex(options.loadAddress)} ` +
+        'needs --entry prot32 or long64',
+    );
+  }
+  if (high && loadAddress + code.length > options.memory) {
+    throw new BootscopeError(
+      'boot-memory',
+      `the protected-mode code has ${code.length} bytes and goes to ${hex(loadAddress)}, the guest has only ` +
+        `${options.memory / 2 ** 20} MiB of RAM; give it more with --memory`,
+    );
+  }
+  if (!high && loadAddress + code.length > SETUP_ADDRESS) {
+    throw new BootscopeError(
+      'boot-zimage-size',
+      `a zImage's system must fit between ${hex(loadAddress)} and ${hex(SETUP_ADDRESS)}, this one has ${code.length} bytes`,
+    );
+  }
+
+  // boot.rst: the heap may reach to 0xe000 with a high-loaded 2.02 kernel, to 0x9800 otherwise.
+  const modern = header.protocol >= 0x0202;
+  const heapEnd = modern && high ? 0xe000 : 0x9800;
+  if (image.setupSize > heapEnd) {
+    throw new BootscopeError(
+      'boot-setup-size',
+      `setup has ${image.setupSize} bytes, its segment has room for ${heapEnd} below the heap end at ${hex(SETUP_ADDRESS + heapEnd)}`,
+    );
+  }
+  ram.set(image.setup, SETUP_ADDRESS);
+  ram.fill(0, SETUP_ADDRESS + image.setupSize, SETUP_ADDRESS + heapEnd);
+  ram.set(code, loadAddress);
+
+  const cmdline = commandLineBytes(image, options.cmdline);
+  const cmdlineAddress = options.cmdlineAddress ?? SETUP_ADDRESS + heapEnd;
+  const cmdlineLimit = options.cmdlineAddress === null ? machine.ebdaAddress : options.memory;
+  if (cmdlineAddress + cmdline.length > cmdlineLimit) {
+    throw new BootscopeError(
+      'boot-cmdline',
+      `the command line's ${cmdline.length} bytes at ${hex(cmdlineAddress)} do not fit below ${hex(cmdlineLimit)}`,
+    );
+  }
+  ram.set(cmdline, cmdlineAddress);
+
+  const write = (name: Parameters<typeof writeSetupHeaderField>[2], value: number): void =>
+    writeSetupHeaderField(ram, SETUP_ADDRESS, name, value);
+  write('vid_mode', videoMode(options.cmdline));
+  let initrd: LoadedImage['initrd'] = null;
+  if (header.protocol >= 0x0200) {
+    write('type_of_loader', LOADER_TYPE_UNDEFINED);
+    if (header.protocol >= 0x0201) {
+      write('heap_end_ptr', heapEnd - 0x200);
+      write('loadflags', header.get('loadflags') | CAN_USE_HEAP | (high ? LOADED_HIGH : 0));
+    }
+    if (options.initrd !== null) {
+      const address = placeInitrd(
+        image,
+        options,
+        machine.e820,
+        high ? loadAddress + code.length : HIGH_LOAD_ADDRESS,
+      );
+      ram.set(options.initrd.bytes, address);
+      initrd = { address, size: options.initrd.bytes.length };
+      write('ramdisk_image', address);
+      write('ramdisk_size', initrd.size);
+    }
+  } else if (options.initrd !== null) {
+    throw new BootscopeError(
+      'boot-initrd',
+      'this kernel has no setup header (boot protocol before 2.00) and cannot be given an initrd',
+    );
+  }
+  if (modern) {
+    write('cmd_line_ptr', cmdlineAddress);
+  } else {
+    const offset = cmdlineAddress - SETUP_ADDRESS;
+    if (offset < 0 || offset > 0xffff) {
+      throw new BootscopeError(
+        'boot-cmdline',
+        `before boot protocol 2.02 the command line lies in setup's segment, ${hex(cmdlineAddress)} does not`,
+      );
+    }
+    const view = new DataView(ram.buffer, ram.byteOffset + SETUP_ADDRESS, 0x200);
+    view.setUint16(COMMAND_LINE_MAGIC_OFFSET, COMMAND_LINE_MAGIC, true);
+    view.setUint16(COMMAND_LINE_OFFSET_OFFSET, offset, true);
+    if (header.protocol >= 0x0200) write('setup_move_size', offset + cmdline.length);
+  }
+
+  const code32Start = header.protocol >= 0x0200 ? header.get('code32_start') : 0;
+  return {
+    entry: 'real16',
+    setup: { address: SETUP_ADDRESS, size: image.setupSize },
+    heapEnd: SETUP_ADDRESS + heapEnd,
+    protectedModeCode: { address: loadAddress, size: code.length },
+    startup32: high ? code32Start || HIGH_LOAD_ADDRESS : ZIMAGE_RUN_ADDRESS,
+    commandLine: { address: cmdlineAddress, size: cmdline.length },
+    initrd,
+    bootParams: null,
+  };
+}
+
+/** Puts the CPU at CS:IP = setup's segment + 0x20:0 with the registers that boot.rst demands. */
+export function enterReal16(machine: Machine, loaded: LoadedImage): void {
+  const segment = SETUP_ADDRESS >> 4;
+  enterRealMode(machine.cpu, machine.ram, {
+    cs: segment + 0x20,
+    ip: 0,
+    ss: segment,
+    sp: loaded.heapEnd! - SETUP_ADDRESS,
+    ds: segment,
+    es: segment,
+    fs: segment,
+    gs: segment,
+  });
+}

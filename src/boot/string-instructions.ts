@@ -1,0 +1,166 @@
+// `rep movs` and `rep stos` of the boot stub's own code: finds them, reports what they copy or fill, and does the
+// large ones over plain RAM as one host operation with the same architectural result (Intel SDM 2B, REP, MOVS, STOS).
+
+import type { Cpu, RegisterName, Unhook } from '../cpu/cpu.ts';
+import { isIdentityMapped } from '../trace/page-tables.ts';
+import { readCpuMode } from './cpu-mode.ts';
+
+/** A whole copy or fill, from its first iteration. Physical, identity-mapped; [start, start + length). */
+export interface StringOperation {
+  readonly kind: 'copy' | 'fill';
+  /** Address of the instruction. */
+  readonly address: number;
+  /** Lowest source address; null for a fill. */
+  readonly source: number | null;
+  /** Lowest target address. */
+  readonly target: number;
+  /** Bytes. */
+  readonly length: number;
+}
+
+interface RepInstruction {
+  readonly kind: 'copy' | 'fill';
+  /** Bytes that one iteration moves. */
+  readonly width: 1 | 4 | 8;
+  /** Bytes of the instruction. */
+  readonly size: number;
+}
+
+const REP = 0xf3;
+const REX_W = 0x48;
+const MOVSB = 0xa4;
+const MOVS = 0xa5;
+const STOSB = 0xaa;
+const STOS = 0xab;
+const DIRECTION_FLAG = 1n << 10n;
+
+function decodeRep(bytes: Uint8Array, offset: number): RepInstruction | null {
+  if (bytes[offset] !== REP) return null;
+  const wide = bytes[offset + 1] === REX_W;
+  const opcode = bytes[offset + (wide ? 2 : 1)];
+  const size = wide ? 3 : 2;
+  switch (opcode) {
+    case MOVSB:
+      return { kind: 'copy', width: 1, size };
+    case MOVS:
+      return { kind: 'copy', width: wide ? 8 : 4, size };
+    case STOSB:
+      return { kind: 'fill', width: 1, size };
+    case STOS:
+      return { kind: 'fill', width: wide ? 8 : 4, size };
+    default:
+      return null;
+  }
+}
+
+/** Offsets in code[from, to) where the bytes of a `rep movs` or `rep stos` stand. Data may look like one: harmless. */
+export function findRepInstructions(code: Uint8Array, from: number, to: number): number[] {
+  const found: number[] = [];
+  for (let offset = from; offset < Math.min(to, code.length - 2); offset++) {
+    if (decodeRep(code, offset) !== null) found.push(offset);
+  }
+  return found;
+}
+
+const NAMES: readonly RegisterName[] = [
+  'rcx',
+  'rsi',
+  'rdi',
+  'rflags',
+  'rax',
+  'cr0',
+  'cr3',
+  'cr4',
+  'efer',
+  'rip',
+];
+
+export interface StringHookOptions {
+  /** Do them on the host; false: only report them. */
+  readonly fast: boolean;
+  readonly onOperation: (operation: StringOperation) => void;
+}
+
+/**
+ * Hooks the instruction at `address` (physical and linear, flat segments). In 32-bit and long mode with identity
+ * mapping it is done on the host; everywhere else, and where source and target overlap the wrong way round, the CPU
+ * does it itself.
+ */
+export function hookStringInstruction(
+  cpu: Cpu,
+  ram: () => Uint8Array,
+  address: number,
+  options: StringHookOptions,
+): Unhook {
+  const values = new BigUint64Array(NAMES.length);
+  // While the CPU iterates by itself, the hook is called for each iteration; RCX then counts down.
+  let expectedCount: bigint | null = null;
+  return cpu.hookCode(BigInt(address), BigInt(address), () => {
+    const memory = ram();
+    const instruction = decodeRep(memory, address);
+    if (instruction === null) return;
+    cpu.readRegisters(NAMES, values);
+    const [rcx, rsi, rdi, rflags, rax, cr0, cr3, cr4, efer] = values as unknown as bigint[];
+    const mode = readCpuMode(cpu, memory);
+    if (mode !== 'prot32' && mode !== 'long64' && mode !== 'compat32') return;
+    const mask = mode === 'long64' ? 0xffff_ffff_ffff_ffffn : 0xffff_ffffn;
+    const count = rcx! & mask;
+    if (expectedCount !== null && count === expectedCount) {
+      expectedCount = count > 1n ? count - 1n : null;
+      return;
+    }
+    if (count === 0n || count > BigInt(memory.length)) return;
+    const width = BigInt(instruction.width);
+    const length = count * width;
+    const backward = (rflags! & DIRECTION_FLAG) !== 0n;
+    const lowest = (pointer: bigint): bigint =>
+      backward ? (pointer & mask) - (length - width) : pointer & mask;
+    const target = lowest(rdi!);
+    const source = instruction.kind === 'copy' ? lowest(rsi!) : null;
+    const end = BigInt(memory.length);
+    const paging = { cr0: cr0!, cr3: cr3!, cr4: cr4!, efer: efer! };
+    const plain = (start: bigint): boolean =>
+      start >= 0n && start + length <= end && isIdentityMapped(memory, paging, start, start + length);
+    if (!plain(target) || (source !== null && !plain(source))) return;
+
+    options.onOperation({
+      kind: instruction.kind,
+      address,
+      source: source === null ? null : Number(source),
+      target: Number(target),
+      length: Number(length),
+    });
+    const overItself = target < BigInt(address + instruction.size) && BigInt(address) < target + length;
+    const overlaps = source !== null && source < target + length && target < source + length;
+    const smears = overlaps && source !== target && (backward ? source > target : source < target);
+    if (!options.fast || overItself || smears) {
+      expectedCount = count > 1n ? count - 1n : null;
+      return;
+    }
+
+    const [from, to, bytes] = [Number(source ?? 0n), Number(target), Number(length)];
+    if (source !== null) memory.copyWithin(to, from, from + bytes);
+    else fill(memory, to, bytes, rax!, instruction.width);
+    cpu.invalidateCode(to, bytes);
+    const step = backward ? -length : length;
+    cpu.writeRegister('rcx', 0n);
+    cpu.writeRegister('rdi', (rdi! + step) & mask);
+    if (source !== null) cpu.writeRegister('rsi', (rsi! + step) & mask);
+    cpu.writeRegister('rip', BigInt(address + instruction.size));
+  });
+}
+
+function fill(memory: Uint8Array, target: number, length: number, rax: bigint, width: 1 | 4 | 8): void {
+  const value = BigInt.asUintN(width * 8, rax);
+  const first = Number(value & 0xffn);
+  const uniform = BigInt.asUintN(width * 8, 0x0101_0101_0101_0101n * BigInt(first)) === value;
+  if (uniform) {
+    memory.fill(first, target, target + length);
+    return;
+  }
+  for (let byte = 0; byte < width; byte++)
+    memory[target + byte] = Number((value >> BigInt(8 * byte)) & 0xffn);
+  for (let done: number = width; done < length; done *= 2) {
+    memory.copyWithin(target + done, target, target + Math.min(done, length - done));
+  }
+}

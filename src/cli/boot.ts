@@ -1,0 +1,37 @@
+// `bootscope boot IMAGE`: boots and prints the phases, the kernel's segments and the entry.
+
+import type { Command } from 'commander';
+import { boot } from '../boot/boot.ts';
+import { readKernelImage } from '../image/kernel-image.ts';
+import { traceToJson } from '../report/json.ts';
+import { formatTrace } from '../report/table.ts';
+import type { Phase } from '../trace/boot-trace.ts';
+import { addBootOptions, type BootFlags, bootOptions, readInput } from './boot-options.ts';
+
+interface Flags extends BootFlags {
+  readonly json?: boolean;
+}
+
+export function registerBoot(program: Command): void {
+  const command = program
+    .command('boot')
+    .description('boot IMAGE to the jump into the kernel and print each phase with its addresses')
+    .argument('<image>', 'bzImage, zImage, a gzip of one, or a Unified Kernel Image');
+  addBootOptions(command)
+    .option('--json', 'print the trace as JSON')
+    .action(async (path: string, flags: Flags) => {
+      const image = await readKernelImage(path, readInput(path));
+      const progress = process.stderr.isTTY && flags.json !== true;
+      const finished = await boot(image, {
+        ...bootOptions(flags),
+        ...(progress ? { onPhase: (phase: Phase) => process.stderr.write(`\r\x1b[K${phase.name} …`) } : {}),
+      });
+      if (progress) process.stderr.write('\r\x1b[K');
+      const { trace } = finished;
+      finished.close();
+      process.stdout.write(
+        flags.json === true ? `${JSON.stringify(traceToJson(trace), null, 2)}\n` : formatTrace(trace),
+      );
+      process.exitCode = trace.kernel === null ? 1 : 0;
+    });
+}

@@ -1,0 +1,57 @@
+// The `bootscope` command: one subcommand a file; errors become one sentence and an exit status here and nowhere else.
+
+import { Command, CommanderError } from 'commander';
+import packageJson from '../../package.json' with { type: 'json' };
+import { BootscopeError } from '../error.ts';
+import { registerBoot } from './boot.ts';
+import { registerExtract } from './extract.ts';
+import { registerInfo } from './info.ts';
+
+const EXIT_UNUSABLE = 2;
+
+const program = new Command('bootscope')
+  .description(
+    'Boots a Linux kernel image on an emulated x86 CPU, from the first real-mode instruction\n' +
+      'to the jump into the kernel, and shows what lies where in physical memory at each phase.',
+  )
+  .version(packageJson.version)
+  .option('--debug', 'print the stack trace of an error')
+  .showHelpAfterError('(--help lists what there is)')
+  .exitOverride()
+  .addHelpText(
+    'after',
+    '\nExit status: 0 the jump into the kernel was reached; 1 the guest stopped before it, or a check\n' +
+      'found a difference; 2 the command or its input is unusable.',
+  );
+
+for (const register of [registerBoot, registerInfo, registerExtract]) register(program);
+for (const command of program.commands) {
+  command.exitOverride().option('--debug', 'print the stack trace of an error');
+}
+
+/** A reader such as `head` that closes the pipe early is no error. */
+process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+  if (error.code === 'EPIPE') process.exit(0);
+  throw error;
+});
+
+try {
+  await program.parseAsync(process.argv);
+} catch (error) {
+  process.exitCode = report(error);
+}
+
+function report(error: unknown): number {
+  if (error instanceof CommanderError) {
+    // Help and version end with 0; commander has already printed what there is to say.
+    return error.exitCode === 0 ? 0 : EXIT_UNUSABLE;
+  }
+  if (process.argv.includes('--debug')) console.error(error);
+  else if (error instanceof BootscopeError) console.error(`bootscope: ${error.message}`);
+  else console.error(`bootscope: ${messageOf(error)} (--debug prints where)`);
+  return EXIT_UNUSABLE;
+}
+
+function messageOf(error: unknown): string {
+  return error instanceof Error ? `internal error: ${error.message}` : String(error);
+}

@@ -1,0 +1,33 @@
+// A finished trace as the JSON that users and their regression tests see: addresses become hex strings, and what
+// differs from run to run (host time) is left out.
+
+import type { BootTrace } from '../trace/boot-trace.ts';
+
+/** JSON values; `bigint` in the trace, hex string here. */
+export type Json = string | number | boolean | null | readonly Json[] | { readonly [key: string]: Json };
+
+export interface JsonOptions {
+  /** Events are many; they are in the full trace only. */
+  readonly events: boolean;
+}
+
+/** The documented JSON of a boot. */
+export function traceToJson(trace: BootTrace, options: JsonOptions = { events: false }): Json {
+  const { events, phases, ...rest } = trace;
+  return toJson({
+    ...rest,
+    phases: phases.map(({ milliseconds: _, ...phase }) => phase),
+    ...(options.events ? { events } : {}),
+  });
+}
+
+function toJson(value: unknown): Json {
+  if (typeof value === 'bigint') return `0x${value.toString(16)}`;
+  if (Array.isArray(value)) return value.map(toJson);
+  if (typeof value === 'object' && value !== null) {
+    return Object.fromEntries(
+      Object.entries(value).flatMap(([key, field]) => (field === undefined ? [] : [[key, toJson(field)]])),
+    );
+  }
+  return value as Json;
+}

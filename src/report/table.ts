@@ -1,0 +1,81 @@
+// A finished trace as text for a terminal: the phases, the kernel's segments and entry, what the guest printed.
+
+import type { BootTrace } from '../trace/boot-trace.ts';
+
+/** Rows as columns, separated by two spaces; the last column is not padded. Cells of `right` columns align right. */
+export function formatColumns(rows: readonly (readonly string[])[], right: readonly number[] = []): string {
+  const widths: number[] = [];
+  for (const row of rows) {
+    for (const [index, cell] of row.entries()) widths[index] = Math.max(widths[index] ?? 0, cell.length);
+  }
+  const lines = rows.map((row) =>
+    row
+      .map((cell, index) => {
+        if (right.includes(index)) return cell.padStart(widths[index]!);
+        return index === row.length - 1 ? cell : cell.padEnd(widths[index]!);
+      })
+      .join('  ')
+      .trimEnd(),
+  );
+  return `${lines.join('\n')}\n`;
+}
+
+function hex(value: bigint | number): string {
+  return `0x${value.toString(16)}`;
+}
+
+function mebibytes(bytes: bigint | number): string {
+  return `${(Number(bytes) / 2 ** 20).toFixed(1)} MiB`;
+}
+
+/** The whole report of `bootscope boot`. */
+export function formatTrace(trace: BootTrace): string {
+  const { image, machine, kernel } = trace;
+  const described = [
+    image.kind,
+    image.bootProtocol === null ? 'no setup header' : `boot protocol ${image.bootProtocol}`,
+    image.codec === null ? null : `${image.codec} payload`,
+  ].filter((part) => part !== null);
+  let text = `${image.path}: ${described.join(', ')}\n`;
+  if (image.kernelVersion !== null) text += `Linux ${image.kernelVersion}\n`;
+  text +=
+    `${mebibytes(machine.ram)} RAM, ${machine.entry} entry, ${machine.decompress} decompression, ` +
+    `Unicorn ${machine.engineVersion} (${machine.engine})\n\n`;
+
+  const rows = trace.phases.map((phase) => [
+    phase.name,
+    hex(phase.address),
+    phase.mode,
+    `${phase.milliseconds.toFixed(1)} ms`,
+    phase.summary,
+  ]);
+  text += formatColumns([['PHASE', 'ADDRESS', 'MODE', 'AT', 'WHAT HAPPENED'], ...rows], [1, 3]);
+
+  if (kernel !== null) {
+    text += `\nkernel entry ${hex(kernel.entry)} (${kernel.entryMode}), physical base ${hex(kernel.physicalBase)}, `;
+    text += `virtual base ${hex(kernel.virtualBase)}, boot_params ${hex(kernel.bootParams)}\n`;
+    text += formatColumns(
+      [
+        ['SEGMENT', 'PHYSICAL', 'END', 'VIRTUAL', 'FILESZ', 'MEMSZ', 'FLAGS', 'SHA-256'],
+        ...kernel.segments.map((segment, index) => [
+          String(index),
+          hex(segment.paddr),
+          hex(segment.paddr + segment.memsz),
+          hex(segment.vaddr),
+          hex(segment.filesz),
+          hex(segment.memsz),
+          segment.flags,
+          segment.sha256?.slice(0, 16) ?? '',
+        ]),
+      ],
+      [0, 1, 2, 3, 4, 5],
+    );
+  }
+  if (trace.console !== '') {
+    text += '\nconsole:\n';
+    for (const line of trace.console.trimEnd().split('\n')) text += `  ${line.replace(/\r/g, '')}\n`;
+  }
+  for (const notice of trace.notices) text += `\nnotice: ${notice}\n`;
+  if (trace.stopped !== null) text += `\nThe kernel was not reached: ${trace.stopped}.\n`;
+  return text;
+}

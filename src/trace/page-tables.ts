@@ -1,0 +1,258 @@
+// Walks the page tables under CR3 in guest memory, in every paging mode a boot passes through
+// (Intel SDM 3A chapter 4): none, 32-bit, PAE, 4-level and 5-level.
+
+export type PagingMode = 'off' | '32-bit' | 'pae' | '4-level' | '5-level';
+
+/** The registers that decide how linear addresses are translated. */
+export interface PagingState {
+  readonly cr0: bigint;
+  readonly cr3: bigint;
+  readonly cr4: bigint;
+  readonly efer: bigint;
+}
+
+/** A run of linear addresses that is mapped in one piece with the same rights. */
+export interface MappedRange {
+  /** Linear [start, end). */
+  readonly start: bigint;
+  readonly end: bigint;
+  /** Physical address that `start` translates to. */
+  readonly physical: bigint;
+  readonly writable: boolean;
+  readonly user: boolean;
+  /** False where the execute-disable bit is set. */
+  readonly executable: boolean;
+  /** Size of the pages it is made of, in bytes; the smallest where they differ. */
+  readonly pageSize: number;
+}
+
+export interface PageTable {
+  /** Physical address and length in bytes. */
+  readonly address: bigint;
+  readonly size: number;
+  /** 5 for a PML5 down to 1 for a page table. */
+  readonly level: number;
+}
+
+const CR0_PG = 1n << 31n;
+const CR4_PSE = 1n << 4n;
+const CR4_PAE = 1n << 5n;
+const CR4_LA57 = 1n << 12n;
+const EFER_LMA = 1n << 10n;
+
+const PRESENT = 1n;
+const WRITABLE = 2n;
+const USER = 4n;
+const LARGE = 0x80n;
+const EXECUTE_DISABLE = 1n << 63n;
+const ADDRESS_MASK = 0x000f_ffff_ffff_f000n;
+
+export function pagingMode(state: PagingState): PagingMode {
+  if ((state.cr0 & CR0_PG) === 0n) return 'off';
+  if ((state.cr4 & CR4_PAE) === 0n) return '32-bit';
+  if ((state.efer & EFER_LMA) === 0n) return 'pae';
+  return (state.cr4 & CR4_LA57) !== 0n ? '5-level' : '4-level';
+}
+
+interface Level {
+  readonly level: number;
+  /** Lowest linear address bit that this level's index is taken from. */
+  readonly shift: bigint;
+  readonly indexBits: bigint;
+  readonly largePages: boolean;
+}
+
+interface Geometry {
+  readonly levels: readonly Level[];
+  readonly entrySize: 4 | 8;
+  readonly linearBits: bigint;
+  readonly rootMask: bigint;
+}
+
+function geometry(state: PagingState): Geometry | null {
+  const nine = (level: number, largePages: boolean): Level => ({
+    level,
+    shift: 12n + 9n * BigInt(level - 1),
+    indexBits: 9n,
+    largePages,
+  });
+  switch (pagingMode(state)) {
+    case 'off':
+      return null;
+    case '32-bit':
+      return {
+        levels: [
+          { level: 2, shift: 22n, indexBits: 10n, largePages: (state.cr4 & CR4_PSE) !== 0n },
+          { level: 1, shift: 12n, indexBits: 10n, largePages: false },
+        ],
+        entrySize: 4,
+        linearBits: 32n,
+        rootMask: 0xffff_f000n,
+      };
+    case 'pae':
+      return {
+        levels: [{ level: 3, shift: 30n, indexBits: 2n, largePages: false }, nine(2, true), nine(1, false)],
+        entrySize: 8,
+        linearBits: 32n,
+        rootMask: 0xffff_ffe0n,
+      };
+    case '4-level':
+      return {
+        levels: [nine(4, false), nine(3, true), nine(2, true), nine(1, false)],
+        entrySize: 8,
+        linearBits: 48n,
+        rootMask: ADDRESS_MASK,
+      };
+    case '5-level':
+      return {
+        levels: [nine(5, false), nine(4, false), nine(3, true), nine(2, true), nine(1, false)],
+        entrySize: 8,
+        linearBits: 57n,
+        rootMask: ADDRESS_MASK,
+      };
+  }
+}
+
+function readEntry(ram: Uint8Array, address: bigint, size: 4 | 8): bigint {
+  if (address + BigInt(size) > BigInt(ram.length)) return 0n;
+  const view = new DataView(ram.buffer, ram.byteOffset + Number(address), size);
+  return size === 8 ? view.getBigUint64(0, true) : BigInt(view.getUint32(0, true));
+}
+
+function largeFrame(entry: bigint, level: Level, entrySize: 4 | 8): bigint {
+  const pageMask = (1n << level.shift) - 1n;
+  if (entrySize === 8) return entry & ADDRESS_MASK & ~pageMask;
+  // PSE-36 puts address bits 32..39 into entry bits 13..20 (SDM 3A table 4-4).
+  return (entry & 0xffc0_0000n) | (((entry >> 13n) & 0xffn) << 32n);
+}
+
+/** Where a linear address leads: its physical address and the size of the page it lies in, in bytes. */
+interface Translation {
+  readonly physical: bigint;
+  readonly pageSize: bigint;
+}
+
+function lookUp(ram: Uint8Array, shape: Geometry, cr3: bigint, linear: bigint): Translation | null {
+  let table = cr3 & shape.rootMask;
+  for (const level of shape.levels) {
+    const index = (linear >> level.shift) & ((1n << level.indexBits) - 1n);
+    const entry = readEntry(ram, table + index * BigInt(shape.entrySize), shape.entrySize);
+    if ((entry & PRESENT) === 0n) return null;
+    const pageSize = 1n << level.shift;
+    const offset = linear & (pageSize - 1n);
+    if (level.level === 1) return { physical: (entry & ADDRESS_MASK) + offset, pageSize };
+    if (level.largePages && (entry & LARGE) !== 0n) {
+      return { physical: largeFrame(entry, level, shape.entrySize) + offset, pageSize };
+    }
+    table = entry & ADDRESS_MASK;
+  }
+  return null;
+}
+
+/**
+ * Translates one linear address. Tables beyond `ram` read as not present.
+ *
+ * @returns the physical address, or null where nothing is mapped
+ */
+export function translate(ram: Uint8Array, state: PagingState, linear: bigint): bigint | null {
+  const shape = geometry(state);
+  if (shape === null) return linear;
+  return lookUp(ram, shape, state.cr3, linear)?.physical ?? null;
+}
+
+/** Whether every byte of linear [start, end) maps to the same physical address. */
+export function isIdentityMapped(ram: Uint8Array, state: PagingState, start: bigint, end: bigint): boolean {
+  const shape = geometry(state);
+  if (shape === null) return true;
+  for (let linear = start; linear < end; ) {
+    const found = lookUp(ram, shape, state.cr3, linear);
+    if (found === null || found.physical !== linear) return false;
+    linear = (linear & ~(found.pageSize - 1n)) + found.pageSize;
+  }
+  return true;
+}
+
+/** Tables that one walk reads at most: tables that point at themselves would never end. */
+const MAX_TABLES = 4096;
+
+/**
+ * Everything the tables map, merged into ranges, and the tables themselves. A table that several entries
+ * share is listed once; a walk ends after 4096 tables. Upper-half linear addresses are given in canonical form.
+ */
+export function walkPageTables(
+  ram: Uint8Array,
+  state: PagingState,
+): {
+  readonly ranges: readonly MappedRange[];
+  readonly tables: readonly PageTable[];
+  readonly truncated: boolean;
+} {
+  const shape = geometry(state);
+  if (shape === null) return { ranges: [], tables: [], truncated: false };
+  const ranges: MappedRange[] = [];
+  const tables = new Map<bigint, PageTable>();
+  let visited = 0;
+  const canonical = (linear: bigint): bigint =>
+    shape.linearBits > 32n && ((linear >> (shape.linearBits - 1n)) & 1n) === 1n
+      ? BigInt.asUintN(64, BigInt.asIntN(Number(shape.linearBits), linear))
+      : linear;
+
+  const add = (linear: bigint, physical: bigint, rights: bigint, noExecute: boolean, size: bigint): void => {
+    const start = canonical(linear);
+    const writable = (rights & WRITABLE) !== 0n;
+    const user = (rights & USER) !== 0n;
+    const last = ranges.at(-1);
+    if (
+      last !== undefined &&
+      last.end === start &&
+      last.physical + (last.end - last.start) === physical &&
+      last.writable === writable &&
+      last.user === user &&
+      last.executable === !noExecute
+    ) {
+      ranges[ranges.length - 1] = {
+        ...last,
+        end: start + size,
+        pageSize: Math.min(last.pageSize, Number(size)),
+      };
+      return;
+    }
+    ranges.push({
+      start,
+      end: start + size,
+      physical,
+      writable,
+      user,
+      executable: !noExecute,
+      pageSize: Number(size),
+    });
+  };
+
+  const visit = (table: bigint, depth: number, base: bigint, rights: bigint, noExecute: boolean): void => {
+    if (visited++ >= MAX_TABLES) return;
+    const level = shape.levels[depth]!;
+    const entries = 1n << level.indexBits;
+    tables.set(table, { address: table, size: Number(entries) * shape.entrySize, level: level.level });
+    for (let index = 0n; index < entries; index++) {
+      const entry = readEntry(ram, table + index * BigInt(shape.entrySize), shape.entrySize);
+      if ((entry & PRESENT) === 0n) continue;
+      const linear = base + (index << level.shift);
+      // PDPTEs of PAE paging carry no rights of their own (SDM 3A 4.4.1).
+      const ownRights = level.level === 3 && level.indexBits === 2n ? rights : rights & entry;
+      const ownNoExecute = noExecute || (shape.entrySize === 8 && (entry & EXECUTE_DISABLE) !== 0n);
+      if (level.level === 1) {
+        add(linear, entry & ADDRESS_MASK, ownRights, ownNoExecute, 0x1000n);
+      } else if (level.largePages && (entry & LARGE) !== 0n) {
+        add(linear, largeFrame(entry, level, shape.entrySize), ownRights, ownNoExecute, 1n << level.shift);
+      } else {
+        visit(entry & ADDRESS_MASK, depth + 1, linear, ownRights, ownNoExecute);
+      }
+    }
+  };
+  visit(state.cr3 & shape.rootMask, 0, 0n, WRITABLE | USER, false);
+  return {
+    ranges,
+    tables: [...tables.values()].sort((a, b) => (a.address < b.address ? -1 : 1)),
+    truncated: visited > MAX_TABLES,
+  };
+}

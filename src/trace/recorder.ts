@@ -1,0 +1,59 @@
+// Collects phases and events while a boot runs; the finished trace is read from it at the end.
+
+import type { BootEvent, MemoryRegion, Phase, PhaseName } from './boot-trace.ts';
+
+type Mutable<T> = { -readonly [K in keyof T]: T[K] };
+
+/** Events kept at most; a guest that does more is counted, not stored. */
+const MAX_EVENTS = 20_000;
+
+export class TraceRecorder {
+  readonly #phases: Mutable<Phase>[] = [];
+  readonly #events: BootEvent[] = [];
+  readonly #notices: string[] = [];
+  #dropped = 0;
+
+  get phases(): readonly Phase[] {
+    return this.#phases;
+  }
+
+  get events(): readonly BootEvent[] {
+    return this.#events;
+  }
+
+  /** What the user should know, each once. */
+  get notices(): readonly string[] {
+    return this.#dropped === 0
+      ? this.#notices
+      : [...this.#notices, `${this.#dropped} events after the first ${MAX_EVENTS} were not recorded`];
+  }
+
+  get current(): PhaseName | null {
+    return this.#phases.at(-1)?.name ?? null;
+  }
+
+  begin(phase: Phase): void {
+    this.#phases.push(phase);
+  }
+
+  /** Completes the running phase, when what happened in it is known. */
+  complete(summary: string): void {
+    const phase = this.#phases.at(-1);
+    if (phase !== undefined) phase.summary = summary;
+  }
+
+  /** Replaces the regions of the phase at `index`. */
+  setRegions(index: number, regions: readonly MemoryRegion[]): void {
+    const phase = this.#phases[index];
+    if (phase !== undefined) phase.regions = regions;
+  }
+
+  event(event: BootEvent): void {
+    if (this.#events.length < MAX_EVENTS) this.#events.push(event);
+    else this.#dropped++;
+  }
+
+  notice(text: string): void {
+    if (!this.#notices.includes(text)) this.#notices.push(text);
+  }
+}
