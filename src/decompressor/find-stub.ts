@@ -159,6 +159,13 @@ function callTarget(instruction: Instruction): number {
   return instruction.next + instruction.immediate;
 }
 
+function readUint32(code: Uint8Array, offset: number): number | null {
+  return offset < 0 || offset + 4 > code.length
+    ? null
+    : (code[offset]! | (code[offset + 1]! << 8) | (code[offset + 2]! << 16) | (code[offset + 3]! << 24)) >>>
+        0;
+}
+
 function hexadecimal(value: number): string {
   return `0x${value.toString(16)}`;
 }
@@ -177,18 +184,33 @@ function copyTarget(instructions: readonly Instruction[], base: number): number 
     : null;
 }
 
-/** Whether the walk holds the copy itself: STD, then REP MOVS, then CLD. */
+/**
+ * Whether the walk holds the copy itself: STD and REP MOVS, or (64-bit stubs up to 2.6.2x) a loop of a load, a store and a
+ * branch back.
+ */
 function hasBackwardCopy(instructions: readonly Instruction[]): boolean {
   const std = instructions.findIndex((instruction) => instruction.opcode === 0xfd);
-  return (
-    std >= 0 &&
-    instructions
-      .slice(std + 1, std + 3)
-      .some(
-        (instruction) =>
-          instruction.repeat === 0xf3 && (instruction.opcode === 0xa4 || instruction.opcode === 0xa5),
-      )
-  );
+  const repeats = instructions
+    .slice(std + 1, std + 3)
+    .some(
+      (instruction) =>
+        instruction.repeat === 0xf3 && (instruction.opcode === 0xa4 || instruction.opcode === 0xa5),
+    );
+  if (std >= 0 && repeats) {
+    return true;
+  }
+  return instructions.some((branch, index) => {
+    if (branch.opcode !== 0x75 || branch.immediate >= 0) {
+      return false;
+    }
+    const body = instructions
+      .slice(0, index)
+      .filter(({ offset }) => offset >= branch.next + branch.immediate);
+    return (
+      body.some(({ opcode, mod }) => opcode === 0x8b && mod === 0) &&
+      body.some(({ opcode, mod }) => opcode === 0x89 && mod === 0)
+    );
+  });
 }
 
 const EXIT_REGISTERS: Readonly<Record<number, 'rax' | 'rbp' | 'rdi'>> = {
@@ -257,6 +279,15 @@ function subtractedEnd(instructions: readonly Instruction[]): number | null {
     : null;
 }
 
+/** z_extract_offset, a whole number of pages: `lea z_extract_offset(%rbp), %rbx` or `add $z_extract_offset, %ebx`. */
+function fixedDistance(instruction: Instruction): number | null {
+  const RBX = 3;
+  const adds =
+    instruction.opcode === 0x81 && instruction.mod === 3 && instruction.rm === RBX && instruction.reg === 0;
+  const distance = isLea(instruction, RBX, RBP) ? instruction.displacement : adds ? instruction.immediate : 0;
+  return distance !== 0 && distance % 4096 === 0 ? distance : null;
+}
+
 function findCopyingStub64(image: KernelImage, startup32: readonly Instruction[]): StubDetails | null {
   const code = image.protectedModeCode;
   const RBX = 3;
@@ -295,6 +326,7 @@ function describeTail64(
   tail: Tail,
   named: boolean,
 ): StubDetails | null {
+  const code = image.protectedModeCode;
   const RBX = 3;
   const evidence = [
     named
@@ -311,9 +343,14 @@ function describeTail64(
   };
   const inputData = ripTarget(RDX);
   const heap = ripTarget(RSI);
+  // `mov $z_input_len, %ecx`, or a load of input_len, to ECX at once or through EAX.
   const inputLength =
     argumentsCode
-      .map((instruction) => movedImmediate(instruction, RCX))
+      .map((instruction) =>
+        isRipLoad(instruction, RCX) || isRipLoad(instruction, RAX)
+          ? readUint32(code, instruction.next + instruction.displacement)
+          : movedImmediate(instruction, RCX),
+      )
       .findLast((value) => value !== null) ?? null;
 
   let abi: ExtractKernelAbi;
@@ -365,14 +402,7 @@ function describeTail64(
   const cr3 = startup32.findIndex(
     (instruction) => instruction.opcode === 0x0f22 && instruction.reg === 3 && instruction.rm === RAX,
   );
-  const extract = head.find(
-    (instruction) =>
-      isLea(instruction, RBX, RBP) ||
-      (instruction.opcode === 0x81 &&
-        instruction.mod === 3 &&
-        instruction.rm === RBX &&
-        instruction.reg % 8 === 0),
-  );
+  const extract = head.map((instruction) => fixedDistance(instruction)).find((value) => value !== null);
   return {
     layout: {
       bits: 64,
@@ -399,8 +429,7 @@ function describeTail64(
         .findLast((instruction) => isLea(instruction, RAX, RBX) || isLea(instruction, RAX, RBP))
         ?.displacement ?? null,
     end: subtractedEnd(head),
-    extractOffset:
-      extract === undefined ? null : isLea(extract, RBX, RBP) ? extract.displacement : extract.immediate,
+    extractOffset: extract ?? null,
     loadPhysicalAddress:
       head.map((instruction) => movedImmediate(instruction, RBP)).find((value) => value !== null) ?? null,
   };
@@ -501,8 +530,8 @@ function findCopyingStub32(image: KernelImage, startup32: readonly Instruction[]
           inputData = pointer;
         }
       }
-      if (argument === 4 && instruction.opcode === PUSH_IMMEDIATE) {
-        inputLength = instruction.immediate >>> 0;
+      if (argument === 4) {
+        inputLength = pushedNumber(code, base, instruction, value);
       }
     } else if (!isArgumentPreparation(instruction)) {
       break;
@@ -537,10 +566,7 @@ function findCopyingStub32(image: KernelImage, startup32: readonly Instruction[]
   const pointer = (instruction: Instruction, register: number): number | null =>
     isLea(instruction, register, EBX) ? instruction.displacement + base : null;
   const end = subtractedEnd(startup32);
-  const extract = startup32.find(
-    (instruction) =>
-      instruction.opcode === 0x81 && instruction.mod === 3 && instruction.rm === EBX && instruction.reg === 0,
-  );
+  const extract = startup32.map((instruction) => fixedDistance(instruction)).find((value) => value !== null);
   return {
     layout: {
       bits: 32,
@@ -566,12 +592,35 @@ function findCopyingStub32(image: KernelImage, startup32: readonly Instruction[]
       null,
     pageTable: null,
     end: end === null ? null : end + base,
-    extractOffset: extract === undefined ? null : extract.immediate,
+    extractOffset: extract ?? null,
     loadPhysicalAddress:
       startup32
         .map((instruction) => movedImmediate(instruction, EBX) ?? movedImmediate(instruction, RBP))
         .find((value) => value !== null) ?? null,
   };
+}
+
+/** What a push passes that is an immediate or (through a register or not) a variable of the stub; null for anything else. */
+function pushedNumber(
+  code: Uint8Array,
+  base: number,
+  push: Instruction,
+  before: Instruction | undefined,
+): number | null {
+  const EBX = 3;
+  if (push.opcode === PUSH_IMMEDIATE) {
+    return push.immediate >>> 0;
+  }
+  if (push.opcode === 0xff && push.rm === EBX && push.mod === 2) {
+    return readUint32(code, push.displacement + base);
+  }
+  const loaded =
+    push.opcode < 0x58 &&
+    before?.opcode === 0x8b &&
+    before.reg === push.opcodeRegister &&
+    before.rm === EBX &&
+    before.mod === 2;
+  return loaded ? readUint32(code, before.displacement + base) : null;
 }
 
 function isPush(instruction: Instruction): boolean {
