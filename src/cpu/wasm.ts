@@ -1,0 +1,578 @@
+// The WASM binding: the raw `_uc_*` exports of Unicorn.js (@alexaltea/unicorn-js, x86 variant), one module instance per CPU.
+
+import { existsSync, readFileSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { resolve } from 'node:path';
+import { pathToFileURL } from 'node:url';
+import { BootscopeError } from '../error.ts';
+import type { HookShape, HookShapes, Pointer, Transport, UcError } from './transport.ts';
+
+const PACKAGE = '@alexaltea/unicorn-js/x86';
+
+const PAGE = 4096;
+
+/** What the module must export under these names; `_uc_ctl` is used where it is there (2.1.4 lacks it). */
+const REQUIRED_EXPORTS = [
+  '_malloc',
+  '_uc_version',
+  '_uc_strerror',
+  '_uc_open',
+  '_uc_close',
+  '_uc_mem_map_ptr',
+  '_uc_mem_unmap',
+  '_uc_reg_read',
+  '_uc_reg_write',
+  '_uc_reg_read_batch',
+  '_uc_emu_start',
+  '_uc_emu_stop',
+  '_uc_hook_add',
+  '_uc_hook_del',
+  '_uc_context_alloc',
+  '_uc_context_save',
+  '_uc_context_restore',
+  '_uc_context_free',
+] as const;
+type RequiredExport = (typeof REQUIRED_EXPORTS)[number];
+
+/** `UC_CTL_WRITE(UC_CTL_TB_REMOVE_CACHE, 2)` of unicorn.h: type | argument count << 26 | write << 30. */
+const CTL_REMOVE_CACHE = 9 | (2 << 26) | (1 << 30);
+/** `UC_CTL_WRITE(UC_CTL_TB_FLUSH, 0)`. */
+const CTL_FLUSH = 10 | (1 << 30);
+
+/** Bytes before the CPU state in `struct uc_context` (uc_priv.h, 32-bit), and more than a CPU state can have. */
+const CONTEXT_HEADER = 28;
+const MAX_CONTEXT = 0x10_0000;
+
+/** The functions of the module that take no 64-bit argument are called with numbers, `emu_start` and its like with both. */
+type RawCall = (...values: (number | bigint)[]) => number;
+
+/** What Emscripten's module object may offer; what is there depends on how it was built. */
+type EmscriptenModule = Partial<Record<RequiredExport | '_uc_ctl', RawCall>> & {
+  readonly addFunction?: (callback: (...values: never[]) => number | undefined, signature: string) => number;
+  readonly wasmMemory?: { readonly buffer: ArrayBuffer };
+  readonly HEAPU8?: Uint8Array<ArrayBuffer>;
+};
+type EmscriptenFactory = (options: Record<string, unknown>) => Promise<EmscriptenModule>;
+
+// The part of the JavaScript API of WebAssembly that is used here; TypeScript has it only in its DOM library.
+interface WasmMemory {
+  readonly buffer: ArrayBuffer;
+}
+interface WasmInstance {
+  readonly exports: Readonly<Record<string, unknown>>;
+}
+type WasmModule = object;
+interface WebAssemblyApi {
+  readonly Memory: new (descriptor: { initial: number }) => WasmMemory;
+  compile(bytes: Uint8Array): Promise<WasmModule>;
+  instantiate(source: unknown, imports?: object): Promise<unknown>;
+}
+const webAssembly = (globalThis as unknown as { WebAssembly: WebAssemblyApi }).WebAssembly;
+
+/**
+ * The file of the WASM engine: what `BOOTSCOPE_UNICORN_JS` names, else the installed package; null where
+ * there is neither.
+ */
+export function findWasmEngine(): string | null {
+  const asked = process.env.BOOTSCOPE_UNICORN_JS;
+  if (asked) return resolve(asked);
+  try {
+    return createRequire(import.meta.url).resolve(PACKAGE);
+  } catch {
+    return null;
+  }
+}
+
+/** What is kept of a file for the next instance in this process. */
+interface Loaded {
+  readonly factory: EmscriptenFactory;
+  /** The compiled code, where its bytes stand in the file as base64 (Emscripten's SINGLE_FILE). */
+  readonly module: Promise<WasmModule> | null;
+}
+const loadedFiles = new Map<string, Loaded>();
+
+/** The WASM code that stands in the script as base64, from its magic bytes 00 61 73 6d on. */
+function embeddedWasm(script: string): Uint8Array | null {
+  const found = /["'`,](AGFzbQEAAAA?[A-Za-z0-9+/]{1000,}={0,2})["'`]/.exec(script);
+  return found?.[1] === undefined ? null : Buffer.from(found[1], 'base64');
+}
+
+async function load(file: string): Promise<Loaded> {
+  const known = loadedFiles.get(file);
+  if (known !== undefined) return known;
+  if (!existsSync(file)) {
+    throw new BootscopeError('cpu-no-engine', `BOOTSCOPE_UNICORN_JS names ${file}, which does not exist.`);
+  }
+  let exported: unknown;
+  try {
+    // Compiling starts first, off this thread, while the script itself is evaluated.
+    const bytes = embeddedWasm(readFileSync(file, 'latin1'));
+    const module = bytes === null ? null : webAssembly.compile(bytes);
+    module?.catch(() => {});
+    const namespace: { readonly default?: unknown } = await import(pathToFileURL(file).href);
+    exported = namespace.default;
+    if (typeof exported === 'function') {
+      const loaded: Loaded = { factory: exported as EmscriptenFactory, module };
+      loadedFiles.set(file, loaded);
+      return loaded;
+    }
+  } catch (cause) {
+    throw new BootscopeError(
+      'cpu-no-engine',
+      `${file} cannot be loaded as a Unicorn.js module: ${String(cause)}`,
+      {
+        cause,
+      },
+    );
+  }
+  throw new BootscopeError(
+    'cpu-no-engine',
+    `${file} exports ${exported === undefined ? 'nothing' : `a value of type ${typeof exported}`}, not the factory function of a Unicorn.js module.`,
+  );
+}
+
+/** The module's memory is the one export of this kind, under whatever name the build gave it. */
+function memoryOf(instance: WasmInstance): WasmMemory | null {
+  for (const value of Object.values(instance.exports)) {
+    if (value instanceof webAssembly.Memory) return value;
+  }
+  return null;
+}
+
+/**
+ * Calls the factory and gets hold of the instance's memory, which the module object shows in some builds
+ * only. Emscripten adds process-wide handlers that turn any unhandled rejection into a crash; they go.
+ */
+async function instantiate(
+  file: string,
+  loaded: Loaded,
+): Promise<{ module: EmscriptenModule; memory: WasmMemory; lastError: () => string }> {
+  const events = ['uncaughtException', 'unhandledRejection'] as const;
+  const before = events.map((event) => process.listeners(event as 'uncaughtException'));
+  const original = webAssembly.instantiate;
+  let memory: WasmMemory | null = null;
+  let printed = '';
+  const options: Record<string, unknown> = {
+    print: () => {},
+    printErr: (text: unknown) => {
+      printed = String(text);
+    },
+    quit: (status: number, thrown: unknown) => {
+      throw thrown ?? new Error(`the module exited with status ${status}`);
+    },
+  };
+  if (loaded.module !== null) {
+    const compiled = await loaded.module.catch((cause: unknown) => {
+      throw new BootscopeError(
+        'cpu-no-engine',
+        `${file} holds WebAssembly that does not compile: ${String(cause)}`,
+        {
+          cause,
+        },
+      );
+    });
+    options.instantiateWasm = (
+      imports: object,
+      receive: (instance: WasmInstance, module: WasmModule) => void,
+    ): object => {
+      original.call(webAssembly, compiled, imports).then(
+        (instance) => {
+          memory = memoryOf(instance as WasmInstance);
+          receive(instance as WasmInstance, compiled);
+        },
+        (cause: unknown) => reject(cause),
+      );
+      return {};
+    };
+  } else {
+    // The bytes are embedded in a way unknown here: let the module instantiate itself, and look on.
+    (webAssembly as { instantiate: WebAssemblyApi['instantiate'] }).instantiate = async (source, imports) => {
+      const result = await original.call(webAssembly, source, imports);
+      const instance = (result as { readonly instance?: WasmInstance }).instance ?? (result as WasmInstance);
+      memory ??= memoryOf(instance);
+      return result;
+    };
+  }
+  let reject: (cause: unknown) => void = () => {};
+  try {
+    const failed = new Promise<never>((_, rejected) => {
+      reject = rejected;
+    });
+    const module = await Promise.race([loaded.factory(options), failed]);
+    memory ??= module.wasmMemory ?? null;
+    const shown = Object.getOwnPropertyDescriptor(module, 'HEAPU8')?.value as unknown;
+    if (memory === null && shown instanceof Uint8Array) {
+      memory = {
+        get buffer() {
+          return (module.HEAPU8 as Uint8Array<ArrayBuffer>).buffer;
+        },
+      };
+    }
+    if (memory === null) {
+      throw new BootscopeError(
+        'cpu-no-engine',
+        `${file} shows none of its memory (neither base64 code, wasmMemory nor HEAPU8), which guest RAM is shared through.`,
+      );
+    }
+    return { module, memory, lastError: () => printed };
+  } catch (cause) {
+    if (cause instanceof BootscopeError) throw cause;
+    throw new BootscopeError(
+      'cpu-no-engine',
+      `${file} does not start as a Unicorn.js module: ${printed || String(cause)}`,
+      { cause },
+    );
+  } finally {
+    if (loaded.module === null) {
+      (webAssembly as { instantiate: WebAssemblyApi['instantiate'] }).instantiate = original;
+    }
+    events.forEach((event, index) => {
+      for (const listener of process.listeners(event as 'uncaughtException')) {
+        if (!before[index]?.includes(listener)) process.removeListener(event, listener);
+      }
+    });
+  }
+}
+
+/** The module's exports by name, checked to be all there. */
+type UnicornExports = Record<RequiredExport, RawCall> & {
+  readonly _uc_ctl: RawCall | undefined;
+  readonly addFunction: NonNullable<EmscriptenModule['addFunction']>;
+};
+
+function checkedExports(file: string, module: EmscriptenModule): UnicornExports {
+  const missing = [...REQUIRED_EXPORTS, 'addFunction' as const].filter(
+    (name) => typeof module[name] !== 'function',
+  );
+  if (missing.length > 0) {
+    throw new BootscopeError(
+      'cpu-no-engine',
+      `${file} does not export ${missing.join(', ')}; a build of Unicorn.js 2.1.4 or later, x86 variant, has them.`,
+    );
+  }
+  return module as UnicornExports;
+}
+
+/** WASM types of the hook callbacks in C: result, `uc`, arguments, user data; `j` is a 64-bit integer. */
+const SIGNATURES: Readonly<Record<HookShape, string>> = {
+  code: 'vijii',
+  interrupt: 'viii',
+  in: 'iiiii',
+  out: 'viiiii',
+  instruction: 'iii',
+  memory: 'viijiji',
+  invalid: 'iiijiji',
+};
+
+type Callback = (...values: never[]) => number | undefined;
+
+/** Callbacks as WASM calls them: 64-bit arguments come as signed BigInts, 32-bit ones as signed numbers. */
+const ADAPTERS: { readonly [K in HookShape]: (hook: { call: HookShapes[K] }) => Callback } = {
+  code: (hook) => (_uc: number, address: bigint, size: number) => {
+    hook.call(BigInt.asUintN(64, address), size);
+    return undefined;
+  },
+  interrupt: (hook) => (_uc: number, vector: number) => {
+    hook.call(vector);
+    return undefined;
+  },
+  in: (hook) => (_uc: number, port: number, size: number) => hook.call(port, size),
+  out: (hook) => (_uc: number, port: number, size: number, value: number) => {
+    hook.call(port, size, value >>> 0);
+    return undefined;
+  },
+  instruction: (hook) => () => hook.call(),
+  memory: (hook) => (_uc: number, type: number, address: bigint, size: number, value: bigint) => {
+    hook.call(type, BigInt.asUintN(64, address), size, BigInt.asUintN(64, value));
+    return undefined;
+  },
+  invalid: (hook) => (_uc: number, type: number, address: bigint, size: number, value: bigint) =>
+    hook.call(type, BigInt.asUintN(64, address), size, BigInt.asUintN(64, value)) ? 1 : 0,
+};
+
+/** What a hook does once it is deleted: translations that still call it must find a function of its type. */
+const DEAD: HookShapes = {
+  code: () => {},
+  interrupt: () => {},
+  in: () => 0,
+  out: () => {},
+  instruction: () => 0,
+  memory: () => {},
+  invalid: () => false,
+};
+
+/** A piece of guest RAM as it was given to `uc_mem_map_ptr`. */
+interface MappedChunk {
+  readonly address: bigint;
+  readonly size: number;
+  readonly permissions: number;
+  readonly block: Pointer;
+}
+
+/**
+ * Without `uc_ctl` a stale translation is dropped by unmapping and mapping its memory again, at a cost that
+ * grows with the size of the mapping: RAM is therefore mapped in chunks, small ones where BIOS, boot
+ * sector and setup code run.
+ */
+const LOW_CHUNK = 0x10_0000;
+const LOW_END = 0x100_0000;
+const HIGH_CHUNK = 0x100_0000;
+
+function chunkEnd(address: number, end: number): number {
+  const size = address < LOW_END ? LOW_CHUNK : HIGH_CHUNK;
+  return Math.min(end, (Math.floor(address / size) + 1) * size);
+}
+
+/**
+ * Opens a module instance of its own; the file is read and compiled once in a process.
+ *
+ * @throws BootscopeError `cpu-no-engine`: no file, or not a usable Unicorn.js; the message says what is missing.
+ */
+export async function openWasmTransport(): Promise<Transport> {
+  const file = findWasmEngine();
+  if (file === null) {
+    throw new BootscopeError(
+      'cpu-no-engine',
+      `The package ${PACKAGE.slice(0, PACKAGE.lastIndexOf('/'))} is not installed: npm install it, or name a build of Unicorn.js in BOOTSCOPE_UNICORN_JS.`,
+    );
+  }
+  const { module, memory, lastError } = await instantiate(file, await load(file));
+  return new WasmTransport(file, checkedExports(file, module), memory, lastError);
+}
+
+class WasmTransport implements Transport {
+  readonly engine = 'wasm';
+  readonly pointerSize = 4;
+  /** `uc_emu_start` starts a thread for its timeout, and without threads the module aborts. */
+  readonly hasTimeout = false;
+
+  readonly #file: string;
+  readonly #uc: UnicornExports;
+  readonly #memory: WasmMemory;
+  readonly #lastError: () => string;
+  readonly #hooks = new Map<Pointer, () => void>();
+  /** Guest RAM in ascending order; only kept where `uc_ctl` is missing. */
+  readonly #chunks: MappedChunk[] = [];
+  #handle: Pointer = 0;
+  #contextSize = 0;
+  /** 16 bytes for results and variadic arguments (Emscripten passes those as a pointer to them). */
+  readonly #scratch: Pointer;
+
+  constructor(file: string, uc: UnicornExports, memory: WasmMemory, lastError: () => string) {
+    this.#file = file;
+    this.#uc = uc;
+    this.#memory = memory;
+    this.#lastError = lastError;
+    this.#scratch = uc._malloc(16);
+  }
+
+  version(): number {
+    return this.#uc._uc_version(0, 0) >>> 0;
+  }
+
+  errorText(error: UcError): string {
+    const text = this.#uc._uc_strerror(error) >>> 0;
+    const bytes = new Uint8Array(this.#memory.buffer);
+    return Buffer.from(bytes.subarray(text, bytes.indexOf(0, text))).toString('latin1');
+  }
+
+  open(arch: number, mode: number): UcError {
+    const error = this.#uc._uc_open(arch, mode, this.#scratch);
+    if (error !== 0) return error;
+    this.#handle = this.#scratchPointer();
+    try {
+      // Nothing is unmapped by a size of 0; a build without WASM_BIGINT refuses the BigInts.
+      return this.#uc._uc_mem_unmap(this.#handle, 0n, 0n);
+    } catch (cause) {
+      throw new BootscopeError(
+        'cpu-no-engine',
+        `${this.#file} does not take 64-bit arguments as BigInt; it has to be built with Emscripten's WASM_BIGINT.`,
+        { cause },
+      );
+    }
+  }
+
+  close(): UcError {
+    if (this.#handle === 0) return 0;
+    const error = this.#uc._uc_close(this.#handle);
+    this.#handle = 0;
+    // The heap with RAM and callbacks goes with the instance.
+    for (const silence of this.#hooks.values()) silence();
+    this.#hooks.clear();
+    return error;
+  }
+
+  allocate(size: number): Pointer | null {
+    const fresh = this.#memory.buffer.byteLength;
+    let block = 0;
+    try {
+      block = this.#uc._malloc(size + PAGE) >>> 0;
+    } catch {
+      // Some builds abort instead of returning 0 when the heap cannot grow.
+    }
+    if (block === 0) return null;
+    const aligned = Math.ceil(block / PAGE) * PAGE;
+    // What lies beyond the old end of the heap is new and zero; touching it would cost real memory.
+    if (aligned < fresh)
+      new Uint8Array(this.#memory.buffer, aligned, Math.min(size, fresh - aligned)).fill(0);
+    return aligned;
+  }
+
+  view(pointer: Pointer, size: number): Uint8Array<ArrayBuffer> {
+    return new Uint8Array(this.#memory.buffer, pointer, size);
+  }
+
+  memMapPtr(address: bigint, size: number, permissions: number, block: Pointer): UcError {
+    if (this.#uc._uc_ctl !== undefined) {
+      return this.#uc._uc_mem_map_ptr(this.#handle, address, BigInt(size), permissions, block);
+    }
+    const begin = Number(address);
+    const end = begin + size;
+    for (let at = begin; at < end; ) {
+      const next = chunkEnd(at, end);
+      const chunk = { address: BigInt(at), size: next - at, permissions, block: block + (at - begin) };
+      const error = this.#map(chunk);
+      if (error !== 0) return error;
+      this.#chunks.push(chunk);
+      at = next;
+    }
+    this.#chunks.sort((a, b) => Number(a.address - b.address));
+    return 0;
+  }
+
+  regRead(id: number, value: Pointer): UcError {
+    return this.#uc._uc_reg_read(this.#handle, id, value);
+  }
+
+  regWrite(id: number, value: Pointer): UcError {
+    return this.#uc._uc_reg_write(this.#handle, id, value);
+  }
+
+  regReadBatch(ids: Pointer, values: Pointer, count: number): UcError {
+    return this.#uc._uc_reg_read_batch(this.#handle, ids, values, count);
+  }
+
+  emuStart(begin: bigint, until: bigint, timeout: number, count: number): UcError {
+    if (timeout !== 0) {
+      throw new BootscopeError(
+        'cpu-wasm-timeout',
+        `The WASM engine has no timer; a timeout of ${timeout} µs cannot be kept.`,
+      );
+    }
+    try {
+      return this.#uc._uc_emu_start(this.#handle, begin, until, 0n, count);
+    } catch (cause) {
+      // A trap or abort() of the module: the instance is broken from here on.
+      throw new BootscopeError(
+        'cpu-wasm-abort',
+        `The WASM engine broke down: ${this.#lastError() || String(cause)}`,
+        {
+          cause,
+        },
+      );
+    }
+  }
+
+  timedOut(): boolean {
+    return false;
+  }
+
+  emuStop(): UcError {
+    return this.#uc._uc_emu_stop(this.#handle);
+  }
+
+  hookAdd<K extends HookShape>(
+    shape: K,
+    type: number,
+    begin: bigint,
+    end: bigint,
+    instruction: number,
+    callback: HookShapes[K],
+  ): { readonly error: UcError; readonly hook: Pointer } {
+    const target = { call: callback };
+    const entry = this.#uc.addFunction(ADAPTERS[shape](target), SIGNATURES[shape]);
+    const scratch = this.#scratch;
+    new Int32Array(this.#memory.buffer, scratch, 4)[2] = instruction;
+    const error = this.#uc._uc_hook_add(this.#handle, scratch, type, entry, 0, begin, end, scratch + 8);
+    if (error !== 0) return { error, hook: 0 };
+    const hook = this.#scratchPointer();
+    this.#hooks.set(hook, () => {
+      target.call = DEAD[shape];
+    });
+    return { error, hook };
+  }
+
+  hookDel(hook: Pointer): UcError {
+    const error = this.#uc._uc_hook_del(this.#handle, hook);
+    // The table entry stays: a translation that was not dropped would call into nothing, and trap.
+    this.#hooks.get(hook)?.();
+    this.#hooks.delete(hook);
+    return error;
+  }
+
+  removeCache(begin: bigint, end: bigint): UcError {
+    if (this.#uc._uc_ctl !== undefined) {
+      const range = new BigInt64Array(this.#memory.buffer, this.#scratch, 2);
+      range[0] = begin;
+      range[1] = end;
+      return this.#uc._uc_ctl(this.#handle, CTL_REMOVE_CACHE, this.#scratch);
+    }
+    return this.#remap(begin, end);
+  }
+
+  flushCache(): UcError {
+    if (this.#uc._uc_ctl !== undefined) return this.#uc._uc_ctl(this.#handle, CTL_FLUSH, this.#scratch);
+    return this.#remap(0n, 1n << 64n);
+  }
+
+  /** Unmaps and maps again the RAM in [begin, end), which drops its translations. */
+  #remap(begin: bigint, end: bigint): UcError {
+    for (const chunk of this.#chunks) {
+      if (chunk.address >= end) break;
+      if (chunk.address + BigInt(chunk.size) <= begin) continue;
+      const error =
+        this.#uc._uc_mem_unmap(this.#handle, chunk.address, BigInt(chunk.size)) || this.#map(chunk);
+      if (error !== 0) return error;
+    }
+    return 0;
+  }
+
+  contextAlloc(): Pointer | null {
+    if (this.#uc._uc_context_alloc(this.#handle, this.#scratch) !== 0) return null;
+    const context = this.#scratchPointer();
+    // `uc_context_size` is not exported; the size of the CPU state is the first field of a new context.
+    const state = new Uint32Array(this.#memory.buffer, context, 1)[0] ?? 0;
+    this.#contextSize = state < MAX_CONTEXT ? state + CONTEXT_HEADER : 0;
+    return context;
+  }
+
+  contextSize(): number {
+    if (this.#contextSize === 0) {
+      const context = this.contextAlloc();
+      if (context !== null) this.contextFree(context);
+    }
+    return this.#contextSize;
+  }
+
+  contextSave(context: Pointer): UcError {
+    return this.#uc._uc_context_save(this.#handle, context);
+  }
+
+  contextRestore(context: Pointer): UcError {
+    return this.#uc._uc_context_restore(this.#handle, context);
+  }
+
+  contextFree(context: Pointer): UcError {
+    return this.#uc._uc_context_free(context);
+  }
+
+  #map(chunk: MappedChunk): UcError {
+    const { address, size, permissions, block } = chunk;
+    return this.#uc._uc_mem_map_ptr(this.#handle, address, BigInt(size), permissions, block);
+  }
+
+  /** The pointer that a call has left in the scratch memory. */
+  #scratchPointer(): Pointer {
+    return new Uint32Array(this.#memory.buffer, this.#scratch, 1)[0] ?? 0;
+  }
+}
