@@ -1,0 +1,125 @@
+// What a benchmark run leaves behind as JSON, the targets it is held to, and how two runs are compared.
+
+/** Milliseconds of several runs. */
+export interface Times {
+  readonly median: number;
+  readonly min: number;
+  readonly max: number;
+}
+
+export interface BootRow {
+  /** Path in the checkout. */
+  readonly image: string;
+  readonly codec: string;
+  /** Length of the decompressed kernel in bytes. */
+  readonly kernelBytes: number;
+  readonly engine: string;
+  /** The whole process, start to exit. */
+  readonly bootscope: Times;
+  /** From starting QEMU to the kernel's first instruction; null where QEMU did not get there. */
+  readonly qemu: Times | null;
+  /** Median of Bootscope over median of QEMU, from alternating runs. */
+  readonly ratio: number | null;
+  readonly target: number | null;
+  /** Peak resident memory in bytes. */
+  readonly memory: { readonly bootscope: number; readonly qemu: number; readonly limit: number };
+  /** Share of the boot's own time, by the phase in which it was spent; process start and exit are not in it. */
+  readonly phases: readonly { readonly name: string; readonly share: number }[];
+}
+
+export interface CodecRow {
+  readonly codec: string;
+  readonly image: string;
+  readonly outputBytes: number;
+  /** The first decompression of a process, with the loading of the codec, then the later ones; milliseconds. */
+  readonly first: number;
+  readonly later: Times;
+  /** The native command line tool on the same bytes; null where it is missing. */
+  readonly tool: Times | null;
+}
+
+/** A command's time against a limit in milliseconds. */
+export interface CommandRow {
+  readonly command: string;
+  readonly time: Times;
+  readonly memory: number;
+  readonly limit: number | null;
+}
+
+export interface BenchResult {
+  readonly date: string;
+  readonly machine: {
+    readonly cpu: string;
+    readonly cores: number;
+    readonly node: string;
+    readonly qemu: string | null;
+  };
+  readonly runs: number;
+  readonly boots: readonly BootRow[];
+  readonly codecs: readonly CodecRow[];
+  readonly commands: readonly CommandRow[];
+  /** Instructions per second of a recorded instruction trace; null where it was not measured. */
+  readonly stepsPerSecond: number | null;
+}
+
+/** Median, least and greatest; of an even number of runs the mean of the middle two. */
+export function timesOf(milliseconds: readonly number[]): Times {
+  const sorted = [...milliseconds].sort((a, b) => a - b);
+  const middle = (sorted.length - 1) / 2;
+  const median = (sorted[Math.floor(middle)]! + sorted[Math.ceil(middle)]!) / 2;
+  return { median, min: sorted[0]!, max: sorted.at(-1)! };
+}
+
+/** Below this many bytes a decompressed kernel counts as tiny: process start weighs more than its codec. */
+const TINY_KERNEL_BYTES = 16 * 2 ** 20;
+
+/** The greatest ratio to QEMU that the project allows itself; null where it has set none. */
+export function targetRatio(engine: string, codec: string, kernelBytes: number): number | null {
+  const tiny = kernelBytes < TINY_KERNEL_BYTES;
+  if (engine === 'wasm') {
+    if (tiny) return null;
+    return codec === 'xz' ? 0.6 : codec === 'zstd' ? 0.9 : null;
+  }
+  if (codec === 'xz') return 0.4;
+  if (codec === 'lzma' || codec === 'bzip2') return tiny ? 0.6 : null;
+  if (tiny) return 1;
+  return codec === 'zstd' ? 0.5 : codec === 'lz4' ? 0.9 : null;
+}
+
+export interface Comparison {
+  readonly name: string;
+  readonly old: number;
+  readonly new: number;
+  /** New over old: above 1 is slower. */
+  readonly ratio: number;
+}
+
+/**
+ * Pairs what both runs measured. Boots are compared by their ratio to QEMU in the same run, which a busier or
+ * slower machine changes little; everything else by its time.
+ */
+export function compareResults(before: BenchResult, after: BenchResult): Comparison[] {
+  const old = figures(before);
+  return [...figures(after)].flatMap(([name, value]) => {
+    const reference = old.get(name);
+    return reference === undefined ? [] : [{ name, old: reference, new: value, ratio: value / reference }];
+  });
+}
+
+function figures(result: BenchResult): Map<string, number> {
+  const map = new Map<string, number>();
+  for (const row of result.boots) {
+    const name = `boot ${row.image} (${row.engine})`;
+    if (row.ratio !== null) map.set(`${name}, ratio to QEMU`, row.ratio);
+    else map.set(`${name}, ms`, row.bootscope.median);
+    map.set(`${name}, peak MB`, row.memory.bootscope / 1e6);
+  }
+  for (const row of result.codecs) {
+    const name = `codec ${row.codec}`;
+    if (row.tool !== null) map.set(`${name}, ratio to its tool`, row.later.median / row.tool.median);
+    else map.set(`${name}, ms`, row.later.median);
+  }
+  for (const row of result.commands) map.set(`${row.command}, ms`, row.time.median);
+  if (result.stepsPerSecond !== null) map.set('instruction trace, µs a step', 1e6 / result.stepsPerSecond);
+  return map;
+}

@@ -1,0 +1,442 @@
+// `npm run bench`: Bootscope against QEMU to the kernel's entry, codecs against the native tools, and the time of
+// small commands. Everything that is compared alternates in one run, after a warm-up.
+
+import { spawnSync } from 'node:child_process';
+import {
+  existsSync,
+  mkdtempSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
+import { cpus, tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { parseArgs } from 'node:util';
+import { boot } from '../src/boot/boot.ts';
+import { DEFAULT_BOOT_OPTIONS } from '../src/boot/options.ts';
+import type { CodecName } from '../src/codecs/codec.ts';
+import { codecByName } from '../src/codecs/registry.ts';
+import { type KernelImage, readKernelImage } from '../src/image/kernel-image.ts';
+import {
+  type BenchResult,
+  type BootRow,
+  type CodecRow,
+  type CommandRow,
+  type Times,
+  targetRatio,
+  timesOf,
+} from './bench-result.ts';
+import { timeQemu } from './qemu-timing.ts';
+
+const usage = `usage: npm run bench -- [options] [IMAGE ...]
+  --runs N      runs of each measurement after the warm-up (default 5)
+  --engine E    native or wasm; default: each that is here
+  --only PART   boots, codecs or commands
+  --json FILE   write the result for scripts/bench-compare`;
+
+process.chdir(fileURLToPath(new URL('..', import.meta.url)));
+const { values: flags, positionals } = parseArgs({
+  allowPositionals: true,
+  options: {
+    runs: { type: 'string', default: '5' },
+    engine: { type: 'string' },
+    only: { type: 'string' },
+    json: { type: 'string' },
+    help: { type: 'boolean', default: false },
+  },
+});
+const runs = Number(flags.runs);
+if (flags.help || !Number.isInteger(runs) || runs < 1) {
+  console.log(usage);
+  process.exit(flags.help ? 0 : 2);
+}
+
+const COMMAND = 'dist/bootscope.js';
+const CMDLINE = 'nokaslr';
+const MEMORY_MEGABYTES = 512;
+const QEMU_TIMEOUT = 60_000;
+/** What the process may need beside the guest RAM that the boot touches. */
+const MEMORY_ALLOWANCE = 250 * 2 ** 20;
+const INFO_LIMIT = 150;
+
+const qemuVersion = toolVersion('qemu-system-x86_64');
+const images = positionals.length > 0 ? positionals : cachedImages();
+if (images.length === 0) {
+  console.error(
+    'bench: there is no image in images/cache or images/demo; scripts/setup --bench fetches some',
+  );
+  process.exit(2);
+}
+if (qemuVersion === null) console.log('QEMU (qemu-system-x86_64) is not here: no ratios.\n');
+
+const wants = (part: string) => flags.only === undefined || flags.only === part;
+const kernels = new Map<string, KernelImage>();
+for (const path of images) kernels.set(path, await readKernelImage(path, readFileSync(path)));
+
+const boots = wants('boots') ? await benchBoots() : [];
+const codecs = wants('codecs') ? await benchCodecs() : [];
+const commands = wants('commands') ? benchCommands() : [];
+const result: BenchResult = {
+  date: new Date().toISOString(),
+  machine: {
+    cpu: cpus()[0]?.model ?? 'unknown',
+    cores: cpus().length,
+    node: process.version,
+    qemu: qemuVersion,
+  },
+  runs,
+  boots,
+  codecs,
+  commands,
+  stepsPerSecond: null,
+};
+if (flags.json !== undefined) writeFileSync(flags.json, `${JSON.stringify(result, null, 2)}\n`);
+const missed = boots.filter(({ ratio, target }) => ratio !== null && target !== null && ratio > target);
+console.log(
+  `\n${result.machine.cpu}, ${result.machine.cores} cores, Node ${process.version}, ${qemuVersion ?? 'no QEMU'}, ` +
+    `${runs} runs; ${missed.length === 0 ? 'every target met' : `${missed.length} targets missed`}`,
+);
+
+// ---------------------------------------------------------------- what there is
+
+function cachedImages(): string[] {
+  const found: string[] = [];
+  const visit = (folder: string) => {
+    if (!existsSync(folder)) return;
+    for (const entry of readdirSync(folder, { withFileTypes: true })) {
+      const path = join(folder, entry.name);
+      if (entry.isDirectory() && !entry.name.startsWith('.')) visit(path);
+      else if (/^(vmlinuz|bzImage)|\.bzImage$/.test(entry.name)) found.push(path);
+    }
+  };
+  for (const folder of ['images/cache/debian', 'images/cache/built', 'images/demo']) visit(folder);
+  return found.sort();
+}
+
+function toolVersion(tool: string): string | null {
+  const { status, stdout } = spawnSync(tool, ['--version'], { encoding: 'utf8' });
+  return status === 0
+    ? (stdout.split('\n')[0]?.replace(/ \(.*/, '').replace(' emulator version', '') ?? tool)
+    : null;
+}
+
+// ---------------------------------------------------------------- one process
+
+/** Runs the command and returns its wall-clock milliseconds from start to exit. */
+function timeCommand(parameters: readonly string[], statuses: readonly number[] = [0]): number {
+  const startedAt = performance.now();
+  const { status, stderr } = spawnSync(process.execPath, [COMMAND, ...parameters], {
+    stdio: ['ignore', 'ignore', 'pipe'],
+    encoding: 'utf8',
+  });
+  const milliseconds = performance.now() - startedAt;
+  if (status === null || !statuses.includes(status)) {
+    throw new Error(`bootscope ${parameters.join(' ')} ended with status ${status}: ${stderr.trim()}`);
+  }
+  return milliseconds;
+}
+
+/** Runs the command once more, apart from the timed runs, and returns its peak resident memory in bytes. */
+function memoryOf(parameters: readonly string[]): number {
+  const report =
+    'import{writeSync}from"node:fs";process.on("exit",()=>writeSync(3,String(process.resourceUsage().maxRSS)))';
+  const { output } = spawnSync(
+    process.execPath,
+    ['--import', `data:text/javascript,${report}`, COMMAND, ...parameters],
+    {
+      stdio: ['ignore', 'ignore', 'ignore', 'pipe'],
+      encoding: 'utf8',
+    },
+  );
+  return Number(output[3] ?? 0) * 1024;
+}
+
+// ---------------------------------------------------------------- boots
+
+async function benchBoots(): Promise<BootRow[]> {
+  console.log('Boot to the kernel entry, milliseconds: median (least to greatest)\n');
+  console.log(
+    tableLine(['image', 'codec', 'engine', 'Bootscope', 'QEMU', 'ratio', 'target', 'peak MB', 'QEMU MB']),
+  );
+  const rows: BootRow[] = [];
+  for (const [path, image] of kernels) {
+    for (const engine of ['native', 'wasm'] as const) {
+      if (flags.engine !== undefined && flags.engine !== engine) continue;
+      const row = await benchBoot(path, image, engine);
+      if (typeof row === 'string') {
+        console.log(tableLine([shortName(path), image.payload?.codec ?? '', engine, row]));
+        continue;
+      }
+      rows.push(row);
+      console.log(bootLine(row));
+      console.log(
+        `    ${row.phases.map(({ name, share }) => `${name} ${Math.round(share * 100)} %`).join(', ')}`,
+      );
+    }
+  }
+  return rows;
+}
+
+/** A row, or why there is none. */
+async function benchBoot(
+  path: string,
+  image: KernelImage,
+  engine: 'native' | 'wasm',
+): Promise<BootRow | string> {
+  const parameters = [
+    'boot',
+    path,
+    '--engine',
+    engine,
+    '--cmdline',
+    CMDLINE,
+    '--memory',
+    `${MEMORY_MEGABYTES}M`,
+  ];
+  const observed = await observe(image, engine);
+  if (typeof observed === 'string') return observed;
+
+  const ours: number[] = [];
+  const theirs: number[] = [];
+  let qemuMemory = 0;
+  let qemuFails = qemuVersion === null;
+  timeCommand(parameters);
+  for (let run = -1; run < runs; run++) {
+    if (run >= 0) ours.push(timeCommand(parameters));
+    if (qemuFails) continue;
+    try {
+      const timing = await timeQemu({
+        image: path,
+        entry: observed.entry,
+        arrival: observed.arrival,
+        cmdline: CMDLINE,
+        memoryMegabytes: MEMORY_MEGABYTES,
+        timeoutMilliseconds: QEMU_TIMEOUT,
+      });
+      if (run >= 0) theirs.push(timing.milliseconds);
+      qemuMemory = Math.max(qemuMemory, timing.peakMemory);
+    } catch {
+      qemuFails = true;
+    }
+  }
+
+  const bootscope = timesOf(ours);
+  const qemu = theirs.length === runs ? timesOf(theirs) : null;
+  const codec = image.payload?.codec ?? 'none';
+  const kernelBytes = image.payload?.outputLength ?? 0;
+  return {
+    image: path,
+    codec,
+    kernelBytes,
+    engine,
+    bootscope,
+    qemu,
+    ratio: qemu === null ? null : bootscope.median / qemu.median,
+    target: targetRatio(engine, codec, kernelBytes),
+    memory: {
+      bootscope: memoryOf(parameters),
+      qemu: qemuMemory,
+      limit: observed.touched + MEMORY_ALLOWANCE,
+    },
+    phases: observed.phases,
+  };
+}
+
+interface Observed {
+  readonly entry: bigint;
+  readonly arrival: number;
+  readonly phases: BootRow['phases'];
+  /** Bytes of guest RAM that the boot writes: the loaded image and what the kernel needs to start. */
+  readonly touched: number;
+}
+
+/** One boot inside this process: where the entry is, and in which phase the time goes. */
+async function observe(image: KernelImage, engine: 'native' | 'wasm'): Promise<Observed | string> {
+  let finished: Awaited<ReturnType<typeof boot>>;
+  try {
+    finished = await boot(image, { ...DEFAULT_BOOT_OPTIONS, engine, cmdline: CMDLINE, hash: false });
+  } catch (error) {
+    return error instanceof Error ? error.message : String(error);
+  }
+  const { trace } = finished;
+  finished.close();
+  const { kernel, phases } = trace;
+  if (kernel === null) return `stopped before the entry: ${trace.stopped}`;
+  const last = phases.at(-1)!.milliseconds;
+  return {
+    entry: kernel.entry,
+    arrival: phases.filter(({ name, address }) => name !== 'setup' && address === kernel.entry).length,
+    phases: phases.slice(0, -1).map((phase, index) => ({
+      name: phase.name,
+      share: (phases[index + 1]!.milliseconds - phase.milliseconds) / last,
+    })),
+    touched:
+      image.bytes.length +
+      Math.max(
+        image.header.get('init_size'),
+        kernel.segments.reduce((sum, { memsz }) => sum + Number(memsz), 0),
+      ),
+  };
+}
+
+function bootLine(row: BootRow): string {
+  const verdict =
+    row.ratio === null || row.target === null ? '' : row.ratio <= row.target ? ' met' : ' MISSED';
+  const { memory } = row;
+  return tableLine([
+    shortName(row.image),
+    row.codec,
+    row.engine,
+    times(row.bootscope),
+    row.qemu === null ? 'not reached' : times(row.qemu),
+    row.ratio?.toFixed(2) ?? '',
+    row.target === null ? 'none' : `${row.target.toFixed(2)}${verdict}`,
+    `${megabytes(memory.bootscope)}${memory.bootscope <= memory.limit ? '' : ` > ${megabytes(memory.limit)} MISSED`}`,
+    megabytes(memory.qemu),
+  ]);
+}
+
+// ---------------------------------------------------------------- codecs
+
+const TOOLS: Readonly<Record<CodecName, readonly [string, ...string[]]>> = {
+  gzip: ['gzip', '-dc'],
+  bzip2: ['bzip2', '-dc'],
+  lzma: ['xz', '-dc', '--format=lzma'],
+  xz: ['xz', '-dc'],
+  lzo: ['lzop', '-dc'],
+  lz4: ['lz4', '-dc'],
+  zstd: ['zstd', '-dc', '--long=31'],
+};
+
+/** Each codec on the largest kernel that uses it. */
+async function benchCodecs(): Promise<CodecRow[]> {
+  const largest = new Map<CodecName, { path: string; image: KernelImage }>();
+  for (const [path, image] of kernels) {
+    const { payload } = image;
+    if (payload?.outputLength == null) continue;
+    const known = largest.get(payload.codec)?.image.payload?.outputLength ?? 0;
+    if (payload.outputLength > known) largest.set(payload.codec, { path, image });
+  }
+  console.log('\nCodecs on a real payload, milliseconds\n');
+  console.log(tableLine(['image', 'codec', 'MB out', 'later runs', 'native tool', 'ratio', 'first run']));
+  const rows: CodecRow[] = [];
+  for (const [name, { path, image }] of largest) {
+    const row = await benchCodec(name, path, image);
+    rows.push(row);
+    console.log(
+      tableLine([
+        shortName(path),
+        name,
+        megabytes(row.outputBytes),
+        times(row.later),
+        row.tool === null ? 'not here' : times(row.tool),
+        row.tool === null ? '' : (row.later.median / row.tool.median).toFixed(2),
+        row.first.toFixed(0),
+      ]),
+    );
+  }
+  return rows;
+}
+
+async function benchCodec(name: CodecName, path: string, image: KernelImage): Promise<CodecRow> {
+  const { offset, length, outputLength } = image.payload!;
+  const input = image.protectedModeCode.slice(offset, offset + length);
+  const output = new Uint8Array(outputLength!);
+  const decompress = async () => {
+    const startedAt = performance.now();
+    await (await codecByName(name)).decompress(input, output);
+    return performance.now() - startedAt;
+  };
+
+  const folder = mkdtempSync(join(tmpdir(), 'bootscope-bench-'));
+  try {
+    const file = join(folder, 'payload');
+    // Tools take the length that the kernel's build appends for a damaged stream.
+    writeFileSync(file, name === 'gzip' ? input : input.subarray(0, -4));
+    const [tool, ...parameters] = TOOLS[name];
+    const timeTool = () => {
+      const stdin = openSync(file, 'r');
+      const startedAt = performance.now();
+      const { status } = spawnSync(tool, parameters, { stdio: [stdin, 'ignore', 'ignore'] });
+      return status === 0 ? performance.now() - startedAt : null;
+    };
+    const first = await decompress();
+    const toolIsHere = timeTool() !== null;
+    const ours: number[] = [];
+    const theirs: number[] = [];
+    for (let run = 0; run < runs; run++) {
+      ours.push(await decompress());
+      const time = toolIsHere ? timeTool() : null;
+      if (time !== null) theirs.push(time);
+    }
+    return {
+      codec: name,
+      image: path,
+      outputBytes: outputLength!,
+      first,
+      later: timesOf(ours),
+      tool: theirs.length === runs ? timesOf(theirs) : null,
+    };
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
+  }
+}
+
+// ---------------------------------------------------------------- commands
+
+function benchCommands(): CommandRow[] {
+  // The largest file costs `info` most; what grows with RAM shows best on the quickest boot.
+  const bySize = [...kernels.keys()].sort((a, b) => statSync(a).size - statSync(b).size);
+  const list: (readonly [string[], number | null])[] = [
+    [['--version'], null],
+    [['info', bySize.at(-1)!], INFO_LIMIT],
+    [['boot', bySize[0]!, '--cmdline', CMDLINE, '--memory', '512M'], null],
+    [['boot', bySize[0]!, '--cmdline', CMDLINE, '--memory', '1900M'], null],
+  ];
+  console.log('\nCommands, milliseconds\n');
+  console.log(tableLine(['command', '', '', 'time', 'limit', '', '', 'peak MB']));
+  const rows: CommandRow[] = [];
+  const empty: number[] = [];
+  for (let run = 0; run < runs; run++) {
+    const startedAt = performance.now();
+    spawnSync(process.execPath, ['-e', '0'], { stdio: 'ignore' });
+    empty.push(performance.now() - startedAt);
+  }
+  console.log(tableLine(['node -e 0', '', '', times(timesOf(empty))]));
+  for (const [parameters, limit] of list) {
+    timeCommand(parameters);
+    const time = timesOf(Array.from({ length: runs }, () => timeCommand(parameters)));
+    const memory = memoryOf(parameters);
+    const command = `bootscope ${parameters.map((text) => (kernels.has(text) ? shortName(text) : text)).join(' ')}`;
+    rows.push({ command, time, memory, limit });
+    const verdict = limit === null ? '' : `${limit} ${time.median <= limit ? 'met' : 'MISSED'}`;
+    console.log(`${command}\n${tableLine(['', '', '', times(time), verdict, '', '', megabytes(memory)])}`);
+  }
+  return rows;
+}
+
+// ---------------------------------------------------------------- text
+
+function shortName(path: string): string {
+  return path.replace(/^images\/(cache\/)?/, '').replace(/\/bzImage$/, '');
+}
+
+function times({ median, min, max }: Times): string {
+  return `${median.toFixed(0)} (${min.toFixed(0)} to ${max.toFixed(0)})`;
+}
+
+function megabytes(bytes: number): string {
+  return (bytes / 1e6).toFixed(0);
+}
+
+function tableLine(cells: readonly string[]): string {
+  const widths = [42, 6, 7, 19, 21, 6, 12, 8];
+  return cells
+    .map((cell, index) => cell.padEnd(widths[index] ?? 0))
+    .join(' ')
+    .trimEnd();
+}
