@@ -102,15 +102,20 @@ export interface Cpu {
   /** Ends the current `run` after the running hook. RIP is then the next instruction to execute. */
   stop(): void;
 
-  /** Called before each instruction whose linear address is in [begin, end]. */
+  /**
+   * Called before each instruction whose linear address is in [begin, end]. To trap the target of a jump,
+   * call or return, `hookBlock` is the cheaper way: while any code hook exists, slices and some stops need a
+   * hook on every block.
+   */
   hookCode(begin: bigint, end: bigint, hook: (address: bigint, size: number) => void): Unhook;
   /** Called before each translated block that starts in [begin, end]; `size` in bytes. */
   hookBlock(begin: bigint, end: bigint, hook: (address: bigint, size: number) => void): Unhook;
   /**
    * Called for `INT n` (RIP already behind it) and for exceptions (vector below 32, RIP at the faulting
    * instruction). The engine delivers nothing by itself: what the hook leaves in the registers goes on.
+   * `exception` is null for `INT n`; its error code is 0 for exceptions that have none.
    */
-  hookInterrupt(hook: (vector: number) => void): Unhook;
+  hookInterrupt(hook: (vector: number, exception: { readonly errorCode: number } | null) => void): Unhook;
   hookIn(hook: (port: number, size: 1 | 2 | 4) => number): Unhook;
   hookOut(hook: (port: number, size: 1 | 2 | 4, value: number) => void): Unhook;
   /** Replaces CPUID; the hook gets leaf (EAX) and subleaf (ECX) and returns [EAX, EBX, ECX, EDX]. */

@@ -54,11 +54,10 @@ export interface Transport {
    */
   allocate(size: number): Pointer | null;
   /**
-   * JavaScript's view of allocated memory. May be stale after the next `allocate` or `emuStart` where the
-   * engine's heap can grow; `viewsMayDetach` says so, and the engine then asks anew each time.
+   * JavaScript's view of engine memory. Where the engine's heap can grow, older views detach then: their
+   * `byteLength` becomes 0, and the engine asks anew.
    */
   view(pointer: Pointer, size: number): Uint8Array<ArrayBuffer>;
-  readonly viewsMayDetach: boolean;
   /** Bytes of a pointer in arrays of pointers: 8 native on 64-bit hosts, 4 in WASM. */
   readonly pointerSize: 4 | 8;
 
@@ -75,6 +74,8 @@ export interface Transport {
   emuStart(begin: bigint, until: bigint, timeout: number, count: number): UcError;
   /** Whether a `timeout` other than 0 works; where it does not, the engine counts blocks. */
   readonly hasTimeout: boolean;
+  /** `uc_query` of UC_QUERY_TIMEOUT: whether the last `emuStart` ended by its timeout. */
+  timedOut(): boolean;
   /** `uc_emu_stop`. */
   emuStop(): UcError;
 
@@ -98,9 +99,16 @@ export interface Transport {
    * library has it, else whatever has the same effect there. May be called from hooks.
    */
   removeCache(begin: bigint, end: bigint): UcError;
+  /**
+   * Drops all translated code (`uc_ctl` with UC_CTL_TB_FLUSH, or the same effect). Never called while
+   * `emuStart` runs.
+   */
+  flushCache(): UcError;
 
   /** `uc_context_alloc`, `uc_context_save`, `uc_context_restore`, `uc_context_free`. Null: no such memory. */
   contextAlloc(): Pointer | null;
+  /** `uc_context_size`: bytes behind a context pointer. */
+  contextSize(): number;
   contextSave(context: Pointer): UcError;
   contextRestore(context: Pointer): UcError;
   contextFree(context: Pointer): UcError;

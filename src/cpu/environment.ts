@@ -1,0 +1,122 @@
+// The part of the CPU's state that Unicorn has no register number for: hidden segment bases and the last exception's details.
+
+import type { Pointer, Transport } from './transport.ts';
+
+/**
+ * Reads and repairs hidden state through `uc_context_save`/`_restore`, whose memory is QEMU's CPUX86State
+ * as it stands up to its `retaddr` field.
+ */
+export interface GuestEnvironment {
+  /** Base address in the hidden part of CS. */
+  readCsBase(): bigint;
+  /**
+   * Details of the exception or software interrupt that is being reported, and marks it as delivered.
+   * QEMU's core counts a fault during an undelivered one as a double fault, and Unicorn never delivers.
+   */
+  takeException(): { readonly errorCode: number; readonly isSoftware: boolean };
+}
+
+const UC_X86_REG_GDTR = 243;
+const UC_X86_REG_RAX = 35;
+const UC_X86_REG_R15 = 113;
+const UC_X86_REG_DR0 = 66;
+
+/** Offsets from `regs[0]` in CPUX86State of a 64-bit target (16 registers, eip, eflags, 3 cc words, 4 words of 32 bits). */
+const R15 = 15 * 8;
+const SEGMENTS = 184;
+const SEGMENT_SIZE = 24;
+const SEGMENT_BASE = 8;
+const SEGMENT_LIMIT = 16;
+const CS = 1;
+/** After the six segments come LDT and TR. */
+const GDT = 8;
+/** From `dr[0]`: error_code, exception_is_int and exception_next_eip lie before it, old_exception behind it. */
+const ERROR_CODE = -16;
+const IS_INT = -12;
+const DEBUG_REGISTERS = 8 * 8;
+const DEBUG_POINTERS = 4;
+const NO_EXCEPTION = -1;
+
+const MARK = 0x5ca1_ab1e_0dd5_eed5n;
+const MARK_LIMIT = 0xb007;
+
+/** Offset of eight bytes in `bytes`, or -1. */
+function findWord(view: DataView, from: number, word: bigint): number {
+  for (let offset = from; offset + 8 <= view.byteLength; offset += 8) {
+    if (view.getBigUint64(offset, true) === word) return offset;
+  }
+  return -1;
+}
+
+/**
+ * Finds where the fields lie by writing marks through numbered registers and looking for them in a saved
+ * context; the context is restored. Null where a build's layout doesn't match what is expected.
+ * `scratch` points to 32 bytes that may be overwritten.
+ */
+export function findEnvironment(transport: Transport, scratch: Pointer): GuestEnvironment | null {
+  const size = transport.contextSize();
+  const saved = transport.contextAlloc();
+  const probe = transport.contextAlloc();
+  if (saved === null || probe === null || transport.contextSave(saved) !== 0) return null;
+  const word = new DataView(transport.view(scratch, 32).buffer, transport.view(scratch, 32).byteOffset, 32);
+  const mark = (id: number, value: bigint) => {
+    word.setBigUint64(0, value, true);
+    return transport.regWrite(id, scratch) === 0;
+  };
+  const marked =
+    mark(UC_X86_REG_RAX, MARK) &&
+    mark(UC_X86_REG_R15, MARK + 1n) &&
+    mark(UC_X86_REG_DR0, MARK + 2n) &&
+    mark(UC_X86_REG_DR0 + 1, MARK + 3n);
+  word.setBigUint64(0, 0n, true);
+  word.setBigUint64(8, MARK + 4n, true);
+  word.setUint32(16, MARK_LIMIT, true);
+  word.setUint32(20, 0, true);
+  const markedTable = transport.regWrite(UC_X86_REG_GDTR, scratch) === 0;
+  const kept = transport.contextSave(probe) === 0;
+  if (transport.contextRestore(saved) !== 0 || !marked || !markedTable || !kept) return null;
+
+  const context = () => {
+    const bytes = transport.view(probe, size);
+    return new DataView(bytes.buffer, bytes.byteOffset, size);
+  };
+  let view = context();
+  const regs = findWord(view, 0, MARK);
+  const debug = findWord(view, 0, MARK + 2n);
+  if (regs < 0 || debug < 0) return null;
+  const table = regs + SEGMENTS + GDT * SEGMENT_SIZE;
+  const oldException = debug + DEBUG_REGISTERS + DEBUG_POINTERS * transport.pointerSize;
+  const fits =
+    oldException + 4 <= size &&
+    view.getBigUint64(regs + R15, true) === MARK + 1n &&
+    view.getBigUint64(debug + 8, true) === MARK + 3n &&
+    view.getBigUint64(table + SEGMENT_BASE, true) === MARK + 4n &&
+    view.getUint32(table + SEGMENT_LIMIT, true) === MARK_LIMIT &&
+    // Nothing or a vector that counts for double faults.
+    [NO_EXCEPTION, 0, 8, 10, 11, 12, 13, 14].includes(view.getInt32(oldException, true));
+  transport.contextFree(saved);
+  if (!fits) {
+    transport.contextFree(probe);
+    return null;
+  }
+  const save = () => {
+    transport.contextSave(probe);
+    if (view.byteLength === 0) view = context();
+  };
+  return {
+    readCsBase() {
+      save();
+      return view.getBigUint64(regs + SEGMENTS + CS * SEGMENT_SIZE + SEGMENT_BASE, true);
+    },
+    takeException() {
+      save();
+      const errorCode = view.getInt32(debug + ERROR_CODE, true) >>> 0;
+      const isSoftware = view.getInt32(debug + IS_INT, true) !== 0;
+      if (view.getInt32(oldException, true) !== NO_EXCEPTION) {
+        view.setInt32(oldException, NO_EXCEPTION, true);
+        transport.contextRestore(probe);
+      }
+      return { errorCode, isSoftware };
+    },
+  };
+}

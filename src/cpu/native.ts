@@ -1,0 +1,456 @@
+// The native binding: a libunicorn 2.x of the system (or of the per-user cache), called through koffi.
+
+import { existsSync, readdirSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { homedir } from 'node:os';
+import { join } from 'node:path';
+import type { LibraryHandle, TypeObject } from 'koffi';
+import { BootscopeError } from '../error.ts';
+import type { HookShape, HookShapes, Pointer, Transport, UcError } from './transport.ts';
+
+type Koffi = typeof import('koffi');
+
+const MAP_ALIGNMENT = 4096;
+
+/** The library's file name on this platform. */
+function libraryName(): string {
+  if (process.platform === 'win32') return 'unicorn.dll';
+  if (process.platform === 'darwin') return 'libunicorn.2.dylib';
+  return 'libunicorn.so.2';
+}
+
+function findBelow(folder: string, name: string, depth: number): string | null {
+  const direct = join(folder, name);
+  if (existsSync(direct)) return direct;
+  if (depth === 0) return null;
+  let entries: readonly string[];
+  try {
+    entries = readdirSync(folder, { withFileTypes: true })
+      .filter((entry) => entry.isDirectory())
+      .map((entry) => entry.name)
+      .sort();
+  } catch {
+    return null;
+  }
+  for (const entry of entries) {
+    const found = findBelow(join(folder, entry), name, depth - 1);
+    if (found !== null) return found;
+  }
+  return null;
+}
+
+/** Where set-up unpacks a library for this user: `$XDG_CACHE_HOME/bootscope/libunicorn` or below `~/.cache`. */
+function cachedLibrary(): string | null {
+  const cache = process.env.XDG_CACHE_HOME || join(homedir(), '.cache');
+  return findBelow(join(cache, 'bootscope', 'libunicorn'), libraryName(), 6);
+}
+
+/** What the process keeps of a loaded library: the functions and callback types, by their C names. */
+interface Library {
+  readonly koffi: Koffi;
+  readonly path: string;
+  readonly uc_version: (major: Pointer, minor: Pointer) => number;
+  readonly uc_strerror: (error: UcError) => string;
+  readonly uc_open: (arch: number, mode: number, handle: Pointer) => UcError;
+  readonly uc_close: (uc: Pointer) => UcError;
+  readonly uc_mem_map_ptr: (
+    uc: Pointer,
+    address: bigint,
+    size: number,
+    permissions: number,
+    block: Pointer,
+  ) => UcError;
+  readonly uc_reg_read: (uc: Pointer, id: number, value: Pointer) => UcError;
+  readonly uc_reg_write: (uc: Pointer, id: number, value: Pointer) => UcError;
+  readonly uc_reg_read_batch: (uc: Pointer, ids: Pointer, values: Pointer, count: number) => UcError;
+  readonly uc_emu_start: (
+    uc: Pointer,
+    begin: bigint,
+    until: bigint,
+    timeout: number,
+    count: number,
+  ) => UcError;
+  readonly uc_emu_stop: (uc: Pointer) => UcError;
+  readonly uc_query: (uc: Pointer, type: number, result: Pointer) => UcError;
+  readonly uc_hook_add: (
+    uc: Pointer,
+    hook: Pointer,
+    type: number,
+    callback: bigint,
+    userData: Pointer,
+    begin: bigint,
+    end: bigint,
+    variadicType: 'int',
+    instruction: number,
+  ) => UcError;
+  readonly uc_hook_del: (uc: Pointer, hook: Pointer) => UcError;
+  readonly uc_ctl: (uc: Pointer, control: number, ...variadic: (string | bigint)[]) => UcError;
+  readonly uc_context_alloc: (uc: Pointer, context: Pointer) => UcError;
+  readonly uc_context_size: (uc: Pointer) => number;
+  readonly uc_context_save: (uc: Pointer, context: Pointer) => UcError;
+  readonly uc_context_restore: (uc: Pointer, context: Pointer) => UcError;
+  readonly uc_context_free: (context: Pointer) => UcError;
+  readonly callbackTypes: Readonly<Record<HookShape, TypeObject>>;
+  readonly allocatePages: (size: number) => Pointer | null;
+  readonly freePages: (pointer: Pointer, size: number) => void;
+}
+
+let loaded: Library | null = null;
+
+function loadKoffi(): Koffi {
+  // CommonJS: loading the add-on through require takes half the time of an import.
+  return createRequire(import.meta.url)('koffi') as Koffi;
+}
+
+function openLibrary(koffi: Koffi): { handle: LibraryHandle; path: string } {
+  const asked = process.env.BOOTSCOPE_LIBUNICORN;
+  if (asked) {
+    try {
+      return { handle: koffi.load(asked), path: asked };
+    } catch (cause) {
+      throw new BootscopeError(
+        'cpu-no-engine',
+        `BOOTSCOPE_LIBUNICORN names ${asked}, which cannot be loaded as a library: ${String(cause)}`,
+        { cause },
+      );
+    }
+  }
+  const name = libraryName();
+  let first: unknown;
+  try {
+    return { handle: koffi.load(name), path: name };
+  } catch (cause) {
+    first = cause;
+  }
+  const candidates = [cachedLibrary()];
+  if (process.platform === 'darwin') candidates.push(`/opt/homebrew/lib/${name}`, `/usr/local/lib/${name}`);
+  for (const candidate of candidates) {
+    if (candidate === null || !existsSync(candidate)) continue;
+    try {
+      return { handle: koffi.load(candidate), path: candidate };
+    } catch (cause) {
+      first = cause;
+    }
+  }
+  throw new BootscopeError(
+    'cpu-no-engine',
+    `No ${name} (Unicorn 2.x) was found: run scripts/setup, install it (Debian: apt install libunicorn2), or name the file in BOOTSCOPE_LIBUNICORN.`,
+    { cause: first },
+  );
+}
+
+/** Anonymous pages of the host, zero-filled and committed when first touched. */
+function pageAllocator(koffi: Koffi): Pick<Library, 'allocatePages' | 'freePages'> {
+  if (process.platform === 'win32') {
+    const kernel = koffi.load('kernel32.dll');
+    const virtualAlloc = kernel.func('VirtualAlloc', 'uintptr_t', [
+      'uintptr_t',
+      'size_t',
+      'uint32_t',
+      'uint32_t',
+    ]);
+    const virtualFree = kernel.func('VirtualFree', 'int', ['uintptr_t', 'size_t', 'uint32_t']);
+    const MEM_RESERVE_COMMIT = 0x3000;
+    const MEM_RELEASE = 0x8000;
+    const PAGE_READWRITE = 4;
+    return {
+      allocatePages: (size) => {
+        const pointer: number = virtualAlloc(0, size, MEM_RESERVE_COMMIT, PAGE_READWRITE);
+        return pointer === 0 ? null : pointer;
+      },
+      freePages: (pointer) => {
+        virtualFree(pointer, 0, MEM_RELEASE);
+      },
+    };
+  }
+  const libc = koffi.load(null);
+  const mmap = libc.func('mmap', 'intptr_t', ['uintptr_t', 'size_t', 'int', 'int', 'int', 'int64_t']);
+  const munmap = libc.func('munmap', 'int', ['uintptr_t', 'size_t']);
+  const PROT_READ_WRITE = 3;
+  const MAP_PRIVATE = 2;
+  const MAP_ANONYMOUS = process.platform === 'linux' || process.platform === 'android' ? 0x20 : 0x1000;
+  // Without it a host that accounts for memory strictly refuses gigabytes that nobody will touch.
+  const MAP_NORESERVE = process.platform === 'linux' ? 0x4000 : process.platform === 'darwin' ? 0x40 : 0;
+  return {
+    allocatePages: (size) => {
+      const pointer: number = mmap(
+        0,
+        size,
+        PROT_READ_WRITE,
+        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
+        -1,
+        0,
+      );
+      return pointer === -1 ? null : pointer;
+    },
+    freePages: (pointer, size) => {
+      munmap(pointer, size);
+    },
+  };
+}
+
+function loadLibrary(): Library {
+  if (loaded !== null) return loaded;
+  const koffi = loadKoffi();
+  const { handle, path } = openLibrary(koffi);
+  const U = 'uintptr_t';
+  const Q = 'uint64_t';
+  const I = 'int';
+  // A callback may declare fewer parameters than it is called with, and read its first (the instance, which
+  // is known anyway) as 32 bits: each value that koffi needn't convert makes hooks faster.
+  const callbackTypes = {
+    code: koffi.proto('void', ['uint32_t', Q, 'uint32_t']),
+    interrupt: koffi.proto('void', ['uint32_t', 'uint32_t']),
+    in: koffi.proto('uint32_t', ['uint32_t', 'uint32_t', I]),
+    out: koffi.proto('void', ['uint32_t', 'uint32_t', I, 'uint32_t']),
+    instruction: koffi.proto(I, ['uint32_t']),
+    memory: koffi.proto('void', ['uint32_t', I, Q, I, Q]),
+    invalid: koffi.proto('bool', ['uint32_t', I, Q, I, Q]),
+  };
+  loaded = {
+    koffi,
+    path,
+    uc_version: handle.func('uc_version', 'uint32_t', [U, U]),
+    uc_strerror: handle.func('uc_strerror', 'str', [I]),
+    uc_open: handle.func('uc_open', I, [I, I, U]),
+    uc_close: handle.func('uc_close', I, [U]),
+    uc_mem_map_ptr: handle.func('uc_mem_map_ptr', I, [U, Q, 'size_t', 'uint32_t', U]),
+    uc_reg_read: handle.func('uc_reg_read', I, [U, I, U]),
+    uc_reg_write: handle.func('uc_reg_write', I, [U, I, U]),
+    uc_reg_read_batch: handle.func('uc_reg_read_batch', I, [U, U, U, I]),
+    uc_emu_start: handle.func('uc_emu_start', I, [U, Q, Q, Q, 'size_t']),
+    uc_emu_stop: handle.func('uc_emu_stop', I, [U]),
+    uc_query: handle.func('uc_query', I, [U, I, U]),
+    uc_hook_add: handle.func('uc_hook_add', I, [U, U, I, U, U, Q, Q, '...']),
+    uc_hook_del: handle.func('uc_hook_del', I, [U, U]),
+    uc_ctl: handle.func('uc_ctl', I, [U, 'uint32_t', '...']),
+    uc_context_alloc: handle.func('uc_context_alloc', I, [U, U]),
+    uc_context_size: handle.func('uc_context_size', 'size_t', [U]),
+    uc_context_save: handle.func('uc_context_save', I, [U, U]),
+    uc_context_restore: handle.func('uc_context_restore', I, [U, U]),
+    uc_context_free: handle.func('uc_context_free', I, [U]),
+    callbackTypes,
+    ...pageAllocator(koffi),
+  };
+  return loaded;
+}
+
+function wide(value: number | bigint): bigint {
+  return typeof value === 'bigint' ? value : BigInt(value);
+}
+
+const UC_QUERY_TIMEOUT = 4;
+/** UC_CTL_WRITE(UC_CTL_TB_REMOVE_CACHE, 2) and UC_CTL_WRITE(UC_CTL_TB_FLUSH, 0) of unicorn.h. */
+const UC_CTL_REMOVE_CACHE = 0x48000009;
+const UC_CTL_FLUSH = 0x4000000a;
+
+class NativeTransport implements Transport {
+  readonly engine = 'native';
+  readonly pointerSize = 8;
+  readonly hasTimeout = true;
+  readonly #library: Library;
+  #uc: Pointer = 0;
+  readonly #blocks = new Map<Pointer, number>();
+  readonly #callbacks = new Map<Pointer, bigint>();
+  readonly #out: Pointer;
+  readonly #outView: DataView;
+
+  constructor(library: Library) {
+    this.#library = library;
+    const out = this.allocate(MAP_ALIGNMENT);
+    if (out === null) throw new BootscopeError('cpu-memory', `The host has no ${MAP_ALIGNMENT} bytes left`);
+    this.#out = out;
+    this.#outView = new DataView(library.koffi.view(BigInt(out), MAP_ALIGNMENT));
+  }
+
+  #outPointer(): Pointer {
+    return Number(this.#outView.getBigUint64(0, true));
+  }
+
+  version(): number {
+    return this.#library.uc_version(0, 0);
+  }
+
+  errorText(error: UcError): string {
+    return this.#library.uc_strerror(error);
+  }
+
+  open(arch: number, mode: number): UcError {
+    const error = this.#library.uc_open(arch, mode, this.#out);
+    if (error === 0) this.#uc = this.#outPointer();
+    return error;
+  }
+
+  close(): UcError {
+    const error = this.#uc === 0 ? 0 : this.#library.uc_close(this.#uc);
+    this.#uc = 0;
+    for (const callback of this.#callbacks.values()) this.#library.koffi.unregister(callback);
+    this.#callbacks.clear();
+    for (const [pointer, size] of this.#blocks) this.#library.freePages(pointer, size);
+    this.#blocks.clear();
+    return error;
+  }
+
+  allocate(size: number): Pointer | null {
+    const pointer = this.#library.allocatePages(size);
+    if (pointer !== null) this.#blocks.set(pointer, size);
+    return pointer;
+  }
+
+  view(pointer: Pointer, size: number): Uint8Array<ArrayBuffer> {
+    return new Uint8Array(this.#library.koffi.view(BigInt(pointer), size));
+  }
+
+  memMapPtr(address: bigint, size: number, permissions: number, block: Pointer): UcError {
+    return this.#library.uc_mem_map_ptr(this.#uc, address, size, permissions, block);
+  }
+
+  regRead(id: number, value: Pointer): UcError {
+    return this.#library.uc_reg_read(this.#uc, id, value);
+  }
+
+  regWrite(id: number, value: Pointer): UcError {
+    return this.#library.uc_reg_write(this.#uc, id, value);
+  }
+
+  regReadBatch(ids: Pointer, values: Pointer, count: number): UcError {
+    return this.#library.uc_reg_read_batch(this.#uc, ids, values, count);
+  }
+
+  emuStart(begin: bigint, until: bigint, timeout: number, count: number): UcError {
+    return this.#library.uc_emu_start(this.#uc, begin, until, timeout, count);
+  }
+
+  timedOut(): boolean {
+    const error = this.#library.uc_query(this.#uc, UC_QUERY_TIMEOUT, this.#out);
+    return error === 0 && this.#outPointer() !== 0;
+  }
+
+  emuStop(): UcError {
+    return this.#library.uc_emu_stop(this.#uc);
+  }
+
+  hookAdd<K extends HookShape>(
+    shape: K,
+    type: number,
+    begin: bigint,
+    end: bigint,
+    instruction: number,
+    callback: HookShapes[K],
+  ): { readonly error: UcError; readonly hook: Pointer } {
+    const { koffi, callbackTypes, uc_hook_add } = this.#library;
+    const registered = koffi.register(adapt(shape, callback), koffi.pointer(callbackTypes[shape]));
+    const error = uc_hook_add(this.#uc, this.#out, type, registered, 0, begin, end, 'int', instruction);
+    if (error !== 0) {
+      koffi.unregister(registered);
+      return { error, hook: 0 };
+    }
+    const hook = this.#outPointer();
+    this.#callbacks.set(hook, registered);
+    return { error, hook };
+  }
+
+  hookDel(hook: Pointer): UcError {
+    const error = this.#library.uc_hook_del(this.#uc, hook);
+    const callback = this.#callbacks.get(hook);
+    if (callback !== undefined) {
+      this.#callbacks.delete(hook);
+      // The library may keep the hook in its list until the next run, but calls it no more.
+      this.#library.koffi.unregister(callback);
+    }
+    return error;
+  }
+
+  removeCache(begin: bigint, end: bigint): UcError {
+    return this.#library.uc_ctl(this.#uc, UC_CTL_REMOVE_CACHE, 'uint64_t', begin, 'uint64_t', end);
+  }
+
+  flushCache(): UcError {
+    return this.#library.uc_ctl(this.#uc, UC_CTL_FLUSH);
+  }
+
+  contextAlloc(): Pointer | null {
+    return this.#library.uc_context_alloc(this.#uc, this.#out) === 0 ? this.#outPointer() : null;
+  }
+
+  contextSize(): number {
+    return this.#library.uc_context_size(this.#uc);
+  }
+
+  contextSave(context: Pointer): UcError {
+    return this.#library.uc_context_save(this.#uc, context);
+  }
+
+  contextRestore(context: Pointer): UcError {
+    return this.#library.uc_context_restore(this.#uc, context);
+  }
+
+  contextFree(context: Pointer): UcError {
+    return this.#library.uc_context_free(context);
+  }
+}
+
+type Wide = number | bigint;
+
+/** Puts koffi's arguments (the instance first, 64-bit values as number or bigint) into the shape's own. */
+function adapt<K extends HookShape>(shape: K, callback: HookShapes[K]): (...values: never[]) => unknown {
+  switch (shape) {
+    case 'code': {
+      const call = callback as HookShapes['code'];
+      return (_uc: number, address: Wide, size: number) => call(wide(address), size);
+    }
+    case 'interrupt': {
+      const call = callback as HookShapes['interrupt'];
+      return (_uc: number, vector: number) => call(vector);
+    }
+    case 'in': {
+      const call = callback as HookShapes['in'];
+      return (_uc: number, port: number, size: number) => call(port, size);
+    }
+    case 'out': {
+      const call = callback as HookShapes['out'];
+      return (_uc: number, port: number, size: number, value: number) => call(port, size, value);
+    }
+    case 'instruction': {
+      const call = callback as HookShapes['instruction'];
+      return () => call();
+    }
+    case 'memory': {
+      const call = callback as HookShapes['memory'];
+      return (_uc: number, type: number, address: Wide, size: number, value: Wide) =>
+        call(type, wide(address), size, wide(value));
+    }
+    default: {
+      const call = callback as HookShapes['invalid'];
+      return (_uc: number, type: number, address: Wide, size: number, value: Wide) =>
+        call(type, wide(address), size, wide(value));
+    }
+  }
+}
+
+/**
+ * Loads libunicorn and makes a transport without an instance.
+ *
+ * @throws BootscopeError `cpu-no-engine` where the library is missing or is not version 2.
+ */
+export function nativeTransport(): Transport {
+  const library = loadLibrary();
+  const major = library.uc_version(0, 0) >>> 24;
+  if (major !== 2) {
+    throw new BootscopeError(
+      'cpu-no-engine',
+      `${library.path} is Unicorn ${major}, Bootscope needs Unicorn 2`,
+    );
+  }
+  return new NativeTransport(library);
+}
+
+/** Whether a libunicorn can be loaded here. */
+export function hasNativeEngine(): boolean {
+  try {
+    nativeTransport().close();
+    return true;
+  } catch {
+    return false;
+  }
+}

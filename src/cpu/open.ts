@@ -1,0 +1,40 @@
+// Opening a CPU: which binding of Unicorn to take, and what to say when there is none.
+
+import { BootscopeError } from '../error.ts';
+import type { Cpu, EngineName } from './cpu.ts';
+import type { Transport } from './transport.ts';
+import { createUnicorn } from './unicorn.ts';
+
+export interface OpenCpuOptions {
+  /** `auto` takes WASM where it is installed, else the native library. */
+  readonly engine?: 'auto' | EngineName;
+}
+
+const NO_ENGINE =
+  'No Unicorn engine is installed: run scripts/setup, or install libunicorn 2.x (Debian: apt install libunicorn2) or the npm package @alexaltea/unicorn-js.';
+
+async function openTransport(engine: EngineName): Promise<Transport> {
+  // Imported only when taken: loading either binding costs tens of milliseconds.
+  if (engine === 'native') return (await import('./native.ts')).nativeTransport();
+  return (await import('./wasm.ts')).wasmTransport();
+}
+
+/**
+ * Opens one Unicorn instance in 64-bit mode.
+ *
+ * @throws BootscopeError `cpu-no-engine` where the asked binding (or, for `auto`, every binding) is missing
+ */
+export async function openCpu(options: OpenCpuOptions = {}): Promise<Cpu> {
+  const engine = options.engine ?? 'auto';
+  if (engine !== 'auto') return createUnicorn(await openTransport(engine));
+  const causes: unknown[] = [];
+  for (const candidate of ['wasm', 'native'] as const) {
+    try {
+      return createUnicorn(await openTransport(candidate));
+    } catch (error) {
+      if (!(error instanceof BootscopeError) || error.code !== 'cpu-no-engine') throw error;
+      causes.push(error);
+    }
+  }
+  throw new BootscopeError('cpu-no-engine', NO_ENGINE, { cause: new AggregateError(causes) });
+}

@@ -1,0 +1,747 @@
+// The engine: the Cpu interface made of raw uc_* calls, with the quirks of Unicorn 2.0 and 2.1 evened out.
+
+import { BootscopeError } from '../error.ts';
+import type {
+  Cpu,
+  DescriptorTableRegister,
+  EngineName,
+  InvalidAccess,
+  RegisterName,
+  RunEnd,
+  Unhook,
+} from './cpu.ts';
+import { findEnvironment, type GuestEnvironment } from './environment.ts';
+import type { HookShape, HookShapes, Pointer, Transport } from './transport.ts';
+
+const UC_ARCH_X86 = 4;
+const UC_MODE_64 = 8;
+const UC_PROT_ALL = 7;
+const UC_ERR_OK = 0;
+
+const UC_HOOK_INTR = 1;
+const UC_HOOK_INSN = 2;
+const UC_HOOK_CODE = 4;
+const UC_HOOK_BLOCK = 8;
+/** UC_HOOK_MEM_{READ,WRITE,FETCH}_{UNMAPPED,PROT}. */
+const UC_HOOK_MEM_INVALID = 0x3f0;
+const UC_HOOK_MEM_WRITE = 2048;
+const UC_HOOK_INSN_INVALID = 1 << 14;
+/** The vector of an undefined instruction (#UD). */
+const INVALID_OPCODE = 6;
+/** Vectors of exceptions; an `INT n` may have these numbers too. */
+const EXCEPTION_VECTORS = 32;
+
+/** `uc_mem_type` of an access that failed. */
+const INVALID_ACCESS: Readonly<Record<number, Pick<InvalidAccess, 'type' | 'reason'>>> = {
+  19: { type: 'read', reason: 'unmapped' },
+  20: { type: 'write', reason: 'unmapped' },
+  21: { type: 'fetch', reason: 'unmapped' },
+  22: { type: 'write', reason: 'protected' },
+  23: { type: 'read', reason: 'protected' },
+  24: { type: 'fetch', reason: 'protected' },
+};
+
+const UC_X86_INS_CPUID = 113;
+const UC_X86_INS_IN = 218;
+const UC_X86_INS_OUT = 500;
+const UC_X86_INS_RDTSC = 608;
+/** 2.1.2 as `uc_version` >> 8. */
+const RDTSC_HOOKABLE_SINCE = 0x020102;
+
+const UC_X86_REG_GDTR = 243;
+const UC_X86_REG_IDTR = 242;
+/** Read and written through `uc_x86_msr`: the number at 0, the value at 8. */
+const UC_X86_REG_MSR = 248;
+const MSR_EFER = 0xc0000080;
+
+/** `uc_x86_reg` of each register. */
+const REGISTER_IDS: Readonly<Record<RegisterName, number>> = {
+  rax: 35,
+  rbx: 37,
+  rcx: 38,
+  rdx: 40,
+  rsi: 43,
+  rdi: 39,
+  rbp: 36,
+  rsp: 44,
+  r8: 106,
+  r9: 107,
+  r10: 108,
+  r11: 109,
+  r12: 110,
+  r13: 111,
+  r14: 112,
+  r15: 113,
+  rip: 41,
+  rflags: 253,
+  cs: 11,
+  ds: 17,
+  es: 28,
+  fs: 32,
+  gs: 33,
+  ss: 49,
+  cr0: 50,
+  cr2: 52,
+  cr3: 53,
+  cr4: 54,
+  efer: UC_X86_REG_MSR,
+};
+
+const PAGE_SIZE = 4096;
+const MAX_64 = 0xffff_ffff_ffff_ffffn;
+const MASK_32 = 0xffff_ffffn;
+const CR0_PE = 1n;
+/** Blocks (or instructions) between two looks at the clock where slices are counted in hooks. */
+const HOOKS_PER_LOOK = 2048;
+
+/** Layout of the first scratch page, in bytes. */
+const SCRATCH_VALUE = 0;
+const SCRATCH_TABLE = 16;
+const SCRATCH_MSR = 48;
+const SCRATCH_BATCHES = 64;
+const SCRATCH_SIZE = 16 * PAGE_SIZE;
+
+/** A prepared `uc_reg_read_batch`: where its ids, its pointers and its values lie. */
+interface Batch {
+  readonly ids: Pointer;
+  readonly pointers: Pointer;
+  readonly count: number;
+  /** Offset of value 0 in the scratch block. */
+  readonly values: number;
+  readonly ripIndex: number;
+  readonly eferIndex: number;
+}
+
+interface HookRecord {
+  readonly handle: Pointer;
+  removed: boolean;
+}
+
+type InterruptHook = Parameters<Cpu['hookInterrupt']>[0];
+
+/** The methods of Cpu are described there. */
+class UnicornCpu implements Cpu {
+  readonly engine: EngineName;
+  readonly engineVersion: string;
+  readonly #transport: Transport;
+  readonly #scratch: Pointer;
+  #scratchBytes: Uint8Array<ArrayBuffer>;
+  #scratchView: DataView;
+  #scratchWords: BigUint64Array;
+  #scratchUsed = SCRATCH_BATCHES;
+  readonly #batches = new WeakMap<readonly RegisterName[], Batch>();
+  readonly #csBatch: Batch;
+  readonly #blocks = new Map<number, { pointer: Pointer; size: number; view: Uint8Array<ArrayBuffer> }>();
+
+  #running = false;
+  #stopRequested = false;
+  #sliceOver = false;
+  #sliceEnd = 0;
+  /** RIP as written by a hook; it takes effect when the library has returned. */
+  #pendingRip: bigint | null = null;
+  /** The first exception thrown in a hook of this run. */
+  #thrown: { readonly error: unknown } | null = null;
+  /** Linear address of the instruction that a code or block hook is called for; null elsewhere. */
+  #hookAddress: bigint | null = null;
+  /** Linear address of the code or block hook that asked for a stop: where the CPU goes on. */
+  #stoppedAt: bigint | null = null;
+  /** A stop that has to wait for the next code or block hook, where the library leaves a known RIP. */
+  #deferredStop = false;
+  #csBase: { readonly selector: bigint; readonly protectedMode: boolean; readonly base: bigint } | null =
+    null;
+
+  /** The last settled RIP was written by a hook. */
+  #redirected = false;
+  #inInterrupt = false;
+  #hasInterruptHook = false;
+  #invalidInstruction = false;
+  readonly #interruptHooks = new Set<InterruptHook>();
+  #hooksToDelete: HookRecord[] = [];
+  /** Whether code may have been translated, and whether it must be dropped before the next run. */
+  #translated = false;
+  #flushBeforeRun = false;
+  #codeHooks = 0;
+  #wholeCodeHooks = 0;
+  /** A hook on every block, for what needs one: see `#watchBlocks`. */
+  #blockWatch: Unhook | null = null;
+  #looksLeft = HOOKS_PER_LOOK;
+  #environment: GuestEnvironment | null | undefined;
+  #closed = false;
+
+  constructor(transport: Transport) {
+    this.#transport = transport;
+    this.engine = transport.engine;
+    const version = transport.version();
+    this.engineVersion = `${version >>> 24}.${(version >>> 16) & 0xff}.${(version >>> 8) & 0xff}`;
+    const error = transport.open(UC_ARCH_X86, UC_MODE_64);
+    if (error !== UC_ERR_OK) {
+      throw new BootscopeError('cpu-open', `Unicorn cannot be opened: ${transport.errorText(error)}`);
+    }
+    const scratch = transport.allocate(SCRATCH_SIZE);
+    if (scratch === null)
+      throw new BootscopeError('cpu-memory', `The host has no ${SCRATCH_SIZE} bytes left`);
+    this.#scratch = scratch;
+    this.#scratchBytes = transport.view(scratch, SCRATCH_SIZE);
+    this.#scratchView = new DataView(this.#scratchBytes.buffer, this.#scratchBytes.byteOffset, SCRATCH_SIZE);
+    this.#scratchWords = new BigUint64Array(
+      this.#scratchBytes.buffer,
+      this.#scratchBytes.byteOffset,
+      SCRATCH_SIZE / 8,
+    );
+    this.#csBatch = this.#makeBatch(['cs', 'cr0']);
+  }
+
+  /** Views of the scratch block, made anew where the engine's heap has moved. */
+  #refreshScratch(): void {
+    if (this.#scratchBytes.byteLength !== 0) return;
+    const bytes = this.#transport.view(this.#scratch, SCRATCH_SIZE);
+    this.#scratchBytes = bytes;
+    this.#scratchView = new DataView(bytes.buffer, bytes.byteOffset, SCRATCH_SIZE);
+    this.#scratchWords = new BigUint64Array(bytes.buffer, bytes.byteOffset, SCRATCH_SIZE / 8);
+  }
+
+  #check(error: number, what: string): void {
+    if (error !== UC_ERR_OK) {
+      throw new BootscopeError('cpu-engine', `${what} failed: ${this.#transport.errorText(error)}`);
+    }
+  }
+
+  mapRam(address: number, size: number): Uint8Array<ArrayBuffer> {
+    if (address % PAGE_SIZE !== 0 || size % PAGE_SIZE !== 0 || size <= 0) {
+      throw new BootscopeError(
+        'cpu-memory',
+        `RAM at 0x${address.toString(16)} of ${size} bytes is not a whole number of ${PAGE_SIZE}-byte pages`,
+      );
+    }
+    const pointer = this.#transport.allocate(size);
+    if (pointer === null) {
+      throw new BootscopeError('cpu-memory', `The host has no ${size} bytes for the guest's RAM`);
+    }
+    const error = this.#transport.memMapPtr(BigInt(address), size, UC_PROT_ALL, pointer);
+    this.#check(error, `Mapping ${size} bytes at 0x${address.toString(16)}`);
+    const view = this.#transport.view(pointer, size);
+    this.#blocks.set(address, { pointer, size, view });
+    return view;
+  }
+
+  ram(address: number): Uint8Array<ArrayBuffer> {
+    const block = this.#blocks.get(address);
+    if (block === undefined) {
+      throw new BootscopeError('cpu-memory', `No RAM block starts at 0x${address.toString(16)}`);
+    }
+    if (block.view.byteLength === 0) block.view = this.#transport.view(block.pointer, block.size);
+    return block.view;
+  }
+
+  #makeBatch(names: readonly RegisterName[]): Batch {
+    // Two more registers than asked for: with CS and CR0 a RIP in a hook can be made right.
+    const withRip = names.includes('rip');
+    const ids = names.map((name) => REGISTER_IDS[name]);
+    if (withRip) ids.push(REGISTER_IDS.cs, REGISTER_IDS.cr0);
+    const count = ids.length;
+    const { pointerSize } = this.#transport;
+    const align = (offset: number) => Math.ceil(offset / 8) * 8;
+    const values = align(this.#scratchUsed);
+    const pointers = values + count * 8;
+    const idsAt = align(pointers + count * pointerSize);
+    const end = idsAt + count * 4;
+    if (end > SCRATCH_SIZE) {
+      throw new BootscopeError(
+        'cpu-memory',
+        `Too many different lists of registers were read (${SCRATCH_SIZE} bytes are full)`,
+      );
+    }
+    this.#scratchUsed = end;
+    this.#refreshScratch();
+    const view = this.#scratchView;
+    for (let index = 0; index < count; index++) {
+      const id = ids[index]!;
+      const target = this.#scratch + (id === UC_X86_REG_MSR ? SCRATCH_MSR : values + index * 8);
+      if (pointerSize === 8) view.setBigUint64(pointers + index * 8, BigInt(target), true);
+      else view.setUint32(pointers + index * 4, target, true);
+      view.setUint32(idsAt + index * 4, id, true);
+    }
+    return {
+      ids: this.#scratch + idsAt,
+      pointers: this.#scratch + pointers,
+      count,
+      values,
+      ripIndex: names.indexOf('rip'),
+      eferIndex: names.indexOf('efer'),
+    };
+  }
+
+  #runBatch(batch: Batch): void {
+    if (batch.eferIndex >= 0) this.#scratchView.setUint32(SCRATCH_MSR, MSR_EFER, true);
+    const error = this.#transport.regReadBatch(batch.ids, batch.pointers, batch.count);
+    if (error !== UC_ERR_OK) this.#check(error, 'Reading registers');
+    this.#refreshScratch();
+  }
+
+  readRegisters(names: readonly RegisterName[], values: BigUint64Array): void {
+    let batch = this.#batches.get(names);
+    if (batch === undefined) {
+      batch = this.#makeBatch(names);
+      this.#batches.set(names, batch);
+    }
+    this.#runBatch(batch);
+    const words = this.#scratchWords;
+    const first = batch.values >> 3;
+    for (let index = 0; index < names.length; index++) values[index] = words[first + index]!;
+    if (batch.eferIndex >= 0) values[batch.eferIndex] = words[(SCRATCH_MSR + 8) >> 3]!;
+    if (batch.ripIndex >= 0) {
+      if (this.#pendingRip !== null) values[batch.ripIndex] = this.#pendingRip;
+      else if (this.#hookAddress !== null) {
+        const last = first + batch.count;
+        values[batch.ripIndex] = this.#offsetInCs(this.#hookAddress, words[last - 2]!, words[last - 1]!);
+      }
+    }
+  }
+
+  readRegister(name: RegisterName): bigint {
+    if (name === 'rip') {
+      if (this.#pendingRip !== null) return this.#pendingRip;
+      if (this.#hookAddress !== null) return this.#ripOf(this.#hookAddress);
+    }
+    this.#refreshScratch();
+    const place = name === 'efer' ? SCRATCH_MSR : SCRATCH_VALUE;
+    // Segment registers are written as 16 bits only.
+    if (name === 'efer') this.#scratchView.setUint32(SCRATCH_MSR, MSR_EFER, true);
+    else this.#scratchView.setBigUint64(SCRATCH_VALUE, 0n, true);
+    this.#check(this.#transport.regRead(REGISTER_IDS[name], this.#scratch + place), `Reading ${name}`);
+    this.#refreshScratch();
+    return this.#scratchView.getBigUint64(name === 'efer' ? SCRATCH_MSR + 8 : SCRATCH_VALUE, true);
+  }
+
+  writeRegister(name: RegisterName, value: bigint): void {
+    if (name === 'rip' && this.#running) {
+      // The library's own way (it ends the block and goes on) forgets a stop asked for in the same hook.
+      this.#pendingRip = BigInt.asUintN(64, value);
+      this.#requestStop();
+      return;
+    }
+    this.#refreshScratch();
+    if (name === 'efer') {
+      this.#scratchView.setUint32(SCRATCH_MSR, MSR_EFER, true);
+      this.#scratchView.setBigUint64(SCRATCH_MSR + 8, BigInt.asUintN(64, value), true);
+      this.#check(this.#transport.regWrite(UC_X86_REG_MSR, this.#scratch + SCRATCH_MSR), 'Writing efer');
+      return;
+    }
+    this.#scratchView.setBigUint64(SCRATCH_VALUE, BigInt.asUintN(64, value), true);
+    this.#check(
+      this.#transport.regWrite(REGISTER_IDS[name], this.#scratch + SCRATCH_VALUE),
+      `Writing ${name}`,
+    );
+  }
+
+  readDescriptorTable(name: 'gdtr' | 'idtr'): DescriptorTableRegister {
+    this.#refreshScratch();
+    const id = name === 'gdtr' ? UC_X86_REG_GDTR : UC_X86_REG_IDTR;
+    this.#check(this.#transport.regRead(id, this.#scratch + SCRATCH_TABLE), `Reading ${name}`);
+    this.#refreshScratch();
+    return {
+      base: this.#scratchView.getBigUint64(SCRATCH_TABLE + 8, true),
+      // The register has 16 bits of limit; 2.0.1 leaves what LGDT of an unset table had above them.
+      limit: this.#scratchView.getUint32(SCRATCH_TABLE + 16, true) & 0xffff,
+    };
+  }
+
+  writeDescriptorTable(name: 'gdtr' | 'idtr', value: DescriptorTableRegister): void {
+    this.#refreshScratch();
+    const id = name === 'gdtr' ? UC_X86_REG_GDTR : UC_X86_REG_IDTR;
+    this.#scratchView.setBigUint64(SCRATCH_TABLE, 0n, true);
+    this.#scratchView.setBigUint64(SCRATCH_TABLE + 8, value.base, true);
+    this.#scratchView.setUint32(SCRATCH_TABLE + 16, value.limit, true);
+    this.#scratchView.setUint32(SCRATCH_TABLE + 20, 0, true);
+    this.#check(this.#transport.regWrite(id, this.#scratch + SCRATCH_TABLE), `Writing ${name}`);
+  }
+
+  /** The hidden CS base, looked up again whenever CS or CR0.PE has changed. */
+  #baseOfCs(selector: bigint, cr0: bigint): bigint {
+    const protectedMode = (cr0 & CR0_PE) !== 0n;
+    const known = this.#csBase;
+    if (known !== null && known.selector === selector && known.protectedMode === protectedMode)
+      return known.base;
+    const base = this.#hidden()?.readCsBase() ?? (protectedMode ? 0n : selector << 4n);
+    this.#csBase = { selector, protectedMode, base };
+    return base;
+  }
+
+  #offsetInCs(linear: bigint, selector: bigint, cr0: bigint): bigint {
+    const base = this.#baseOfCs(selector, cr0);
+    if (base === 0n) return linear;
+    return (linear - base) & MASK_32;
+  }
+
+  #ripOf(linear: bigint): bigint {
+    this.#runBatch(this.#csBatch);
+    const first = this.#csBatch.values >> 3;
+    return this.#offsetInCs(linear, this.#scratchWords[first]!, this.#scratchWords[first + 1]!);
+  }
+
+  /** The engine's hidden CPU state, null where this build's layout is unknown. */
+  #hidden(): GuestEnvironment | null {
+    if (this.#environment === undefined) this.#environment = findEnvironment(this.#transport, this.#scratch);
+    return this.#environment;
+  }
+
+  run(options: { readonly sliceMilliseconds?: number } = {}): RunEnd {
+    if (this.#running) throw new BootscopeError('cpu-nested-run', 'run was called from a hook');
+    const slice = options.sliceMilliseconds ?? 0;
+    this.#stopRequested = false;
+    this.#sliceOver = false;
+    this.#thrown = null;
+    this.#pendingRip = null;
+    this.#csBase = null;
+    this.#sliceEnd = slice > 0 ? performance.now() + slice : 0;
+    this.#looksLeft = HOOKS_PER_LOOK;
+    const byTimer = slice > 0 && this.#transport.hasTimeout && this.#codeHooks === 0;
+    this.#watchBlocks(slice > 0 && !byTimer);
+    this.#running = true;
+    try {
+      return this.#runUntilEnd(byTimer ? slice : 0);
+    } finally {
+      this.#running = false;
+      this.#translated = true;
+      this.#pendingRip = null;
+      this.#hookAddress = null;
+      for (const hook of this.#hooksToDelete) this.#transport.hookDel(hook.handle);
+      this.#hooksToDelete = [];
+    }
+  }
+
+  #runUntilEnd(timerSlice: number): RunEnd {
+    let begin = this.#readRawRip();
+    for (;;) {
+      this.#stoppedAt = null;
+      this.#deferredStop = false;
+      this.#invalidInstruction = false;
+      if (this.#flushBeforeRun) {
+        this.#flushBeforeRun = false;
+        this.#check(this.#transport.flushCache(), 'Dropping translated code');
+      }
+      const left = timerSlice > 0 ? Math.max(1, this.#sliceEnd - performance.now()) : 0;
+      const error = this.#transport.emuStart(begin, 0n, Math.ceil(left * 1000), 0);
+      this.#hookAddress = null;
+      this.#refreshScratch();
+      begin = this.#settleRip();
+      if (this.#invalidInstruction && this.#thrown === null) {
+        const moved = this.#reportInvalidInstruction();
+        begin = this.#settleRip();
+        if (!moved && !this.#stopRequested && this.#thrown === null) {
+          return { kind: 'error', error: 'Invalid instruction (UC_ERR_INSN_INVALID)' };
+        }
+        if (!this.#stopRequested && this.#thrown === null) continue;
+      }
+      if (this.#thrown !== null) throw this.#thrown.error;
+      if (this.#stopRequested) return { kind: 'stopped' };
+      if (this.#sliceOver) return { kind: 'slice' };
+      if (this.#redirected) {
+        this.#redirected = false;
+        if (this.#sliceEnd !== 0 && performance.now() >= this.#sliceEnd) return { kind: 'slice' };
+        continue;
+      }
+      if (error !== UC_ERR_OK) return { kind: 'error', error: this.#transport.errorText(error) };
+      if (timerSlice > 0 && this.#transport.timedOut()) return { kind: 'slice' };
+      // The library takes an end address that cannot be switched off; it is the linear address 0.
+      if (this.#linear(begin) === 0n) return { kind: 'error', error: 'the CPU came to linear address 0' };
+      return { kind: 'halted' };
+    }
+  }
+
+  /** Puts RIP where a hook left it or a stop belongs, and returns it. */
+  #settleRip(): bigint {
+    let rip: bigint;
+    this.#redirected = this.#pendingRip !== null;
+    if (this.#pendingRip !== null) rip = this.#pendingRip;
+    else if (this.#stoppedAt !== null) rip = this.#ripOf(this.#stoppedAt);
+    else return this.#readRawRip();
+    this.#pendingRip = null;
+    this.#stoppedAt = null;
+    this.#scratchView.setBigUint64(SCRATCH_VALUE, rip, true);
+    this.#check(this.#transport.regWrite(REGISTER_IDS.rip, this.#scratch + SCRATCH_VALUE), 'Writing rip');
+    return rip;
+  }
+
+  #readRawRip(): bigint {
+    this.#refreshScratch();
+    this.#check(this.#transport.regRead(REGISTER_IDS.rip, this.#scratch + SCRATCH_VALUE), 'Reading rip');
+    this.#refreshScratch();
+    return this.#scratchView.getBigUint64(SCRATCH_VALUE, true);
+  }
+
+  #linear(rip: bigint): bigint {
+    this.#runBatch(this.#csBatch);
+    const first = this.#csBatch.values >> 3;
+    return rip + this.#baseOfCs(this.#scratchWords[first]!, this.#scratchWords[first + 1]!);
+  }
+
+  stop(): void {
+    if (!this.#running) return;
+    this.#stopRequested = true;
+    this.#requestStop();
+  }
+
+  /**
+   * Asks the library to return, at a point where RIP is known. While any code hook exists, the library takes
+   * RIP for up to date when it stops between two blocks, which it isn't after a direct jump from block to
+   * block: a stop asked for in an IN, OUT, CPUID or memory hook then waits for the next block (or instruction).
+   */
+  #requestStop(): void {
+    if (this.#hookAddress !== null) {
+      this.#stoppedAt = this.#hookAddress;
+      this.#transport.emuStop();
+    } else if (this.#codeHooks === 0 || this.#inInterrupt) {
+      this.#transport.emuStop();
+    } else {
+      this.#deferredStop = true;
+    }
+  }
+
+  #keep(error: unknown): void {
+    this.#thrown ??= { error };
+    this.#requestStop();
+  }
+
+  #addHook<K extends HookShape>(
+    shape: K,
+    type: number,
+    begin: bigint,
+    end: bigint,
+    instruction: number,
+    callback: HookShapes[K],
+  ): Unhook {
+    const { error, hook } = this.#transport.hookAdd(shape, type, begin, end, instruction, callback);
+    this.#check(error, `Adding a hook (${shape})`);
+    const record: HookRecord = { handle: hook, removed: false };
+    return () => {
+      if (record.removed || this.#closed) return;
+      record.removed = true;
+      if (this.#running) this.#hooksToDelete.push(record);
+      else this.#transport.hookDel(hook);
+    };
+  }
+
+  /** Code that was translated before a code or block hook came does not call it. */
+  #retranslate(begin: bigint, end: bigint): void {
+    if (!this.#translated && !this.#running) return;
+    const SMALL = 0x1000n;
+    // A block is dropped where it overlaps the range, wherever it starts.
+    if (end - begin < SMALL) this.#transport.removeCache(begin, end + 1n);
+    else this.#flushBeforeRun = true;
+  }
+
+  /** Runs the body of a code or block hook. */
+  #atInstruction(address: bigint, size: number, hook: (address: bigint, size: number) => void): void {
+    // A hook before this one, on the same instruction, has sent the CPU elsewhere.
+    if (this.#pendingRip !== null && this.#stoppedAt !== null) return;
+    this.#hookAddress = address;
+    if (this.#deferredStop) {
+      this.#deferredStop = false;
+      this.#requestStop();
+    } else {
+      try {
+        hook(address, size);
+      } catch (error) {
+        this.#keep(error);
+      }
+    }
+    this.#hookAddress = null;
+  }
+
+  hookCode(begin: bigint, end: bigint, hook: (address: bigint, size: number) => void): Unhook {
+    const whole = begin === 0n && end === MAX_64;
+    let active = true;
+    const remove = this.#addHook('code', UC_HOOK_CODE, begin, end, 0, (address, size) => {
+      if (!active) return;
+      this.#atInstruction(address, size, hook);
+      if (whole && --this.#looksLeft <= 0) this.#lookAtClock(address);
+    });
+    this.#codeHooks++;
+    if (whole) this.#wholeCodeHooks++;
+    this.#retranslate(begin, end);
+    return () => {
+      if (!active) return;
+      active = false;
+      this.#codeHooks--;
+      if (whole) this.#wholeCodeHooks--;
+      remove();
+    };
+  }
+
+  hookBlock(begin: bigint, end: bigint, hook: (address: bigint, size: number) => void): Unhook {
+    let active = true;
+    const remove = this.#addHook('code', UC_HOOK_BLOCK, begin, end, 0, (address, size) => {
+      if (active) this.#atInstruction(address, size, hook);
+    });
+    this.#retranslate(begin, end);
+    return () => {
+      if (!active) return;
+      active = false;
+      remove();
+    };
+  }
+
+  #lookAtClock(address: bigint): void {
+    this.#looksLeft = HOOKS_PER_LOOK;
+    if (this.#sliceEnd === 0 || performance.now() < this.#sliceEnd || this.#stoppedAt !== null) return;
+    this.#sliceOver = true;
+    this.#hookAddress = address;
+    this.#requestStop();
+    this.#hookAddress = null;
+  }
+
+  /**
+   * Hooks every block while it is needed: to end slices where the library's timer can't (the timer's stops,
+   * too, leave a wrong RIP while code hooks exist), and as the place for deferred stops while code hooks
+   * cover only a part of the code.
+   */
+  #watchBlocks(forSlices: boolean): void {
+    const needed = this.#wholeCodeHooks === 0 && (forSlices || this.#codeHooks > 0);
+    if (needed && this.#blockWatch === null) {
+      this.#blockWatch = this.hookBlock(0n, MAX_64, (address) => {
+        if (--this.#looksLeft <= 0) this.#lookAtClock(address);
+      });
+    } else if (!needed && this.#blockWatch !== null) {
+      this.#blockWatch();
+      this.#blockWatch = null;
+    }
+  }
+
+  hookInterrupt(hook: InterruptHook): Unhook {
+    if (this.#interruptHooks.size === 0 && !this.#hasInterruptHook) {
+      this.#hasInterruptHook = true;
+      this.#addHook('interrupt', UC_HOOK_INTR, 1n, 0n, 0, (vector) => {
+        this.#inInterrupt = true;
+        try {
+          const details = vector < EXCEPTION_VECTORS ? this.#hidden()?.takeException() : undefined;
+          const exception =
+            details === undefined || details.isSoftware ? null : { errorCode: details.errorCode };
+          for (const each of this.#interruptHooks) each(vector, exception);
+        } catch (error) {
+          this.#keep(error);
+        }
+        this.#inInterrupt = false;
+      });
+      // The library reports undefined instructions apart from all other exceptions.
+      this.#addHook('instruction', UC_HOOK_INSN_INVALID, 1n, 0n, 0, () => {
+        this.#invalidInstruction = true;
+        this.#transport.emuStop();
+        return 1;
+      });
+    }
+    // The same function may be given twice.
+    const each: InterruptHook = (vector, exception) => hook(vector, exception);
+    this.#interruptHooks.add(each);
+    return () => {
+      this.#interruptHooks.delete(each);
+    };
+  }
+
+  /** Calls the interrupt hooks for #UD after the library has returned; true when they moved RIP. */
+  #reportInvalidInstruction(): boolean {
+    try {
+      for (const each of this.#interruptHooks) each(INVALID_OPCODE, { errorCode: 0 });
+    } catch (error) {
+      this.#thrown ??= { error };
+    }
+    return this.#pendingRip !== null;
+  }
+
+  hookIn(hook: (port: number, size: 1 | 2 | 4) => number): Unhook {
+    return this.#addHook('in', UC_HOOK_INSN, 1n, 0n, UC_X86_INS_IN, (port, size) => {
+      try {
+        return hook(port, size as 1 | 2 | 4) >>> 0;
+      } catch (error) {
+        this.#keep(error);
+        return 0;
+      }
+    });
+  }
+
+  hookOut(hook: (port: number, size: 1 | 2 | 4, value: number) => void): Unhook {
+    return this.#addHook('out', UC_HOOK_INSN, 1n, 0n, UC_X86_INS_OUT, (port, size, value) => {
+      try {
+        hook(port, size as 1 | 2 | 4, value);
+      } catch (error) {
+        this.#keep(error);
+      }
+    });
+  }
+
+  hookCpuid(hook: (leaf: number, subleaf: number) => readonly [number, number, number, number]): Unhook {
+    return this.#addHook('instruction', UC_HOOK_INSN, 1n, 0n, UC_X86_INS_CPUID, () => {
+      try {
+        const leaf = Number(this.readRegister('rax') & MASK_32);
+        const subleaf = Number(this.readRegister('rcx') & MASK_32);
+        const [eax, ebx, ecx, edx] = hook(leaf, subleaf);
+        this.writeRegister('rax', BigInt(eax >>> 0));
+        this.writeRegister('rbx', BigInt(ebx >>> 0));
+        this.writeRegister('rcx', BigInt(ecx >>> 0));
+        this.writeRegister('rdx', BigInt(edx >>> 0));
+      } catch (error) {
+        this.#keep(error);
+      }
+      return 1;
+    });
+  }
+
+  hookRdtsc(hook: () => bigint): Unhook | null {
+    // The last byte of the version is Unicorn's "extra" and says nothing here.
+    if (this.#transport.version() >>> 8 < RDTSC_HOOKABLE_SINCE) return null;
+    return this.#addHook('instruction', UC_HOOK_INSN, 1n, 0n, UC_X86_INS_RDTSC, () => {
+      try {
+        const stamp = hook();
+        this.writeRegister('rax', stamp & MASK_32);
+        this.writeRegister('rdx', (stamp >> 32n) & MASK_32);
+      } catch (error) {
+        this.#keep(error);
+      }
+      return 1;
+    });
+  }
+
+  hookMemoryWrite(
+    begin: bigint,
+    end: bigint,
+    hook: (address: bigint, size: number, value: bigint) => void,
+  ): Unhook {
+    return this.#addHook('memory', UC_HOOK_MEM_WRITE, begin, end, 0, (_type, address, size, value) => {
+      try {
+        hook(address, size, BigInt.asUintN(size * 8, value));
+      } catch (error) {
+        this.#keep(error);
+      }
+    });
+  }
+
+  hookInvalidAccess(hook: (access: InvalidAccess) => boolean): Unhook {
+    return this.#addHook('invalid', UC_HOOK_MEM_INVALID, 1n, 0n, 0, (type, address, size) => {
+      const kind = INVALID_ACCESS[type];
+      if (kind === undefined) return false;
+      try {
+        return hook({ ...kind, address, size });
+      } catch (error) {
+        this.#keep(error);
+        return false;
+      }
+    });
+  }
+
+  invalidateCode(address: number, length: number): void {
+    if (length <= 0) return;
+    this.#transport.removeCache(BigInt(address), BigInt(address) + BigInt(length));
+  }
+
+  close(): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    this.#blocks.clear();
+    this.#transport.close();
+  }
+}
+
+/** An opened CPU over a transport that has no instance yet. */
+export function createUnicorn(transport: Transport): Cpu {
+  return new UnicornCpu(transport);
+}
