@@ -1,0 +1,164 @@
+// decompress_kernel of the stubs up to 2.6.21: a zImage's goes straight to 1 MiB; a bzImage's, which lies there itself, goes
+// to low memory and behind the stub, and struct moveparams tells the stub's move routine what to put where.
+
+import { BootscopeError } from '../error.ts';
+import {
+  decompressInto,
+  type Extraction,
+  type ExtractionContext,
+  flatSegment,
+  hex,
+  payloadBytes,
+  readUint32,
+} from './extract-kernel.ts';
+import { findStubDetails } from './find-stub.ts';
+
+const ONE_MIB = 0x100000;
+/** Where the low buffer starts, and the highest address it may end at. */
+const LOW_BUFFER_START = 0x2000;
+const LOW_BUFFER_MAX = 0x90000;
+/** Fields of the boot parameters as old stubs read them: extended memory in KiB by INT 15h AH=88h and AX=E801h. */
+const EXT_MEM_K = 0x002;
+const ALT_MEM_K = 0x1e0;
+
+/**
+ * The extraction of a `moveparams` stub. The decompressed kernel is not yet at its place in a bzImage: `returnValue` 1 sends
+ * the stub to its move routine, which the guest then executes.
+ */
+export async function decompressMoved(context: ExtractionContext): Promise<Extraction> {
+  const { image, stub, ram, zo } = context;
+  const payload = image.payload!;
+  const stack = Number(context.readRegister('rsp'));
+  const moveParams = readUint32(ram, stack + 4);
+  const bootParams = readUint32(ram, stack + 8);
+  const view = new DataView(ram.buffer, ram.byteOffset, ram.byteLength);
+  const details = findStubDetails(image);
+  const end = details?.bss?.end;
+  if (details === null || end === undefined) {
+    throw new BootscopeError(
+      'stub-arguments',
+      'the stub does not show where its bss ends, behind which it decompresses to (--decompress emulated runs it instead)',
+    );
+  }
+  if (zo !== details.linkBase) {
+    throw new BootscopeError(
+      'stub-arguments',
+      `the stub runs at ${hex(zo)} and is linked to ${hex(details.linkBase)}`,
+    );
+  }
+  const high = zo + end >= ONE_MIB;
+  const extended = Math.max(
+    view.getUint16(bootParams + EXT_MEM_K, true),
+    view.getUint32(bootParams + ALT_MEM_K, true),
+  );
+  const needed = high ? 3 * 1024 : 1024;
+  if (extended < needed) {
+    throw new BootscopeError(
+      'guest-error',
+      `the stub stops with "Less than ${high ? 4 : 2}MB of memory.": boot_params tells ${extended} KiB above 1 MiB`,
+    );
+  }
+  const inputAddress = zo + payload.offset;
+  const address = BigInt(zo + stub.extractKernel);
+  const entry = readUint32(ram, zo + stub.exitJump + 1);
+  const base = { output: BigInt(entry), virtualBase: BigInt(entry), entry: BigInt(entry), notices: [] };
+  const relocations = { relocations32: 0, inverse32: 0, relocations64: 0 };
+  const input = payloadBytes(context, inputAddress);
+
+  if (!high) {
+    const room = payload.outputLength ?? ram.length - ONE_MIB;
+    if (ONE_MIB + room > ram.length) {
+      throw memoryError(room, ONE_MIB, ram.length);
+    }
+    const length = await decompressInto(image, input, ram.subarray(ONE_MIB, ONE_MIB + room), inputAddress);
+    return {
+      ...base,
+      outputLength: length,
+      returnValue: 0n,
+      segments: [flatSegment(ONE_MIB, length)],
+      relocations,
+      steps: [
+        {
+          name: 'decompressed',
+          address,
+          summary: `${payload.codec}: ${payload.length} bytes at ${hex(inputAddress)} became ${length} at ${hex(ONE_MIB)}`,
+        },
+      ],
+      writes: [{ start: ONE_MIB, end: ONE_MIB + length, what: 'decompressed kernel' }],
+    };
+  }
+
+  const heapEnd = findHeapEnd(context, zo + end);
+  const lowEnd = Math.min(bootParams, LOW_BUFFER_MAX) & ~0xfff;
+  const lowSize = lowEnd - LOW_BUFFER_START;
+  const moveHigh = ONE_MIB + lowSize <= heapEnd;
+  const highStart = moveHigh ? heapEnd : ONE_MIB + lowSize;
+  const buffer = new Uint8Array(payload.outputLength ?? ram.length - highStart);
+  const length = await decompressInto(image, input, buffer, inputAddress);
+  const lowCount = Math.min(length, lowSize);
+  const highCount = length - lowCount;
+  if (highStart + highCount > ram.length) {
+    throw memoryError(highCount, highStart, ram.length);
+  }
+  ram.set(buffer.subarray(0, lowCount), LOW_BUFFER_START);
+  ram.set(buffer.subarray(lowCount, length), highStart);
+  view.setUint32(moveParams, LOW_BUFFER_START, true);
+  view.setUint32(moveParams + 4, lowCount, true);
+  view.setUint32(moveParams + 8, highStart, true);
+  view.setUint32(moveParams + 12, moveHigh ? highCount : 0, true);
+  const writes = [{ start: LOW_BUFFER_START, end: LOW_BUFFER_START + lowCount, what: 'low buffer' }];
+  if (highCount > 0) {
+    writes.push({ start: highStart, end: highStart + highCount, what: 'high buffer' });
+  }
+  return {
+    ...base,
+    outputLength: length,
+    returnValue: 1n,
+    segments: [flatSegment(entry, length)],
+    relocations,
+    steps: [
+      {
+        name: 'decompressed',
+        address,
+        summary: `${payload.codec}: ${payload.length} bytes at ${hex(inputAddress)} became ${lowCount} at ${hex(LOW_BUFFER_START)} and ${highCount} at ${hex(highStart)}`,
+      },
+    ],
+    writes,
+  };
+}
+
+function memoryError(bytes: number, address: number, ramSize: number): BootscopeError {
+  return new BootscopeError(
+    'stub-memory',
+    `the kernel needs ${hex(bytes)} bytes at ${hex(address)}, RAM ends at ${hex(ramSize)} (--memory gives more)`,
+  );
+}
+
+/**
+ * The end of the heap behind the stub's bss, HEAP_SIZE further on: 8 to 16 KiB, whole pages. The compiler folds the sum into one
+ * number, so the stub holds it as it is.
+ */
+function findHeapEnd(context: ExtractionContext, bssEnd: number): number {
+  const { image } = context;
+  const stubLength = image.payload!.offset;
+  const view = new DataView(
+    image.protectedModeCode.buffer,
+    image.protectedModeCode.byteOffset,
+    image.protectedModeCode.byteLength,
+  );
+  const found = new Set<number>();
+  for (let at = 0; at + 4 <= stubLength; at++) {
+    const distance = view.getUint32(at, true) - bssEnd;
+    if (distance > 0 && distance <= 0x10000 && distance % 0x1000 === 0) {
+      found.add(bssEnd + distance);
+    }
+  }
+  const [heapEnd] = found;
+  if (heapEnd === undefined || found.size > 1) {
+    throw new BootscopeError(
+      'stub-arguments',
+      `the stub names ${found.size} ends of the heap behind ${hex(bssEnd)} (--decompress emulated runs it instead)`,
+    );
+  }
+  return heapEnd;
+}
