@@ -1,0 +1,61 @@
+// Medians, targets, and what counts as slower between two benchmark runs.
+
+import { expect, test } from 'vitest';
+import { type BenchResult, type BootRow, compareResults, targetRatio, timesOf } from './bench-result.ts';
+
+const row: BootRow = {
+  image: 'vmlinuz',
+  codec: 'xz',
+  kernelBytes: 60e6,
+  engine: 'native',
+  bootscope: { median: 1000, min: 900, max: 1100 },
+  qemu: { median: 4000, min: 3900, max: 4100 },
+  ratio: 0.25,
+  target: 0.4,
+  memory: { bootscope: 200e6, qemu: 130e6, limit: 400e6 },
+  phases: [],
+};
+
+function result(boot: Partial<BootRow>): BenchResult {
+  return {
+    date: '2026-01-01T00:00:00.000Z',
+    machine: { cpu: 'test', cores: 2, node: 'v20.19.0', qemu: null },
+    runs: 5,
+    boots: [{ ...row, ...boot }],
+    codecs: [],
+    commands: [],
+    stepsPerSecond: null,
+  };
+}
+
+test('the median of an even number of runs lies between the middle two', () => {
+  expect(timesOf([4, 1, 3, 2])).toEqual({ median: 2.5, min: 1, max: 4 });
+  expect(timesOf([9])).toEqual({ median: 9, min: 9, max: 9 });
+});
+
+test('boots are compared by their ratio to QEMU, not by a time that a busy machine changes', () => {
+  const slowMachine = result({ bootscope: { median: 2000, min: 1900, max: 2100 } });
+  const ratios = compareResults(result({}), slowMachine).map((comparison) => comparison.ratio);
+  expect(ratios).toEqual([1, 1]);
+});
+
+test('a higher ratio to QEMU shows as slower', () => {
+  const comparison = compareResults(result({}), result({ ratio: 0.5 }))[0];
+  expect(comparison).toMatchObject({
+    name: 'boot vmlinuz (native), ratio to QEMU',
+    old: 0.25,
+    new: 0.5,
+    ratio: 2,
+  });
+});
+
+test('what only one run measured is not compared', () => {
+  expect(compareResults(result({}), result({ image: 'another' }))).toEqual([]);
+});
+
+test('targets depend on the codec, the engine and whether the kernel is tiny', () => {
+  expect(targetRatio('native', 'zstd', 60e6)).toBe(0.5);
+  expect(targetRatio('native', 'zstd', 2e6)).toBe(1);
+  expect(targetRatio('wasm', 'zstd', 60e6)).toBe(0.9);
+  expect(targetRatio('wasm', 'lz4', 60e6)).toBeNull();
+});
