@@ -43,6 +43,10 @@ const CTL_FLUSH = 10 | (1 << 30);
 const CONTEXT_HEADER = 28;
 const MAX_CONTEXT = 0x10_0000;
 
+/** UC_HOOK_EDGE_GENERATED: called when a block is translated; `uc_tb` begins with its 64-bit linear address, then 16 bits each of instructions and size. */
+const HOOK_EDGE_GENERATED = 1 << 15;
+const TB_SIZE = 10;
+
 /** The functions of the module that take no 64-bit argument are called with numbers, `emu_start` and its like with both. */
 type RawCall = (...values: (number | bigint)[]) => number;
 
@@ -371,6 +375,8 @@ class WasmTransport implements Transport {
   readonly #chunks: MappedChunk[] = [];
   #handle: Pointer = 0;
   #contextSize = 0;
+  /** Numbers of the pages that hold the start or end of a translated block. */
+  readonly #translatedPages = new Set<number>();
   /** 16 bytes for results and variadic arguments (Emscripten passes those as a pointer to them). */
   readonly #scratch: Pointer;
 
@@ -398,7 +404,7 @@ class WasmTransport implements Transport {
     this.#handle = this.#scratchPointer();
     try {
       // Nothing is unmapped by a size of 0; a build without WASM_BIGINT refuses the BigInts.
-      return this.#uc._uc_mem_unmap(this.#handle, 0n, 0n);
+      return this.#uc._uc_mem_unmap(this.#handle, 0n, 0n) || this.#watchTranslations();
     } catch (cause) {
       throw new BootscopeError(
         'cpu-no-engine',
@@ -468,7 +474,36 @@ class WasmTransport implements Transport {
     return this.#uc._uc_reg_read_batch(this.#handle, ids, values, count);
   }
 
+  /** Dropping translations is dear and mostly asked for where there are none: keep in mind where some are. */
+  #watchTranslations(): UcError {
+    const entry = this.#uc.addFunction((_uc: number, block: Pointer) => {
+      const fields = new DataView(this.#memory.buffer, block, 16);
+      const begin = Number(fields.getBigUint64(0, true));
+      this.#markTranslated(begin, begin + fields.getUint16(TB_SIZE, true));
+      return undefined;
+    }, 'viiii');
+    return this.#uc._uc_hook_add(this.#handle, this.#scratch, HOOK_EDGE_GENERATED, entry, 0, 1n, 0n, 0);
+  }
+
+  #markTranslated(begin: number, end: number): void {
+    this.#translatedPages.add(Math.floor(begin / PAGE));
+    this.#translatedPages.add(Math.floor((end - 1) / PAGE));
+  }
+
+  #hasTranslations(begin: bigint, end: bigint): boolean {
+    const first = Number(begin / BigInt(PAGE));
+    const last = Number((end - 1n) / BigInt(PAGE));
+    if (last - first < this.#translatedPages.size) {
+      for (let page = first; page <= last; page++) if (this.#translatedPages.has(page)) return true;
+      return false;
+    }
+    for (const page of this.#translatedPages) if (page >= first && page <= last) return true;
+    return false;
+  }
+
   emuStart(begin: bigint, until: bigint, timeout: number, count: number): UcError {
+    // The very first block is the one that the library doesn't tell of.
+    if (this.#translatedPages.size === 0) this.#markTranslated(Number(begin), Number(begin) + PAGE);
     if (timeout !== 0) {
       throw new BootscopeError(
         'cpu-wasm-timeout',
@@ -527,6 +562,7 @@ class WasmTransport implements Transport {
   }
 
   removeCache(begin: bigint, end: bigint): UcError {
+    if (!this.#hasTranslations(begin, end)) return 0;
     if (this.#uc._uc_ctl !== undefined) {
       const range = new BigInt64Array(this.#memory.buffer, this.#scratch, 2);
       range[0] = begin;
@@ -545,7 +581,12 @@ class WasmTransport implements Transport {
   #remap(begin: bigint, end: bigint): UcError {
     for (const chunk of this.#chunks) {
       if (chunk.address >= end) break;
-      if (chunk.address + BigInt(chunk.size) <= begin) continue;
+      const limit = chunk.address + BigInt(chunk.size);
+      if (limit <= begin || !this.#hasTranslations(chunk.address, limit)) continue;
+      for (const page of this.#translatedPages) {
+        if (page >= Number(chunk.address) / PAGE && page < Number(limit) / PAGE)
+          this.#translatedPages.delete(page);
+      }
       const error =
         this.#uc._uc_mem_unmap(this.#handle, chunk.address, BigInt(chunk.size)) || this.#map(chunk);
       if (error !== 0) return error;
