@@ -2,6 +2,8 @@
 
 import { gunzipSync, inflateRawSync, constants as zlibConstants } from 'node:zlib';
 import type { CodecName } from '../codecs/codec.ts';
+import { MATCHERS } from '../codecs/magic.ts';
+import { detectCodec } from '../codecs/registry.ts';
 import { BootscopeError } from '../error.ts';
 import { ByteView } from './byte-view.ts';
 import type { Payload } from './kernel-image.ts';
@@ -9,14 +11,6 @@ import type { SetupHeader } from './setup-header.ts';
 
 /** No kernel decompresses to more than this; a larger number in a file is not a length. */
 const MAX_OUTPUT_LENGTH = 0x40000000;
-
-/** How the formats start, and what else a true stream of each has near its start. */
-interface PayloadMagic {
-  readonly codec: CodecName;
-  readonly magic: string;
-  /** Looks closer; only asked where the magic was found by searching. `at` is the magic's offset. */
-  isStream(view: ByteView, at: number): boolean;
-}
 
 /** Length of a gzip member's header at `at` (RFC 1952 2.3); null where it is none. */
 function gzipHeaderLength(view: ByteView, at: number): number | null {
@@ -55,44 +49,39 @@ function isGzipStream(view: ByteView, at: number): boolean {
   }
 }
 
-/** Dictionary sizes that LZMA encoders use: 2^n and 2^n + 2^(n-1). */
-function isLzmaDictionarySize(size: number): boolean {
-  if (size < 0x1000 || size > 0x20000000) return false;
-  const rest = size & (size - 1);
-  return rest === 0 || ((rest & (rest - 1)) === 0 && rest * 3 === size);
-}
-
-function isLzmaStream(view: ByteView, at: number): boolean {
-  // Properties, dictionary size, 64-bit length or -1, and the range coder's first byte, which is 0.
-  if (!view.has(at, 18) || !isLzmaDictionarySize(view.u32(at + 1)) || view.u8(at + 13) !== 0) return false;
-  const length = view.u64(at + 5);
-  return length === 0xffffffffffffffffn || (length >= 0x1000n && length <= BigInt(MAX_OUTPUT_LENGTH));
-}
-
-const MAGICS: readonly PayloadMagic[] = [
-  { codec: 'gzip', magic: '\x1f\x8b\x08', isStream: isGzipStream },
+/** What to search for, and a closer look at what was found; `MATCHERS` has already said yes. */
+const SEARCHES: readonly {
+  readonly codec: CodecName;
+  readonly prefix: string;
+  isStream(view: ByteView, at: number): boolean;
+}[] = [
+  { codec: 'gzip', prefix: '\x1f\x8b\x08', isStream: isGzipStream },
+  { codec: 'bzip2', prefix: 'BZh', isStream: () => true },
   {
-    codec: 'bzip2',
-    magic: 'BZh',
-    isStream: (view, at) =>
-      view.has(at, 10) && /[1-9]/.test(view.text(at + 3, 1)) && view.startsWith('1AY&SY', at + 4),
+    codec: 'lzma',
+    prefix: '\x5d\x00\x00',
+    isStream: (view, at) => {
+      if (!view.has(at, 18)) return false;
+      const length = view.u64(at + 5);
+      return length === 0xffffffffffffffffn || (length >= 0x1000n && length <= BigInt(MAX_OUTPUT_LENGTH));
+    },
   },
-  { codec: 'lzma', magic: '\x5d\x00\x00', isStream: isLzmaStream },
   {
     codec: 'xz',
-    magic: '\xfd7zXZ\x00',
+    prefix: '\xfd7zXZ\x00',
+    // Stream flags, then a block header, whose size byte is 0 only in an empty stream.
     isStream: (view, at) =>
       view.has(at, 24) && view.u8(at + 6) === 0 && (view.u8(at + 7) & 0xf0) === 0 && view.u8(at + 12) !== 0,
   },
   {
     codec: 'lzo',
-    magic: '\x89LZO\x00\x0d\x0a\x1a\x0a',
-    // lzop's version in big endian, 0x0900 to 0x10ff in all releases.
+    prefix: '\x89LZO\x00\r\n\x1a\n',
+    // lzop's version in big endian, 0x0900 to 0x10ff in its releases.
     isStream: (view, at) => view.has(at, 34) && view.u8(at + 9) >= 0x09 && view.u8(at + 9) <= 0x1f,
   },
   {
     codec: 'lz4',
-    magic: '\x02\x21\x4c\x18',
+    prefix: '\x02\x21\x4c\x18',
     isStream: (view, at) => {
       if (!view.has(at, 8)) return false;
       const block = view.u32(at + 4);
@@ -101,18 +90,11 @@ const MAGICS: readonly PayloadMagic[] = [
   },
   {
     codec: 'zstd',
-    magic: '\x28\xb5\x2f\xfd',
+    prefix: '\x28\xb5\x2f\xfd',
     // Frame header descriptor: bit 3 is reserved and 0 (RFC 8878 3.1.1.1.1).
     isStream: (view, at) => view.has(at, 18) && (view.u8(at + 4) & 0x08) === 0,
   },
 ];
-
-/** The codec whose magic stands at `offset`; null where none does. Reads no more than 9 bytes. */
-export function payloadCodecAt(bytes: Uint8Array, offset: number): CodecName | null {
-  const view = new ByteView(bytes, 'payload');
-  if (view.startsWith('\x1f\x9e', offset)) return 'gzip';
-  return MAGICS.find(({ magic }) => view.startsWith(magic, offset))?.codec ?? null;
-}
 
 function plausibleLength(value: number, compressed: number): number | null {
   return value >= compressed / 4 && value <= MAX_OUTPUT_LENGTH ? value : null;
@@ -124,7 +106,7 @@ function payloadFromHeader(header: SetupHeader, code: Uint8Array): Payload | nul
   const length = header.get('payload_length');
   if (offset === 0 || length === 0) return null;
   if (offset >= code.length || length > code.length - offset) return null;
-  const codec = payloadCodecAt(code, offset);
+  const codec = detectCodec(code.subarray(offset, offset + 64));
   if (codec === null) return null;
   const outputLength =
     length >= 8 ? plausibleLength(new ByteView(code, 'payload').u32(offset + length - 4), length) : null;
@@ -178,29 +160,38 @@ function gzipStreamLength(bytes: Uint8Array): number | null {
   }
 }
 
-/** The first stream in the code that withstands a closer look; a stream with its length before it goes first. */
+/** The first stream in the code that withstands a closer look. */
 function payloadBySearch(code: Uint8Array): Payload | null {
+  for (const { codec, offset } of findStreams(code)) {
+    const payload = measureStream(code, codec, offset);
+    if (payload !== null) return payload;
+  }
+  return null;
+}
+
+/** The first compressed stream in `bytes`, by its magic and a closer look; null where there is none. */
+export function findStream(bytes: Uint8Array): { readonly codec: CodecName; readonly offset: number } | null {
+  return findStreams(bytes)[0] ?? null;
+}
+
+/** The first stream of each codec, in the order of their offsets. */
+function findStreams(code: Uint8Array): { codec: CodecName; offset: number }[] {
   const buffer = Buffer.from(code.buffer, code.byteOffset, code.byteLength);
   const view = new ByteView(code, 'payload');
   const found: { codec: CodecName; offset: number }[] = [];
-  for (const { codec, magic, isStream } of MAGICS) {
-    const needle = Buffer.from(magic, 'latin1');
+  for (const { codec, prefix, isStream } of SEARCHES) {
+    const needle = Buffer.from(prefix, 'latin1');
     let at = buffer.indexOf(needle);
     // A file made of nothing but magics must not take for ever.
-    for (let tries = 0; at >= 0 && tries < 4096; tries++) {
-      if (isStream(view, at)) {
+    for (let tries = 0; at >= 0 && tries < 256; tries++) {
+      if (MATCHERS[codec](code.subarray(at, at + 64)) && isStream(view, at)) {
         found.push({ codec, offset: at });
         break;
       }
       at = buffer.indexOf(needle, at + 1);
     }
   }
-  found.sort((a, b) => a.offset - b.offset);
-  for (const { codec, offset } of found) {
-    const payload = measureStream(code, codec, offset);
-    if (payload !== null) return payload;
-  }
-  return null;
+  return found.sort((a, b) => a.offset - b.offset);
 }
 
 /**

@@ -1,0 +1,73 @@
+// `bootscope extract IMAGE -o FILE`: writes the kernel's ELF file out of a boot image, as its build compressed it.
+
+import { open } from 'node:fs/promises';
+import type { Command } from 'commander';
+import { BootscopeError } from '../error.ts';
+import { extractVmlinux } from '../image/extract-vmlinux.ts';
+import { readImageFile } from '../image/image-file.ts';
+import { readKernelImage } from '../image/kernel-image.ts';
+
+interface ExtractFlags {
+  readonly output: string;
+  readonly withRelocs?: boolean;
+  readonly force?: boolean;
+}
+
+/** Adds the subcommand `extract`. */
+export function registerExtract(program: Command): void {
+  program
+    .command('extract')
+    .description("write the kernel's ELF file (vmlinux) that a boot image holds")
+    .argument('<image>', 'a bzImage or zImage, also inside gzip or a Unified Kernel Image')
+    .requiredOption('-o, --output <file>', 'where to write it; - for standard output')
+    .option('--with-relocs', 'keep the relocation lists that the build appends to the ELF file')
+    .option('--force', 'overwrite an existing file')
+    .action(extract);
+}
+
+async function extract(path: string, flags: ExtractFlags): Promise<void> {
+  const image = await readKernelImage(path, await readImageFile(path));
+  const kernel = await extractVmlinux(image);
+  const relocationLength = kernel.bytes.length - kernel.kernelLength;
+  const bytes = flags.withRelocs === true ? kernel.bytes : kernel.bytes.subarray(0, kernel.kernelLength);
+  await write(flags.output, bytes, flags.force === true);
+
+  const what = kernel.elf === null ? 'flat binary' : `ELF${kernel.elf.bits} ${kernel.elf.machineName}`;
+  const relocations =
+    relocationLength === 0
+      ? ''
+      : `, ${flags.withRelocs === true ? 'with' : 'without'} ${relocationLength} bytes of relocation lists`;
+  const target = flags.output === '-' ? 'standard output' : flags.output;
+  process.stderr.write(`${target}: ${bytes.length} bytes, ${what}${relocations}\n`);
+  if (kernel.elf === null) {
+    process.stderr.write(
+      `notice: ${path} holds no ELF file but a flat binary, as kernels up to about 2.6.28 do\n`,
+    );
+  }
+}
+
+async function write(path: string, bytes: Uint8Array, force: boolean): Promise<void> {
+  if (path === '-') {
+    await new Promise<void>((resolve, reject) => {
+      process.stdout.write(bytes, (error) => (error == null ? resolve() : reject(error)));
+    });
+    return;
+  }
+  try {
+    const file = await open(path, force ? 'w' : 'wx');
+    try {
+      await file.writeFile(bytes);
+    } finally {
+      await file.close();
+    }
+  } catch (error) {
+    const exists = error instanceof Error && 'code' in error && error.code === 'EEXIST';
+    throw new BootscopeError(
+      'cli-output',
+      exists
+        ? `${path} exists already, --force overwrites it`
+        : `${path} cannot be written: ${error instanceof Error ? error.message : String(error)}`,
+      { cause: error },
+    );
+  }
+}

@@ -1,0 +1,29 @@
+// `bootscope info IMAGE`: says what a kernel file is and prints every header field with its meaning.
+
+import type { Command } from 'commander';
+import { BootscopeError } from '../error.ts';
+import { readImageFile } from '../image/image-file.ts';
+import { isKernelFile, type KernelFile, readKernelFile } from '../image/kernel-file.ts';
+import { kernelFileToJson, kernelFileToText } from './info-format.ts';
+
+/** Adds the subcommand `info`. */
+export function registerInfo(program: Command): void {
+  program
+    .command('info')
+    .description('say what a kernel file is: its format, version, sizes and every header field')
+    .argument('<image>', 'any file a kernel comes in')
+    .option('--json', 'print JSON')
+    .action(async (path: string, flags: { readonly json?: boolean }) => {
+      const file = await readKernelFile(path, await readImageFile(path));
+      const json = flags.json === true;
+      if (json) process.stdout.write(`${kernelFileToJson(file)}\n`);
+      if (!isKernelFile(file)) throw new BootscopeError('image-not-kernel', notKernelSentence(file));
+      if (!json) process.stdout.write(kernelFileToText(file));
+      if (file.problem !== null) throw new BootscopeError('image-damaged', file.problem);
+    });
+}
+
+function notKernelSentence(file: KernelFile): string {
+  const reason = file.problem === null ? '' : ` (${file.problem})`;
+  return `${file.path} is ${file.what}, not a kernel${reason}${file.advice === null ? '' : `: ${file.advice}`}`;
+}
