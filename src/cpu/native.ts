@@ -240,9 +240,8 @@ function wide(value: number | bigint): bigint {
 }
 
 const UC_QUERY_TIMEOUT = 4;
-/** UC_CTL_WRITE(UC_CTL_TB_REMOVE_CACHE, 2) and UC_CTL_WRITE(UC_CTL_TB_FLUSH, 0) of unicorn.h. */
+/** UC_CTL_WRITE(UC_CTL_TB_REMOVE_CACHE, 2) of unicorn.h. */
 const UC_CTL_REMOVE_CACHE = 0x48000009;
-const UC_CTL_FLUSH = 0x4000000a;
 
 class NativeTransport implements Transport {
   readonly engine = 'native';
@@ -252,6 +251,7 @@ class NativeTransport implements Transport {
   #uc: Pointer = 0;
   readonly #blocks = new Map<Pointer, number>();
   readonly #callbacks = new Map<Pointer, bigint>();
+  readonly #mapped: { readonly address: bigint; readonly size: number }[] = [];
   readonly #out: Pointer;
   readonly #outView: DataView;
 
@@ -302,7 +302,9 @@ class NativeTransport implements Transport {
   }
 
   memMapPtr(address: bigint, size: number, permissions: number, block: Pointer): UcError {
-    return this.#library.uc_mem_map_ptr(this.#uc, address, size, permissions, block);
+    const error = this.#library.uc_mem_map_ptr(this.#uc, address, size, permissions, block);
+    if (error === 0) this.#mapped.push({ address, size });
+    return error;
   }
 
   regRead(id: number, value: Pointer): UcError {
@@ -366,7 +368,12 @@ class NativeTransport implements Transport {
   }
 
   flushCache(): UcError {
-    return this.#library.uc_ctl(this.#uc, UC_CTL_FLUSH);
+    // Not UC_CTL_TB_FLUSH: it zeroes the library's whole code buffer, a gigabyte that it otherwise never touches.
+    for (const { address, size } of this.#mapped) {
+      const error = this.removeCache(address, address + BigInt(size));
+      if (error !== 0) return error;
+    }
+    return 0;
   }
 
   contextAlloc(): Pointer | null {

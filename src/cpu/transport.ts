@@ -100,8 +100,7 @@ export interface Transport {
    */
   removeCache(begin: bigint, end: bigint): UcError;
   /**
-   * Drops all translated code (`uc_ctl` with UC_CTL_TB_FLUSH, or the same effect). Never called while
-   * `emuStart` runs.
+   * Drops the translated code of all mapped memory. Never called while `emuStart` runs.
    */
   flushCache(): UcError;
 

@@ -108,6 +108,8 @@ interface Batch {
   readonly count: number;
   /** Offset of value 0 in the scratch block. */
   readonly values: number;
+  /** The asked registers' values; made anew where the engine's heap has moved. */
+  view: BigUint64Array;
   readonly ripIndex: number;
   readonly eferIndex: number;
 }
@@ -266,6 +268,7 @@ class UnicornCpu implements Cpu {
       pointers: this.#scratch + pointers,
       count,
       values,
+      view: this.#scratchWords.subarray(values >> 3, (values >> 3) + names.length),
       ripIndex: names.indexOf('rip'),
       eferIndex: names.indexOf('efer'),
     };
@@ -287,7 +290,9 @@ class UnicornCpu implements Cpu {
     this.#runBatch(batch);
     const words = this.#scratchWords;
     const first = batch.values >> 3;
-    for (let index = 0; index < names.length; index++) values[index] = words[first + index]!;
+    // One copy of bytes: a loop would make a BigInt of each.
+    if (batch.view.byteLength === 0) batch.view = words.subarray(first, first + names.length);
+    values.set(batch.view);
     if (batch.eferIndex >= 0) values[batch.eferIndex] = words[(SCRATCH_MSR + 8) >> 3]!;
     if (batch.ripIndex >= 0) {
       if (this.#pendingRip !== null) values[batch.ripIndex] = this.#pendingRip;
