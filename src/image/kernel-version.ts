@@ -24,14 +24,21 @@ export function readKernelVersion(header: SetupHeader, setup: Uint8Array): strin
   return printable(view.text(pointer + 0x200, 512));
 }
 
-/** The whole banner, `Linux version 6.1.0 (builder@host) (gcc …) #1 SMP …`; null where there is none. */
+/**
+ * The whole banner, `Linux version 6.1.0 (builder@host) (gcc …) #1 SMP …`; null where there is none.
+ * Kernels from 6.1 on hold it twice, once without the build number, which the link replaces.
+ */
 export function findLinuxBanner(bytes: Uint8Array): string | null {
   const buffer = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   const view = new ByteView(bytes, 'banner');
+  let first: string | null = null;
   for (let at = buffer.indexOf(BANNER, 0, 'latin1'); at >= 0; at = buffer.indexOf(BANNER, at + 1, 'latin1')) {
     const line = view.text(at, 1024).split('\n', 1)[0] ?? '';
     // The format string of /proc/version also begins so, with %s where the release is.
-    if (/^Linux version \d/.test(line)) return printable(line);
+    if (!/^Linux version \d/.test(line)) continue;
+    const banner = printable(line);
+    if (banner !== null && /#\d/.test(banner)) return banner;
+    first ??= banner;
   }
-  return null;
+  return first;
 }
