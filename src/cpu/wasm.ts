@@ -47,6 +47,10 @@ const MAX_CONTEXT = 0x10_0000;
 const HOOK_EDGE_GENERATED = 1 << 15;
 const TB_SIZE = 10;
 
+const UC_ERR_NOMEM = 1;
+const UC_PROT_ALL = 7;
+const UC_X86_REG_RIP = 41;
+
 /** The functions of the module that take no 64-bit argument are called with numbers, `emu_start` and its like with both. */
 type RawCall = (...values: (number | bigint)[]) => number;
 
@@ -377,6 +381,7 @@ class WasmTransport implements Transport {
   #contextSize = 0;
   /** Numbers of the pages that hold the start or end of a translated block. */
   readonly #translatedPages = new Set<number>();
+  #knowsTranslations = false;
   /** 16 bytes for results and variadic arguments (Emscripten passes those as a pointer to them). */
   readonly #scratch: Pointer;
 
@@ -482,7 +487,33 @@ class WasmTransport implements Transport {
       this.#markTranslated(begin, begin + fields.getUint16(TB_SIZE, true));
       return undefined;
     }, 'viiii');
-    return this.#uc._uc_hook_add(this.#handle, this.#scratch, HOOK_EDGE_GENERATED, entry, 0, 1n, 0n, 0);
+    const error = this.#uc._uc_hook_add(
+      this.#handle,
+      this.#scratch,
+      HOOK_EDGE_GENERATED,
+      entry,
+      0,
+      1n,
+      0n,
+      0,
+    );
+    if (error !== 0) return error;
+
+    // Nothing is told before a first block has ended by running on into the next: have one do so. It also
+    // shows whether this build tells at all.
+    const page = this.allocate(PAGE);
+    if (page === null) return UC_ERR_NOMEM;
+    const JUMP_TO_NEXT = [0xeb, 0x00];
+    this.view(page, JUMP_TO_NEXT.length).set(JUMP_TO_NEXT);
+    const code = { address: 0n, size: PAGE, permissions: UC_PROT_ALL, block: page };
+    const failed =
+      this.#map(code) ||
+      this.#uc._uc_emu_start(this.#handle, 0n, BigInt(JUMP_TO_NEXT.length), 0n, 0) ||
+      this.#uc._uc_mem_unmap(this.#handle, 0n, BigInt(PAGE));
+    this.view(page, 8).fill(0);
+    this.#knowsTranslations = this.#translatedPages.size > 0;
+    this.#translatedPages.clear();
+    return failed || this.regWrite(UC_X86_REG_RIP, page);
   }
 
   #markTranslated(begin: number, end: number): void {
@@ -491,6 +522,7 @@ class WasmTransport implements Transport {
   }
 
   #hasTranslations(begin: bigint, end: bigint): boolean {
+    if (!this.#knowsTranslations) return true;
     const first = Number(begin / BigInt(PAGE));
     const last = Number((end - 1n) / BigInt(PAGE));
     if (last - first < this.#translatedPages.size) {
@@ -502,8 +534,6 @@ class WasmTransport implements Transport {
   }
 
   emuStart(begin: bigint, until: bigint, timeout: number, count: number): UcError {
-    // The very first block is the one that the library doesn't tell of.
-    if (this.#translatedPages.size === 0) this.#markTranslated(Number(begin), Number(begin) + PAGE);
     if (timeout !== 0) {
       throw new BootscopeError(
         'cpu-wasm-timeout',
