@@ -7,8 +7,10 @@ import type { Cpu } from '../cpu/cpu.ts';
 import { REGISTER_NAMES } from '../cpu/cpu.ts';
 import { type Extraction, extractKernel } from '../decompressor/extract-kernel.ts';
 import { findStub } from '../decompressor/find-stub.ts';
+import { locateKernel } from '../decompressor/locate-kernel.ts';
 import type { StubLayout } from '../decompressor/stub.ts';
 import { BootscopeError } from '../error.ts';
+import { extractVmlinux } from '../image/extract-vmlinux.ts';
 import type { KernelImage } from '../image/kernel-image.ts';
 import type { MachineEvent } from '../machine/events.ts';
 import { Machine } from '../machine/machine.ts';
@@ -144,7 +146,8 @@ export class BootRun {
       this.#beginPhase(step.name, Number(step.address));
       this.#recorder.complete(step.summary);
     }
-    this.#cpu.invalidateCode(0, this.machine.ram.length);
+    for (const range of extraction.writes) this.#cpu.invalidateCode(range.start, range.end - range.start);
+    for (const notice of extraction.notices) this.#recorder.notice(notice);
     this.#returnFromCall(extraction.returnValue);
     this.#watch(Number(extraction.entry), (address) => this.#onKernel(address));
   }
@@ -183,23 +186,26 @@ export class BootRun {
 
   #onKernel(address: number): void {
     this.#beginPhase('kernel');
-    this.#kernel = this.#describeKernel(address);
     this.#finished = true;
+    this.#pending = async () => {
+      this.#kernel = await this.#describeKernel(address);
+    };
     this.#cpu.stop();
   }
 
-  #describeKernel(entry: number): KernelAtJump {
+  async #describeKernel(entry: number): Promise<KernelAtJump> {
     const { ram } = this.machine;
     const entryMode = readCpuMode(this.#cpu, ram) === 'long64' ? 'long64' : 'prot32';
-    const extraction = this.#extraction!;
+    const { output, virtualBase, segments } =
+      this.#extraction ?? locateKernel(this.#image, (await extractVmlinux(this.#image)).bytes, ram, entry);
     return {
       entry: BigInt(entry),
-      physicalBase: extraction.output,
-      virtualBase: extraction.virtualBase,
+      physicalBase: output,
+      virtualBase,
       bootParams:
         this.#cpu.readRegister('rsi') & (entryMode === 'long64' ? 0xffff_ffff_ffff_ffffn : 0xffff_ffffn),
       entryMode,
-      segments: extraction.segments.map((segment) => ({
+      segments: segments.map((segment) => ({
         ...segment,
         sha256: this.#options.hash ? sha256(ram, Number(segment.paddr), Number(segment.filesz)) : null,
       })),

@@ -1,0 +1,181 @@
+// boot_params ("the zero page") as a loader makes it for the 32- and 64-bit boot protocol: the setup header, the
+// memory map, the screen (boot.rst "32-bit Boot Protocol", zero-page.rst).
+
+import { BootscopeError } from '../error.ts';
+import type { KernelImage } from '../image/kernel-image.ts';
+import { type SetupHeaderField, writeSetupHeaderField } from '../image/setup-header.ts';
+import type { Machine } from '../machine/machine.ts';
+import type { LoadedImage, Placed } from './loaded-image.ts';
+import type { BootOptions } from './options.ts';
+import { commandLineBytes, hex, LOADER_TYPE_UNDEFINED, placeInitrd, videoMode } from './placement.ts';
+
+export const BOOT_PARAMS_SIZE = 0x1000;
+const BOOT_PARAMS_ADDRESS = 0x10000;
+const COMMAND_LINE_ADDRESS = 0x20000;
+/** Where boot.rst has the 32-bit protocol load the protected-mode code of a bzImage. */
+const LOAD_ADDRESS = 0x100000;
+const ONE_MIB = 0x100000;
+
+const SCREEN_INFO_EXT_MEM_K = 0x02;
+const SCREEN_INFO_VIDEO_MODE = 0x06;
+const SCREEN_INFO_COLUMNS = 0x07;
+const SCREEN_INFO_EGA_BX = 0x0a;
+const SCREEN_INFO_LINES = 0x0e;
+const SCREEN_INFO_IS_VGA = 0x0f;
+const SCREEN_INFO_POINTS = 0x10;
+const ALT_MEM_K = 0x1e0;
+const E820_ENTRIES = 0x1e8;
+const SETUP_HEADER = 0x1f1;
+const SETUP_HEADER_END_BYTE = 0x201;
+const SETUP_HEADER_MAGIC = 0x202;
+const E820_TABLE = 0x2d0;
+const E820_TABLE_MAX = 128;
+
+const TEXT_MODE_80X25 = 3;
+
+/** Text mode 3 as a VGA BIOS leaves it. */
+function writeScreenInfo(page: Uint8Array): void {
+  page[SCREEN_INFO_VIDEO_MODE] = TEXT_MODE_80X25;
+  page[SCREEN_INFO_COLUMNS] = 80;
+  page[SCREEN_INFO_EGA_BX] = 3;
+  page[SCREEN_INFO_LINES] = 25;
+  page[SCREEN_INFO_IS_VGA] = 1;
+  page[SCREEN_INFO_POINTS] = 16;
+}
+
+function writeMemoryMap(page: Uint8Array, machine: Machine): void {
+  const view = new DataView(page.buffer, page.byteOffset, page.length);
+  const entries = machine.e820.slice(0, E820_TABLE_MAX);
+  page[E820_ENTRIES] = entries.length;
+  for (const [index, entry] of entries.entries()) {
+    const at = E820_TABLE + index * 20;
+    view.setBigUint64(at, entry.address, true);
+    view.setBigUint64(at + 8, entry.size, true);
+    view.setUint32(at + 16, entry.type, true);
+  }
+  const extended = machine.e820.find((entry) => entry.type === 1 && entry.address === BigInt(ONE_MIB));
+  const kilobytes = extended === undefined ? 0 : Number(extended.size / 1024n);
+  view.setUint16(SCREEN_INFO_EXT_MEM_K, Math.min(kilobytes, 0xfc00), true);
+  view.setUint32(ALT_MEM_K, kilobytes, true);
+}
+
+/**
+ * Loads the protected-mode code and makes boot_params, command line and initrd, as a loader of the 32- or 64-bit
+ * protocol does.
+ *
+ * @throws BootscopeError where the image or the options do not allow it
+ */
+export function loadWithBootParams(
+  machine: Machine,
+  image: KernelImage,
+  options: BootOptions,
+  entry: 'prot32' | 'long64',
+): LoadedImage {
+  const { ram } = machine;
+  const { header } = image;
+  if (image.kind === 'zImage') {
+    throw new BootscopeError(
+      'boot-entry',
+      `${image.path}: a zImage is loaded low and can only be entered through real mode; use --entry real16 or boot-sector`,
+    );
+  }
+  if (header.protocol < 0x0202) {
+    throw new BootscopeError(
+      'boot-entry',
+      `${image.path}: boot protocol ${header.version ?? 'before 2.00'} takes its command line through setup's segment; ` +
+        `--entry ${entry} needs protocol 2.02 or later, use --entry real16`,
+    );
+  }
+  const loadAddress = placeCode(image, options, entry);
+  const code = image.protectedModeCode;
+  ram.set(code, loadAddress);
+
+  const bootParams = options.bootParamsAddress ?? BOOT_PARAMS_ADDRESS;
+  const cmdline = commandLineBytes(image, options.cmdline);
+  const commandLine: Placed = {
+    address: options.cmdlineAddress ?? COMMAND_LINE_ADDRESS,
+    size: cmdline.length,
+  };
+  for (const [what, address, size] of [
+    ['boot_params', bootParams, BOOT_PARAMS_SIZE],
+    ['the command line', commandLine.address, commandLine.size],
+  ] as const) {
+    if (address + size > options.memory) {
+      throw new BootscopeError(
+        'boot-address',
+        `${what} at ${hex(address)} with ${size} bytes lies beyond the ${options.memory / 2 ** 20} MiB of RAM`,
+      );
+    }
+  }
+  ram.set(cmdline, commandLine.address);
+
+  const page = ram.subarray(bootParams, bootParams + BOOT_PARAMS_SIZE);
+  page.fill(0);
+  const headerEnd = SETUP_HEADER_MAGIC + image.setup[SETUP_HEADER_END_BYTE]!;
+  page.set(image.setup.subarray(SETUP_HEADER, Math.min(headerEnd, E820_TABLE)), SETUP_HEADER);
+  writeScreenInfo(page);
+  writeMemoryMap(page, machine);
+
+  const write = (name: SetupHeaderField, value: number): void => writeSetupHeaderField(page, 0, name, value);
+  write('type_of_loader', LOADER_TYPE_UNDEFINED);
+  write('vid_mode', videoMode(options.cmdline));
+  write('code32_start', loadAddress);
+  write('cmd_line_ptr', commandLine.address);
+  let initrd: Placed | null = null;
+  if (options.initrd !== null) {
+    const address = placeInitrd(image, options, machine.e820, loadAddress + code.length);
+    ram.set(options.initrd.bytes, address);
+    initrd = { address, size: options.initrd.bytes.length };
+    write('ramdisk_image', address);
+    write('ramdisk_size', initrd.size);
+  }
+  return {
+    entry,
+    setup: null,
+    heapEnd: null,
+    protectedModeCode: { address: loadAddress, size: code.length },
+    startup32: loadAddress,
+    commandLine,
+    initrd,
+    bootParams,
+  };
+}
+
+/** Where the code goes: `--load-address` of a relocatable kernel, aligned as it demands, else 0x100000. */
+function placeCode(image: KernelImage, options: BootOptions, entry: 'prot32' | 'long64'): number {
+  const { header } = image;
+  if (entry === 'long64' && (header.get('xloadflags') & 1) === 0) {
+    throw new BootscopeError(
+      'boot-entry',
+      `${image.path}: this kernel has no 64-bit entry point (xloadflags ${hex(header.get('xloadflags'))} without ` +
+        'XLF_KERNEL_64); use --entry prot32 or real16',
+    );
+  }
+  const address = options.loadAddress ?? LOAD_ADDRESS;
+  if (address !== LOAD_ADDRESS) {
+    const alignment = header.get('kernel_alignment');
+    if (!header.has('relocatable_kernel') || header.get('relocatable_kernel') === 0) {
+      throw new BootscopeError(
+        'boot-load-address',
+        `${image.path}: this kernel is not relocatable and can only be loaded at ${hex(LOAD_ADDRESS)}, not at ${hex(address)}`,
+      );
+    }
+    if (alignment > 0 && address % alignment !== 0) {
+      throw new BootscopeError(
+        'boot-load-address',
+        `--load-address ${hex(address)} is not a multiple of this kernel's alignment ${hex(alignment)}`,
+      );
+    }
+    if (address < ONE_MIB) {
+      throw new BootscopeError('boot-load-address', `--load-address ${hex(address)} lies below 1 MiB`);
+    }
+  }
+  if (address + image.protectedModeCode.length > options.memory) {
+    throw new BootscopeError(
+      'boot-memory',
+      `the protected-mode code has ${image.protectedModeCode.length} bytes and goes to ${hex(address)}, the guest has only ` +
+        `${options.memory / 2 ** 20} MiB of RAM; give it more with --memory`,
+    );
+  }
+  return address;
+}

@@ -1,0 +1,45 @@
+// The image as a floppy in drive A: the BIOS has read its first sector to 0x7c00 and jumps there; everything else is
+// loaded by the image's own boot sector through INT 13h.
+
+import { enterRealMode } from '../cpu/enter-mode.ts';
+import type { KernelImage } from '../image/kernel-image.ts';
+import type { Machine } from '../machine/machine.ts';
+import type { LoadedImage } from './loaded-image.ts';
+import { SETUP_ADDRESS } from './real16.ts';
+
+export const BOOT_SECTOR_ADDRESS = 0x7c00;
+const SECTOR_SIZE = 512;
+const ZIMAGE_RUN_ADDRESS = 0x1000;
+const HIGH_LOAD_ADDRESS = 0x100000;
+
+/** Puts the first sector at 0x7c00. Where the rest goes is the boot sector's choice; the usual places are returned. */
+export function loadBootSector(machine: Machine, image: KernelImage): LoadedImage {
+  machine.ram.set(image.bytes.subarray(0, SECTOR_SIZE), BOOT_SECTOR_ADDRESS);
+  const address = image.kind === 'zImage' ? ZIMAGE_RUN_ADDRESS : HIGH_LOAD_ADDRESS;
+  return {
+    entry: 'boot-sector',
+    setup: { address: SETUP_ADDRESS, size: image.setupSize },
+    heapEnd: null,
+    protectedModeCode: { address, size: image.protectedModeCode.length },
+    startup32: address,
+    commandLine: null,
+    initrd: null,
+    bootParams: null,
+  };
+}
+
+/** CPU at 0000:7c00 with DL = 0, the first floppy drive; the stack below, as BIOSes leave it. */
+export function enterBootSector(machine: Machine): void {
+  enterRealMode(machine.cpu, machine.ram, {
+    cs: 0,
+    ip: BOOT_SECTOR_ADDRESS,
+    ss: 0,
+    sp: BOOT_SECTOR_ADDRESS,
+    ds: 0,
+    es: 0,
+    fs: 0,
+    gs: 0,
+    rdx: 0n,
+    flags: 0x202,
+  });
+}
