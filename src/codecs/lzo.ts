@@ -1,0 +1,144 @@
+// lzop's file format: a header, then blocks of LZO1X data with checksums of both sides.
+
+import { adler32, crc32 } from './checksums.ts';
+import type { Codec } from './codec.ts';
+import { checksumMismatch, corrupt, outputLimit, truncated } from './codec-errors.ts';
+import { decodeLzo1x } from './lzo1x.ts';
+import { MATCHERS } from './magic.ts';
+
+export const lzo: Codec = {
+  name: 'lzo',
+  matches: MATCHERS.lzo,
+  async decompress(input, output) {
+    const reader = new Reader(input);
+    const checks = readHeader(reader);
+    let written = 0;
+    for (;;) {
+      const blockOffset = reader.offset;
+      const length = reader.uint32('the length of a block');
+      if (length === 0) break;
+      const storedLength = reader.uint32('the length of a block');
+      if (length > LARGEST_BLOCK || storedLength === 0 || storedLength > length) {
+        throw corrupt(
+          'lzo',
+          blockOffset,
+          `block of ${storedLength} bytes for ${length}, at most ${LARGEST_BLOCK}`,
+        );
+      }
+      const stored = storedLength === length;
+      const plainSums = checks.plain.map((check) => [check, reader.uint32('a block checksum')] as const);
+      // A block that did not compress has no checksums of its compressed form.
+      const packedSums = stored
+        ? []
+        : checks.packed.map((check) => [check, reader.uint32('a block checksum')] as const);
+      const packed = reader.bytes(storedLength, `the block at ${blockOffset}`);
+      if (length > output.length - written) throw outputLimit('lzo', output.length, written + length);
+      for (const sum of packedSums) verify(sum, packed, `the compressed block at ${blockOffset}`);
+      const plain = output.subarray(written, written + length);
+      if (stored) plain.set(packed);
+      else decodeLzo1x(packed, plain, reader.offset - storedLength);
+      for (const sum of plainSums) verify(sum, plain, `the block at ${blockOffset}`);
+      written += length;
+    }
+    return { bytesRead: reader.offset, bytesWritten: written };
+  },
+};
+
+/** lzop's own limit (MAX_BLOCK_SIZE); it writes 256 KiB, which is the kernel's limit. */
+const LARGEST_BLOCK = 64 * 1024 * 1024;
+
+// Flags of the header that matter to a reader.
+const ADLER32_OF_PLAIN = 0x1;
+const ADLER32_OF_PACKED = 0x2;
+const EXTRA_FIELD = 0x40;
+const CRC32_OF_PLAIN = 0x100;
+const CRC32_OF_PACKED = 0x200;
+const MULTIPART = 0x400;
+const FILTER = 0x800;
+const HEADER_CRC32 = 0x1000;
+
+interface Check {
+  readonly name: string;
+  compute(bytes: Uint8Array): number;
+}
+
+const ADLER32: Check = { name: 'Adler-32', compute: adler32 };
+const CRC32: Check = { name: 'CRC32', compute: crc32 };
+
+/** Header; before version 0x0940 it has no version needed, no level and no upper half of the time. */
+function readHeader(reader: Reader): { plain: readonly Check[]; packed: readonly Check[] } {
+  if (!MATCHERS.lzo(reader.bytes(9, 'its magic'))) throw corrupt('lzo', 0, 'it has no lzop magic');
+  const version = reader.uint16('its header');
+  reader.bytes(2, 'its header');
+  if (version >= 0x0940) reader.bytes(2, 'its header');
+  const method = reader.bytes(1, 'its header')[0]!;
+  // 1 LZO1X-1, 2 LZO1X-1(15), 3 LZO1X-999 differ in the compressor alone; 0x80 is deflate.
+  if (method < 1 || method > 3) {
+    throw corrupt('lzo', reader.offset - 1, `method ${method} is not LZO1X (1 to 3)`);
+  }
+  if (version >= 0x0940) reader.bytes(1, 'its header');
+  const flags = reader.uint32('its header');
+  if (flags & (FILTER | MULTIPART)) {
+    throw corrupt(
+      'lzo',
+      reader.offset - 4,
+      `flags 0x${flags.toString(16)} name a filter or more parts, neither supported`,
+    );
+  }
+  // File mode and modification time.
+  reader.bytes(version >= 0x0940 ? 12 : 8, 'its header');
+  reader.bytes(reader.bytes(1, 'its header')[0]!, 'the file name in its header');
+  const check = flags & HEADER_CRC32 ? CRC32 : ADLER32;
+  const header = reader.since(9);
+  verify([check, reader.uint32('its header')], header, 'the header');
+  if (flags & EXTRA_FIELD) {
+    const start = reader.offset;
+    reader.bytes(reader.uint32('its extra field'), 'its extra field');
+    const field = reader.since(start);
+    verify([check, reader.uint32('its extra field')], field, 'the extra field');
+  }
+  const chosen = (adler: number, crc: number) => [
+    ...(flags & adler ? [ADLER32] : []),
+    ...(flags & crc ? [CRC32] : []),
+  ];
+  return {
+    plain: chosen(ADLER32_OF_PLAIN, CRC32_OF_PLAIN),
+    packed: chosen(ADLER32_OF_PACKED, CRC32_OF_PACKED),
+  };
+}
+
+function verify([check, stored]: readonly [Check, number], bytes: Uint8Array, what: string): void {
+  const computed = check.compute(bytes);
+  if (stored !== computed) throw checksumMismatch('lzo', `${check.name} of ${what}`, stored, computed);
+}
+
+/** Big-endian fields one after the other. */
+class Reader {
+  offset = 0;
+  readonly #input: Uint8Array;
+
+  constructor(input: Uint8Array) {
+    this.#input = input;
+  }
+
+  bytes(count: number, what: string): Uint8Array {
+    const end = this.offset + count;
+    if (end > this.#input.length) throw truncated('lzo', end, this.#input.length, what);
+    const bytes = this.#input.subarray(this.offset, end);
+    this.offset = end;
+    return bytes;
+  }
+
+  uint16(what: string): number {
+    const bytes = this.bytes(2, what);
+    return bytes[0]! * 256 + bytes[1]!;
+  }
+
+  uint32(what: string): number {
+    return this.uint16(what) * 65536 + this.uint16(what);
+  }
+
+  since(start: number): Uint8Array {
+    return this.#input.subarray(start, this.offset);
+  }
+}

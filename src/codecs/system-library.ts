@@ -1,0 +1,77 @@
+// Native decompressors of the host: shared libraries called through koffi, straight from and to JavaScript's memory.
+
+import type { LibraryHandle } from 'koffi';
+
+export type SystemLibraryName = 'lzma' | 'zstd' | 'lz4' | 'bz2';
+
+/** A C function that takes typed arrays, addresses, numbers and null, and returns a number. */
+export type NativeFunction = (
+  ...parameters: readonly (Uint8Array | BigUint64Array | number | bigint | null)[]
+) => number;
+
+export interface SystemLibrary {
+  /** Binds a function by its C declaration. */
+  bind(declaration: string): NativeFunction;
+  /** The address of the array's first byte; valid while the array is referenced. */
+  addressOf(array: Uint8Array): bigint;
+}
+
+/** The file names by the libraries' ABI version, so that what loads has the functions and structures expected. */
+const FILES: Readonly<Partial<Record<string, Readonly<Record<SystemLibraryName, readonly string[]>>>>> = {
+  linux: {
+    lzma: ['liblzma.so.5'],
+    zstd: ['libzstd.so.1'],
+    lz4: ['liblz4.so.1'],
+    bz2: ['libbz2.so.1.0', 'libbz2.so.1'],
+  },
+  darwin: {
+    lzma: ['liblzma.5.dylib', '/usr/lib/liblzma.5.dylib', '/opt/homebrew/lib/liblzma.5.dylib'],
+    zstd: ['libzstd.1.dylib', '/opt/homebrew/lib/libzstd.1.dylib'],
+    lz4: ['liblz4.1.dylib', '/opt/homebrew/lib/liblz4.1.dylib'],
+    bz2: ['libbz2.1.0.dylib', '/usr/lib/libbz2.1.0.dylib'],
+  },
+};
+
+const libraries = new Map<SystemLibraryName, Promise<SystemLibrary | null>>();
+
+/**
+ * Opens a library of the system; null where koffi or the library is missing, on a host whose pointers
+ * are not 8 bytes, or where `BOOTSCOPE_PORTABLE_CODECS` is set. The caller then goes the portable way.
+ */
+export function systemLibrary(name: SystemLibraryName): Promise<SystemLibrary | null> {
+  let library = libraries.get(name);
+  if (library === undefined) {
+    library = open(name);
+    libraries.set(name, library);
+  }
+  return library;
+}
+
+async function open(name: SystemLibraryName): Promise<SystemLibrary | null> {
+  const host = globalThis.process;
+  const files = host === undefined ? undefined : FILES[host.platform]?.[name];
+  if (files === undefined || host.env.BOOTSCOPE_PORTABLE_CODECS) return null;
+  try {
+    const koffi = (await import('koffi')).default;
+    if (koffi.sizeof('void *') !== 8) return null;
+    const handle = loadFirst(koffi.load, files);
+    if (handle === null) return null;
+    return {
+      bind: (declaration) => handle.func(declaration) as unknown as NativeFunction,
+      addressOf: (array) => koffi.address(array),
+    };
+  } catch {
+    return null;
+  }
+}
+
+function loadFirst(load: (file: string) => LibraryHandle, files: readonly string[]): LibraryHandle | null {
+  for (const file of files) {
+    try {
+      return load(file);
+    } catch {
+      // The next name may be there.
+    }
+  }
+  return null;
+}
