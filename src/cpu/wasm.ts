@@ -36,8 +36,6 @@ type RequiredExport = (typeof REQUIRED_EXPORTS)[number];
 
 /** `UC_CTL_WRITE(UC_CTL_TB_REMOVE_CACHE, 2)` of unicorn.h: type | argument count << 26 | write << 30. */
 const CTL_REMOVE_CACHE = 9 | (2 << 26) | (1 << 30);
-/** `UC_CTL_WRITE(UC_CTL_TB_FLUSH, 0)`. */
-const CTL_FLUSH = 10 | (1 << 30);
 
 /** Bytes before the CPU state in `struct uc_context` (uc_priv.h, 32-bit), and more than a CPU state can have. */
 const CONTEXT_HEADER = 28;
@@ -375,7 +373,7 @@ class WasmTransport implements Transport {
   readonly #memory: WasmMemory;
   readonly #lastError: () => string;
   readonly #hooks = new Map<Pointer, () => void>();
-  /** Guest RAM in ascending order; only kept where `uc_ctl` is missing. */
+  /** Guest RAM in ascending order, in one piece each where `uc_ctl` is there. */
   readonly #chunks: MappedChunk[] = [];
   #handle: Pointer = 0;
   #contextSize = 0;
@@ -450,13 +448,10 @@ class WasmTransport implements Transport {
   }
 
   memMapPtr(address: bigint, size: number, permissions: number, block: Pointer): UcError {
-    if (this.#uc._uc_ctl !== undefined) {
-      return this.#uc._uc_mem_map_ptr(this.#handle, address, BigInt(size), permissions, block);
-    }
     const begin = Number(address);
     const end = begin + size;
     for (let at = begin; at < end; ) {
-      const next = chunkEnd(at, end);
+      const next = this.#uc._uc_ctl === undefined ? chunkEnd(at, end) : end;
       const chunk = { address: BigInt(at), size: next - at, permissions, block: block + (at - begin) };
       const error = this.#map(chunk);
       if (error !== 0) return error;
@@ -599,16 +594,6 @@ class WasmTransport implements Transport {
       range[1] = end;
       return this.#uc._uc_ctl(this.#handle, CTL_REMOVE_CACHE, this.#scratch);
     }
-    return this.#remap(begin, end);
-  }
-
-  flushCache(): UcError {
-    if (this.#uc._uc_ctl !== undefined) return this.#uc._uc_ctl(this.#handle, CTL_FLUSH, this.#scratch);
-    return this.#remap(0n, 1n << 64n);
-  }
-
-  /** Unmaps and maps again the RAM in [begin, end), which drops its translations. */
-  #remap(begin: bigint, end: bigint): UcError {
     for (const chunk of this.#chunks) {
       if (chunk.address >= end) break;
       const limit = chunk.address + BigInt(chunk.size);
@@ -619,6 +604,15 @@ class WasmTransport implements Transport {
       }
       const error =
         this.#uc._uc_mem_unmap(this.#handle, chunk.address, BigInt(chunk.size)) || this.#map(chunk);
+      if (error !== 0) return error;
+    }
+    return 0;
+  }
+
+  flushCache(): UcError {
+    // Not UC_CTL_TB_FLUSH: it zeroes the library's whole code buffer, most of which is never touched otherwise.
+    for (const { address, size } of this.#chunks) {
+      const error = this.removeCache(address, address + BigInt(size));
       if (error !== 0) return error;
     }
     return 0;
