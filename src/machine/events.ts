@@ -20,7 +20,12 @@ export type MachineEvent =
       /** `UART`, `PIT`, …; `unknown` where nothing is there. */
       readonly device: string;
     }
-  | { readonly kind: 'exception'; readonly vector: number; readonly address: bigint; readonly delivered: boolean };
+  | {
+      readonly kind: 'exception';
+      readonly vector: number;
+      readonly address: bigint;
+      readonly delivered: boolean;
+    };
 
 /** An entry of the E820 map; type 1 is usable RAM, 2 reserved (ACPI 6.5, 15.1). */
 export interface E820Entry {

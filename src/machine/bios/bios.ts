@@ -1,0 +1,81 @@
+// The BIOS: finds the service an interrupt asks for, runs it on the CPU's registers, and tells who listens.
+
+import type { Cpu } from '../../cpu/cpu.ts';
+import type { MachineEvent } from '../events.ts';
+import type { NoticeList } from '../notices.ts';
+import { BiosRegisters, type BiosService, type BiosVector, findService } from './service.ts';
+
+export class Bios {
+  onEvent: ((event: MachineEvent) => void) | null = null;
+  readonly #vectors: (BiosVector | undefined)[] = [];
+  readonly #registers: BiosRegisters;
+  readonly #notices: NoticeList;
+
+  constructor(cpu: Cpu, vectors: readonly BiosVector[], notices: NoticeList) {
+    this.#registers = new BiosRegisters(cpu);
+    this.#notices = notices;
+    for (const vector of vectors) {
+      this.#vectors[vector.vector] = vector;
+    }
+  }
+
+  /** AX as the caller of the last service passed it. */
+  get lastAx(): number {
+    return this.#registers.inputAx;
+  }
+
+  /** Whether the function that AX asks for returns a segment register, so that only guest code can return from it. */
+  returnsSegment(vector: number, ax: number): boolean {
+    const services = this.#vectors[vector];
+    return services !== undefined && findService(services, ax)?.returnsSegment === true;
+  }
+
+  /**
+   * Does what `INT vector` asks for, on the registers of the CPU.
+   * @param flags - FLAGS of the caller
+   * @returns FLAGS for the caller, and ES as the service leaves it; neither has been written
+   */
+  serve(vector: number, flags: number): { readonly flags: number; readonly es: number } {
+    const registers = this.#registers;
+    registers.load(flags);
+    const services = this.#vectors[vector];
+    const service = services === undefined ? null : findService(services, registers.ax);
+    if (service !== null) {
+      service.run(registers);
+    } else {
+      services?.unknown?.(registers);
+      this.#notices.add(`${functionName(services, vector, registers.inputAx)} is not provided`);
+    }
+    registers.store();
+    if (this.onEvent !== null) {
+      this.#report(vector, services, service);
+    }
+    return { flags: registers.flags, es: registers.es };
+  }
+
+  #report(vector: number, services: BiosVector | undefined, service: BiosService | null): void {
+    const registers = this.#registers;
+    this.onEvent?.({
+      kind: 'bios',
+      vector,
+      input: registers.input,
+      output: registers.output,
+      carry: registers.carry,
+      text: `${functionName(services, vector, registers.inputAx)}: ${service?.name ?? 'not provided'}`,
+    });
+  }
+}
+
+/** `INT 15h E820`, `INT 13h 02`, `INT 11h`. */
+function functionName(services: BiosVector | undefined, vector: number, ax: number): string {
+  const name = `INT ${hex(vector, 2)}h`;
+  if (services === undefined || services.only !== undefined) {
+    return name;
+  }
+  const byAx = services.byAx?.has(ax) === true || services.byAh?.has(ax >>> 8) !== true;
+  return `${name} ${byAx ? hex(ax, 4) : hex(ax >>> 8, 2)}`;
+}
+
+function hex(value: number, digits: number): string {
+  return value.toString(16).toUpperCase().padStart(digits, '0');
+}

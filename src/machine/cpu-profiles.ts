@@ -1,0 +1,204 @@
+// What CPUID answers: a few named processors, with only what the engine's own CPU can really do.
+
+import { BootscopeError } from '../error.ts';
+
+/** [EAX, EBX, ECX, EDX]. */
+export type CpuidResult = readonly [number, number, number, number];
+
+export interface CpuProfile {
+  readonly name: string;
+  /** For `--help`. */
+  readonly description: string;
+  /** By leaf; an absent leaf reads zeroes, one above the highest reads as the highest basic leaf. */
+  readonly leaves: ReadonlyMap<number, CpuidResult>;
+}
+
+/** What the engine and the machine can do beyond the profile's word. */
+export interface CpuAbilities {
+  /** RDTSC reads the machine's clock. */
+  readonly tsc: boolean;
+  /** EFER.NXE can be set. */
+  readonly nx: boolean;
+}
+
+// Feature bits (Intel SDM 2A, CPUID).
+const LEAF_1_ECX_RDRAND = 1 << 30;
+const LEAF_1_EDX_TSC = 1 << 4;
+const LEAF_7_ECX_LA57 = 1 << 16;
+const LEAF_80000001_EDX_NX = 1 << 20;
+const LEAF_80000001_ECX_3DNOW_PREFETCH = 1 << 8;
+
+const BASIC = 0x0;
+const FEATURES = 0x1;
+const CACHES = 0x2;
+const MONITOR = 0x5;
+const STRUCTURED_FEATURES = 0x7;
+const HYPERVISOR_LEAF = 0x40000000;
+const EXTENDED = 0x80000000;
+const EXTENDED_FEATURES = 0x80000001;
+const BRAND_STRING = 0x80000002;
+const L1_CACHES = 0x80000005;
+const L2_CACHE = 0x80000006;
+const ADDRESS_SIZES = 0x80000008;
+
+const NOTHING: CpuidResult = [0, 0, 0, 0];
+
+const AMD: readonly [number, number, number] = vendor('AuthenticAMD');
+const INTEL: readonly [number, number, number] = vendor('GenuineIntel');
+
+/** Leaves that tell of a hypervisor: QEMU's TCG, of which the engine is a part. */
+const HYPERVISOR: readonly (readonly [number, CpuidResult])[] = [
+  [HYPERVISOR_LEAF, [0x40000001, ...vendor('TCGTCGTCGTCG')]],
+];
+
+/** Feature words of QEMU 7.2's `-cpu qemu64` under TCG, as of all the words below unless they say otherwise. */
+const QEMU64_FEATURES: CpuidResult = [0x00060fb1, 0x00000800, 0x80002001 | 0, 0x078bfbfd];
+const QEMU64_EXTENDED_FEATURES: CpuidResult = [0x00060fb1, 0, 0x00000005, 0x2193fbfd | 0];
+
+const QEMU64 = profile('qemu64', "QEMU's default x86-64 processor", [
+  [BASIC, [0x0d, ...AMD]],
+  [FEATURES, QEMU64_FEATURES],
+  [MONITOR, [0, 0, 3, 0]],
+  [STRUCTURED_FEATURES, [0, 0, 0, 0]],
+  [EXTENDED, [0x8000000a, ...AMD]],
+  [EXTENDED_FEATURES, QEMU64_EXTENDED_FEATURES],
+  ...brandString('QEMU Virtual CPU version 2.5+'),
+  [L1_CACHES, [0x01ff01ff, 0x01ff01ff, 0x40020140, 0x40020140]],
+  [L2_CACHE, [0, 0x42004200, 0x02008140, 0x00808140]],
+  [ADDRESS_SIZES, [0x3028, 0, 0, 0]],
+  [0x8000000a, [1, 0x10, 0, 0]],
+]);
+
+const PROFILES: readonly CpuProfile[] = [
+  QEMU64,
+  variant(QEMU64, 'la57', 'qemu64 with 5-level paging (LA57)', [
+    [STRUCTURED_FEATURES, [0, 0, LEAF_7_ECX_LA57, 0]],
+    [ADDRESS_SIZES, [0x3928, 0, 0, 0]],
+  ]),
+  variant(QEMU64, 'max', 'qemu64 with RDRAND: what a current processor offers and the engine can do', [
+    [FEATURES, [0x00060fb1, 0x00000800, 0x80002001 | LEAF_1_ECX_RDRAND, 0x078bfbfd]],
+    [EXTENDED_FEATURES, [0x00060fb1, 0, 0x00000005 | LEAF_80000001_ECX_3DNOW_PREFETCH, 0x2193fbfd | 0]],
+    ...brandString('Bootscope Virtual CPU'),
+  ]),
+  profile('qemu32', 'a 32-bit processor with PAE and SSE3 (no long mode)', [
+    [BASIC, [0x04, ...INTEL]],
+    [FEATURES, [0x00000663, 0x00000800, 0x80000001 | 0, 0x0781abfd]],
+    [CACHES, [0x00000001, 0, 0x4d, 0x002c307d]],
+    [0x04, [0x00000121, 0x01c0003f, 0x0000003f, 1]],
+    [EXTENDED, [0x80000004, ...INTEL]],
+    [EXTENDED_FEATURES, [0x00000663, 0, 0, 0]],
+    ...brandString('QEMU Virtual CPU version 2.5+'),
+  ]),
+  profile('pentium3', 'a 32-bit processor with PAE and SSE', [
+    [BASIC, [0x03, ...INTEL]],
+    [FEATURES, [0x00000673, 0x00000800, 0x80000000 | 0, 0x0383fbfd]],
+    [CACHES, [0x00000001, 0, 0x4d, 0x002c307d]],
+  ]),
+  profile('pentium', 'a 32-bit processor of 1993: no CMOV, no PAE, no SSE', [
+    [BASIC, [0x01, ...INTEL]],
+    [FEATURES, [0x00000543, 0x00000800, 0x80000000 | 0, 0x008003bd]],
+  ]),
+];
+
+export const DEFAULT_CPU_PROFILE = 'qemu64';
+
+/** Names and descriptions of all profiles, the default first. */
+export function cpuProfiles(): readonly { readonly name: string; readonly description: string }[] {
+  return PROFILES.map(({ name, description }) => ({ name, description }));
+}
+
+/** @throws BootscopeError `machine-cpu-profile` for an unknown name */
+export function findCpuProfile(name: string): CpuProfile {
+  const found = PROFILES.find((each) => each.name === name);
+  if (found === undefined) {
+    const names = PROFILES.map((each) => each.name).join(', ');
+    throw new BootscopeError('machine-cpu-profile', `CPU profile "${name}" is not known; there are ${names}`);
+  }
+  return found;
+}
+
+/** The CPUID instruction of a profile, less what `abilities` lack. */
+export class Cpuid {
+  readonly #leaves: ReadonlyMap<number, CpuidResult>;
+  readonly #highestBasic: number;
+  readonly #highestExtended: number;
+
+  constructor(cpuProfile: CpuProfile, abilities: CpuAbilities) {
+    const leaves = new Map(cpuProfile.leaves);
+    if (!abilities.tsc) {
+      clear(leaves, FEATURES, 3, LEAF_1_EDX_TSC);
+      clear(leaves, EXTENDED_FEATURES, 3, LEAF_1_EDX_TSC);
+    }
+    if (!abilities.nx) {
+      clear(leaves, EXTENDED_FEATURES, 3, LEAF_80000001_EDX_NX);
+    }
+    this.#leaves = leaves;
+    this.#highestBasic = leaves.get(BASIC)![0];
+    this.#highestExtended = leaves.get(EXTENDED)?.[0] ?? 0;
+  }
+
+  /** Whether the guest may use RDTSC. */
+  get hasTsc(): boolean {
+    return (this.read(FEATURES)[3] & LEAF_1_EDX_TSC) !== 0;
+  }
+
+  /** Whether the guest may use RDRAND. */
+  get hasRdrand(): boolean {
+    return (this.read(FEATURES)[2] & LEAF_1_ECX_RDRAND) !== 0;
+  }
+
+  /** @param leaf - EAX, unsigned. No leaf here has subleaves. */
+  read(leaf: number): CpuidResult {
+    const unsigned = leaf >>> 0;
+    const highest = unsigned >= EXTENDED ? this.#highestExtended : this.#highestBasic;
+    const isHypervisor = unsigned === HYPERVISOR_LEAF;
+    return this.#leaves.get(unsigned > highest && !isHypervisor ? this.#highestBasic : unsigned) ?? NOTHING;
+  }
+}
+
+function profile(
+  name: string,
+  description: string,
+  leaves: readonly (readonly [number, CpuidResult])[],
+): CpuProfile {
+  return { name, description, leaves: new Map([...HYPERVISOR, ...leaves]) };
+}
+
+function variant(
+  base: CpuProfile,
+  name: string,
+  description: string,
+  changes: readonly (readonly [number, CpuidResult])[],
+): CpuProfile {
+  return { name, description, leaves: new Map([...base.leaves, ...changes]) };
+}
+
+function clear(leaves: Map<number, CpuidResult>, leaf: number, register: 0 | 1 | 2 | 3, bit: number): void {
+  const values = leaves.get(leaf);
+  if (values !== undefined) {
+    const changed: [number, number, number, number] = [...values];
+    changed[register] &= ~bit;
+    leaves.set(leaf, changed);
+  }
+}
+
+/** EBX, ECX, EDX of leaf 0 for a vendor's 12 letters, which come in the order EBX, EDX, ECX. */
+function vendor(name: string): readonly [number, number, number] {
+  const [ebx, edx, ecx] = words(name, 3);
+  return [ebx!, ecx!, edx!];
+}
+
+function brandString(text: string): readonly (readonly [number, CpuidResult])[] {
+  const all = words(text, 12);
+  return [0, 1, 2].map((i) => [
+    BRAND_STRING + i,
+    [all[i * 4]!, all[i * 4 + 1]!, all[i * 4 + 2]!, all[i * 4 + 3]!],
+  ]);
+}
+
+function words(text: string, count: number): readonly number[] {
+  const bytes = new Uint8Array(count * 4);
+  bytes.set(new TextEncoder().encode(text));
+  const view = new DataView(bytes.buffer);
+  return Array.from({ length: count }, (_, i) => view.getUint32(i * 4, true));
+}

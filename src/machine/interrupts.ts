@@ -1,0 +1,175 @@
+// Where an interrupt goes: to the BIOS in TypeScript, to a handler of the guest's through IVT or IDT, or to the end of the run.
+
+import type { Cpu } from '../cpu/cpu.ts';
+import { deliverProtectedInterrupt, deliverRealModeInterrupt } from '../cpu/enter-mode.ts';
+import type { Bios } from './bios/bios.ts';
+import { ROM_ADDRESS, ROM_ES_VALUE, ROM_RETURN_ES, ROM_SEGMENT, stubOffset } from './bios/rom.ts';
+import { FLAG_CF, FLAG_ZF, linear } from './bios/service.ts';
+import type { MachineEvent } from './events.ts';
+import type { GuestMemory } from './guest-memory.ts';
+
+const CR0_PE = 1n;
+const EXCEPTION_VECTORS = 32;
+const INVALID_OPCODE = 6;
+const PAGE_FAULT = 14;
+const INT_SIZE = 2;
+
+/** Names of the exceptions (Intel SDM 3A, table 6-1). */
+const EXCEPTION_NAMES: readonly string[] = [
+  ...['divide error', 'debug', 'NMI', 'breakpoint', 'overflow', 'bound range exceeded', 'invalid opcode'],
+  ...[
+    'device not available',
+    'double fault',
+    'coprocessor segment overrun',
+    'invalid TSS',
+    'segment not present',
+  ],
+  ...['stack-segment fault', 'general protection', 'page fault', 'reserved', 'x87 floating point error'],
+  ...['alignment check', 'machine check', 'SIMD floating point error', 'virtualization exception'],
+  'control protection',
+];
+
+export interface InterruptParts {
+  readonly cpu: Cpu;
+  readonly memory: GuestMemory;
+  readonly bios: Bios;
+  /** Executes an instruction that the engine does not know; true where RIP is behind it. */
+  readonly emulateInstruction: () => boolean;
+  readonly stop: (reason: string) => void;
+}
+
+export class Interrupts {
+  onEvent: ((event: MachineEvent) => void) | null = null;
+  readonly #parts: InterruptParts;
+
+  constructor(parts: InterruptParts) {
+    this.#parts = parts;
+  }
+
+  /**
+   * Handles what the CPU reports.
+   * @param exception - null for `INT n`
+   */
+  handle(vector: number, exception: { readonly errorCode: number } | null): void {
+    if (vector === INVALID_OPCODE && exception !== null && this.#parts.emulateInstruction()) {
+      return;
+    }
+    if (this.#parts.cpu.readRegister('cr0') & CR0_PE) {
+      this.#protected(vector, exception);
+    } else if (exception === null) {
+      this.#realModeCall(vector);
+    } else {
+      this.#realModeException(vector);
+    }
+  }
+
+  /**
+   * Brings a hardware interrupt to the CPU, which must not be running.
+   * @param vector - what the interrupt controller gives for its line
+   */
+  deliverHardware(vector: number): void {
+    const { cpu, memory } = this.#parts;
+    if (cpu.readRegister('cr0') & CR0_PE) {
+      deliverProtectedInterrupt(cpu, memory.bytes, vector, { kind: 'hardware', errorCode: null });
+    } else {
+      deliverRealModeInterrupt(cpu, memory.bytes, vector);
+    }
+  }
+
+  /** Whether the vector still points to the BIOS. */
+  pointsToBios(vector: number): boolean {
+    const { memory } = this.#parts;
+    const entry = memory.read32(vector * 4);
+    return entry === ((ROM_SEGMENT << 16) | stubOffset(vector)) >>> 0;
+  }
+
+  #realModeCall(vector: number): void {
+    const { cpu, memory, bios } = this.#parts;
+    if (this.#isInRomStub(vector)) {
+      this.#serveForRom(vector);
+    } else if (!this.pointsToBios(vector)) {
+      deliverRealModeInterrupt(cpu, memory.bytes, vector);
+    } else if (bios.returnsSegment(vector, Number(cpu.readRegister('rax') & 0xffffn))) {
+      deliverRealModeInterrupt(cpu, memory.bytes, vector); // comes back through the ROM's stub
+    } else {
+      const flags = Number(cpu.readRegister('rflags'));
+      const result = bios.serve(vector, flags);
+      if (result.flags !== flags) {
+        cpu.writeRegister('rflags', BigInt(result.flags));
+      }
+    }
+  }
+
+  /** Whether the INT was the one in the ROM's stub for this vector. */
+  #isInRomStub(vector: number): boolean {
+    const { cpu } = this.#parts;
+    const ip = Number(cpu.readRegister('rip') & 0xffffn);
+    return ip === stubOffset(vector) + INT_SIZE && cpu.readRegister('cs') === BigInt(ROM_SEGMENT);
+  }
+
+  /** The service for a caller whose FLAGS wait on the stack, where the stub's IRET takes them. */
+  #serveForRom(vector: number): void {
+    const { cpu, memory, bios } = this.#parts;
+    const stack = Number(cpu.readRegister('ss') & 0xffffn);
+    const sp = Number(cpu.readRegister('rsp') & 0xffffn);
+    const at = linear(stack, (sp + 4) & 0xffff);
+    const flags = memory.read16(at);
+    const result = bios.serve(vector, flags);
+    const changeable = FLAG_CF | FLAG_ZF;
+    memory.write16(at, (flags & ~changeable) | (result.flags & changeable));
+    if (bios.returnsSegment(vector, bios.lastAx)) {
+      memory.write16(ROM_ADDRESS + ROM_ES_VALUE, result.es);
+      cpu.writeRegister('rip', BigInt(ROM_RETURN_ES));
+    }
+  }
+
+  #realModeException(vector: number): void {
+    const { cpu, memory } = this.#parts;
+    const address = linear(Number(cpu.readRegister('cs')), Number(cpu.readRegister('rip')));
+    const delivered = !this.pointsToBios(vector);
+    this.#report(vector, BigInt(address), delivered);
+    if (delivered) {
+      deliverRealModeInterrupt(cpu, memory.bytes, vector);
+    } else {
+      this.#parts.stop(
+        `exception ${vector} (${exceptionName(vector)}) in real mode at 0x${address.toString(16)}`,
+      );
+    }
+  }
+
+  #protected(vector: number, exception: { readonly errorCode: number } | null): void {
+    const { cpu, memory } = this.#parts;
+    const rip = cpu.readRegister('rip');
+    const delivered = deliverProtectedInterrupt(
+      cpu,
+      memory.bytes,
+      vector,
+      exception === null
+        ? { kind: 'software', errorCode: null }
+        : { kind: 'exception', errorCode: exception.errorCode },
+    );
+    if (exception !== null) {
+      this.#report(vector, rip, delivered);
+    }
+    if (!delivered) {
+      this.#parts.stop(this.#undelivered(vector, exception !== null, rip));
+    }
+  }
+
+  #undelivered(vector: number, isException: boolean, rip: bigint): string {
+    const at = `at 0x${rip.toString(16)}`;
+    if (!isException) {
+      return `INT ${vector.toString(16).padStart(2, '0')}h in protected mode ${at}, and the IDT has no gate for it`;
+    }
+    const cr2 = vector === PAGE_FAULT ? `, cr2 0x${this.#parts.cpu.readRegister('cr2').toString(16)}` : '';
+    return `exception ${vector} (${exceptionName(vector)}) ${at}${cr2}, and the IDT has no gate for it`;
+  }
+
+  #report(vector: number, address: bigint, delivered: boolean): void {
+    this.onEvent?.({ kind: 'exception', vector, address, delivered });
+  }
+}
+
+function exceptionName(vector: number): string {
+  return vector < EXCEPTION_VECTORS ? (EXCEPTION_NAMES[vector] ?? 'reserved') : 'interrupt';
+}

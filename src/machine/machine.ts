@@ -1,0 +1,354 @@
+// The PC around the CPU: RAM, firmware, devices and their wiring. Read it as the list of parts.
+
+import type { Cpu } from '../cpu/cpu.ts';
+import { BootscopeError } from '../error.ts';
+import { Bios } from './bios/bios.ts';
+import { diskVector } from './bios/disk.ts';
+import { keyboardVector, pushKey } from './bios/keyboard.ts';
+import { COM1_PORT, equipmentWord, installFirmware } from './bios/rom.ts';
+import { FLAG_IF, linear } from './bios/service.ts';
+import { smallVectors } from './bios/small-services.ts';
+import { systemVector } from './bios/system.ts';
+import { TickCount, timerVectors, timeVector } from './bios/time.ts';
+import { videoVector } from './bios/video.ts';
+import { Clock, TSC_HZ } from './clock.ts';
+import { CMOS_INDEX, Cmos } from './cmos.ts';
+import { Cpuid, DEFAULT_CPU_PROFILE, findCpuProfile } from './cpu-profiles.ts';
+import { EBDA_ADDRESS, pcMemoryMap } from './e820.ts';
+import { Entropy } from './entropy.ts';
+import type { E820Entry, MachineEvent } from './events.ts';
+import { FDC_DIGITAL_INPUT, FDC_DIGITAL_OUTPUT, FloppyController } from './floppy-controller.ts';
+import { FloppyDisk } from './floppy-disk.ts';
+import { GuestMemory } from './guest-memory.ts';
+import { Interrupts } from './interrupts.ts';
+import { KBC_DATA, KBC_STATUS_COMMAND, KeyboardController } from './keyboard-controller.ts';
+import { NoticeList } from './notices.ts';
+import { PCI_CONFIG_ADDRESS, PCI_CONFIG_DATA, PciConfig } from './pci.ts';
+import { MASTER_PIC, Pic, SLAVE_PIC } from './pic.ts';
+import { PIT_CONTROL, PIT_COUNTER_0, Pit } from './pit.ts';
+import { PortBus } from './port-bus.ts';
+import { emulateRdrand } from './rdrand.ts';
+import {
+  PlainRegisters,
+  RESET_CONTROL,
+  SYSTEM_CONTROL_A,
+  SYSTEM_CONTROL_B,
+  SystemControlA,
+  SystemControlB,
+} from './system-control.ts';
+import { TextScreen } from './text-screen.ts';
+import { Uart } from './uart.ts';
+import { VGA_FIRST_PORT, VGA_LAST_PORT, Vga } from './vga.ts';
+
+const MIB = 1024 * 1024;
+export const MINIMUM_MEMORY = 64 * MIB;
+export const MAXIMUM_MEMORY = 1900 * MIB;
+const PAGE = 4096;
+
+const TIMER_LINE = 0;
+const TIMER_VECTOR = 0x08;
+const TIMER_HOOK_VECTOR = 0x1c;
+const CR0_PE = 1n;
+const EFER_LMA = 1n << 10n;
+/** Most that the seed moves the TSC and the PIT ahead at power-on, in nanoseconds and in pulses. */
+const TSC_PHASES = 1n << 40n;
+const PIT_PHASES = 0x10000n;
+
+export interface MachineOptions {
+  /** Bytes of RAM, `MINIMUM_MEMORY` to `MAXIMUM_MEMORY`; a multiple of 4096. */
+  readonly memory: number;
+  /** Name of a profile in cpu-profiles.ts. */
+  readonly cpuProfile?: string;
+  /** Image of the disk in drive A:; without it there is no drive. */
+  readonly floppy?: Uint8Array;
+  /** Determines RDRAND and where TSC and PIT stand at power-on. */
+  readonly seed?: bigint;
+  /** Replaces the memory map that the BIOS gives out. */
+  readonly e820?: readonly E820Entry[];
+  readonly onEvent?: (event: MachineEvent) => void;
+}
+
+/** A PC, switched on and through its POST; whoever made it loads something and runs the CPU. */
+export class Machine {
+  readonly cpu: Cpu;
+  readonly e820: readonly E820Entry[];
+  readonly clock = new Clock();
+  readonly entropy: Entropy;
+  readonly cpuid: Cpuid;
+  readonly memory: GuestMemory;
+  readonly ports: PortBus;
+  readonly uart = new Uart(COM1_PORT);
+  readonly pit: Pit;
+  readonly masterPic = new Pic(MASTER_PIC, TIMER_VECTOR, 0xb8);
+  readonly slavePic = new Pic(SLAVE_PIC, 0x70, 0x8f);
+  readonly cmos: Cmos;
+  readonly keyboardController = new KeyboardController();
+  readonly systemControlA = new SystemControlA();
+  readonly vga = new Vga();
+  readonly screen: TextScreen;
+  readonly floppyController = new FloppyController();
+  readonly floppy: FloppyDisk | null;
+  readonly bios: Bios;
+  readonly interrupts: Interrupts;
+
+  readonly #notices = new NoticeList();
+  readonly #ticks: TickCount;
+  readonly #tscPhase: bigint;
+  #serialText = '';
+  #teletypeText = '';
+  #a20 = true;
+  #stopReason: string | null = null;
+
+  /**
+   * Maps the RAM and installs the interrupt, IN, OUT, CPUID and (where the engine can) RDTSC hooks.
+   * @param cpu - freshly opened, without RAM
+   * @throws BootscopeError `machine-memory`, `machine-cpu-profile`, `machine-floppy-size`
+   */
+  constructor(cpu: Cpu, options: MachineOptions) {
+    checkMemory(options.memory);
+    const profile = findCpuProfile(options.cpuProfile ?? DEFAULT_CPU_PROFILE);
+    this.cpu = cpu;
+    this.floppy = options.floppy === undefined ? null : new FloppyDisk(options.floppy);
+    this.e820 = options.e820 ?? pcMemoryMap(options.memory);
+
+    cpu.mapRam(0, options.memory);
+    this.memory = new GuestMemory(cpu, options.memory);
+    const floppyGeometry = this.floppy?.geometry ?? null;
+    installFirmware(this.memory, { floppy: floppyGeometry });
+
+    this.entropy = new Entropy(options.seed ?? 0n);
+    this.#tscPhase = this.entropy.next64() % TSC_PHASES;
+    this.pit = new Pit(this.clock, Number(this.entropy.next64() % PIT_PHASES));
+    this.cmos = new Cmos(this.clock, {
+      memory: options.memory,
+      equipment: equipmentWord({ floppy: floppyGeometry }),
+      floppyType: floppyGeometry?.driveType ?? 0,
+    });
+    this.screen = new TextScreen(this.memory, this.vga);
+    this.#ticks = new TickCount(this.memory, this.clock);
+    this.ports = this.#attachPorts();
+    this.bios = this.#makeBios();
+    this.interrupts = new Interrupts({
+      cpu,
+      memory: this.memory,
+      bios: this.bios,
+      emulateInstruction: () => this.#emulateInstruction(),
+      stop: (reason) => this.#stop(reason),
+    });
+    this.#wire();
+    const hasTsc = cpu.hookRdtsc(() => this.rdtsc()) !== null;
+    this.cpuid = new Cpuid(profile, { tsc: hasTsc, nx: !cpu.engineVersion.startsWith('2.0.') });
+    this.#installHooks();
+    this.onEvent = options.onEvent ?? null;
+  }
+
+  /** Who listens to BIOS calls, port accesses and exceptions. Nothing is allocated for events without a listener. */
+  set onEvent(listener: ((event: MachineEvent) => void) | null) {
+    this.ports.onEvent = listener;
+    this.bios.onEvent = listener;
+    this.interrupts.onEvent = listener;
+  }
+
+  /** RAM from address 0; take it anew after each run. */
+  get ram(): Uint8Array {
+    return this.memory.bytes;
+  }
+
+  /** Where conventional memory ends. */
+  get ebdaAddress(): number {
+    return EBDA_ADDRESS;
+  }
+
+  /** What the guest sent through the first serial port. */
+  get serialText(): string {
+    return this.#serialText;
+  }
+
+  /** What the guest printed through INT 10h, in order, without carriage returns. */
+  get teletypeText(): string {
+    return this.#teletypeText;
+  }
+
+  /** What stands on the text screen now, a line a row. */
+  screenText(): string {
+    return this.screen.text;
+  }
+
+  /** Ports and services the guest asked for and the machine does not have, each once. */
+  get notices(): readonly string[] {
+    return this.#notices.texts;
+  }
+
+  /** Why the machine stopped the CPU for good, in one sentence; null while it did not. */
+  get stopReason(): string | null {
+    return this.#stopReason;
+  }
+
+  /** The time stamp counter. */
+  rdtsc(): bigint {
+    this.clock.advance(1);
+    return BigInt(Math.floor(this.clock.nanoseconds * (TSC_HZ / 1e9))) + this.#tscPhase;
+  }
+
+  /** What the next RDRAND gives. */
+  rdrand(): bigint {
+    return this.entropy.next64();
+  }
+
+  /** Presses keys for INT 16h, as many as the BIOS's buffer takes (15). ASCII only. */
+  typeKeys(text: string): void {
+    for (const character of text) {
+      pushKey(this.memory, character.charCodeAt(0) & 0x7f);
+    }
+  }
+
+  /**
+   * After a HLT: lets time pass to the next timer interrupt and delivers it.
+   * @returns false where no interrupt can come, because IF is clear or the timer is masked
+   */
+  idle(): boolean {
+    const { cpu } = this;
+    if (!(cpu.readRegister('rflags') & BigInt(FLAG_IF)) || !this.masterPic.wouldDeliver(TIMER_LINE)) {
+      return false;
+    }
+    this.clock.advanceToNextTick();
+    this.#deliverTimer();
+    return this.#stopReason === null;
+  }
+
+  #deliverTimer(): void {
+    const inProtectedMode = (this.cpu.readRegister('cr0') & CR0_PE) !== 0n;
+    const vector = this.masterPic.acknowledge(TIMER_LINE);
+    if (inProtectedMode || !this.interrupts.pointsToBios(vector)) {
+      this.interrupts.deliverHardware(vector);
+      return;
+    }
+    this.#ticks.update();
+    this.masterPic.endOfInterrupt(TIMER_LINE);
+    if (!this.interrupts.pointsToBios(TIMER_HOOK_VECTOR)) {
+      this.interrupts.deliverHardware(TIMER_HOOK_VECTOR);
+    }
+  }
+
+  /** The BIOS's timer handler as far as memory shows it, when nobody else handles the timer. */
+  #onTick(): void {
+    const inProtectedMode = (this.cpu.readRegister('cr0') & CR0_PE) !== 0n;
+    if (!inProtectedMode && this.interrupts.pointsToBios(TIMER_VECTOR)) {
+      this.#ticks.update();
+    }
+  }
+
+  #stop(reason: string): void {
+    this.#stopReason ??= reason;
+    this.cpu.stop();
+  }
+
+  #attachPorts(): PortBus {
+    const ports = new PortBus(this.clock, this.#notices);
+    const dma = new PlainRegisters('DMA');
+    const fpu = new PlainRegisters('FPU');
+    const pci = new PciConfig();
+    ports.attach(dma, 0x00, 0x0f);
+    ports.attach(this.masterPic, MASTER_PIC, MASTER_PIC + 1);
+    ports.attach(this.pit, PIT_COUNTER_0, PIT_CONTROL);
+    ports.attach(this.keyboardController, KBC_DATA);
+    ports.attach(new SystemControlB(this.clock, this.pit), SYSTEM_CONTROL_B);
+    ports.attach(this.keyboardController, KBC_STATUS_COMMAND);
+    ports.attach(this.cmos, CMOS_INDEX, CMOS_INDEX + 1);
+    ports.attach(dma, 0x81, 0x8f);
+    ports.attach(new PlainRegisters('POST'), 0x80);
+    ports.attach(this.systemControlA, SYSTEM_CONTROL_A);
+    ports.attach(this.slavePic, SLAVE_PIC, SLAVE_PIC + 1);
+    ports.attach(dma, 0xc0, 0xdf);
+    ports.attach(new PlainRegisters('I/O delay'), 0xed);
+    ports.attach(fpu, 0xf0, 0xf1);
+    ports.attach(this.vga, VGA_FIRST_PORT, VGA_LAST_PORT);
+    ports.attach(this.floppyController, FDC_DIGITAL_OUTPUT, FDC_DIGITAL_INPUT);
+    ports.attach(this.uart, COM1_PORT, COM1_PORT + 7);
+    ports.attach(pci, PCI_CONFIG_ADDRESS, PCI_CONFIG_ADDRESS + 3);
+    ports.attach(this.systemControlA, RESET_CONTROL);
+    ports.attach(pci, PCI_CONFIG_DATA, PCI_CONFIG_DATA + 3);
+    return ports;
+  }
+
+  #makeBios(): Bios {
+    const { memory, clock, cmos, screen, uart } = this;
+    const stop = (reason: string): void => this.#stop(reason);
+    const time = { memory, clock, cmos, pic: this.masterPic };
+    return new Bios(
+      this.cpu,
+      [
+        ...timerVectors(time, this.#ticks),
+        videoVector({ memory, screen, onCharacter: (code) => this.#onCharacter(code) }),
+        diskVector({ memory, controller: this.floppyController, floppy: this.floppy }),
+        systemVector({
+          memory,
+          clock,
+          e820: this.e820,
+          a20Enabled: () => this.#a20,
+          setA20: (enabled) => this.#setA20(enabled),
+        }),
+        keyboardVector({ memory, clock, stop }),
+        timeVector(time, this.#ticks),
+        ...smallVectors({ memory, uart, stop }),
+      ],
+      this.#notices,
+    );
+  }
+
+  #wire(): void {
+    this.clock.onTick = () => this.#onTick();
+    this.uart.onByte = (byte) => {
+      if (byte !== 0x0d) {
+        this.#serialText += String.fromCharCode(byte);
+      }
+    };
+    for (const device of [this.keyboardController, this.systemControlA]) {
+      device.onA20 = (enabled) => this.#setA20(enabled);
+      device.onReset = () => this.#stop('the guest reset the machine');
+    }
+  }
+
+  #installHooks(): void {
+    const { cpu, ports, cpuid } = this;
+    cpu.hookInterrupt((vector, exception) => this.interrupts.handle(vector, exception));
+    cpu.hookIn((port, size) => ports.read(port, size));
+    cpu.hookOut((port, size, value) => ports.write(port, size, value));
+    cpu.hookCpuid((leaf) => cpuid.read(leaf));
+  }
+
+  #onCharacter(code: number): void {
+    if (code !== 0x0d) {
+      this.#teletypeText += String.fromCharCode(code);
+    }
+  }
+
+  #setA20(enabled: boolean): void {
+    this.#a20 = enabled;
+    this.keyboardController.setA20(enabled);
+    this.systemControlA.setA20(enabled);
+  }
+
+  #emulateInstruction(): boolean {
+    if (!this.cpuid.hasRdrand) {
+      return false;
+    }
+    const { cpu } = this;
+    const rip = cpu.readRegister('rip');
+    if (!(cpu.readRegister('cr0') & CR0_PE)) {
+      const address = linear(Number(cpu.readRegister('cs')), Number(rip));
+      return emulateRdrand(cpu, this.memory, this.entropy, address, 16);
+    }
+    const bits = cpu.readRegister('efer') & EFER_LMA ? 64 : 32;
+    return emulateRdrand(cpu, this.memory, this.entropy, Number(rip), bits);
+  }
+}
+
+function checkMemory(memory: number): void {
+  if (memory < MINIMUM_MEMORY || memory > MAXIMUM_MEMORY || memory % PAGE !== 0) {
+    throw new BootscopeError(
+      'machine-memory',
+      `memory of ${memory} bytes is outside ${MINIMUM_MEMORY / MIB} MiB to ${MAXIMUM_MEMORY / MIB} MiB, or not whole pages`,
+    );
+  }
+}
