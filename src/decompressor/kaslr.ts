@@ -1,0 +1,768 @@
+// choose_random_location of the boot stub (choose_kernel_location before 4.7) in TypeScript: which physical and virtual
+// addresses the kernel can get, and which it gets for given entropy. Pure functions over boot_params and the image's numbers.
+
+import { BootscopeError } from '../error.ts';
+import type { KernelImage } from '../image/kernel-image.ts';
+import { hasOption, memparse, simpleStrtoull, splitArguments } from './command-line.ts';
+import { stubHasString, stubHasText, stubStringsWith } from './stub-text.ts';
+
+const MIB = 2 ** 20;
+const GIB = 2 ** 30;
+/** sizeof(struct boot_params). */
+export const BOOT_PARAMS_SIZE = 4096;
+
+/** Offsets in boot_params (Documentation/arch/x86/zero-page.rst). */
+const EXT_RAMDISK_IMAGE = 0x0c0;
+const EXT_RAMDISK_SIZE = 0x0c4;
+const EXT_CMD_LINE_PTR = 0x0c8;
+const EFI_LOADER_SIGNATURE = 0x1c0;
+const E820_ENTRIES = 0x1e8;
+const LOADFLAGS = 0x211;
+const RAMDISK_IMAGE = 0x218;
+const RAMDISK_SIZE = 0x21c;
+const CMD_LINE_PTR = 0x228;
+const SETUP_DATA = 0x250;
+const INIT_SIZE = 0x260;
+const E820_TABLE = 0x2d0;
+const E820_ENTRY_SIZE = 20;
+const E820_TYPE_RAM = 1;
+const KASLR_FLAG = 0x02;
+
+const SETUP_INDIRECT = 0x80000000;
+const MAX_SLOT_AREAS = 100;
+const MAX_MEMMAP_REGIONS = 4;
+
+/** How a stub does KASLR, read from its messages and code. */
+export interface KaslrGeneration {
+  /**
+   * `physical`: 3.14 to 4.7, one address that the virtual one follows; `separate`: 4.8 on, two draws (on i386 one).
+   */
+  readonly kind: 'physical' | 'separate';
+  /**
+   * What of the stub is kept clear of: `parts` (to 4.6) the last part of the input, heap and stack; `whole` (4.7 on) all from
+   * the input to the end of the buffer.
+   */
+  readonly avoids: 'parts' | 'whole';
+  /** Kernels to 4.7 with hibernation randomise only with `kaslr` on the command line. */
+  readonly optIn: boolean;
+  /** Whether KASLR_FLAG is set in loadflags (4.0 on). */
+  readonly setsFlag: boolean;
+  /** Options on the command line that are honoured. */
+  readonly memmap: boolean;
+  readonly mem: boolean;
+  readonly hugePages: boolean;
+  /**
+   * Whether limits and gaps are counted as since 5.9: a gap of exactly the image's size is a slot, the smallest of several
+   * limits counts, of 1 GiB pages the last whole one as well.
+   */
+  readonly since59: boolean;
+  /** The string that the seed starts with, as it lies in the stub, without its NUL. */
+  readonly buildString: string;
+}
+
+/**
+ * Reads from a stub whether and how it does KASLR.
+ *
+ * @returns null for a stub without CONFIG_RANDOMIZE_BASE
+ */
+export function findKaslr(image: KernelImage): KaslrGeneration | null {
+  const hasNokaslr = stubHasString(image, 'nokaslr');
+  const optIn = !hasNokaslr && stubHasString(image, 'kaslr');
+  const buildString = findBuildString(image);
+  if ((!hasNokaslr && !optIn) || buildString === null) {
+    return null;
+  }
+  const separate = stubHasText(image, 'Physical KASLR disabled');
+  const memmap = stubHasString(image, 'memmap');
+  const warns = stubHasText(image, 'KASLR disabled: ');
+  return {
+    kind: separate ? 'separate' : 'physical',
+    avoids: separate || warns ? 'whole' : 'parts',
+    optIn,
+    setsFlag: separate || warns || setsKaslrFlag(image),
+    memmap,
+    mem: memmap && stubHasString(image, 'mem'),
+    hugePages: stubHasString(image, 'hugepagesz'),
+    // Until 5.8 the command line was searched for "memmap=" before it was parsed.
+    since59: memmap && !stubHasString(image, 'memmap='),
+    buildString,
+  };
+}
+
+/** `orb $KASLR_FLAG, loadflags(%reg)` somewhere in the stub. */
+function setsKaslrFlag(image: KernelImage): boolean {
+  const code = Buffer.from(image.protectedModeCode);
+  const operand = Buffer.from([0x11, 0x02, 0x00, 0x00, KASLR_FLAG]);
+  for (let at = code.indexOf(operand); at >= 0; at = code.indexOf(operand, at + 1)) {
+    if (code[at - 2] === 0x80 && (code[at - 1]! & 0xf8) === 0x88) {
+      return true;
+    }
+  }
+  return false;
+}
+
+/** `release (builder@host) (compiler) version`: the stub's build_str. */
+function findBuildString(image: KernelImage): string | null {
+  const release = image.kernelVersion?.split(' ')[0];
+  const found = stubStringsWith(image, '@').filter(
+    (text) =>
+      /^\S+ \(\S*@[^)]*\) \(.*\) #/.test(text) && (release === undefined || text.startsWith(`${release} `)),
+  );
+  return new Set(found).size === 1 ? found[0]! : null;
+}
+
+/** The CPU's and the machine's entropy, in the order the stub asks for it. */
+export interface EntropySource {
+  /** RDRAND's 64 (on i386 32) bits; null when the CPU has none or it failed ten times. */
+  rdrand(): bigint | null;
+  /** RDTSC's 64 bits; null when the CPU has no time stamp counter. */
+  rdtsc(): bigint | null;
+  /** Counter 0 of the i8254, read back: 16 bits. Only asked when the others gave nothing. */
+  i8254(): number;
+}
+
+/** All that the choice depends on. Addresses are physical; sizes are bytes. */
+export interface KaslrInput {
+  readonly bits: 32 | 64;
+  readonly generation: KaslrGeneration;
+  /** Physical memory from address 0, with boot_params, the command line and setup_data in it. */
+  readonly ram: Uint8Array;
+  readonly bootParams: number;
+  /** input_data and input_len of the running stub. */
+  readonly input: number;
+  readonly inputLength: number;
+  /** Where the kernel would be decompressed to without KASLR. */
+  readonly output: number;
+  /** max(output_len, kernel_total_size); this module rounds it as the generation does. */
+  readonly outputSize: number;
+  readonly loadPhysicalAddress: number;
+  /** CONFIG_PHYSICAL_ALIGN: kernel_alignment of the setup header. */
+  readonly alignment: number;
+  /** Heap and stack of the stub, [start, end); only kernels to 4.6 look at it. */
+  readonly heapAndStack?: { readonly start: number; readonly end: number };
+}
+
+/** Memory that no slot may touch, and why. */
+export interface AvoidedRange {
+  readonly start: number;
+  readonly end: number;
+  readonly reason: string;
+}
+
+/** A run of slots: `count` addresses from `start` on, `alignment` apart. */
+export interface SlotArea {
+  readonly start: number;
+  readonly count: number;
+}
+
+/** Where the kernel could go. */
+export interface KaslrSlots {
+  /** Null: KASLR is on; else why not, in one clause. */
+  readonly disabled: string | null;
+  readonly alignment: number;
+  /** Size that a slot must hold. */
+  readonly imageSize: number;
+  /** Lowest address, and the limit that slots end below. */
+  readonly minimum: number;
+  readonly limit: number;
+  readonly areas: readonly SlotArea[];
+  readonly physicalSlots: number;
+  readonly avoided: readonly AvoidedRange[];
+  /** Virtual addresses are `loadPhysicalAddress + n * alignment`, added to the kernel's map; 0 where none are drawn. */
+  readonly virtualSlots: number;
+  readonly virtualStart: number;
+}
+
+/** One random number and what it came of. */
+export interface KaslrDraw {
+  readonly purpose: 'Physical' | 'Virtual';
+  readonly seed: bigint;
+  readonly rdrand: bigint | null;
+  readonly rdtsc: bigint | null;
+  readonly i8254: number | null;
+  readonly random: bigint;
+  readonly slots: number;
+  readonly slot: number;
+}
+
+/** What was chosen. */
+export interface KaslrChoice {
+  /** The kernel's physical address: the given output where nothing was chosen. */
+  readonly physical: number;
+  /** What handle_relocations works with: an address in [0, 1 GiB) counted from __START_KERNEL_map. */
+  readonly virtual: number;
+  readonly slots: KaslrSlots;
+  readonly draws: readonly KaslrDraw[];
+  /** What the stub says with warn(), in order. */
+  readonly warnings: readonly string[];
+}
+
+function alignUp(value: number, alignment: number): number {
+  return Math.ceil(value / alignment) * alignment;
+}
+
+function viewOf(bytes: Uint8Array): DataView {
+  return new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+}
+
+/** The fields of boot_params that the choice reads, at one point of time. */
+class BootParams {
+  readonly #view: DataView;
+  readonly #base: number;
+
+  constructor(ram: Uint8Array, base: number) {
+    this.#view = viewOf(ram);
+    this.#base = base;
+  }
+
+  u8(offset: number): number {
+    return this.#view.getUint8(this.#base + offset);
+  }
+
+  u32(offset: number): number {
+    return this.#view.getUint32(this.#base + offset, true);
+  }
+
+  u64(offset: number): number {
+    return Number(this.#view.getBigUint64(this.#base + offset, true));
+  }
+
+  /** A 32-bit field with its upper half elsewhere. */
+  extended(low: number, high: number): number {
+    return this.u32(low) + this.u32(high) * 2 ** 32;
+  }
+}
+
+/** The command line that boot_params points to, empty without one; its address and size with the NUL. */
+export function readGuestCommandLine(
+  ram: Uint8Array,
+  bootParams: number,
+): { text: string; address: number; size: number } {
+  const params = new BootParams(ram, bootParams);
+  const address = params.extended(CMD_LINE_PTR, EXT_CMD_LINE_PTR);
+  if (address === 0 || address >= ram.length) {
+    return { text: '', address: 0, size: 0 };
+  }
+  const end = ram.indexOf(0, address);
+  const stop = end < 0 ? ram.length : end;
+  return {
+    text: Buffer.from(ram.buffer, ram.byteOffset + address, stop - address).toString('latin1'),
+    address,
+    size: stop - address + 1,
+  };
+}
+
+/** What the memory options of the command line ask for. */
+interface MemoryOptions {
+  readonly limit: number;
+  readonly memmap: readonly AvoidedRange[];
+  readonly tooManyMemmaps: boolean;
+  readonly gigabytePages: number;
+}
+
+/** handle_mem_options (handle_mem_memmap): mem=, memmap=, hugepagesz=1G hugepages=. */
+function readMemoryOptions(
+  commandLine: string,
+  generation: KaslrGeneration,
+  maximum: number,
+  bits: 32 | 64,
+): MemoryOptions {
+  let limit = maximum;
+  const memmap: AvoidedRange[] = [];
+  let tooMany = false;
+  let gigabytePages = 0;
+  let gigabyteSize = false;
+  const lower = (size: number): void => {
+    limit = generation.since59 ? Math.min(limit, size) : size;
+  };
+  const parseMemmap = (list: string): void => {
+    if (memmap.length >= MAX_MEMMAP_REGIONS) {
+      return;
+    }
+    const parts = list.split(',');
+    while (parts.length > 0 && memmap.length < MAX_MEMMAP_REGIONS) {
+      const text = parts.shift()!;
+      const size = memparse(text);
+      if (text.startsWith('exactmap') || size.end === 0) {
+        // The rest of a list with a part that says nothing about sizes is not looked at.
+        return;
+      }
+      const separator = text[size.end];
+      const reserves = separator === '#' || separator === '$' || separator === '!';
+      const start = reserves ? Number(memparse(text, size.end + 1).value) : 0;
+      const length = separator === '@' ? 0 : Number(size.value);
+      if (start === 0) {
+        if (length > 0) {
+          lower(length);
+        }
+        continue;
+      }
+      memmap.push({ start, end: start + length, reason: `memmap=${text}` });
+    }
+    tooMany ||= memmap.length >= MAX_MEMMAP_REGIONS && parts.length > 0;
+  };
+  for (const { param, value } of generation.memmap ? splitArguments(commandLine) : []) {
+    if (value === null) {
+      if (param === '--') {
+        break;
+      }
+      continue;
+    }
+    if (param === 'memmap') {
+      parseMemmap(value);
+    } else if (generation.hugePages && bits === 64 && param.includes('hugepages')) {
+      if (param === 'hugepagesz') {
+        gigabyteSize = Number(memparse(value).value) === GIB;
+      } else if (param === 'hugepages' && gigabyteSize) {
+        gigabytePages = Number(simpleStrtoull(value).value);
+      }
+    } else if (generation.mem && param === 'mem' && value !== 'nopentium') {
+      const size = Number(memparse(value).value);
+      if (size === 0) {
+        break;
+      }
+      lower(size);
+    }
+  }
+  return { limit, memmap, tooManyMemmaps: tooMany, gigabytePages };
+}
+
+/** The ranges of mem_avoid, in its order, and then all setup_data. */
+function listAvoided(input: KaslrInput, params: BootParams, memmap: readonly AvoidedRange[]): AvoidedRange[] {
+  const { ram, bootParams, generation } = input;
+  const avoided: AvoidedRange[] = [];
+  const add = (start: number, size: number, reason: string): void => {
+    if (size > 0) {
+      avoided.push({ start, end: start + size, reason });
+    }
+  };
+  if (generation.avoids === 'whole') {
+    const end = input.output + params.u32(INIT_SIZE);
+    add(input.input, end - input.input, 'compressed kernel and stub (input_data to output + init_size)');
+  } else {
+    const unsafe = Math.floor(input.outputSize / 4096) + 32768 + 18;
+    add(
+      input.input + input.inputLength - unsafe,
+      unsafe,
+      'end of the compressed kernel, unsafe while decompressing',
+    );
+  }
+  add(
+    params.extended(RAMDISK_IMAGE, EXT_RAMDISK_IMAGE),
+    params.extended(RAMDISK_SIZE, EXT_RAMDISK_SIZE),
+    'initrd',
+  );
+  const commandLine = readGuestCommandLine(ram, bootParams);
+  add(commandLine.address, commandLine.size, 'command line');
+  if (generation.avoids === 'whole') {
+    add(bootParams, BOOT_PARAMS_SIZE, 'boot_params');
+  } else if (input.heapAndStack !== undefined) {
+    const { start, end } = input.heapAndStack;
+    add(start, end - start, "the stub's heap and stack");
+  }
+  avoided.push(...memmap.filter(({ start, end }) => end > start));
+  const view = viewOf(ram);
+  const seen = new Set<number>();
+  for (let at = params.u64(SETUP_DATA); at !== 0 && at + 16 <= ram.length; ) {
+    if (seen.has(at)) {
+      throw new BootscopeError(
+        'kaslr-setup-data',
+        `the setup_data list of boot_params loops at 0x${at.toString(16)}`,
+      );
+    }
+    seen.add(at);
+    const type = view.getUint32(at + 8, true);
+    const length = view.getUint32(at + 12, true);
+    add(at, 16 + length, `setup_data of type ${type}`);
+    // struct setup_indirect behind the header: type, reserved, len, addr.
+    if (
+      type === SETUP_INDIRECT &&
+      at + 40 <= ram.length &&
+      view.getUint32(at + 16, true) !== SETUP_INDIRECT
+    ) {
+      const size = Number(view.getBigUint64(at + 24, true));
+      add(Number(view.getBigUint64(at + 32, true)), size, 'memory that setup_data points to');
+    }
+    at = Number(view.getBigUint64(at, true));
+  }
+  return avoided;
+}
+
+/** All usable E820 entries of boot_params, in table order. */
+function usableMemory(params: BootParams): { start: number; end: number }[] {
+  const found: { start: number; end: number }[] = [];
+  for (let index = 0; index < Math.min(params.u8(E820_ENTRIES), 128); index++) {
+    const at = E820_TABLE + index * E820_ENTRY_SIZE;
+    if (params.u32(at + 16) === E820_TYPE_RAM) {
+      const start = params.u64(at);
+      found.push({ start, end: start + params.u64(at + 8) });
+    }
+  }
+  return found;
+}
+
+/** The slots of one generation, collected as the stub collects them. */
+class SlotCollector {
+  readonly areas: SlotArea[] = [];
+  readonly #imageSize: number;
+  readonly #alignment: number;
+  readonly #since59: boolean;
+  #gigabytePages: number;
+
+  constructor(imageSize: number, alignment: number, since59: boolean, gigabytePages: number) {
+    this.#imageSize = imageSize;
+    this.#alignment = alignment;
+    this.#since59 = since59;
+    this.#gigabytePages = gigabytePages;
+  }
+
+  get full(): boolean {
+    return this.areas.length >= MAX_SLOT_AREAS;
+  }
+
+  #store(start: number, end: number): void {
+    if (!this.full && end - start >= this.#imageSize) {
+      this.areas.push({
+        start,
+        count: 1 + Math.floor((end - start - this.#imageSize) / this.#alignment),
+      });
+    }
+  }
+
+  /** Adds a free range, less the 1 GiB pages that the command line reserves (process_gb_huge_pages). */
+  add(start: number, end: number): void {
+    const first = alignUp(start, GIB);
+    const whole = this.#since59
+      ? Math.max(0, Math.floor(end / GIB) - first / GIB)
+      : // Until 5.8 the last page counts only when something follows it.
+        Math.max(0, Math.ceil((end - first) / GIB) - 1);
+    const pages = Math.min(whole, this.#gigabytePages);
+    if (pages <= 0) {
+      this.#store(start, end);
+      return;
+    }
+    this.#gigabytePages -= pages;
+    this.#store(start, first);
+    this.#store(first + pages * GIB, end);
+  }
+
+  /** __process_mem_region: one range of usable memory, cut at what is avoided. */
+  addRegion(
+    entryStart: number,
+    entryEnd: number,
+    minimum: number,
+    limit: number,
+    avoided: readonly AvoidedRange[],
+  ): void {
+    const end = Math.min(entryEnd, limit);
+    let start = Math.max(entryStart, minimum);
+    while (!this.full) {
+      start = alignUp(start, this.#alignment);
+      if (end - start < this.#imageSize) {
+        return;
+      }
+      let overlap: AvoidedRange | null = null;
+      for (const range of avoided) {
+        if (range.start < end && range.end > start && (overlap === null || range.start < overlap.start)) {
+          overlap = range;
+        }
+      }
+      if (overlap === null) {
+        this.add(start, end);
+        return;
+      }
+      const gap = overlap.start - start;
+      if (this.#since59 ? gap >= this.#imageSize : gap > this.#imageSize) {
+        this.add(start, overlap.start);
+      }
+      start = overlap.end;
+    }
+  }
+
+  /** process_e820_entry of 3.14 to 4.7: every aligned address is tried by itself. */
+  addEachSlot(
+    entryStart: number,
+    entryEnd: number,
+    minimum: number,
+    limit: number,
+    avoided: readonly AvoidedRange[],
+  ): void {
+    const end = Math.min(entryEnd, limit);
+    let run: { start: number; count: number } | null = null;
+    for (
+      let start = alignUp(Math.max(entryStart, minimum), this.#alignment);
+      start + this.#imageSize <= end;
+      start += this.#alignment
+    ) {
+      const at = start;
+      if (avoided.some((range) => range.start < at + this.#imageSize && range.end > at)) {
+        run = null;
+      } else if (run === null) {
+        run = { start, count: 1 };
+        this.areas.push(run);
+      } else {
+        run.count++;
+      }
+    }
+  }
+}
+
+/** All slots that the stub would choose from, without choosing. Reads memory, changes nothing. */
+export function findKaslrSlots(input: KaslrInput): KaslrSlots {
+  const { generation, bits, alignment } = input;
+  const params = new BootParams(input.ram, input.bootParams);
+  const commandLine = readGuestCommandLine(input.ram, input.bootParams).text;
+  const separate = generation.kind === 'separate';
+  const minAlign = bits === 64 ? 2 * MIB : 1;
+  // MIN_KERNEL_ALIGN rounding of the size came with 5.0; until then only the count of virtual slots was rounded.
+  const imageSize = separate && generation.since59 ? alignUp(input.outputSize, minAlign) : input.outputSize;
+  const kernelImageSize = bits === 64 ? GIB : GIB / 2;
+  const maximum = !separate || bits === 32 ? kernelImageSize : 2 ** 46;
+  const options = readMemoryOptions(commandLine, generation, maximum, bits);
+  const avoided = listAvoided(input, params, options.memmap);
+  const minimum = alignUp(separate ? Math.min(input.output, 512 * MIB) : input.output, alignment);
+  const virtualSlots =
+    separate && bits === 64
+      ? 1 +
+        Math.floor(
+          (kernelImageSize -
+            input.loadPhysicalAddress -
+            alignUp(imageSize, generation.since59 ? 1 : alignment)) /
+            alignment,
+        )
+      : 0;
+
+  let disabled: string | null = null;
+  if (generation.optIn && !hasOption(commandLine, 'kaslr')) {
+    disabled = 'the command line has no kaslr, which this kernel with hibernation asks for';
+  } else if (!generation.optIn && hasOption(commandLine, 'nokaslr')) {
+    disabled = 'nokaslr is on the command line';
+  } else if (new BootParams(input.ram, input.bootParams).u32(EFI_LOADER_SIGNATURE) !== 0) {
+    disabled = null;
+  }
+  const collector = new SlotCollector(imageSize, alignment, generation.since59, options.gigabytePages);
+  const limit = Math.min(options.limit, maximum);
+  if (!options.tooManyMemmaps && minimum + imageSize <= limit) {
+    for (const { start, end } of usableMemory(params)) {
+      if (separate) {
+        collector.addRegion(start, end, minimum, limit, avoided);
+      } else {
+        collector.addEachSlot(start, end, minimum, limit, avoided);
+      }
+    }
+  }
+  return {
+    disabled,
+    alignment,
+    imageSize,
+    minimum,
+    limit,
+    areas: collector.areas,
+    physicalSlots: collector.areas.reduce((sum, area) => sum + area.count, 0),
+    avoided,
+    virtualSlots,
+    virtualStart: input.loadPhysicalAddress,
+  };
+}
+
+/** The address of the `slot`th of all physical slots. */
+export function physicalSlot(slots: KaslrSlots, slot: number): number {
+  let rest = slot;
+  for (const area of slots.areas) {
+    if (rest < area.count) {
+      return area.start + rest * slots.alignment;
+    }
+    rest -= area.count;
+  }
+  throw new BootscopeError(
+    'kaslr-slot',
+    `there is no physical slot ${slot}, there are ${slots.physicalSlots}`,
+  );
+}
+
+const MASK64 = (1n << 64n) - 1n;
+const MASK32 = (1n << 32n) - 1n;
+
+/** rotate_xor: folds whole words into a hash, rotating it right by 7 before each. */
+function rotateXor64(hash: bigint, bytes: Uint8Array): bigint {
+  const view = viewOf(bytes);
+  let result = hash;
+  for (let at = 0; at + 8 <= bytes.length; at += 8) {
+    result = (((result << 57n) & MASK64) | (result >> 7n)) ^ view.getBigUint64(at, true);
+  }
+  return result;
+}
+
+function rotateXor32(hash: number, bytes: Uint8Array): number {
+  const view = viewOf(bytes);
+  let result = hash;
+  for (let at = 0; at + 4 <= bytes.length; at += 4) {
+    result = ((result << 25) | (result >>> 7)) ^ view.getInt32(at, true);
+  }
+  return result >>> 0;
+}
+
+/**
+ * get_boot_seed: the start of every random number, from the build's string and boot_params as they are.
+ *
+ * @param bootParams - its 4096 bytes
+ */
+export function bootSeed(buildString: string, bootParams: Uint8Array, bits: 32 | 64): bigint {
+  const build = Buffer.from(`${buildString}\0`, 'latin1');
+  return bits === 64
+    ? rotateXor64(rotateXor64(0n, build), bootParams)
+    : BigInt(rotateXor32(rotateXor32(0, build), bootParams));
+}
+
+/** The last step of kaslr_get_random_long: both halves of a product, added up. */
+export function mixRandom(value: bigint, bits: 32 | 64): bigint {
+  if (bits === 64) {
+    const product = (value & MASK64) * 0x5d6008cbf3848dd3n;
+    return ((product & MASK64) + (product >> 64n)) & MASK64;
+  }
+  const product = (value & MASK32) * 0x3f39e593n;
+  return ((product & MASK32) + (product >> 32n)) & MASK32;
+}
+
+/** kaslr_get_random_long: asks the sources in the stub's order. */
+function drawRandom(
+  seed: bigint,
+  bits: 32 | 64,
+  entropy: EntropySource,
+): Pick<KaslrDraw, 'seed' | 'rdrand' | 'rdtsc' | 'i8254' | 'random'> {
+  const rdrand = entropy.rdrand();
+  const rdtsc = entropy.rdtsc();
+  const i8254 = rdrand === null && rdtsc === null ? entropy.i8254() : null;
+  const mixed = seed ^ (rdrand ?? 0n) ^ (rdtsc ?? 0n) ^ BigInt(i8254 ?? 0);
+  return { seed, rdrand, rdtsc, i8254, random: mixRandom(mixed, bits) };
+}
+
+/** What the random numbers of one boot start from; seeds differ when something is printed between the draws. */
+export interface KaslrSeeds {
+  readonly physical: bigint;
+  readonly virtual: bigint;
+}
+
+/** One boot's draws over slots that are known already: the fast way to many. */
+export function drawLocation(
+  slots: KaslrSlots,
+  seeds: KaslrSeeds | (() => bigint),
+  bits: 32 | 64,
+  kind: KaslrGeneration['kind'],
+  entropy: EntropySource,
+): { physical: number | null; virtual: number | null; draws: KaslrDraw[] } {
+  const draws: KaslrDraw[] = [];
+  const draw = (purpose: 'Physical' | 'Virtual', count: number): number => {
+    const seed =
+      typeof seeds === 'function' ? seeds() : purpose === 'Physical' ? seeds.physical : seeds.virtual;
+    const numbers = drawRandom(seed, bits, entropy);
+    const slot = Number(numbers.random % BigInt(count));
+    draws.push({ purpose, ...numbers, slots: count, slot });
+    return slot;
+  };
+  const physical =
+    slots.physicalSlots > 0 ? physicalSlot(slots, draw('Physical', slots.physicalSlots)) : null;
+  const virtual =
+    kind === 'separate' && slots.virtualSlots > 0
+      ? slots.virtualStart + draw('Virtual', slots.virtualSlots) * slots.alignment
+      : null;
+  return { physical, virtual, draws };
+}
+
+/** What `chooseRandomLocation` calls while it works, so that what is printed counts in the next seed as in the guest. */
+export interface KaslrOutput {
+  /** warn(): printed always. */
+  warn(text: string): void;
+  /** debug_putstr: printed by stubs with CONFIG_X86_VERBOSE_BOOTUP. */
+  debug(text: string): void;
+}
+
+/**
+ * choose_random_location: sets KASLR_FLAG in boot_params, finds the slots and draws.
+ *
+ * @param entropy - asked in the stub's order and exactly as often
+ */
+export function chooseRandomLocation(
+  input: KaslrInput,
+  entropy: EntropySource,
+  output: KaslrOutput = { warn: () => {}, debug: () => {} },
+): KaslrChoice {
+  const { generation, bits, ram, bootParams } = input;
+  const warnings: string[] = [];
+  const warn = (text: string): void => {
+    warnings.push(text);
+    output.warn(text);
+  };
+  const separate = generation.kind === 'separate';
+  const unchanged = { physical: input.output, virtual: input.loadPhysicalAddress };
+  const planned = findKaslrSlots(input);
+  if (planned.disabled !== null) {
+    if (generation.avoids === 'whole') {
+      warn(
+        generation.optIn
+          ? "KASLR disabled: 'kaslr' not on cmdline (hibernation selected)."
+          : "KASLR disabled: 'nokaslr' on cmdline.",
+      );
+    }
+    return { ...unchanged, slots: planned, draws: [], warnings };
+  }
+  if (generation.setsFlag) {
+    ram[bootParams + LOADFLAGS] = ram[bootParams + LOADFLAGS]! | KASLR_FLAG;
+  }
+  const params = ram.subarray(bootParams, bootParams + BOOT_PARAMS_SIZE);
+  const draws: KaslrDraw[] = [];
+  const draw = (purpose: 'Physical' | 'Virtual', count: number): number => {
+    const seed = bootSeed(generation.buildString, params, bits);
+    output.debug(separate ? `${purpose} KASLR using` : 'KASLR using');
+    const numbers = drawRandom(seed, bits, {
+      rdrand: () => {
+        const value = entropy.rdrand();
+        if (value !== null) {
+          output.debug(' RDRAND');
+        }
+        return value;
+      },
+      rdtsc: () => {
+        const value = entropy.rdtsc();
+        if (value !== null) {
+          output.debug(' RDTSC');
+        }
+        return value;
+      },
+      i8254: () => {
+        output.debug(' i8254');
+        return entropy.i8254();
+      },
+    });
+    output.debug('...\n');
+    const slot = Number(numbers.random % BigInt(count));
+    draws.push({ purpose, ...numbers, slots: count, slot });
+    return slot;
+  };
+
+  let physical = 0;
+  if (planned.physicalSlots > 0) {
+    physical = physicalSlot(planned, draw('Physical', planned.physicalSlots));
+  }
+  if (!separate) {
+    if (physical < input.output) {
+      return { ...unchanged, slots: planned, draws, warnings };
+    }
+    // One offset for both: the kernel's map moves with its physical address.
+    return {
+      physical,
+      virtual: physical === input.output ? input.loadPhysicalAddress : physical,
+      slots: planned,
+      draws,
+      warnings,
+    };
+  }
+  if (physical === 0) {
+    warn('Physical KASLR disabled: no suitable memory region!');
+  }
+  const virtual =
+    bits === 64 && planned.virtualSlots > 0
+      ? planned.virtualStart + draw('Virtual', planned.virtualSlots) * planned.alignment
+      : physical;
+  return { physical: physical === 0 ? input.output : physical, virtual, slots: planned, draws, warnings };
+}
