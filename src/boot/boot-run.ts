@@ -16,7 +16,9 @@ import type { MachineEvent } from '../machine/events.ts';
 import { Machine } from '../machine/machine.ts';
 import type { BootTrace, KernelAtJump, Phase, PhaseName, RegisterSnapshot } from '../trace/boot-trace.ts';
 import { TraceRecorder } from '../trace/recorder.ts';
+import { regionsAt } from '../trace/regions.ts';
 import { readCpuMode } from './cpu-mode.ts';
+import { layoutFacts } from './layout-facts.ts';
 import type { LoadedImage } from './loaded-image.ts';
 import type { BootOptions } from './options.ts';
 import { hex } from './placement.ts';
@@ -44,7 +46,8 @@ export class BootRun {
   #loaded: LoadedImage | null = null;
   /** Physical address of the protected-mode code that runs now: as loaded, later the copy. */
   #zo = 0;
-  #copied = false;
+  #copyAddress: number | null = null;
+  #bootParams: number | null = null;
   #extraction: Extraction | null = null;
   /** What to do once the CPU has stopped for it. */
   #pending: (() => Promise<void> | void) | null = null;
@@ -92,6 +95,7 @@ export class BootRun {
   #onStartup32(address: number): void {
     this.#beginPhase('startup_32');
     this.#zo = address;
+    this.#bootParams = Number(this.#cpu.readRegister('rsi') & 0xffff_ffffn);
     const { startup64, relocated } = this.#stub ?? { startup64: 0x200, relocated: null };
     if (startup64 !== null)
       this.#watch(address + startup64, () => this.#beginPhase('startup_64'), CR0_PE, EFER_LMA);
@@ -103,12 +107,13 @@ export class BootRun {
   /** The copy of ZO to the end of its run area shows itself as one big copy out of the image as loaded. */
   #onStringOperation(operation: StringOperation): void {
     this.#recordStringOperation(operation);
-    if (this.#copied || operation.source === null) return;
+    if (this.#copyAddress !== null || operation.source === null) return;
     const codeLength = this.#image.protectedModeCode.length;
     const covers = operation.source <= this.#zo + ONE_MIB / 16 && operation.length * 2 > codeLength;
     if (!covers || operation.source < this.#zo) return;
-    this.#copied = true;
+
     this.#zo += operation.target - operation.source;
+    this.#copyAddress = this.#zo;
     const { payload } = this.#image;
     const tail = payload === null ? 0 : payload.offset + payload.length;
     this.#hookStringInstructions(tail, tail + TAIL_SEARCH);
@@ -180,7 +185,7 @@ export class BootRun {
       return;
     }
     this.#cpu.hookCode(BigInt(codeEnd), 0xffff_ffff_ffff_ffffn, (address) => {
-      if (!this.#copied && !this.#finished) this.#onKernel(Number(address));
+      if (this.#copyAddress === null && !this.#finished) this.#onKernel(Number(address));
     });
   }
 
@@ -332,8 +337,25 @@ export class BootRun {
     });
   }
 
+  /** The regions of every phase, from all that is known at the end. */
+  #addRegions(): void {
+    const facts = layoutFacts(this.machine, this.#image, {
+      loaded: this.#loaded!,
+      copyAddress: this.#copyAddress,
+      bootParams: this.#bootParams,
+      extraction: this.#extraction,
+      kernel: this.#kernel,
+    });
+    for (const [index, phase] of this.#recorder.phases.entries()) {
+      const { mode, registers, gdtr, idtr } = phase;
+      const { ss, rsp } = registers;
+      this.#recorder.setRegions(index, regionsAt(phase.name, facts, { mode, ss, rsp, gdtr, idtr }));
+    }
+  }
+
   /** What was observed, once `start` has returned. */
   trace(): BootTrace {
+    this.#addRegions();
     const image = this.#image;
     const { payload } = image;
     return {
