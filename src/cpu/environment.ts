@@ -101,7 +101,8 @@ export function findEnvironment(transport: Transport, scratch: Pointer): GuestEn
   }
   const save = () => {
     transport.contextSave(probe);
-    if (view.byteLength === 0) view = context();
+    // A view on a heap that has grown since throws when asked for its own length.
+    if (view.buffer.byteLength === 0) view = context();
   };
   return {
     readCsBase() {
