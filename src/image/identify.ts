@@ -73,14 +73,14 @@ const MAGICS: readonly Magic[] = [
 ];
 
 const COMPRESSIONS: readonly Magic[] = [
-  [0, '\x1f\x8b', 'gzip', 'gzip -dc'],
-  [0, 'BZh', 'bzip2', 'bzip2 -dc'],
-  [0, '\xfd7zXZ\x00', 'xz', 'xz -dc'],
-  [0, '\x89LZO\x00\r\n\x1a\n', 'lzop', 'lzop -dc'],
-  [0, '\x02\x21\x4c\x18', 'legacy lz4', 'lz4 -dc'],
-  [0, '\x04\x22\x4d\x18', 'lz4', 'lz4 -dc'],
-  [0, '\x28\xb5\x2f\xfd', 'zstd', 'zstd -dc'],
-  [0, '\x5d\x00\x00', 'lzma', 'xz --format=lzma -dc'],
+  [0, '\x1f\x8b', 'a gzip', 'gzip -dc'],
+  [0, 'BZh', 'a bzip2', 'bzip2 -dc'],
+  [0, '\xfd7zXZ\x00', 'an xz', 'xz -dc'],
+  [0, '\x89LZO\x00\r\n\x1a\n', 'an lzop', 'lzop -dc'],
+  [0, '\x02\x21\x4c\x18', 'a legacy lz4', 'lz4 -dc'],
+  [0, '\x04\x22\x4d\x18', 'an lz4', 'lz4 -dc'],
+  [0, '\x28\xb5\x2f\xfd', 'a zstd', 'zstd -dc'],
+  [0, '\x5d\x00\x00', 'an lzma', 'xz --format=lzma -dc'],
 ];
 
 /** Where a Linux kernel's banner begins; `Linux version 6.1.0 (builder@host) …`. */
@@ -104,13 +104,12 @@ function isText(bytes: Uint8Array): boolean {
   return sample.length > 0;
 }
 
-/** The boot sector of a kernel from before protocol 2.00 moves itself from 0x7c0 to 0x9000 first thing. */
+/** The boot sector of a kernel from before protocol 2.00 begins by moving itself from 0x7c0 to 0x9000. */
 function isOldBootSector(view: ByteView): boolean {
-  return (
-    view.has(0, 0x400) &&
-    view.u16(0x1fe) === 0xaa55 &&
-    view.startsWith('\xb8\xc0\x07\x8e\xd8\xb8\x00\x90\x8e\xc0')
-  );
+  if (!view.has(0, 0x400) || view.u16(0x1fe) !== 0xaa55) return false;
+  const move = '\xb8\xc0\x07\x8e\xd8\xb8\x00\x90\x8e\xc0';
+  for (let at = 0; at < 16; at++) if (view.startsWith(move, at)) return true;
+  return false;
 }
 
 /** Whether the bytes are an image that the x86 boot protocol loads: HdrS, or the older boot sector. */
@@ -207,7 +206,7 @@ export function identifyFile(bytes: Uint8Array): FileIdentity {
     if (!view.startsWith(magic, offset)) continue;
     return {
       kind: 'compressed',
-      what: `a ${what} file`,
+      what: `${what} file`,
       advice: `unpack it with ${tool} and boot what is in it`,
     };
   }

@@ -1,20 +1,21 @@
 // Reads any file a kernel comes in, whatever its format, into one typed description with its wrappings.
 
-import { crc32, gunzipSync, constants as zlibConstants } from 'node:zlib';
+import { crc32 } from 'node:zlib';
 import type { CodecName } from '../codecs/codec.ts';
-import { codecByName, detectCodec } from '../codecs/registry.ts';
+import { detectCodec } from '../codecs/registry.ts';
 import { BootscopeError } from '../error.ts';
 import { type ArmZImage, readArmZImage } from './arm-zimage.ts';
 import { ByteView } from './byte-view.ts';
 import { type EfiZboot, readEfiZboot } from './efi-zboot.ts';
 import { readElf } from './elf.ts';
-import { type FileIdentity, type FileKind, identifyFile } from './identify.ts';
+import { type FileKind, identifyFile } from './identify.ts';
 import { type ImageHeader, readImageHeader } from './image-header.ts';
 import { type KernelImage, readKernelImage } from './kernel-image.ts';
 import { findLinuxBanner, readKernelVersion } from './kernel-version.ts';
 import { type PeFile, peSectionBytes, readPe } from './pe.ts';
 import { readSetupHeader, type SetupHeader } from './setup-header.ts';
 import { readUImage, type UImage } from './uimage.ts';
+import { gunzipStart, unpackStream } from './unpack.ts';
 import { describeVmlinux, type Vmlinux } from './vmlinux.ts';
 
 /** What every description has. */
@@ -122,14 +123,13 @@ export type KernelFile =
 /** Kinds that are no kernel, whatever is in them. */
 const NOT_KERNELS: readonly FileKind[] = ['elf', 'other', 'empty'];
 
-/** Whether the file is a kernel, or holds one. */
+/** Whether the file is a kernel, or holds one; a compressed file that cannot be unpacked may. */
 export function isKernelFile(file: KernelFile): boolean {
-  if (file.kind === 'compressed') return file.inner !== null && isKernelFile(file.inner);
+  if (file.kind === 'compressed') return file.inner === null || isKernelFile(file.inner);
   return !NOT_KERNELS.includes(file.kind);
 }
 
 const MAX_DEPTH = 5;
-const UNPACKED_LIMIT = 0x20000000;
 
 /**
  * Reads any kernel file. What is damaged is described as far as it goes, with `problem` set; a file
@@ -170,7 +170,10 @@ async function describe(path: string, bytes: Uint8Array, depth: number): Promise
         header.length > bytes.length
           ? `${common.path}: its header says it has ${header.length} bytes, the file has ${bytes.length}`
           : null;
-      return { ...common, kind: 'arm-zimage', header, problem };
+      const stream = header.payload?.codec === 'gzip' ? bytes.subarray(header.payload.offset) : null;
+      const content = stream === null ? null : (await unpack(path, stream, 'gzip')).content;
+      const kernelVersion = content === null ? null : releaseOf(content);
+      return { ...common, kind: 'arm-zimage', header, problem, kernelVersion };
     }
     case 'uimage':
       return describeUImage(common, bytes, depth);
@@ -314,8 +317,11 @@ async function describeZboot(common: Described, bytes: Uint8Array, depth: number
   } else if (depth < MAX_DEPTH) {
     const payload = view.slice(header.payloadOffset, header.payloadLength);
     const codec = detectCodec(payload.subarray(0, 64));
-    const unpacked = codec === null ? null : await unpack(payload, codec);
-    if (unpacked !== null) inner = await describe(`the kernel in ${common.path}`, unpacked, depth + 1);
+    const unpacked = codec === null ? null : await unpack(common.path, payload, codec);
+    problem = unpacked?.problem ?? null;
+    if (unpacked?.content != null) {
+      inner = await describe(`the kernel in ${common.path}`, unpacked.content, depth + 1);
+    }
   }
   return {
     ...common,
@@ -367,10 +373,10 @@ async function describeUki(common: Described, bytes: Uint8Array, depth: number):
 async function describeCompressed(common: Described, bytes: Uint8Array, depth: number): Promise<KernelFile> {
   const compression = detectCodec(bytes.subarray(0, 64));
   if (compression === null) return { ...common, kind: 'other' };
-  const unpacked = depth < MAX_DEPTH ? await unpack(bytes, compression) : null;
-  const inner =
-    unpacked === null ? null : await describe(`the content of ${common.path}`, unpacked, depth + 1);
-  const bootable = compression === 'gzip' && (inner?.bootable ?? false);
+  const { content, problem } =
+    depth < MAX_DEPTH ? await unpack(common.path, bytes, compression) : { content: null, problem: null };
+  const inner = content === null ? null : await describe(`the content of ${common.path}`, content, depth + 1);
+  const bootable = inner?.bootable ?? false;
   return {
     ...common,
     kind: 'compressed',
@@ -378,36 +384,27 @@ async function describeCompressed(common: Described, bytes: Uint8Array, depth: n
     what: inner === null ? common.what : `${inner.what}, compressed with ${compression}`,
     inner,
     bootable,
-    advice: bootable ? null : inner === null || inner.bootable ? common.advice : inner.advice,
+    advice: bootable || inner === null ? null : inner.advice,
     kernelVersion: inner?.kernelVersion ?? null,
-    problem: unpacked === null ? `${common.path}: its ${compression} stream cannot be unpacked` : null,
+    problem,
   };
 }
 
-/** Unpacks a stream of unknown length; of what is no kernel only the start. Null where the stream is damaged. */
-async function unpack(bytes: Uint8Array, codec: CodecName): Promise<Uint8Array | null> {
+/** The content of a compressed file, or its start where that says enough; null and why for a damaged one. */
+async function unpack(
+  what: string,
+  bytes: Uint8Array,
+  codec: CodecName,
+): Promise<{ readonly content: Uint8Array | null; readonly problem: string | null }> {
   if (codec === 'gzip') {
-    try {
-      const start = gunzipSync(bytes.subarray(0, 0x20000), {
-        finishFlush: zlibConstants.Z_SYNC_FLUSH,
-        maxOutputLength: UNPACKED_LIMIT,
-      });
-      const identity: FileIdentity = identifyFile(start);
-      if (identity.kind === 'other' && identity.advice !== null) return start;
-      return gunzipSync(bytes, { maxOutputLength: UNPACKED_LIMIT });
-    } catch {
-      return null;
-    }
+    const start = gunzipStart(bytes);
+    const identity = identifyFile(start);
+    if (identity.kind === 'other' && identity.advice !== null) return { content: start, problem: null };
   }
-  for (const length of [0x2000000, UNPACKED_LIMIT / 2]) {
-    const output = new Uint8Array(length);
-    try {
-      const { bytesWritten } = await (await codecByName(codec)).decompress(bytes, output);
-      return output.subarray(0, bytesWritten);
-    } catch (error) {
-      if (!(error instanceof BootscopeError)) throw error;
-      if (error.code !== 'codec-output-limit') return null;
-    }
+  try {
+    return { content: await unpackStream(what, bytes, codec), problem: null };
+  } catch (error) {
+    if (!(error instanceof BootscopeError)) throw error;
+    return { content: null, problem: error.message };
   }
-  return null;
 }

@@ -1,14 +1,14 @@
 // A bootable x86 Linux image as the rest of Bootscope sees it, whatever it was wrapped in.
 
-import { gunzipSync, constants as zlibConstants } from 'node:zlib';
 import type { CodecName } from '../codecs/codec.ts';
+import { detectCodec } from '../codecs/registry.ts';
 import { BootscopeError } from '../error.ts';
 import { cannotBootSentence, type FileIdentity, identifyFile, isX86BootImage } from './identify.ts';
-import { MAX_IMAGE_FILE_LENGTH } from './image-file.ts';
 import { readKernelVersion } from './kernel-version.ts';
 import { findPayload } from './payload.ts';
 import { findPeSection, peSectionBytes, readPe } from './pe.ts';
 import { readSetupHeader, type SetupHeader } from './setup-header.ts';
+import { gunzipStart, unpackStream } from './unpack.ts';
 
 /** The compressed kernel inside a bzImage or zImage. */
 export interface Payload {
@@ -28,7 +28,7 @@ export interface KernelImage {
   readonly path: string;
   /** The image proper, boot sector first, unwrapped. */
   readonly bytes: Uint8Array;
-  /** What it was taken out of, outermost first: `gzip`, `UKI section .linux`; empty for a plain image. */
+  /** What it was taken out of, outermost first: `gzip`, `xz`, `UKI section .linux`; empty for a plain image. */
   readonly wrappers: readonly string[];
   /** By LOADED_HIGH in loadflags. */
   readonly kind: 'bzImage' | 'zImage';
@@ -47,14 +47,11 @@ export interface KernelImage {
 /** Wrappers inside wrappers end somewhere. */
 const MAX_WRAPPERS = 4;
 
-/** What is unpacked of a gzip file to see what is in it. */
-const GZIP_PREVIEW_LENGTH = 0x20000;
-
 /** The build rounds the system up to paragraphs (and its checksum), without always writing the last bytes. */
 const SYSTEM_SIZE_SLACK = 20;
 
 /**
- * Reads a bootable x86 image, taking it out of a gzip file or a Unified Kernel Image first.
+ * Reads a bootable x86 image, taking it out of a compressed file or a Unified Kernel Image first.
  *
  * Refused is only what cannot work: something that is no such image, or one that ends before its
  * header, setup code, stub or payload do. Bytes behind the image (signatures, padding) do no harm.
@@ -78,16 +75,6 @@ async function unwrap(path: string, bytes: Uint8Array): Promise<{ bytes: Uint8Ar
         `${path} is wrapped more than ${MAX_WRAPPERS} times: ${wrappers.join(' in ')}`,
       );
     }
-    if (inner[0] === 0x1f && inner[1] === 0x8b) {
-      const preview = gunzipStart(inner, GZIP_PREVIEW_LENGTH);
-      const identity = identifyFile(preview);
-      if (!['x86-boot-image', 'uki', 'compressed'].includes(identity.kind)) {
-        throw notBootable(path, [...wrappers, 'gzip'], identity);
-      }
-      inner = gunzipWhole(path, inner);
-      wrappers.push('gzip');
-      continue;
-    }
     const pe = readPe(inner);
     const linux = pe === null ? undefined : findPeSection(pe, '.linux');
     if (linux !== undefined) {
@@ -96,7 +83,17 @@ async function unwrap(path: string, bytes: Uint8Array): Promise<{ bytes: Uint8Ar
       continue;
     }
     if (isX86BootImage(inner)) return { bytes: inner, wrappers };
-    throw notBootable(path, wrappers, identifyFile(inner));
+    const codec = detectCodec(inner.subarray(0, 64));
+    if (codec === null) throw notBootable(path, wrappers, identifyFile(inner));
+    if (codec === 'gzip') {
+      // What is certainly no kernel is not unpacked whole only to say so.
+      const identity = identifyFile(gunzipStart(inner));
+      if (identity.kind === 'other' && identity.advice !== null) {
+        throw notBootable(path, [...wrappers, codec], identity);
+      }
+    }
+    inner = await unpackStream(path, inner, codec);
+    wrappers.push(codec);
   }
 }
 
@@ -104,48 +101,6 @@ function notBootable(path: string, wrappers: readonly string[], identity: FileId
   const outside =
     wrappers.length === 0 ? path : `the content of ${path} (${[...wrappers].reverse().join(' in ')})`;
   return new BootscopeError('image-not-bootable', cannotBootSentence(outside, identity));
-}
-
-/** As much of a gzip stream's output as its first bytes give; empty for a damaged one. */
-function gunzipStart(bytes: Uint8Array, length: number): Uint8Array {
-  for (let take = Math.min(bytes.length, length); take >= 32; take >>= 2) {
-    try {
-      return gunzipSync(bytes.subarray(0, take), {
-        finishFlush: zlibConstants.Z_SYNC_FLUSH,
-        maxOutputLength: 0x8000000,
-      });
-    } catch {
-      // A smaller piece may stay below the limit, or before the damage.
-    }
-  }
-  return new Uint8Array(0);
-}
-
-function gunzipWhole(path: string, bytes: Uint8Array): Uint8Array {
-  try {
-    return gunzipSync(bytes, { maxOutputLength: MAX_IMAGE_FILE_LENGTH });
-  } catch (error) {
-    const code = error instanceof Error && 'code' in error ? error.code : null;
-    if (code === 'Z_BUF_ERROR') {
-      throw new BootscopeError(
-        'image-truncated',
-        `${path} is a gzip file that is cut: its stream does not end within ${bytes.length} bytes`,
-        { cause: error },
-      );
-    }
-    if (code === 'ERR_BUFFER_TOO_LARGE') {
-      throw new BootscopeError(
-        'image-too-large',
-        `${path} is a gzip file of more than ${MAX_IMAGE_FILE_LENGTH} bytes, which no kernel image has`,
-        { cause: error },
-      );
-    }
-    throw new BootscopeError(
-      'image-corrupt',
-      `${path} is a gzip file that is damaged (${error instanceof Error ? error.message : String(error)})`,
-      { cause: error },
-    );
-  }
 }
 
 function parseImage(path: string, bytes: Uint8Array, wrappers: readonly string[]): KernelImage {

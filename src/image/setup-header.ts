@@ -506,7 +506,8 @@ function viewOf(bytes: Uint8Array): DataView {
  * @param bytes - the image, boot sector first; the first 0x281 bytes are enough
  */
 export function readSetupHeader(bytes: Uint8Array): SetupHeader {
-  const copy = bytes.slice(0, 0x300);
+  // A snapshot; `slice` of a Buffer would not be one.
+  const copy = Uint8Array.from(bytes.subarray(0, 0x300));
   const view = viewOf(copy);
   const { protocol, end } = locateHeader(view, 0);
   const getBig = (name: SetupHeaderField): bigint => {

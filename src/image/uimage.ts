@@ -114,7 +114,7 @@ export interface UImage {
 export function readUImage(bytes: Uint8Array): UImage | null {
   const view = new ByteView(bytes, 'uImage header', false);
   if (!view.has(0, HEADER_LENGTH) || view.u32(0) !== MAGIC) return null;
-  const header = view.slice(0, HEADER_LENGTH).slice();
+  const header = Uint8Array.from(view.slice(0, HEADER_LENGTH));
   header.fill(0, 4, 8);
   const dataLength = view.u32(12);
   const type = view.u8(30);

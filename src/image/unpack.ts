@@ -1,0 +1,84 @@
+// Unpacks a compressed file whose content's length nobody has told: the gzip, xz, zstd … around a kernel file.
+
+import { gunzipSync, constants as zlibConstants } from 'node:zlib';
+import type { CodecName } from '../codecs/codec.ts';
+import { codecByName } from '../codecs/registry.ts';
+import { BootscopeError } from '../error.ts';
+
+/** No kernel file is larger; what is, is refused instead of filling memory. */
+export const UNPACKED_LIMIT = 0x20000000;
+
+/** Tried in turn, since the codecs want to know how much room there is. */
+const GUESSED_LENGTHS: readonly number[] = [0x2000000, 0x8000000, UNPACKED_LIMIT];
+
+/** Compressed bytes from which `unpackStart` unpacks. */
+const START_LENGTH = 0x20000;
+
+/**
+ * The content of the compressed file `bytes`.
+ *
+ * @param what - names the file in messages
+ * @throws BootscopeError `image-truncated`, `image-corrupt`, `image-too-large`
+ */
+export async function unpackStream(what: string, bytes: Uint8Array, codec: CodecName): Promise<Uint8Array> {
+  if (codec === 'gzip') return gunzipWhole(what, bytes);
+  for (const length of GUESSED_LENGTHS) {
+    const output = new Uint8Array(length);
+    try {
+      const { bytesWritten } = await (await codecByName(codec)).decompress(bytes, output);
+      return output.subarray(0, bytesWritten);
+    } catch (error) {
+      if (!(error instanceof BootscopeError)) throw error;
+      if (error.code === 'codec-output-limit') continue;
+      const [code, fault] =
+        error.code === 'codec-truncated' ? ['image-truncated', 'cut'] : ['image-corrupt', 'damaged'];
+      throw new BootscopeError(code, `${what} is a ${fault} ${codec} file: ${error.message}`, {
+        cause: error,
+      });
+    }
+  }
+  throw tooLarge(what, codec);
+}
+
+function tooLarge(what: string, codec: CodecName): BootscopeError {
+  return new BootscopeError(
+    'image-too-large',
+    `${what} is a file of more than ${UNPACKED_LIMIT} bytes under ${codec}, which no kernel image has`,
+  );
+}
+
+function gunzipWhole(what: string, bytes: Uint8Array): Uint8Array {
+  try {
+    return gunzipSync(bytes, { maxOutputLength: UNPACKED_LIMIT });
+  } catch (error) {
+    const code = error instanceof Error && 'code' in error ? error.code : null;
+    if (code === 'ERR_BUFFER_TOO_LARGE') throw tooLarge(what, 'gzip');
+    if (code === 'Z_BUF_ERROR') {
+      throw new BootscopeError(
+        'image-truncated',
+        `${what} is a cut gzip file: its stream does not end within ${bytes.length} bytes`,
+        { cause: error },
+      );
+    }
+    throw new BootscopeError(
+      'image-corrupt',
+      `${what} is a damaged gzip file: ${error instanceof Error ? error.message : String(error)}`,
+      { cause: error },
+    );
+  }
+}
+
+/** As much of a gzip file's content as its first bytes give, to see what it is; empty for a damaged one. */
+export function gunzipStart(bytes: Uint8Array): Uint8Array {
+  for (let take = Math.min(bytes.length, START_LENGTH); take >= 32; take >>= 2) {
+    try {
+      return gunzipSync(bytes.subarray(0, take), {
+        finishFlush: zlibConstants.Z_SYNC_FLUSH,
+        maxOutputLength: 0x8000000,
+      });
+    } catch {
+      // A smaller piece may stay below the limit, or before the damage.
+    }
+  }
+  return new Uint8Array(0);
+}
