@@ -73,13 +73,53 @@ export function keyboardVector(parts: KeyboardParts): BiosVector {
     [0x01, { name: 'check for a key', run: status }],
     [0x02, { name: 'get shift flags', run: shiftFlags }],
     [0x03, { name: 'set typematic rate', run: () => {} }],
-    [0x05, { name: 'store key in buffer', run: (r) => void (r.al = pushKey(memory, r.cx) ? 0 : 1) }],
-    [0x09, { name: 'get keyboard functionality', run: (r) => void (r.al = SUPPORTED_FUNCTIONS) }],
-    [0x0a, { name: 'get keyboard ID', run: (r) => void (r.bx = 0x41ab) }],
+    [
+      0x05,
+      {
+        name: 'store key in buffer',
+        run: (r) => {
+          r.al = pushKey(memory, r.cx) ? 0 : 1;
+        },
+      },
+    ],
+    [
+      0x09,
+      {
+        name: 'get keyboard functionality',
+        run: (r) => {
+          r.al = SUPPORTED_FUNCTIONS;
+        },
+      },
+    ],
+    [
+      0x0a,
+      {
+        name: 'get keyboard ID',
+        run: (r) => {
+          r.bx = 0x41ab;
+        },
+      },
+    ],
     [0x10, { name: 'read extended key', run: read }],
     [0x11, { name: 'check for an extended key', run: status }],
-    [0x12, { name: 'get extended shift flags', run: (r) => void (r.ax = memory.read16(BDA_KEYBOARD_FLAGS)) }],
-    [0x92, { name: 'keyboard capabilities check', run: (r) => void (r.ah = 0x80) }],
+    [
+      0x12,
+      {
+        name: 'get extended shift flags',
+        run: (r) => {
+          r.ax = memory.read16(BDA_KEYBOARD_FLAGS);
+        },
+      },
+    ],
+    [
+      0x92,
+      {
+        name: 'keyboard capabilities check',
+        run: (r) => {
+          r.ah = 0x80;
+        },
+      },
+    ],
     [0xa2, { name: 'keyboard capabilities check', run: () => {} }],
   ];
   return { vector: 0x16, byAh: new Map(byAh) };

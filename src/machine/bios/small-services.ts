@@ -25,8 +25,12 @@ export function smallVectors(parts: SmallServiceParts): readonly BiosVector[] {
     only: { name, run },
   });
   return [
-    only(0x11, 'get equipment list', (r) => void (r.ax = memory.read16(BDA_EQUIPMENT))),
-    only(0x12, 'get conventional memory size', (r) => void (r.ax = memory.read16(BDA_BASE_MEMORY_KB))),
+    only(0x11, 'get equipment list', (r) => {
+      r.ax = memory.read16(BDA_EQUIPMENT);
+    }),
+    only(0x12, 'get conventional memory size', (r) => {
+      r.ax = memory.read16(BDA_BASE_MEMORY_KB);
+    }),
     { vector: 0x14, byAh: serialServices(uart) },
     {
       vector: 0x17,
@@ -77,7 +81,12 @@ function serialServices(uart: Uart): ReadonlyMap<number, BiosService> {
     ],
     [
       0x02,
-      { name: 'receive character', run: onCom1((r) => void (r.ah = SERIAL_TIMEOUT | status(UART_LSR))) },
+      {
+        name: 'receive character',
+        run: onCom1((r) => {
+          r.ah = SERIAL_TIMEOUT | status(UART_LSR);
+        }),
+      },
     ],
     [0x03, { name: 'get serial port status', run: onCom1(report) }],
   ]);

@@ -151,7 +151,15 @@ export function systemVector(parts: SystemParts): BiosVector {
     [0x530e, { name: 'APM: driver version', run: (r) => apmVersion(r) }],
   ];
   const byAh: readonly (readonly [number, BiosService])[] = [
-    [0x4f, { name: 'keyboard intercept', run: (r) => void (r.carry = true) }],
+    [
+      0x4f,
+      {
+        name: 'keyboard intercept',
+        run: (r) => {
+          r.carry = true;
+        },
+      },
+    ],
     [0x86, { name: 'wait', run: wait }],
     [0x87, { name: 'move block', run: blockMove }],
     [0x88, { name: 'get extended memory size', run: extendedMemory }],

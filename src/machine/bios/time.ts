@@ -108,9 +108,23 @@ export function timeVector(parts: TimeParts, ticks: TickCount): BiosVector {
     [0x04, { name: 'get date', run: readDate }],
     [0x05, { name: 'set date', run: setClock }],
     [0xb1, { name: 'PCI BIOS', run: noPciBios }],
-    [0xbb, { name: 'TCG BIOS', run: (r) => void (r.carry = true) }],
+    [
+      0xbb,
+      {
+        name: 'TCG BIOS',
+        run: (r) => {
+          r.carry = true;
+        },
+      },
+    ],
   ];
-  return { vector: 0x1a, byAh: new Map(byAh), unknown: (r) => void (r.carry = true) };
+  return {
+    vector: 0x1a,
+    byAh: new Map(byAh),
+    unknown: (r) => {
+      r.carry = true;
+    },
+  };
 }
 
 /** INT 08h and 1Ch: the timer's own interrupt, and the hook that programs may take. */

@@ -130,7 +130,15 @@ export function vbeServices(
     [0x4f01, { name: 'VBE: mode information', run: modeInformation }],
     [0x4f02, { name: 'VBE: set mode', run: setMode }],
     [0x4f03, { name: 'VBE: get mode', run: mode }],
-    [0x4f0a, { name: 'VBE: protected mode interface', run: (r) => void (r.ax = VBE_UNSUPPORTED) }],
+    [
+      0x4f0a,
+      {
+        name: 'VBE: protected mode interface',
+        run: (r) => {
+          r.ax = VBE_UNSUPPORTED;
+        },
+      },
+    ],
     [0x4f15, { name: 'VBE: display data channel', run: ddc }],
   ];
 }

@@ -220,7 +220,15 @@ export function videoVector(parts: VideoParts): BiosVector {
         },
       },
     ],
-    [0x1a01, { name: 'set display combination', run: (r) => void (r.al = 0x1a) }],
+    [
+      0x1a01,
+      {
+        name: 'set display combination',
+        run: (r) => {
+          r.al = 0x1a;
+        },
+      },
+    ],
     ...vbeServices(memory, (mode) => setTextGeometry(mode)),
   ];
   return { vector: 0x10, byAx: new Map(byAx), byAh: new Map(byAh) };
