@@ -374,8 +374,8 @@ class UnicornCpu implements Cpu {
 
   #offsetInCs(linear: bigint, selector: bigint, cr0: bigint): bigint {
     const base = this.#baseOfCs(selector, cr0);
-    if (base === 0n) return linear;
-    return (linear - base) & MASK_32;
+    // Below the base the offset wraps at 64 bits, as the engine's sum of the two does.
+    return base === 0n ? linear : BigInt.asUintN(64, linear - base);
   }
 
   #ripOf(linear: bigint): bigint {
@@ -478,7 +478,10 @@ class UnicornCpu implements Cpu {
   #linear(rip: bigint): bigint {
     this.#runBatch(this.#csBatch);
     const first = this.#csBatch.values >> 3;
-    return rip + this.#baseOfCs(this.#scratchWords[first]!, this.#scratchWords[first + 1]!);
+    return BigInt.asUintN(
+      64,
+      rip + this.#baseOfCs(this.#scratchWords[first]!, this.#scratchWords[first + 1]!),
+    );
   }
 
   stop(): void {

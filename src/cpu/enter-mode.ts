@@ -1,0 +1,233 @@
+// From a freshly opened CPU into the mode and registers that a boot protocol starts with, by guest code from firmware/.
+
+import { ENTER_LONG_MODE } from '../../firmware/enter-long-mode.ts';
+import { ENTER_PROTECTED_MODE } from '../../firmware/enter-protected-mode.ts';
+import { ENTER_REAL_MODE } from '../../firmware/enter-real-mode.ts';
+import { BootscopeError } from '../error.ts';
+import type { Cpu, RegisterName } from './cpu.ts';
+
+/** General registers to set; those left out are 0. */
+export type GeneralRegisters = {
+  readonly [name in
+    | 'rax'
+    | 'rbx'
+    | 'rcx'
+    | 'rdx'
+    | 'rsi'
+    | 'rdi'
+    | 'rbp'
+    | 'rsp'
+    | 'r8'
+    | 'r9'
+    | 'r10'
+    | 'r11'
+    | 'r12'
+    | 'r13'
+    | 'r14'
+    | 'r15']?: bigint;
+};
+
+interface CommonState extends GeneralRegisters {
+  /** EFLAGS; bit 1 is always set. Default 2: interrupts off. */
+  readonly flags?: number;
+}
+
+export interface RealModeState extends Omit<CommonState, 'rsp'> {
+  readonly cs: number;
+  readonly ip: number;
+  readonly ss: number;
+  readonly sp: number;
+  readonly ds: number;
+  readonly es: number;
+  readonly fs?: number;
+  readonly gs?: number;
+}
+
+interface FlatState extends CommonState {
+  /**
+   * Physical address where the four descriptors of the boot protocol are written (32 bytes that stay the
+   * guest's GDT): null, null, code at selector 10h, data at 18h.
+   */
+  readonly gdtAddress: number;
+}
+
+export interface ProtectedModeState extends FlatState {
+  readonly eip: number;
+}
+
+export interface LongModeState extends FlatState {
+  readonly rip: bigint;
+  /** Physical address of the top-level page table; it must map the target and 0x9c000 to themselves. */
+  readonly cr3: bigint;
+  /** Default PG, ET and PE. */
+  readonly cr0?: bigint;
+  /** PAE is always set. Default PAE alone. */
+  readonly cr4?: bigint;
+}
+
+/** The blob's page, then a PML4, a page of directory pointers and a page directory; restored afterwards. */
+const BASE = 0x9c000;
+const AREA_SIZE = 0x4000;
+const PAGE = 0x1000;
+const PARAMETERS = 8;
+
+const PAGE_PRESENT_WRITABLE = 3n;
+const PAGE_LARGE = 0x80n;
+
+const CR0_PE = 1n;
+const CR0_ET = 0x10n;
+const CR0_PG = 1n << 31n;
+const CR4_PAE = 0x20n;
+const EFER_LMA = 1n << 10n;
+const FLAGS_ALWAYS = 2;
+
+const GDT_SIZE = 32;
+const BOOT_CS = 0x10n;
+const DESCRIPTOR_CODE_32 = 0x00cf_9b00_0000_ffffn;
+const DESCRIPTOR_CODE_64 = 0x00af_9b00_0000_ffffn;
+const DESCRIPTOR_DATA = 0x00cf_9300_0000_ffffn;
+const REAL_MODE_TABLE_LIMIT = 0xffff;
+
+const GENERAL = [
+  'rax',
+  'rbx',
+  'rcx',
+  'rdx',
+  'rsi',
+  'rdi',
+  'rbp',
+  'rsp',
+  'r8',
+  'r9',
+  'r10',
+  'r11',
+  'r12',
+  'r13',
+  'r14',
+  'r15',
+] as const satisfies readonly RegisterName[];
+
+function viewOf(ram: Uint8Array): DataView {
+  return new DataView(ram.buffer, ram.byteOffset, ram.byteLength);
+}
+
+/** Puts a blob and tables that map the first 2 MiB to themselves at BASE. */
+function layOut(ram: Uint8Array, blob: string): void {
+  ram.fill(0, BASE, BASE + AREA_SIZE);
+  ram.set(
+    (blob.match(/../g) ?? []).map((byte) => Number.parseInt(byte, 16)),
+    BASE,
+  );
+  const view = viewOf(ram);
+  const table = (index: number) => BASE + index * PAGE;
+  view.setBigUint64(table(1), BigInt(table(2)) | PAGE_PRESENT_WRITABLE, true);
+  view.setBigUint64(table(2), BigInt(table(3)) | PAGE_PRESENT_WRITABLE, true);
+  view.setBigUint64(table(3), PAGE_PRESENT_WRITABLE | PAGE_LARGE, true);
+}
+
+/** Runs a blob until it has jumped to the linear address `target`, then sets the general registers. */
+function runBlob(
+  cpu: Cpu,
+  ram: Uint8Array,
+  blob: string,
+  target: bigint,
+  state: CommonState,
+  writeParameters: (view: DataView) => void,
+): void {
+  if ((cpu.readRegister('efer') & EFER_LMA) === 0n || cpu.readRegister('cs') !== 0n) {
+    throw new BootscopeError(
+      'cpu-mode',
+      'The CPU is not in the state it was opened in, so its mode cannot be chosen',
+    );
+  }
+  if (ram.length < BASE + AREA_SIZE || target >= BigInt(ram.length)) {
+    throw new BootscopeError(
+      'cpu-mode',
+      `The CPU cannot start at 0x${target.toString(16)} with 0x${ram.length.toString(16)} bytes of RAM`,
+    );
+  }
+  const saved = ram.slice(BASE, BASE + AREA_SIZE);
+  layOut(ram, blob);
+  writeParameters(new DataView(ram.buffer, ram.byteOffset + BASE + PARAMETERS, PAGE - PARAMETERS));
+  cpu.invalidateCode(BASE, PAGE);
+  const unhook = cpu.hookBlock(target, target, () => cpu.stop());
+  cpu.writeRegister('rip', BigInt(BASE));
+  const end = cpu.run();
+  unhook();
+  ram.set(saved, BASE);
+  cpu.invalidateCode(BASE, PAGE);
+  if (end.kind !== 'stopped') {
+    const reason = end.kind === 'error' ? end.error : end.kind;
+    throw new BootscopeError('cpu-mode', `The way to 0x${target.toString(16)} ended early: ${reason}`);
+  }
+  for (const name of GENERAL) cpu.writeRegister(name, state[name] ?? 0n);
+  cpu.writeRegister('rflags', BigInt((state.flags ?? 0) | FLAGS_ALWAYS));
+}
+
+/**
+ * Real mode at CS:IP, as a BIOS leaves it: CR0 holds ET alone, IDTR the vector table at 0. The 32-bit parts
+ * of the general registers can be set too.
+ *
+ * @param ram the block that starts at physical address 0; 0x9c000..0x9ffff is used and restored
+ * @throws BootscopeError `cpu-mode` where the CPU isn't fresh or CS:IP is outside RAM
+ */
+export function enterRealMode(cpu: Cpu, ram: Uint8Array, state: RealModeState): void {
+  const target = BigInt(state.cs * 16 + state.ip);
+  runBlob(cpu, ram, ENTER_REAL_MODE, target, { ...state, rsp: BigInt(state.sp) }, (view) => {
+    const words = [state.ip, state.cs, state.ss, state.ds, state.es, state.fs ?? 0, state.gs ?? 0];
+    words.forEach((word, index) => {
+      view.setUint16(index * 2, word, true);
+    });
+  });
+  cpu.writeDescriptorTable('gdtr', { base: 0n, limit: REAL_MODE_TABLE_LIMIT });
+}
+
+/** Writes the boot protocol's descriptors: 10h is flat code, 18h flat data. */
+function writeBootGdt(ram: Uint8Array, address: number, code: bigint): void {
+  if (address < 0 || address + GDT_SIZE > ram.length) {
+    throw new BootscopeError(
+      'cpu-mode',
+      `The GDT at 0x${address.toString(16)} is outside the ${ram.length} bytes of RAM`,
+    );
+  }
+  const view = viewOf(ram);
+  [0n, 0n, code, DESCRIPTOR_DATA].forEach((descriptor, index) => {
+    view.setBigUint64(address + index * 8, descriptor, true);
+  });
+}
+
+/**
+ * 32-bit protected mode without paging (boot.rst, "32-bit boot protocol"): CS = 10h, DS, ES, FS, GS, SS = 18h,
+ * all flat; CR0 holds PE and ET; CR3, CR4 and EFER are 0.
+ *
+ * @param ram the block that starts at physical address 0; 0x9c000..0x9ffff is used and restored
+ * @throws BootscopeError `cpu-mode` where the CPU isn't fresh, or an address is outside RAM
+ */
+export function enterProtectedMode(cpu: Cpu, ram: Uint8Array, state: ProtectedModeState): void {
+  writeBootGdt(ram, state.gdtAddress, DESCRIPTOR_CODE_32);
+  runBlob(cpu, ram, ENTER_PROTECTED_MODE, BigInt(state.eip), state, (view) => {
+    view.setUint32(0, state.eip, true);
+    view.setUint16(4, Number(BOOT_CS), true);
+    view.setUint16(6, GDT_SIZE - 1, true);
+    view.setUint32(8, state.gdtAddress, true);
+  });
+}
+
+/**
+ * 64-bit mode with paging (boot.rst, "64-bit boot protocol"): CS = 10h, DS, ES, FS, GS, SS = 18h; EFER holds
+ * LME and LMA.
+ *
+ * @param ram the block that starts at physical address 0; 0x9c000..0x9ffff is used and restored
+ * @throws BootscopeError `cpu-mode` where the CPU isn't fresh, or an address is outside RAM
+ */
+export function enterLongMode(cpu: Cpu, ram: Uint8Array, state: LongModeState): void {
+  writeBootGdt(ram, state.gdtAddress, DESCRIPTOR_CODE_64);
+  runBlob(cpu, ram, ENTER_LONG_MODE, state.rip, state, (view) => {
+    view.setBigUint64(0, state.rip, true);
+    view.setBigUint64(8, state.cr0 ?? CR0_PG | CR0_ET | CR0_PE, true);
+    view.setBigUint64(16, state.cr3, true);
+    view.setBigUint64(24, (state.cr4 ?? 0n) | CR4_PAE, true);
+    view.setUint16(32, GDT_SIZE - 1, true);
+    view.setBigUint64(34, BigInt(state.gdtAddress), true);
+  });
+}
