@@ -48,7 +48,7 @@ const INTEL: readonly [number, number, number] = vendor('GenuineIntel');
 
 /** Leaves that tell of a hypervisor: QEMU's TCG, of which the engine is a part. */
 const HYPERVISOR: readonly (readonly [number, CpuidResult])[] = [
-  [HYPERVISOR_LEAF, [0x40000001, ...vendor('TCGTCGTCGTCG')]],
+  [HYPERVISOR_LEAF, [0x40000001, words('TCGT', 1)[0]!, words('CGTC', 1)[0]!, words('GTCG', 1)[0]!]],
 ];
 
 /** Feature words of QEMU 7.2's `-cpu qemu64` under TCG, as of all the words below unless they say otherwise. */

@@ -1,7 +1,7 @@
 // Where an interrupt goes: to the BIOS in TypeScript, to a handler of the guest's through IVT or IDT, or to the end of the run.
 
 import type { Cpu } from '../cpu/cpu.ts';
-import { deliverProtectedInterrupt, deliverRealModeInterrupt } from '../cpu/enter-mode.ts';
+import { deliverProtectedInterrupt, deliverRealModeInterrupt } from '../cpu/deliver-interrupt.ts';
 import type { Bios } from './bios/bios.ts';
 import { ROM_ADDRESS, ROM_ES_VALUE, ROM_RETURN_ES, ROM_SEGMENT, stubOffset } from './bios/rom.ts';
 import { FLAG_CF, FLAG_ZF, linear } from './bios/service.ts';
