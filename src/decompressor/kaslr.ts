@@ -4,7 +4,9 @@
 import { BootscopeError } from '../error.ts';
 import type { KernelImage } from '../image/kernel-image.ts';
 import { hasOption, memparse, simpleStrtoull, splitArguments } from './command-line.ts';
-import { stubHasString, stubHasText, stubStringsWith } from './stub-text.ts';
+import { decodeInstruction } from './instruction.ts';
+import type { StubLayout } from './stub.ts';
+import { stubHasString, stubHasText, stubMatches } from './stub-text.ts';
 
 const MIB = 2 ** 20;
 const GIB = 2 ** 30;
@@ -52,28 +54,38 @@ export interface KaslrGeneration {
   readonly mem: boolean;
   readonly hugePages: boolean;
   /**
-   * Whether limits and gaps are counted as since 5.9: a gap of exactly the image's size is a slot, the smallest of several
+   * Whether limits and gaps are counted as since 5.10: a gap of exactly the image's size is a slot, the smallest of several
    * limits counts, of 1 GiB pages the last whole one as well.
    */
-  readonly since59: boolean;
+  readonly since510: boolean;
+  /** Whether the size is rounded up to MIN_KERNEL_ALIGN before slots are counted (64-bit, 5.4 on). */
+  readonly roundsSize: boolean;
+  /** What the stub says when no physical slot is left. */
+  readonly noRegionWarning: string;
   /** The string that the seed starts with, as it lies in the stub, without its NUL. */
   readonly buildString: string;
 }
+
+const NO_REGION_WARNINGS = [
+  'Physical KASLR disabled: no suitable memory region!',
+  'KASLR disabled: could not find suitable E820 region!',
+];
 
 /**
  * Reads from a stub whether and how it does KASLR.
  *
  * @returns null for a stub without CONFIG_RANDOMIZE_BASE
  */
-export function findKaslr(image: KernelImage): KaslrGeneration | null {
+export function findKaslr(image: KernelImage, stub: StubLayout): KaslrGeneration | null {
   const hasNokaslr = stubHasString(image, 'nokaslr');
   const optIn = !hasNokaslr && stubHasString(image, 'kaslr');
   const buildString = findBuildString(image);
   if ((!hasNokaslr && !optIn) || buildString === null) {
     return null;
   }
-  const separate = stubHasText(image, 'Physical KASLR disabled');
-  const memmap = stubHasString(image, 'memmap');
+  const separate = stubHasText(image, 'Destination virtual address inappropriately aligned');
+  // Linkers let a string end in a longer one that ends alike: mem in efi_fake_mem.
+  const memmap = stubHasText(image, 'memmap\0');
   const warns = stubHasText(image, 'KASLR disabled: ');
   return {
     kind: separate ? 'separate' : 'physical',
@@ -81,12 +93,34 @@ export function findKaslr(image: KernelImage): KaslrGeneration | null {
     optIn,
     setsFlag: separate || warns || setsKaslrFlag(image),
     memmap,
-    mem: memmap && stubHasString(image, 'mem'),
+    mem: memmap && stubHasText(image, 'mem\0'),
     hugePages: stubHasString(image, 'hugepagesz'),
-    // Until 5.8 the command line was searched for "memmap=" before it was parsed.
-    since59: memmap && !stubHasString(image, 'memmap='),
+    noRegionWarning: NO_REGION_WARNINGS.find((text) => stubHasText(image, text)) ?? NO_REGION_WARNINGS[0]!,
+    since510: stubHasText(image, 'Invalid physical address chosen'),
+    roundsSize: stub.bits === 64 && roundsToTwoMib(image, stub),
     buildString,
   };
+}
+
+/** Whether extract_kernel itself adds 2 MiB - 1 to something, as rounding up does; checking an alignment only tests. */
+function roundsToTwoMib(image: KernelImage, stub: StubLayout): boolean {
+  const ROUND = 2 * MIB - 1;
+  let at = stub.extractKernel;
+  for (let count = 0; count < 300; count++) {
+    const instruction = decodeInstruction(image.protectedModeCode, at, 64);
+    if (instruction === null) {
+      return false;
+    }
+    const adds =
+      (instruction.opcode === 0x8d && instruction.displacement === ROUND) ||
+      (instruction.opcode === 0x05 && instruction.immediate === ROUND) ||
+      (instruction.opcode === 0x81 && instruction.reg % 8 === 0 && instruction.immediate === ROUND);
+    if (adds) {
+      return true;
+    }
+    at = instruction.next;
+  }
+  return false;
 }
 
 /** `orb $KASLR_FLAG, loadflags(%reg)` somewhere in the stub. */
@@ -101,12 +135,14 @@ function setsKaslrFlag(image: KernelImage): boolean {
   return false;
 }
 
+/** What is printable runs to the string's NUL. */
+const BUILD_STRING = /\d+\.\d[!-~]* \([!-~]*@[!-(*-~]*\) \([ -~]*\) #[ -~]*/g;
+
 /** `release (builder@host) (compiler) version`: the stub's build_str. */
 function findBuildString(image: KernelImage): string | null {
   const release = image.kernelVersion?.split(' ')[0];
-  const found = stubStringsWith(image, '@').filter(
-    (text) =>
-      /^\S+ \(\S*@[^)]*\) \(.*\) #/.test(text) && (release === undefined || text.startsWith(`${release} `)),
+  const found = stubMatches(image, BUILD_STRING).filter(
+    (text) => release === undefined || text.startsWith(`${release} `),
   );
   return new Set(found).size === 1 ? found[0]! : null;
 }
@@ -171,6 +207,12 @@ export interface KaslrSlots {
   /** Virtual addresses are `loadPhysicalAddress + n * alignment`, added to the kernel's map; 0 where none are drawn. */
   readonly virtualSlots: number;
   readonly virtualStart: number;
+  /** More than four memmap= regions: the memory map is not looked at. */
+  readonly tooManyMemmaps: boolean;
+  /** What the stub warns of while it reads the command line. */
+  readonly warnings: readonly string[];
+  /** What this module leaves out and the stub would look at. */
+  readonly notices: readonly string[];
 }
 
 /** One random number and what it came of. */
@@ -243,8 +285,10 @@ export function readGuestCommandLine(
   if (address === 0 || address >= ram.length) {
     return { text: '', address: 0, size: 0 };
   }
-  const end = ram.indexOf(0, address);
-  const stop = end < 0 ? ram.length : end;
+  // COMMAND_LINE_SIZE - 1
+  const limit = Math.min(ram.length, address + 2047);
+  const end = ram.subarray(address, limit).indexOf(0);
+  const stop = end < 0 ? limit : address + end;
   return {
     text: Buffer.from(ram.buffer, ram.byteOffset + address, stop - address).toString('latin1'),
     address,
@@ -258,6 +302,7 @@ interface MemoryOptions {
   readonly memmap: readonly AvoidedRange[];
   readonly tooManyMemmaps: boolean;
   readonly gigabytePages: number;
+  readonly warnings: readonly string[];
 }
 
 /** handle_mem_options (handle_mem_memmap): mem=, memmap=, hugepagesz=1G hugepages=. */
@@ -272,8 +317,10 @@ function readMemoryOptions(
   let tooMany = false;
   let gigabytePages = 0;
   let gigabyteSize = false;
+  const warnings: string[] = [];
+  const parses = ['memmap=', 'mem=', 'hugepages'].some((text) => commandLine.includes(text));
   const lower = (size: number): void => {
-    limit = generation.since59 ? Math.min(limit, size) : size;
+    limit = generation.since510 ? Math.min(limit, size) : size;
   };
   const parseMemmap = (list: string): void => {
     if (memmap.length >= MAX_MEMMAP_REGIONS) {
@@ -304,6 +351,9 @@ function readMemoryOptions(
   for (const { param, value } of generation.memmap ? splitArguments(commandLine) : []) {
     if (value === null) {
       if (param === '--') {
+        if (!generation.since510 && parses) {
+          warnings.push("Only '--' specified in cmdline");
+        }
         break;
       }
       continue;
@@ -312,7 +362,11 @@ function readMemoryOptions(
       parseMemmap(value);
     } else if (generation.hugePages && bits === 64 && param.includes('hugepages')) {
       if (param === 'hugepagesz') {
-        gigabyteSize = Number(memparse(value).value) === GIB;
+        const isGigabyte = Number(memparse(value).value) === GIB;
+        if (isGigabyte && gigabyteSize) {
+          warnings.push('Repeatedly set hugeTLB page size of 1G!\n');
+        }
+        gigabyteSize = isGigabyte;
       } else if (param === 'hugepages' && gigabyteSize) {
         gigabytePages = Number(simpleStrtoull(value).value);
       }
@@ -324,7 +378,7 @@ function readMemoryOptions(
       lower(size);
     }
   }
-  return { limit, memmap, tooManyMemmaps: tooMany, gigabytePages };
+  return { limit, memmap, tooManyMemmaps: tooMany, gigabytePages, warnings };
 }
 
 /** The ranges of mem_avoid, in its order, and then all setup_data. */
@@ -332,7 +386,8 @@ function listAvoided(input: KaslrInput, params: BootParams, memmap: readonly Avo
   const { ram, bootParams, generation } = input;
   const avoided: AvoidedRange[] = [];
   const add = (start: number, size: number, reason: string): void => {
-    if (size > 0) {
+    // An empty range within a region cuts it all the same.
+    if (start > 0) {
       avoided.push({ start, end: start + size, reason });
     }
   };
@@ -360,7 +415,7 @@ function listAvoided(input: KaslrInput, params: BootParams, memmap: readonly Avo
     const { start, end } = input.heapAndStack;
     add(start, end - start, "the stub's heap and stack");
   }
-  avoided.push(...memmap.filter(({ start, end }) => end > start));
+  avoided.push(...memmap);
   const view = viewOf(ram);
   const seen = new Set<number>();
   for (let at = params.u64(SETUP_DATA); at !== 0 && at + 16 <= ram.length; ) {
@@ -406,13 +461,13 @@ class SlotCollector {
   readonly areas: SlotArea[] = [];
   readonly #imageSize: number;
   readonly #alignment: number;
-  readonly #since59: boolean;
+  readonly #since510: boolean;
   #gigabytePages: number;
 
-  constructor(imageSize: number, alignment: number, since59: boolean, gigabytePages: number) {
+  constructor(imageSize: number, alignment: number, since510: boolean, gigabytePages: number) {
     this.#imageSize = imageSize;
     this.#alignment = alignment;
-    this.#since59 = since59;
+    this.#since510 = since510;
     this.#gigabytePages = gigabytePages;
   }
 
@@ -432,9 +487,9 @@ class SlotCollector {
   /** Adds a free range, less the 1 GiB pages that the command line reserves (process_gb_huge_pages). */
   add(start: number, end: number): void {
     const first = alignUp(start, GIB);
-    const whole = this.#since59
+    const whole = this.#since510
       ? Math.max(0, Math.floor(end / GIB) - first / GIB)
-      : // Until 5.8 the last page counts only when something follows it.
+      : // Until 5.9 the last page counts only when something follows it.
         Math.max(0, Math.ceil((end - first) / GIB) - 1);
     const pages = Math.min(whole, this.#gigabytePages);
     if (pages <= 0) {
@@ -472,7 +527,7 @@ class SlotCollector {
         return;
       }
       const gap = overlap.start - start;
-      if (this.#since59 ? gap >= this.#imageSize : gap > this.#imageSize) {
+      if (this.#since510 ? gap >= this.#imageSize : gap > this.#imageSize) {
         this.add(start, overlap.start);
       }
       start = overlap.end;
@@ -513,9 +568,7 @@ export function findKaslrSlots(input: KaslrInput): KaslrSlots {
   const params = new BootParams(input.ram, input.bootParams);
   const commandLine = readGuestCommandLine(input.ram, input.bootParams).text;
   const separate = generation.kind === 'separate';
-  const minAlign = bits === 64 ? 2 * MIB : 1;
-  // MIN_KERNEL_ALIGN rounding of the size came with 5.0; until then only the count of virtual slots was rounded.
-  const imageSize = separate && generation.since59 ? alignUp(input.outputSize, minAlign) : input.outputSize;
+  const imageSize = generation.roundsSize ? alignUp(input.outputSize, 2 * MIB) : input.outputSize;
   const kernelImageSize = bits === 64 ? GIB : GIB / 2;
   const maximum = !separate || bits === 32 ? kernelImageSize : 2 ** 46;
   const options = readMemoryOptions(commandLine, generation, maximum, bits);
@@ -527,7 +580,7 @@ export function findKaslrSlots(input: KaslrInput): KaslrSlots {
         Math.floor(
           (kernelImageSize -
             input.loadPhysicalAddress -
-            alignUp(imageSize, generation.since59 ? 1 : alignment)) /
+            alignUp(imageSize, generation.since510 ? 1 : alignment)) /
             alignment,
         )
       : 0;
@@ -537,10 +590,8 @@ export function findKaslrSlots(input: KaslrInput): KaslrSlots {
     disabled = 'the command line has no kaslr, which this kernel with hibernation asks for';
   } else if (!generation.optIn && hasOption(commandLine, 'nokaslr')) {
     disabled = 'nokaslr is on the command line';
-  } else if (new BootParams(input.ram, input.bootParams).u32(EFI_LOADER_SIGNATURE) !== 0) {
-    disabled = null;
   }
-  const collector = new SlotCollector(imageSize, alignment, generation.since59, options.gigabytePages);
+  const collector = new SlotCollector(imageSize, alignment, generation.since510, options.gigabytePages);
   const limit = Math.min(options.limit, maximum);
   if (!options.tooManyMemmaps && minimum + imageSize <= limit) {
     for (const { start, end } of usableMemory(params)) {
@@ -562,6 +613,12 @@ export function findKaslrSlots(input: KaslrInput): KaslrSlots {
     avoided,
     virtualSlots,
     virtualStart: input.loadPhysicalAddress,
+    tooManyMemmaps: options.tooManyMemmaps,
+    warnings: options.warnings,
+    notices:
+      params.u32(EFI_LOADER_SIGNATURE) === 0
+        ? []
+        : ['boot_params has an EFI memory map, which the kernel prefers; the slots here are of the E820 map'],
   };
 }
 
@@ -703,11 +760,19 @@ export function chooseRandomLocation(
           ? "KASLR disabled: 'kaslr' not on cmdline (hibernation selected)."
           : "KASLR disabled: 'nokaslr' on cmdline.",
       );
+    } else {
+      output.debug(generation.optIn ? 'KASLR disabled by default...\n' : 'KASLR disabled by cmdline...\n');
     }
     return { ...unchanged, slots: planned, draws: [], warnings };
   }
   if (generation.setsFlag) {
     ram[bootParams + LOADFLAGS] = ram[bootParams + LOADFLAGS]! | KASLR_FLAG;
+  }
+  for (const text of planned.warnings) {
+    warn(text);
+  }
+  if (planned.tooManyMemmaps) {
+    output.debug('Aborted memory entries scan (more than 4 memmap= args)!\n');
   }
   const params = ram.subarray(bootParams, bootParams + BOOT_PARAMS_SIZE);
   const draws: KaslrDraw[] = [];
@@ -758,7 +823,11 @@ export function chooseRandomLocation(
     };
   }
   if (physical === 0) {
-    warn('Physical KASLR disabled: no suitable memory region!');
+    const looked = !planned.tooManyMemmaps && planned.minimum + planned.imageSize <= planned.limit;
+    if (generation.since510 && looked) {
+      warn('Invalid physical address chosen!\n');
+    }
+    warn(generation.noRegionWarning);
   }
   const virtual =
     bits === 64 && planned.virtualSlots > 0

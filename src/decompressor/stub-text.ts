@@ -16,11 +16,12 @@ export function stubHasText(image: KernelImage, text: string): boolean {
   return stubParts(image).some((part) => part.includes(text, 0, 'latin1'));
 }
 
-/** Whether the stub holds `text` as a C string of its own: a NUL (or the part's start) before it and one behind. */
+/** Whether the stub holds `text` as a C string of its own: nothing printable before it and a NUL behind. */
 export function stubHasString(image: KernelImage, text: string): boolean {
   return stubParts(image).some((part) => {
     for (let at = part.indexOf(text, 0, 'latin1'); at >= 0; at = part.indexOf(text, at + 1, 'latin1')) {
-      if (part[at + text.length] === 0 && (at === 0 || part[at - 1] === 0)) {
+      const before = part[at - 1] ?? 0;
+      if (part[at + text.length] === 0 && (before < 0x20 || before > 0x7e)) {
         return true;
       }
     }
@@ -28,17 +29,7 @@ export function stubHasString(image: KernelImage, text: string): boolean {
   });
 }
 
-/** The NUL-terminated strings of the stub that contain `text`, without their NUL. */
-export function stubStringsWith(image: KernelImage, text: string): string[] {
-  const found: string[] = [];
-  for (const part of stubParts(image)) {
-    for (let at = part.indexOf(text, 0, 'latin1'); at >= 0; at = part.indexOf(text, at + 1, 'latin1')) {
-      const start = part.lastIndexOf(0, at) + 1;
-      const end = part.indexOf(0, at);
-      if (end >= 0) {
-        found.push(part.toString('latin1', start, end));
-      }
-    }
-  }
-  return found;
+/** What `pattern`, which needs the flag g, matches in the stub's bytes taken as Latin-1. */
+export function stubMatches(image: KernelImage, pattern: RegExp): string[] {
+  return stubParts(image).flatMap((part) => part.toString('latin1').match(pattern) ?? []);
 }
