@@ -51,7 +51,9 @@ async function decodeWithLibbz2(input: Uint8Array, output: Uint8Array): Promise<
 
 /** seek-bzip reads and writes through objects, which is where the input's end and the output's limit are watched. */
 async function decodePortably(input: Uint8Array, output: Uint8Array): Promise<DecompressResult> {
-  const { decode } = (await import('seek-bzip')).default;
+  const library = await import('seek-bzip');
+  // A CommonJS package: what loads it decides whether its exports are the default export or named ones.
+  const { decode } = library.default ?? library;
   let bytesRead = 0;
   let bytesWritten = 0;
   const source = {

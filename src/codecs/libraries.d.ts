@@ -15,12 +15,15 @@ declare module 'seek-bzip' {
 }
 
 declare module 'lz4js' {
-  /** Decodes a block without any check; returns the index behind the last byte written to `destination`. */
-  export function decompressBlock(
-    source: Uint8Array,
-    destination: Uint8Array,
-    sourceIndex: number,
-    sourceLength: number,
-    destinationIndex: number,
-  ): number;
+  const lz4: {
+    /** Decodes a block without any check; returns the index behind the last byte written to `destination`. */
+    decompressBlock(
+      source: Uint8Array,
+      destination: Uint8Array,
+      sourceIndex: number,
+      sourceLength: number,
+      destinationIndex: number,
+    ): number;
+  };
+  export = lz4;
 }

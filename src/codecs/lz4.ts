@@ -82,7 +82,9 @@ async function liblz4(): Promise<BlockDecoder | null> {
 
 /** lz4js checks nothing, so every block is measured, and with that checked, before it gets it. */
 async function portableDecoder(): Promise<BlockDecoder> {
-  const { decompressBlock } = await import('lz4js');
+  const library = await import('lz4js');
+  // A CommonJS package: what loads it decides whether its exports are the default export or named ones.
+  const { decompressBlock } = library.default ?? library;
   return (input, start, end, output, target) => {
     const length = measureBlock(input, start, end, output.length, target);
     const room = output.subarray(target, target + length);

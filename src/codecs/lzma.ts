@@ -28,6 +28,10 @@ function readHeader(input: Uint8Array): { properties: LzmaProperties; size: numb
   if (input.length < HEADER_SIZE) throw truncated('lzma', HEADER_SIZE, input.length, 'its header');
   const byte = input[0]!;
   if (byte >= 9 * 5 * 5) throw corrupt('lzma', 0, `properties byte ${byte}, at most 224 is possible`);
+  // Looked at here already, since it is the only byte that tells a .lzma header from anything else.
+  if (input.length > HEADER_SIZE && input[HEADER_SIZE] !== 0) {
+    throw corrupt('lzma', HEADER_SIZE, `first byte of the range coder is ${input[HEADER_SIZE]}, not 0`);
+  }
   const view = new DataView(input.buffer, input.byteOffset, HEADER_SIZE);
   // The dictionary size is not needed: the output is the dictionary, and nothing is allocated for it.
   const size = view.getBigUint64(5, true);
