@@ -1,0 +1,479 @@
+import { expect, it } from 'vitest';
+import { BootscopeError } from '../error.ts';
+import { type Cpu, REGISTER_NAMES } from './cpu.ts';
+import { describeEachEngine } from './each-engine.ts';
+import { enterProtectedMode, enterRealMode } from './enter-mode.ts';
+
+const MIB = 0x10_0000;
+const CODE = 0x1000;
+const EVERYWHERE = 0xffff_ffff_ffff_ffffn;
+const HLT = 0xf4;
+
+describeEachEngine('a CPU', (open) => {
+  /** Opens a CPU with RAM, runs `test`, and closes it. */
+  async function withCpu(test: (cpu: Cpu, ram: Uint8Array) => void, size = 16 * MIB): Promise<void> {
+    const cpu = await open();
+    try {
+      test(cpu, cpu.mapRam(0, size));
+    } finally {
+      cpu.close();
+    }
+  }
+
+  function real(cpu: Cpu, ram: Uint8Array, code: readonly number[], flags = 0x202): void {
+    ram.set(code, 0x90200);
+    enterRealMode(cpu, ram, { cs: 0x9020, ip: 0, ss: 0x9000, sp: 0xfff0, ds: 0x9000, es: 0x9000, flags });
+  }
+
+  function protectedMode(cpu: Cpu, ram: Uint8Array, code: readonly number[]): void {
+    ram.set(code, MIB);
+    enterProtectedMode(cpu, ram, { eip: MIB, gdtAddress: 0x8000, rsp: 0x7000n });
+  }
+
+  it('runs 64-bit code to its HLT and leaves RIP behind it', () =>
+    withCpu((cpu, ram) => {
+      // mov rax, 0x0807060504030201; mov [0x200000], rax; hlt
+      ram.set([0x48, 0xb8, 1, 2, 3, 4, 5, 6, 7, 8], CODE);
+      ram.set([0x48, 0x89, 0x04, 0x25, 0, 0, 0x20, 0, HLT], CODE + 10);
+      cpu.writeRegister('rip', BigInt(CODE));
+      expect(cpu.run()).toEqual({ kind: 'halted' });
+      expect(cpu.readRegister('rip')).toBe(BigInt(CODE + 19));
+      expect(cpu.readRegister('rax')).toBe(0x0807060504030201n);
+      expect([...cpu.ram(0).subarray(0x200000, 0x200008)]).toEqual([1, 2, 3, 4, 5, 6, 7, 8]);
+    }));
+
+  it('goes on behind a HLT when it is run again', () =>
+    withCpu((cpu, ram) => {
+      ram.set([HLT, 0x48, 0xff, 0xc0, HLT], CODE); // hlt; inc rax; hlt
+      cpu.writeRegister('rip', BigInt(CODE));
+      expect(cpu.run()).toEqual({ kind: 'halted' });
+      expect(cpu.readRegister('rax')).toBe(0n);
+      expect(cpu.run()).toEqual({ kind: 'halted' });
+      expect(cpu.readRegister('rax')).toBe(1n);
+    }));
+
+  it('reads in one call what it reads one by one, EFER and selectors too', () =>
+    withCpu((cpu, ram) => {
+      real(cpu, ram, [HLT]);
+      const values = new BigUint64Array(REGISTER_NAMES.length);
+      cpu.readRegisters(REGISTER_NAMES, values);
+      expect([...values]).toEqual(REGISTER_NAMES.map((name) => cpu.readRegister(name)));
+      expect(cpu.readRegister('ss')).toBe(0x9000n);
+    }));
+
+  it('gives a code hook the linear address, and RIP as the offset in CS', () =>
+    withCpu((cpu, ram) => {
+      real(cpu, ram, [0x40, 0x43, HLT]); // inc ax; inc bx; hlt
+      const seen: unknown[] = [];
+      const values = new BigUint64Array(2);
+      const names = ['rip', 'rax'] as const;
+      cpu.hookCode(0n, EVERYWHERE, (address, size) => {
+        cpu.readRegisters(names, values);
+        seen.push([address, size, cpu.readRegister('rip'), values[0], values[1]]);
+      });
+      expect(cpu.run()).toEqual({ kind: 'halted' });
+      expect(seen).toEqual([
+        [0x90200n, 1, 0n, 0n, 0n],
+        [0x90201n, 1, 1n, 1n, 1n],
+        [0x90202n, 1, 2n, 2n, 1n],
+      ]);
+      expect(cpu.readRegister('rip')).toBe(3n);
+    }));
+
+  it('knows the hidden base of CS between setting CR0.PE and the far jump', () =>
+    withCpu((cpu, ram) => {
+      // mov eax, cr0; or al, 1; mov cr0, eax; nop; hlt
+      real(cpu, ram, [0x0f, 0x20, 0xc0, 0x0c, 0x01, 0x0f, 0x22, 0xc0, 0x90, HLT], 2);
+      const seen: bigint[] = [];
+      cpu.hookCode(0x90208n, 0x90208n, () => {
+        seen.push(cpu.readRegister('rip'), cpu.readRegister('cr0') & 1n);
+        cpu.stop();
+      });
+      expect(cpu.run()).toEqual({ kind: 'stopped' });
+      expect(seen).toEqual([8n, 1n]);
+      expect(cpu.readRegister('rip')).toBe(8n);
+    }));
+
+  it('stops before the hooked instruction and calls the hook again when it goes on', () =>
+    withCpu((cpu, ram) => {
+      real(cpu, ram, [0x40, 0x43, 0x41, HLT]); // inc ax; inc bx; inc cx; hlt
+      let calls = 0;
+      const unhook = cpu.hookCode(0x90201n, 0x90201n, () => {
+        calls++;
+        if (calls < 3) cpu.stop();
+      });
+      expect(cpu.run()).toEqual({ kind: 'stopped' });
+      expect([cpu.readRegister('rip'), cpu.readRegister('rax'), cpu.readRegister('rbx')]).toEqual([
+        1n,
+        1n,
+        0n,
+      ]);
+      expect(cpu.run()).toEqual({ kind: 'stopped' });
+      expect(cpu.run()).toEqual({ kind: 'halted' });
+      expect(calls).toBe(3);
+      expect([cpu.readRegister('rbx'), cpu.readRegister('rcx')]).toEqual([1n, 1n]);
+      unhook();
+    }));
+
+  it.each(['hookCode', 'hookBlock'] as const)('goes on where a %s hook has put RIP', (kind) =>
+    withCpu((cpu, ram) => {
+      // 0: jmp 4; 2: inc bx; 3: hlt; 4: inc ax; 5: hlt
+      real(cpu, ram, [0xeb, 0x02, 0x43, HLT, 0x40, HLT]);
+      let rip = -1n;
+      cpu[kind](0x90204n, 0x90204n, () => {
+        cpu.writeRegister('rip', 2n);
+        rip = cpu.readRegister('rip');
+      });
+      expect(cpu.run()).toEqual({ kind: 'halted' });
+      expect(rip).toBe(2n);
+      expect([cpu.readRegister('rax'), cpu.readRegister('rbx'), cpu.readRegister('rip')]).toEqual([
+        0n,
+        1n,
+        4n,
+      ]);
+    }),
+  );
+
+  it('stops when a hook both moves RIP and asks for a stop', () =>
+    withCpu((cpu, ram) => {
+      real(cpu, ram, [0xeb, 0x02, 0x43, HLT, 0x40, HLT]);
+      cpu.hookBlock(0x90204n, 0x90204n, () => {
+        cpu.writeRegister('rip', 2n);
+        cpu.stop();
+      });
+      expect(cpu.run()).toEqual({ kind: 'stopped' });
+      expect([cpu.readRegister('rip'), cpu.readRegister('rbx')]).toEqual([2n, 0n]);
+      expect(cpu.run()).toEqual({ kind: 'halted' });
+      expect(cpu.readRegister('rbx')).toBe(1n);
+    }));
+
+  it('calls a block hook where a REP instruction repeats itself', () =>
+    withCpu((cpu, ram) => {
+      // mov cx, 5; rep stosb; hlt
+      real(cpu, ram, [0xb9, 5, 0, 0xf3, 0xaa, HLT]);
+      const counts: bigint[] = [];
+      cpu.hookBlock(0x90203n, 0x90203n, () => {
+        counts.push(cpu.readRegister('rcx'));
+      });
+      cpu.run();
+      expect(counts).toEqual(expect.arrayContaining([4n, 3n, 2n, 1n]));
+    }));
+
+  it('reports INT n with RIP behind it, and goes on with the registers the hook left', () =>
+    withCpu((cpu, ram) => {
+      real(cpu, ram, [0xb4, 0x0e, 0xcd, 0x10, 0x40, HLT]); // mov ah, 0eh; int 10h; inc ax; hlt
+      const seen: unknown[] = [];
+      cpu.hookInterrupt((vector, exception) => {
+        seen.push(vector, exception, cpu.readRegister('rip'), cpu.readRegister('rax'));
+        cpu.writeRegister('rax', 0x1234n);
+        cpu.writeRegister('rflags', cpu.readRegister('rflags') | 1n);
+      });
+      expect(cpu.run()).toEqual({ kind: 'halted' });
+      expect(seen).toEqual([0x10, null, 4n, 0x0e00n]);
+      expect(cpu.readRegister('rax')).toBe(0x1235n);
+      expect(cpu.readRegister('rflags') & 1n).toBe(1n);
+    }));
+
+  it('goes on where an interrupt hook has put RIP, and stops where it says so', () =>
+    withCpu((cpu, ram) => {
+      real(cpu, ram, [0xcd, 0x10, 0x40, HLT, 0xcd, 0x11, 0x43, HLT]); // int 10h; inc ax; hlt; int 11h; inc bx; hlt
+      cpu.hookInterrupt((vector) => {
+        if (vector === 0x10) cpu.writeRegister('rip', 4n);
+        else cpu.stop();
+      });
+      expect(cpu.run()).toEqual({ kind: 'stopped' });
+      expect(cpu.readRegister('rip')).toBe(6n);
+      expect(cpu.run()).toEqual({ kind: 'halted' });
+      expect([cpu.readRegister('rax'), cpu.readRegister('rbx')]).toEqual([0n, 1n]);
+    }));
+
+  it('tells an exception from the INT of the same number, with the faulting instruction in RIP', () =>
+    withCpu((cpu, ram) => {
+      real(cpu, ram, [0xcd, 0x00, 0x31, 0xc9, 0xf7, 0xf1, HLT]); // int 0; xor cx, cx; div cx; hlt
+      const seen: unknown[] = [];
+      cpu.hookInterrupt((vector, exception) => {
+        seen.push([vector, exception, cpu.readRegister('rip')]);
+        if (exception !== null) cpu.writeRegister('rip', 6n);
+      });
+      expect(cpu.run()).toEqual({ kind: 'halted' });
+      expect(seen).toEqual([
+        [0, null, 2n],
+        [0, { errorCode: 0 }, 4n],
+      ]);
+    }));
+
+  it('reports each of many faults as itself, not as a double fault', () =>
+    withCpu((cpu, ram) => {
+      // mov ds, ax with a selector beyond the GDT, three times; hlt
+      protectedMode(cpu, ram, [0xb8, 0x48, 0, 0, 0, 0x8e, 0xd8, 0x8e, 0xd8, 0x8e, 0xd8, HLT]);
+      const seen: unknown[] = [];
+      cpu.hookInterrupt((vector, exception) => {
+        seen.push([vector, exception?.errorCode]);
+        cpu.writeRegister('rip', cpu.readRegister('rip') + 2n);
+      });
+      expect(cpu.run()).toEqual({ kind: 'halted' });
+      expect(seen).toEqual([
+        [13, 0x48],
+        [13, 0x48],
+        [13, 0x48],
+      ]);
+    }));
+
+  it('reports an undefined instruction as exception 6', () =>
+    withCpu((cpu, ram) => {
+      protectedMode(cpu, ram, [0x0f, 0x0b, 0x40, HLT]); // ud2; inc eax; hlt
+      cpu.hookInterrupt((vector, exception) => {
+        expect([vector, exception]).toEqual([6, { errorCode: 0 }]);
+        cpu.writeRegister('rip', cpu.readRegister('rip') + 2n);
+      });
+      expect(cpu.run()).toEqual({ kind: 'halted' });
+      expect(cpu.readRegister('rax')).toBe(1n);
+    }));
+
+  it('ends the run at an undefined instruction that nobody handles', () =>
+    withCpu((cpu, ram) => {
+      protectedMode(cpu, ram, [0x0f, 0x0b, 0x40, HLT]);
+      expect(cpu.run()).toMatchObject({ kind: 'error' });
+      cpu.hookInterrupt(() => {});
+      cpu.writeRegister('rip', BigInt(MIB));
+      expect(cpu.run()).toMatchObject({ kind: 'error' });
+      expect(cpu.readRegister('rip')).toBe(BigInt(MIB));
+    }));
+
+  it('serves IN and OUT of each size', () =>
+    withCpu((cpu, ram) => {
+      protectedMode(cpu, ram, [
+        ...[0x66, 0xba, 0xf8, 0x03], // mov dx, 0x3f8
+        ...[0xec, 0xee], // in al, dx; out dx, al
+        ...[0x66, 0xed, 0x66, 0xef], // in ax, dx; out dx, ax
+        ...[0xed, 0xef], // in eax, dx; out dx, eax
+        ...[0xe6, 0x80, HLT], // out 0x80, al; hlt
+      ]);
+      const written: unknown[] = [];
+      cpu.hookIn((port, size) => ({ 1: 0xa1, 2: 0xb1b2, 4: 0xc1c2c3c4 })[size] + (port - 0x3f8));
+      cpu.hookOut((port, size, value) => written.push([port, size, value]));
+      expect(cpu.run()).toEqual({ kind: 'halted' });
+      expect(written).toEqual([
+        [0x3f8, 1, 0xa1],
+        [0x3f8, 2, 0xb1b2],
+        [0x3f8, 4, 0xc1c2c3c4],
+        [0x80, 1, 0xc4],
+      ]);
+    }));
+
+  it('replaces CPUID', () =>
+    withCpu((cpu, ram) => {
+      protectedMode(cpu, ram, [0xb8, 7, 0, 0, 0, 0xb9, 1, 0, 0, 0, 0x0f, 0xa2, HLT]); // eax=7, ecx=1, cpuid
+      cpu.hookCpuid((leaf, subleaf) => [leaf + 0x100, subleaf + 0x200, 0xffff_ffff, 4]);
+      expect(cpu.run()).toEqual({ kind: 'halted' });
+      const values = (['rax', 'rbx', 'rcx', 'rdx'] as const).map((name) => cpu.readRegister(name));
+      expect(values).toEqual([0x107n, 0x201n, 0xffff_ffffn, 4n]);
+    }));
+
+  it('tells of guest writes into a range before they happen', () =>
+    withCpu((cpu, ram) => {
+      // mov dword [0x200000], 0x11223344; mov byte [0x200010], 0x55; hlt
+      protectedMode(cpu, ram, [
+        ...[0xc7, 0x05, 0, 0, 0x20, 0, 0x44, 0x33, 0x22, 0x11],
+        ...[0xc6, 0x05, 0x10, 0, 0x20, 0, 0x55, HLT],
+      ]);
+      const seen: unknown[] = [];
+      cpu.hookMemoryWrite(0x200000n, 0x20000fn, (address, size, value) => {
+        seen.push([address, size, value, cpu.ram(0)[0x200000]]);
+      });
+      expect(cpu.run()).toEqual({ kind: 'halted' });
+      expect(seen).toEqual([[0x200000n, 4, 0x11223344n, 0]]);
+    }));
+
+  it('tells of an access to nothing, and ends the run when that is not healed', () =>
+    withCpu((cpu, ram) => {
+      protectedMode(cpu, ram, [0xa1, 0, 0, 0, 0xf0, HLT]); // mov eax, [0xf0000000]; hlt
+      const seen: unknown[] = [];
+      cpu.hookInvalidAccess((access) => {
+        seen.push(access);
+        return false;
+      });
+      expect(cpu.run()).toMatchObject({ kind: 'error', error: expect.stringMatching(/unmapped/i) });
+      expect(seen).toEqual([{ type: 'read', reason: 'unmapped', address: 0xf0000000n, size: 4 }]);
+    }));
+
+  it('throws from run what a hook of any kind has thrown, and can run on', () =>
+    withCpu((cpu, ram) => {
+      const code = [
+        ...[0xe6, 0x80, 0xe4, 0x80], // out 80h, al; in al, 80h
+        ...[0x0f, 0xa2, 0xcd, 0x10], // cpuid; int 10h
+        ...[0xa3, 0, 0, 0x20, 0, HLT], // mov [0x200000], eax; hlt
+      ];
+      protectedMode(cpu, ram, code);
+      const fail = (what: string) => () => {
+        throw new BootscopeError('test', what);
+      };
+      const hooks = [
+        ['code', () => cpu.hookCode(BigInt(MIB + 2), BigInt(MIB + 2), fail('code'))],
+        ['block', () => cpu.hookBlock(BigInt(MIB), BigInt(MIB), fail('block'))],
+        ['out', () => cpu.hookOut(fail('out'))],
+        ['in', () => cpu.hookIn(fail('in'))],
+        ['cpuid', () => cpu.hookCpuid(fail('cpuid'))],
+        ['interrupt', () => cpu.hookInterrupt(fail('interrupt'))],
+        ['write', () => cpu.hookMemoryWrite(0x200000n, 0x200003n, fail('write'))],
+      ] as const;
+      const rest = cpu.hookInterrupt(() => {});
+      for (const [name, add] of hooks) {
+        const remove = add();
+        cpu.writeRegister('rip', BigInt(MIB));
+        expect(() => cpu.run(), name).toThrow(new BootscopeError('test', name));
+        remove();
+        cpu.writeRegister('rip', BigInt(MIB));
+        expect(cpu.run(), `after ${name}`).toEqual({ kind: 'halted' });
+      }
+      rest();
+    }));
+
+  it('executes what the host has written over code, once the old code is dropped', () =>
+    withCpu((cpu, ram) => {
+      protectedMode(cpu, ram, [0xb8, 1, 0, 0, 0, HLT]); // mov eax, 1; hlt
+      cpu.run();
+      expect(cpu.readRegister('rax')).toBe(1n);
+      cpu.ram(0)[MIB + 1] = 2;
+      cpu.invalidateCode(MIB + 1, 1);
+      cpu.writeRegister('rip', BigInt(MIB));
+      cpu.run();
+      expect(cpu.readRegister('rax')).toBe(2n);
+    }));
+
+  it('executes what the guest itself has written over code', () =>
+    withCpu((cpu, ram) => {
+      // inc byte [MIB+8] changes the immediate of the mov that follows the jump
+      protectedMode(cpu, ram, [0xfe, 0x05, 9, 0, 0x10, 0, 0xeb, 0x00, 0xb8, 1, 0, 0, 0, HLT]);
+      cpu.run();
+      cpu.writeRegister('rip', BigInt(MIB));
+      cpu.run();
+      expect(cpu.readRegister('rax')).toBe(3n);
+    }));
+
+  it.each(['hookCode', 'hookBlock'] as const)(
+    'calls a %s that is added over code that has run, and not one taken away',
+    (kind) =>
+      withCpu((cpu, ram) => {
+        protectedMode(cpu, ram, [0xeb, 0, 0x40, 0xeb, 0, HLT]); // jmp; inc eax; jmp; hlt
+        const run = () => {
+          cpu.writeRegister('rip', BigInt(MIB));
+          expect(cpu.run()).toEqual({ kind: 'halted' });
+        };
+        run();
+        for (const [begin, end] of [
+          [BigInt(MIB + 2), BigInt(MIB + 2)],
+          [0n, EVERYWHERE],
+        ] as const) {
+          const seen: bigint[] = [];
+          const unhook = cpu[kind](begin, end, (address) => seen.push(address));
+          run();
+          expect(seen).toContain(BigInt(MIB + 2));
+          unhook();
+          seen.length = 0;
+          run();
+          expect(seen).toEqual([]);
+        }
+        expect(cpu.readRegister('rax')).toBe(5n);
+      }),
+  );
+
+  it('may be told to forget a hook inside that hook', () =>
+    withCpu((cpu, ram) => {
+      protectedMode(cpu, ram, [0x40, 0xeb, 0xfd]); // inc eax; jmp back
+      let calls = 0;
+      const unhook = cpu.hookCode(BigInt(MIB), BigInt(MIB), () => {
+        calls++;
+        unhook();
+      });
+      let blocks = 0;
+      cpu.hookBlock(BigInt(MIB), BigInt(MIB), () => {
+        if (++blocks === 100) cpu.stop();
+      });
+      expect(cpu.run()).toEqual({ kind: 'stopped' });
+      expect(calls).toBe(1);
+    }));
+
+  // Three blocks of one page that jump to each other; EBX counts rounds, ECX and EDX must keep step with it.
+  const ROUNDS = [
+    ...[0x43, 0xeb, 0x02, 0x90, 0x90], // inc ebx; jmp 5
+    ...[0x41, 0xeb, 0x02, 0x90, 0x90], // inc ecx; jmp 10
+    ...[0x42, 0xeb, 0xf3], // inc edx; jmp 0
+  ];
+
+  it.each([
+    ['without code hooks', []],
+    ['with a code hook elsewhere', [[0x200000n, 0x200000n]]],
+    ['with a code hook on one of its instructions', [[BigInt(MIB + 5), BigInt(MIB + 5)]]],
+    ['with a code hook on every instruction', [[0n, EVERYWHERE]]],
+  ] as const)('ends slices of an endless loop %s and loses no instruction', (_name, ranges) =>
+    withCpu((cpu, ram) => {
+      protectedMode(cpu, ram, ROUNDS);
+      for (const [begin, end] of ranges) cpu.hookCode(begin, end, () => {});
+      for (let slice = 0; slice < 5; slice++) {
+        expect(cpu.run({ sliceMilliseconds: 5 })).toEqual({ kind: 'slice' });
+        const at = Number(cpu.readRegister('rip')) - MIB;
+        const [ebx, ecx, edx] = (['rbx', 'rcx', 'rdx'] as const).map((name) => cpu.readRegister(name));
+        const behind = { 0: [0n, 0n], 1: [1n, 1n], 5: [1n, 1n], 6: [0n, 1n], 10: [0n, 1n], 11: [0n, 0n] }[at];
+        expect([ebx! - ecx!, ebx! - edx!], `at ${at}`).toEqual(behind);
+      }
+    }),
+  );
+
+  it.each([
+    ['without code hooks', []],
+    ['with a code hook elsewhere', [[0x200000n, 0x200000n]]],
+    ['with a code hook on every instruction', [[0n, EVERYWHERE]]],
+  ] as const)('goes on rightly after a stop in an OUT hook %s', (_name, ranges) =>
+    withCpu((cpu, ram) => {
+      // inc ebx; out 80h, al; jmp; inc ecx; jmp; inc edx; jmp back
+      protectedMode(cpu, ram, [0x43, 0xe6, 0x80, 0xeb, 0, 0x41, 0xeb, 0, 0x42, 0xeb, 0xf5]);
+      for (const [begin, end] of ranges) cpu.hookCode(begin, end, () => {});
+      let outs = 0;
+      cpu.hookOut(() => {
+        if (++outs % 10 === 0) cpu.stop();
+      });
+      for (let stop = 1; stop <= 20; stop++) {
+        expect(cpu.run()).toEqual({ kind: 'stopped' });
+        expect(outs).toBe(stop * 10);
+      }
+      cpu.hookBlock(BigInt(MIB), BigInt(MIB), () => cpu.stop());
+      expect(cpu.run()).toEqual({ kind: 'stopped' });
+      const counts = (['rbx', 'rcx', 'rdx'] as const).map((name) => cpu.readRegister(name));
+      expect(counts).toEqual([200n, 200n, 200n]);
+    }),
+  );
+
+  it('loads and stores descriptor table registers as the guest does', () =>
+    withCpu((cpu, ram) => {
+      ram.set([0x27, 0x00, 0x00, 0x80, 0x00, 0x00], 0x6000);
+      // lgdt [0x6000]; lidt [0x6000]; hlt
+      protectedMode(cpu, ram, [0x0f, 0x01, 0x15, 0, 0x60, 0, 0, 0x0f, 0x01, 0x1d, 0, 0x60, 0, 0, HLT]);
+      expect(cpu.readDescriptorTable('gdtr')).toEqual({ base: 0x8000n, limit: 31 });
+      cpu.run();
+      expect(cpu.readDescriptorTable('gdtr')).toEqual({ base: 0x8000n, limit: 0x27 });
+      expect(cpu.readDescriptorTable('idtr')).toEqual({ base: 0x8000n, limit: 0x27 });
+      cpu.writeDescriptorTable('idtr', { base: 0x1234n, limit: 0x7ff });
+      expect(cpu.readDescriptorTable('idtr')).toEqual({ base: 0x1234n, limit: 0x7ff });
+    }));
+
+  it('says that a run cannot begin in a hook', () =>
+    withCpu((cpu, ram) => {
+      protectedMode(cpu, ram, [0xe6, 0x80, HLT]);
+      cpu.hookOut(() => {
+        cpu.run();
+      });
+      expect(() => cpu.run()).toThrow(/called from a hook/);
+    }));
+
+  it('refuses RAM that is not made of whole pages', () =>
+    withCpu((cpu) => {
+      expect(() => cpu.mapRam(64 * MIB, 1000)).toThrow(/1000 bytes is not a whole number/);
+    }));
+
+  it('ends a run that comes to linear address 0', () =>
+    withCpu((cpu, ram) => {
+      protectedMode(cpu, ram, [0x31, 0xc0, 0xff, 0xe0]); // xor eax, eax; jmp eax
+      expect(cpu.run()).toEqual({ kind: 'error', error: 'the CPU came to linear address 0' });
+    }));
+});
