@@ -33,6 +33,7 @@ const FEATURES = 0x1;
 const CACHES = 0x2;
 const MONITOR = 0x5;
 const STRUCTURED_FEATURES = 0x7;
+const TOPOLOGY = 0xb;
 const HYPERVISOR_LEAF = 0x40000000;
 const EXTENDED = 0x80000000;
 const EXTENDED_FEATURES = 0x80000001;
@@ -59,7 +60,7 @@ const QEMU64 = profile('qemu64', "QEMU's default x86-64 processor", [
   [BASIC, [0x0d, ...AMD]],
   [FEATURES, QEMU64_FEATURES],
   [MONITOR, [0, 0, 3, 0]],
-  [STRUCTURED_FEATURES, [0, 0, 0, 0]],
+  [TOPOLOGY, [0, 1, 0x100, 0]],
   [EXTENDED, [0x8000000a, ...AMD]],
   [EXTENDED_FEATURES, QEMU64_EXTENDED_FEATURES],
   ...brandString('QEMU Virtual CPU version 2.5+'),

@@ -7,6 +7,7 @@ export type MachineEvent =
       /** Registers the service got and left, by their 32-bit names; only those it uses. */
       readonly input: Readonly<Record<string, number>>;
       readonly output: Readonly<Record<string, number>>;
+      /** CF as the service set it, which means failure; false for services that leave CF alone. */
       readonly carry: boolean;
       /** `INT 15h E820: query system address map`. */
       readonly text: string;

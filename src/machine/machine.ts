@@ -272,14 +272,14 @@ export class Machine {
   }
 
   #makeBios(): Bios {
-    const { memory, clock, cmos, screen, uart } = this;
+    const { memory, clock, cmos, screen, uart, vga } = this;
     const stop = (reason: string): void => this.#stop(reason);
     const time = { memory, clock, cmos, pic: this.masterPic };
     return new Bios(
       this.cpu,
       [
         ...timerVectors(time, this.#ticks),
-        videoVector({ memory, screen, onCharacter: (code) => this.#onCharacter(code) }),
+        videoVector({ memory, screen, vga, onCharacter: (code) => this.#onCharacter(code) }),
         diskVector({ memory, controller: this.floppyController, floppy: this.floppy }),
         systemVector({
           memory,

@@ -45,6 +45,9 @@ class IndexedRegisters {
   }
 }
 
+/** Red, green and blue, 0 to 63. */
+export type Color = readonly [number, number, number];
+
 export class Vga implements PortDevice {
   readonly name = 'VGA';
   readonly #crtc = new IndexedRegisters(CRTC_MODE_3);
@@ -77,6 +80,19 @@ export class Vga implements PortDevice {
   set startOffset(offset: number) {
     this.#crtc.values[CRTC_START_ADDRESS_HIGH] = offset >>> 8;
     this.#crtc.values[CRTC_START_ADDRESS_HIGH + 1] = offset;
+  }
+
+  /** Entry of the palette in the DAC; `index` counts modulo 256. */
+  readColor(index: number): Color {
+    const at = (index & 0xff) * 3;
+    return [this.#dac[at]!, this.#dac[at + 1]!, this.#dac[at + 2]!];
+  }
+
+  writeColor(index: number, color: Color): void {
+    this.#dac.set(
+      color.map((part) => part & 0x3f),
+      (index & 0xff) * 3,
+    );
   }
 
   readPort(port: number): number {

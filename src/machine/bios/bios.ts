@@ -60,7 +60,7 @@ export class Bios {
       vector,
       input: registers.input,
       output: registers.output,
-      carry: registers.carry,
+      carry: registers.failed,
       text: `${functionName(services, vector, registers.inputAx)}: ${service?.name ?? 'not provided'}`,
     });
   }

@@ -38,6 +38,7 @@ export class BiosRegisters {
   readonly #before = new Uint32Array(NAMES.length);
   readonly #values = new Uint32Array(NAMES.length);
   #flags = 0;
+  #setCarry = false;
   #used = 0;
   #changed = 0;
 
@@ -53,6 +54,7 @@ export class BiosRegisters {
     }
     this.#before.set(this.#values);
     this.#flags = flags;
+    this.#setCarry = false;
     this.#used = 1 << EAX;
     this.#changed = 0;
   }
@@ -85,11 +87,13 @@ export class BiosRegisters {
   get flags(): number {
     return this.#flags;
   }
-  get carry(): boolean {
-    return (this.#flags & FLAG_CF) !== 0;
-  }
   set carry(on: boolean) {
+    this.#setCarry = on;
     this.#flags = on ? this.#flags | FLAG_CF : this.#flags & ~FLAG_CF;
+  }
+  /** Whether the service itself set CF. */
+  get failed(): boolean {
+    return this.#setCarry;
   }
   set zero(on: boolean) {
     this.#flags = on ? this.#flags | FLAG_ZF : this.#flags & ~FLAG_ZF;

@@ -2,6 +2,7 @@
 
 import type { GuestMemory } from '../guest-memory.ts';
 import type { TextScreen } from '../text-screen.ts';
+import type { Vga } from '../vga.ts';
 import {
   BDA_ACTIVE_PAGE,
   BDA_COLUMNS,
@@ -34,13 +35,14 @@ const GRAPHICS_MODES_40: ReadonlySet<number> = new Set([4, 5, 0x0d, 0x13]);
 export interface VideoParts {
   readonly memory: GuestMemory;
   readonly screen: TextScreen;
+  readonly vga: Vga;
   /** Called with each character printed through INT 10h. */
   readonly onCharacter: (code: number) => void;
 }
 
 /** The services of INT 10h. An unknown function changes nothing, as on a real VGA. */
 export function videoVector(parts: VideoParts): BiosVector {
-  const { memory, screen, onCharacter } = parts;
+  const { memory, screen, vga, onCharacter } = parts;
 
   function setTextGeometry(mode: number): void {
     const text = TEXT_MODES.get(mode);
@@ -115,6 +117,24 @@ export function videoVector(parts: VideoParts): BiosVector {
     screen.scroll(screen.activePage, window, direction * registers.al, registers.bh);
   }
 
+  function readColor(r: BiosRegisters): void {
+    const [red, green, blue] = vga.readColor(r.bl);
+    r.dh = red;
+    r.cx = (green << 8) | blue;
+  }
+
+  function writeColors(r: BiosRegisters): void {
+    let address = linear(r.es, r.dx);
+    for (let index = r.bx; index < r.bx + r.cx; index++, address += 3) {
+      vga.writeColor(index, [memory.read8(address), memory.read8(address + 1), memory.read8(address + 2)]);
+    }
+  }
+
+  function readColors(r: BiosRegisters): void {
+    const colors = Array.from({ length: r.cx }, (_, i) => vga.readColor(r.bx + i));
+    memory.copyIn(linear(r.es, r.dx), Uint8Array.from(colors.flat()));
+  }
+
   const byAh: readonly (readonly [number, BiosService])[] = [
     [0x00, { name: 'set video mode', run: setMode }],
     [0x01, { name: 'set cursor shape', run: (r) => memory.write16(BDA_CURSOR_SHAPE, r.cx) }],
@@ -167,7 +187,7 @@ export function videoVector(parts: VideoParts): BiosVector {
         },
       },
     ],
-    [0x10, { name: 'palette and colour registers', run: () => {} }],
+    [0x10, { name: 'palette registers', run: () => {} }],
     [0x13, { name: 'write string', run: writeString }],
     [
       0x12,
@@ -183,8 +203,6 @@ export function videoVector(parts: VideoParts): BiosVector {
         },
       },
     ],
-    [0x1b, { name: 'get state information', run: () => {} }],
-    [0x1c, { name: 'save and restore video state', run: () => {} }],
   ];
 
   const byAx: readonly (readonly [number, BiosService])[] = [
@@ -210,6 +228,10 @@ export function videoVector(parts: VideoParts): BiosVector {
         },
       },
     ],
+    [0x1010, { name: 'set DAC register', run: (r) => vga.writeColor(r.bl, [r.dh, r.ch, r.cl]) }],
+    [0x1012, { name: 'set DAC registers', run: writeColors }],
+    [0x1015, { name: 'read DAC register', run: readColor }],
+    [0x1017, { name: 'read DAC registers', run: readColors }],
     [
       0x1a00,
       {
