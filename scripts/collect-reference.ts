@@ -46,6 +46,8 @@ const ONE_MEGABYTE = 0x100000n;
 // Unused memory below 1 MiB: behind the BIOS data area, before everything that old boot code writes to.
 const CATCHER = 0x600n;
 const POLL_MILLISECONDS = 20;
+// After so many polls what stands at the log's end is taken for a whole block: QEMU writes each at once.
+const IDLE_POLLS = 10;
 
 function hex(value: bigint): string {
   return `0x${value.toString(16)}`;
@@ -76,24 +78,29 @@ async function findAddresses(qemu: QemuOptions, image: ImageFields): Promise<Boo
   try {
     const reader = new BlockReader(log);
     const follower = new BootFollower(image.protectedModeCode, image.code32Start);
-    const poll = async () => {
-      for (let idle = 0; ; ) {
-        const blocks = reader.read(idle > 10);
-        idle = blocks.length > 0 ? 0 : idle + 1;
-        for (const block of blocks) {
-          const addresses = follower.take(block);
-          if (addresses !== null) return addresses;
-        }
-        await sleep(POLL_MILLISECONDS);
+    const follow = (all: boolean): BootAddresses | null => {
+      for (const block of reader.read(all)) {
+        const addresses = follower.take(block);
+        if (addresses !== null) return addresses;
       }
+      return null;
     };
-    const failure = machine.gone.catch((error: Error) => {
-      const last = follower.lastBlocks.map((block) => hex(block.start)).join(' ');
-      throw new Error(
-        `${error.message}; the kernel was not reached, the last code ran at: ${last || 'BIOS'}`,
-      );
+    // A kernel may reset the machine soon after its entry; the log then tells more than QEMU's end.
+    let ended: Error | null = null;
+    machine.gone.catch((error: Error) => {
+      ended = error;
     });
-    return await Promise.race([poll(), failure]);
+    for (let idle = 0; ; idle++) {
+      const final: Error | null = ended;
+      const addresses = follow(final !== null || idle % IDLE_POLLS === IDLE_POLLS - 1);
+      if (addresses !== null) return addresses;
+      if (final !== null) {
+        const last = follower.lastBlocks.map((block) => hex(block.start)).join(' ');
+        const reason = (final as Error).message;
+        throw new Error(`${reason}; the kernel was not reached, the last code ran at: ${last || 'BIOS'}`);
+      }
+      await sleep(POLL_MILLISECONDS);
+    }
   } finally {
     closeSync(log);
     await machine.close();
