@@ -93,15 +93,22 @@ function hasBanner(bytes: Uint8Array): boolean {
   return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).includes(BANNER, 0, 'latin1');
 }
 
-/** Printable UTF-8 or Latin-1 without NULs: what people call a text file. */
+/** What people call a text file: no control characters, and few bytes that are not ASCII or all of it UTF-8. */
 function isText(bytes: Uint8Array): boolean {
   const sample = bytes.subarray(0, 4096);
+  let high = 0;
   for (const byte of sample) {
-    if (byte < 0x20 && byte !== 0x09 && byte !== 0x0a && byte !== 0x0d && byte !== 0x0c && byte !== 0x1b)
-      return false;
+    if (byte < 0x20 && ![0x09, 0x0a, 0x0c, 0x0d, 0x1b].includes(byte)) return false;
     if (byte === 0x7f) return false;
+    if (byte >= 0x80) high++;
   }
-  return sample.length > 0;
+  if (high * 10 <= sample.length) return sample.length > 0;
+  try {
+    new TextDecoder('utf-8', { fatal: true }).decode(sample, { stream: true });
+    return true;
+  } catch {
+    return false;
+  }
 }
 
 /** The boot sector of a kernel from before protocol 2.00 begins by moving itself from 0x7c0 to 0x9000. */

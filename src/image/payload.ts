@@ -1,53 +1,16 @@
 // The compressed kernel inside the protected-mode code: told by the setup header (protocol 2.08 on), else found by its magic.
 
-import { gunzipSync, inflateRawSync, constants as zlibConstants } from 'node:zlib';
 import type { CodecName } from '../codecs/codec.ts';
 import { MATCHERS } from '../codecs/magic.ts';
 import { detectCodec } from '../codecs/registry.ts';
 import { BootscopeError } from '../error.ts';
 import { ByteView } from './byte-view.ts';
+import { inflateGzip, inflateGzipStart } from './gzip-stream.ts';
 import type { Payload } from './kernel-image.ts';
 import type { SetupHeader } from './setup-header.ts';
 
 /** No kernel decompresses to more than this; a larger number in a file is not a length. */
 const MAX_OUTPUT_LENGTH = 0x40000000;
-
-/** Length of a gzip member's header at `at` (RFC 1952 2.3); null where it is none. */
-function gzipHeaderLength(view: ByteView, at: number): number | null {
-  if (!view.has(at, 18) || view.u8(at + 2) !== 8) return null;
-  const flags = view.u8(at + 3);
-  if ((flags & 0xe0) !== 0) return null;
-  let next = at + 10;
-  if ((flags & 0x04) !== 0) {
-    if (!view.has(next, 2)) return null;
-    next += 2 + view.u16(next);
-  }
-  for (const flag of [0x08, 0x10]) {
-    if ((flags & flag) === 0) continue;
-    const limit = next + 256;
-    while (view.has(next, 1) && next < limit && view.u8(next) !== 0) next++;
-    if (!view.has(next, 1) || view.u8(next) !== 0) return null;
-    next++;
-  }
-  if ((flags & 0x02) !== 0) next += 2;
-  return view.has(next, 1) ? next - at : null;
-}
-
-function isGzipStream(view: ByteView, at: number): boolean {
-  const headerLength = gzipHeaderLength(view, at);
-  if (headerLength === null) return false;
-  const start = at + headerLength;
-  try {
-    // The first blocks must inflate; that the input ends in the middle is no fault here.
-    const output = inflateRawSync(view.bytes.subarray(start, start + 0x4000), {
-      finishFlush: zlibConstants.Z_SYNC_FLUSH,
-      maxOutputLength: 0x1000000,
-    });
-    return output.length >= 256;
-  } catch {
-    return false;
-  }
-}
 
 /** What to search for, and a closer look at what was found; `MATCHERS` has already said yes. */
 const SEARCHES: readonly {
@@ -55,7 +18,12 @@ const SEARCHES: readonly {
   readonly prefix: string;
   isStream(view: ByteView, at: number): boolean;
 }[] = [
-  { codec: 'gzip', prefix: '\x1f\x8b\x08', isStream: isGzipStream },
+  {
+    codec: 'gzip',
+    prefix: '\x1f\x8b\x08',
+    isStream: (view, at) =>
+      (inflateGzipStart(view.bytes.subarray(at), 0x4000, 0x2000000)?.length ?? 0) >= 256,
+  },
   { codec: 'bzip2', prefix: 'BZh', isStream: () => true },
   {
     codec: 'lzma',
@@ -146,17 +114,13 @@ function measureStream(code: Uint8Array, codec: CodecName, offset: number): Payl
   return { codec, offset, length: rest, outputLength: null, source: 'magic' };
 }
 
-/** Bytes of the gzip member at the start of `bytes`; null where it is damaged or cut. */
+/** Bytes of the gzip stream at the start of `bytes`; null where it is damaged or cut. */
 function gzipStreamLength(bytes: Uint8Array): number | null {
   try {
-    // Node's types do not know that `info` changes the result.
-    const result: unknown = gunzipSync(bytes, { info: true, maxOutputLength: MAX_OUTPUT_LENGTH });
-    if (typeof result !== 'object' || result === null || !('engine' in result)) return null;
-    const { engine } = result;
-    if (typeof engine !== 'object' || engine === null || !('bytesWritten' in engine)) return null;
-    return typeof engine.bytesWritten === 'number' ? engine.bytesWritten : null;
-  } catch {
-    return null;
+    return inflateGzip('payload', bytes, MAX_OUTPUT_LENGTH).length;
+  } catch (error) {
+    if (error instanceof BootscopeError) return null;
+    throw error;
   }
 }
 

@@ -1,9 +1,9 @@
 // Unpacks a compressed file whose content's length nobody has told: the gzip, xz, zstd … around a kernel file.
 
-import { gunzipSync, constants as zlibConstants } from 'node:zlib';
 import type { CodecName } from '../codecs/codec.ts';
 import { codecByName } from '../codecs/registry.ts';
 import { BootscopeError } from '../error.ts';
+import { inflateGzip, inflateGzipStart } from './gzip-stream.ts';
 
 /** No kernel file is larger; what is, is refused instead of filling memory. */
 export const UNPACKED_LIMIT = 0x20000000;
@@ -21,7 +21,7 @@ const START_LENGTH = 0x20000;
  * @throws BootscopeError `image-truncated`, `image-corrupt`, `image-too-large`
  */
 export async function unpackStream(what: string, bytes: Uint8Array, codec: CodecName): Promise<Uint8Array> {
-  if (codec === 'gzip') return gunzipWhole(what, bytes);
+  if (codec === 'gzip') return inflateGzip(what, bytes, UNPACKED_LIMIT).content;
   for (const length of GUESSED_LENGTHS) {
     const output = new Uint8Array(length);
     try {
@@ -37,48 +37,18 @@ export async function unpackStream(what: string, bytes: Uint8Array, codec: Codec
       });
     }
   }
-  throw tooLarge(what, codec);
-}
-
-function tooLarge(what: string, codec: CodecName): BootscopeError {
-  return new BootscopeError(
+  throw new BootscopeError(
     'image-too-large',
-    `${what} is a file of more than ${UNPACKED_LIMIT} bytes under ${codec}, which no kernel image has`,
+    `${what} holds more than ${UNPACKED_LIMIT} bytes under ${codec}, which no kernel image has`,
   );
-}
-
-function gunzipWhole(what: string, bytes: Uint8Array): Uint8Array {
-  try {
-    return gunzipSync(bytes, { maxOutputLength: UNPACKED_LIMIT });
-  } catch (error) {
-    const code = error instanceof Error && 'code' in error ? error.code : null;
-    if (code === 'ERR_BUFFER_TOO_LARGE') throw tooLarge(what, 'gzip');
-    if (code === 'Z_BUF_ERROR') {
-      throw new BootscopeError(
-        'image-truncated',
-        `${what} is a cut gzip file: its stream does not end within ${bytes.length} bytes`,
-        { cause: error },
-      );
-    }
-    throw new BootscopeError(
-      'image-corrupt',
-      `${what} is a damaged gzip file: ${error instanceof Error ? error.message : String(error)}`,
-      { cause: error },
-    );
-  }
 }
 
 /** As much of a gzip file's content as its first bytes give, to see what it is; empty for a damaged one. */
 export function gunzipStart(bytes: Uint8Array): Uint8Array {
-  for (let take = Math.min(bytes.length, START_LENGTH); take >= 32; take >>= 2) {
-    try {
-      return gunzipSync(bytes.subarray(0, take), {
-        finishFlush: zlibConstants.Z_SYNC_FLUSH,
-        maxOutputLength: 0x8000000,
-      });
-    } catch {
-      // A smaller piece may stay below the limit, or before the damage.
-    }
+  // A smaller piece may stay below the limit, or before the damage.
+  for (let take = START_LENGTH; take >= 32; take >>= 2) {
+    const start = inflateGzipStart(bytes, take, 0x8000000);
+    if (start !== null) return start;
   }
   return new Uint8Array(0);
 }
