@@ -45,6 +45,8 @@ const SECTOR = 512;
 const ONE_MEGABYTE = 0x100000n;
 // Unused memory below 1 MiB: behind the BIOS data area, before everything that old boot code writes to.
 const CATCHER = 0x600n;
+const EXIT_STEPS = 200;
+const EXIT_REACH = 0x1000n;
 const POLL_MILLISECONDS = 20;
 // After so many polls what stands at the log's end is taken for a whole block: QEMU writes each at once.
 const IDLE_POLLS = 10;
@@ -113,12 +115,21 @@ interface EntropyRead {
   readonly value: string;
 }
 
+interface Choice {
+  /** Each RDTSC and RDRAND of the stub, in the order of the boot. */
+  readonly entropy: EntropyRead[];
+  /** The 4096 bytes of boot_params at extract_kernel's first instruction, base64: the kernel hashes them. */
+  readonly bootParams: string;
+}
+
+const BOOT_PARAMS_SIZE = 4096;
+
 /** The second run: stops at each phase. Leaves the machine at the kernel's first instruction. */
 async function visitPhases(
   machine: QemuMachine,
   addresses: BootAddresses,
   options: Options,
-): Promise<{ phases: ReferencePhase[]; atKernel: QemuRegisters; entropy: EntropyRead[] }> {
+): Promise<{ phases: ReferencePhase[]; atKernel: QemuRegisters; choice: Choice | null }> {
   const phases: ReferencePhase[] = [];
   const visit = async (name: PhaseName, candidates: readonly bigint[]) => {
     await machine.runTo(candidates);
@@ -132,18 +143,19 @@ async function visitPhases(
   await visit('startup_32', [addresses.startup32]);
   if (addresses.startup64 !== null) await visit('startup_64', [addresses.startup64]);
   if (addresses.relocated !== null) await visit('relocated', [addresses.relocated]);
-  const entropy: EntropyRead[] = [];
   if (addresses.extractKernel !== null) {
     const atCall = await visit('extract_kernel', [addresses.extractKernel]);
     if (options.kaslr) {
-      await runThroughChoice(machine, addresses, atCall, entropy);
+      const startup = phases.find(({ name }) => name === 'startup_32')!;
+      const bootParams = await machine.readPhysical(BigInt(startup.registers.rsi!), BOOT_PARAMS_SIZE);
+      const entropy = await runThroughChoice(machine, addresses, atCall);
       const atKernel = await machine.registers();
       phases.push(describePhase('kernel', atKernel));
-      return { phases, atKernel, entropy };
+      return { phases, atKernel, choice: { entropy, bootParams: bootParams.toString('base64') } };
     }
   }
   const atKernel = await visit('kernel', [addresses.kernel]);
-  return { phases, atKernel, entropy };
+  return { phases, atKernel, choice: null };
 }
 
 /**
@@ -154,8 +166,8 @@ async function runThroughChoice(
   machine: QemuMachine,
   addresses: BootAddresses,
   atCall: QemuRegisters,
-  entropy: EntropyRead[],
-): Promise<void> {
+): Promise<EntropyRead[]> {
+  const entropy: EntropyRead[] = [];
   const width = atCall.mode === 'long64' ? 8 : 4;
   const stack = atCall.values.rsp;
   const saved = await machine.readPhysical(stack, width);
@@ -177,16 +189,13 @@ async function runThroughChoice(
   }
   await machine.writePhysical(stack, saved);
   await machine.writeRip(addresses.returnSite!);
-  const isStub = (address: bigint) =>
-    address < ONE_MEGABYTE || address >= (addresses.relocatedBase ?? addresses.startup32);
-  for (let steps = 0; steps < 200; steps++) {
+  // The exit jump stands a few instructions behind the call, in every stub that has KASLR.
+  for (let steps = 0; steps < EXIT_STEPS; steps++) {
     await machine.step();
     const { rip } = (await machine.registers()).values;
-    const end = (addresses.relocatedBase ?? 0n) + BigInt(1 << 28);
-    if (!isStub(rip) || rip >= end) return;
-    if (addresses.returnSite! > rip || rip > addresses.returnSite! + 0x1000n) return;
+    if (rip < addresses.returnSite! || rip > addresses.returnSite! + EXIT_REACH) return entropy;
   }
-  throw new Error('200 steps behind extract_kernel the stub had not left for the kernel');
+  throw new Error(`${EXIT_STEPS} steps behind extract_kernel the stub had not left for the kernel`);
 }
 
 function readValue(instruction: 'rdtsc' | 'rdrand', before: QemuRegisters, after: QemuRegisters): bigint {
@@ -230,11 +239,13 @@ async function describeKernel(machine: QemuMachine, image: ImageFields, atKernel
   const physicalDelta = elf === null ? 0n : entry - elf.entry;
   const delta = elf === null ? 0n : await virtualDelta(machine, kernel, elf, physicalDelta);
   const segments = [];
+  const mapping = loaded[0]!.vaddr - loaded[0]!.paddr;
   for (const { paddr, vaddr, filesz, memsz, flags } of loaded) {
     const bytes = await machine.readPhysical(paddr + physicalDelta, Number(filesz));
     segments.push({
       paddr: hex(paddr + physicalDelta),
-      vaddr: hex(vaddr + delta),
+      // The per-CPU segment of an SMP kernel lies at virtual 0, outside the kernel's mapping.
+      vaddr: hex(vaddr - paddr === mapping ? vaddr + delta : vaddr),
       filesz: hex(filesz),
       memsz: hex(memsz),
       flags,
@@ -274,7 +285,7 @@ async function collect(path: string, options: Options): Promise<unknown> {
     const addresses = await findAddresses(qemu, image);
     const machine = await QemuMachine.start(qemu, true);
     try {
-      const { phases, atKernel, entropy } = await visitPhases(machine, addresses, options);
+      const { phases, atKernel, choice } = await visitPhases(machine, addresses, options);
       const { codec, atJump } = await describeKernel(machine, image, atKernel);
       return {
         image: {
@@ -297,7 +308,7 @@ async function collect(path: string, options: Options): Promise<unknown> {
         },
         phases,
         kernel: atJump,
-        ...(options.kaslr ? { entropy } : {}),
+        ...(choice === null ? {} : { kaslr: choice }),
         console: machine.serialOutput(),
         notices: [],
       };

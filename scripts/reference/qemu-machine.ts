@@ -178,6 +178,8 @@ export class QemuMachine {
   }
 
   async writeRip(value: bigint): Promise<void> {
+    // QEMU takes single registers only from a client that has asked for their description.
+    await this.#gdbRequest('qXfer:features:read:target.xml:0,ffb');
     // Register 16 of the x86-64 description is RIP, least significant byte first.
     await this.#demand(`P10=${hexLittleEndian(value)}`);
   }
