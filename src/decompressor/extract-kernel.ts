@@ -1,10 +1,23 @@
 // extract_kernel (decompress_kernel before 4.6) in TypeScript: takes its arguments where the stub put them, checks them as the
 // function does, decompresses into guest memory, places the segments, relocates, and says where the kernel begins.
 
-import type { Codec, CodecName } from '../codecs/codec.ts';
+import type { CodecName } from '../codecs/codec.ts';
 import { codecByName } from '../codecs/registry.ts';
 import { BootscopeError } from '../error.ts';
 import type { KernelImage } from '../image/kernel-image.ts';
+import { findRsdp } from './acpi-rsdp.ts';
+import { hasOption } from './command-line.ts';
+import { findStubDetails, type StubDetails } from './find-stub.ts';
+import { type ConsolePorts, GuestConsole } from './guest-console.ts';
+import { mapIdentity } from './identity-map.ts';
+import {
+  chooseRandomLocation,
+  type EntropySource,
+  findKaslr,
+  type KaslrChoice,
+  readGuestCommandLine,
+} from './kaslr.ts';
+import { findKernelTotalSize } from './kernel-size.ts';
 import { decompressMoved } from './move-params.ts';
 import {
   applyRelocations,
@@ -16,10 +29,18 @@ import {
   startsWithElf,
 } from './place-kernel.ts';
 import type { StubLayout } from './stub.ts';
-import { stubHasText } from './stub-text.ts';
+import { findTrampolineVariable, StubMessages } from './stub-messages.ts';
+import { stubHasString, stubHasText } from './stub-text.ts';
 
-/** The registers that arguments come in. */
-export type ArgumentRegister = 'rdi' | 'rsi' | 'rdx' | 'rcx' | 'r8' | 'r9' | 'rsp';
+/** The registers that arguments come in, and those that say where the page tables are. */
+export type ArgumentRegister = 'rdi' | 'rsi' | 'rdx' | 'rcx' | 'r8' | 'r9' | 'rsp' | 'cr3' | 'cr4';
+
+/** What to do about KASLR: nothing (as with nokaslr), draw as the kernel does, or take given addresses. */
+export type KaslrRequest =
+  | { readonly kind: 'off' }
+  | { readonly kind: 'draw'; readonly entropy: EntropySource }
+  /** `virtual` counts from __START_KERNEL_map, as LOAD_PHYSICAL_ADDR does; null keeps what would be without KASLR. */
+  | { readonly kind: 'forced'; readonly physical: number | null; readonly virtual: number | null };
 
 /** The guest as it stands at the first instruction of extract_kernel. */
 export interface ExtractionContext {
@@ -30,6 +51,10 @@ export interface ExtractionContext {
   /** Physical memory from address 0. */
   readonly ram: Uint8Array;
   readRegister(name: ArgumentRegister): bigint;
+  /** The machine's ports, for what the stub prints; without them only memory changes. */
+  readonly ports?: ConsolePorts;
+  /** Absent: off. */
+  readonly kaslr?: KaslrRequest;
 }
 
 /** One thing extract_kernel did, in its order. */
@@ -73,6 +98,12 @@ export interface Extraction {
   readonly relocations: RelocationCounts;
   readonly steps: readonly ExtractionStep[];
   readonly writes: readonly WrittenRange[];
+  /** What was drawn and of what; null without KASLR. */
+  readonly kaslr: KaslrChoice | null;
+  /** Text the function printed. */
+  readonly console: string;
+  /** True when the function leaves with an empty IDT loaded (base and limit 0), as 64-bit stubs from 5.10 on do. */
+  readonly clearsIdt: boolean;
   readonly notices: readonly string[];
 }
 
@@ -91,7 +122,7 @@ interface Arguments {
  *   kernel's), `stub-arguments` when the arguments do not fit the image, `stub-memory` when RAM is too small for the output
  */
 export async function extractKernel(context: ExtractionContext): Promise<Extraction> {
-  const { image, stub, zo } = context;
+  const { image, stub } = context;
   const payload = image.payload;
   if (payload === null) {
     throw new BootscopeError(
@@ -103,24 +134,8 @@ export async function extractKernel(context: ExtractionContext): Promise<Extract
     return decompressMoved(context);
   }
   const passed = readArguments(context, payload.offset, payload.length);
-  checkDestination(context, passed);
-  const length = await decompressTo(context, passed.inputAddress, passed.output);
-  const address = BigInt(zo + stub.extractKernel);
-  const steps: ExtractionStep[] = [
-    {
-      name: 'decompressed',
-      address,
-      summary: `${payload.codec}: ${payload.length} bytes at ${hex(passed.inputAddress)} became ${length} at ${hex(passed.output)}`,
-    },
-  ];
-  const writes: WrittenRange[] = [
-    { start: passed.output, end: passed.output + length, what: 'decompressed kernel' },
-  ];
-  const bytes = context.ram.subarray(passed.output, passed.output + length);
-  if (!startsWithElf(bytes)) {
-    return flatKernel(context, passed.output, length, steps, writes);
-  }
-  return placeElf(context, passed.output, length, readKernelElf(bytes), steps, writes);
+  const run = new ExtractionRun(context, passed);
+  return run.run();
 }
 
 export function hex(value: number | bigint): string {
@@ -188,46 +203,6 @@ export function readUint32(ram: Uint8Array, address: number): number {
   return new DataView(ram.buffer, ram.byteOffset + address, 4).getUint32(0, true);
 }
 
-/** Stops as error() of the stub does; `variants` are the kernel's texts of all generations, the stub's own is quoted. */
-function guestError(image: KernelImage, variants: readonly string[], detail: string): never {
-  const text = variants.find((variant) => stubHasText(image, variant)) ?? variants[0]!;
-  throw new BootscopeError('guest-error', `the stub stops with "${text}": ${detail}`);
-}
-
-/** The checks of extract_kernel before it decompresses. */
-function checkDestination(context: ExtractionContext, passed: Arguments): void {
-  const { image, stub } = context;
-  const { header } = image;
-  // MIN_KERNEL_ALIGN; older stubs check against CONFIG_PHYSICAL_ALIGN, which is kernel_alignment.
-  const alignment = header.has('min_alignment')
-    ? 2 ** header.get('min_alignment')
-    : header.get('kernel_alignment');
-  if (alignment > 0 && passed.output % alignment !== 0) {
-    guestError(
-      image,
-      [
-        'Destination physical address inappropriately aligned',
-        'Destination address inappropriately aligned',
-        'Destination address not CONFIG_PHYSICAL_ALIGN aligned',
-        'Destination address not 2M aligned',
-      ],
-      `${hex(passed.output)} is no multiple of ${hex(alignment)}`,
-    );
-  }
-  if (stub.bits === 64 && context.zo > 0x3fffffffffff) {
-    guestError(image, ['Destination address too large'], `the heap lies above ${hex(0x3fffffffffff)}`);
-  }
-  const preferred = header.get('pref_address');
-  const fixed = header.has('relocatable_kernel') && header.get('relocatable_kernel') === 0;
-  if (fixed && preferred !== 0 && passed.output !== preferred) {
-    guestError(
-      image,
-      ['Wrong destination address'],
-      `${hex(passed.output)} is not ${hex(preferred)}, and the kernel cannot be moved`,
-    );
-  }
-}
-
 /** What the kernel's decompressors print for a stream they cannot read, by codec; the first that the stub has is quoted. */
 const CORRUPT: Readonly<Record<CodecName, readonly string[]>> = {
   gzip: ['uncompression error', 'invalid compressed format (err=1)', 'crc error'],
@@ -239,31 +214,47 @@ const CORRUPT: Readonly<Record<CodecName, readonly string[]>> = {
   zstd: ['ZSTD-compressed data is corrupt'],
 };
 
-/**
- * Decompresses the payload that lies at `inputAddress` of guest memory to `output`.
- *
- * @returns bytes written
- */
-async function decompressTo(
-  context: ExtractionContext,
-  inputAddress: number,
-  output: number,
-): Promise<number> {
-  const { image, ram } = context;
-  const payload = image.payload!;
-  const room = payload.outputLength ?? ram.length - output;
-  if (output < 0 || output + room > ram.length || room <= 0) {
-    throw new BootscopeError(
-      'stub-memory',
-      `the kernel needs 0x${room.toString(16)} bytes at ${hex(output)}, RAM ends at ${hex(ram.length)} (--memory gives more)`,
-    );
+/** The stub's own error() in TypeScript: prints the kernel's message and gives up. */
+export class GuestHalt {
+  readonly #image: KernelImage;
+  readonly #messages: StubMessages;
+
+  constructor(image: KernelImage, messages: StubMessages) {
+    this.#image = image;
+    this.#messages = messages;
   }
-  return decompressInto(
-    image,
-    payloadBytes(context, inputAddress),
-    ram.subarray(output, output + room),
-    inputAddress,
-  );
+
+  /**
+   * @param variants - the kernel's texts for this in all generations; the one that the stub has is quoted
+   * @throws BootscopeError `guest-error`, always
+   */
+  stop(variants: readonly string[], detail: string): never {
+    const text = variants.find((variant) => stubHasText(this.#image, variant)) ?? variants[0]!;
+    this.#messages.halt(text);
+    throw new BootscopeError('guest-error', `the stub stops with "${text}": ${detail}`);
+  }
+
+  /**
+   * Decompresses the payload into `output`; a stream that cannot be read stops the guest.
+   *
+   * @param inputAddress - where the payload lies in the guest, for the message
+   * @returns bytes written
+   */
+  async decompress(input: Uint8Array, output: Uint8Array, inputAddress: number): Promise<number> {
+    const { codec: name } = this.#image.payload!;
+    const codec = await codecByName(name);
+    try {
+      return (await codec.decompress(input, output)).bytesWritten;
+    } catch (error) {
+      if (error instanceof BootscopeError && error.code.startsWith('codec-')) {
+        this.stop(
+          CORRUPT[name],
+          `${error.message} (${name} payload of ${input.length} bytes at ${hex(inputAddress)})`,
+        );
+      }
+      throw error;
+    }
+  }
 }
 
 /** The payload as it lies in guest memory: the image's own bytes while they are equal, so that nothing need be copied. */
@@ -273,59 +264,6 @@ export function payloadBytes(context: ExtractionContext, inputAddress: number): 
   const original = image.protectedModeCode.subarray(payload.offset, payload.offset + payload.length);
   const inGuest = ram.subarray(inputAddress, inputAddress + payload.length);
   return Buffer.compare(original, inGuest) === 0 ? original : inGuest.slice();
-}
-
-/** @throws BootscopeError `guest-error` with the message the kernel would print */
-export async function decompressInto(
-  image: KernelImage,
-  input: Uint8Array,
-  output: Uint8Array,
-  inputAddress: number,
-): Promise<number> {
-  const { codec: name } = image.payload!;
-  const codec: Codec = await codecByName(name);
-  try {
-    return (await codec.decompress(input, output)).bytesWritten;
-  } catch (error) {
-    if (error instanceof BootscopeError && error.code.startsWith('codec-')) {
-      guestError(
-        image,
-        CORRUPT[name],
-        `${error.message} (${name} payload of ${input.length} bytes at ${hex(inputAddress)})`,
-      );
-    }
-    throw error;
-  }
-}
-
-/** Kernels up to about 2.6.28: the payload is the kernel's memory image itself. */
-function flatKernel(
-  context: ExtractionContext,
-  output: number,
-  length: number,
-  steps: readonly ExtractionStep[],
-  writes: readonly WrittenRange[],
-): Extraction {
-  const refusal = 'Kernel is not a valid ELF file';
-  if (stubHasText(context.image, refusal)) {
-    guestError(
-      context.image,
-      [refusal],
-      `the ${length} bytes at ${hex(output)} start with ${Buffer.from(context.ram.subarray(output, output + 4)).toString('hex')}`,
-    );
-  }
-  return {
-    output: BigInt(output),
-    outputLength: length,
-    virtualBase: BigInt(output),
-    returnValue: BigInt(output),
-    entry: BigInt(output),
-    segments: [flatSegment(output, length)],
-    relocations: { relocations32: 0, inverse32: 0, relocations64: 0 },
-    steps,
-    writes,
-    notices: [],
-  };
 }
 
 /** A flat kernel as one segment. */
@@ -339,112 +277,529 @@ export function flatSegment(address: number, length: number): ExtractedSegment {
   };
 }
 
+export const NO_RELOCATIONS: RelocationCounts = { relocations32: 0, inverse32: 0, relocations64: 0 };
+
+/** Offsets in boot_params. */
+const ACPI_RSDP_ADDR = 0x070;
+const SENTINEL = 0x1ef;
+const LOADFLAGS = 0x211;
+const XLOADFLAGS = 0x236;
+const KASLR_FLAG = 0x02;
+const XLF_MEM_ENCRYPTION = 0x80;
+
+/** One call of extract_kernel; its methods stand in the order of the function. */
+class ExtractionRun {
+  readonly #context: ExtractionContext;
+  readonly #passed: Arguments;
+  readonly #details: StubDetails | null;
+  readonly #commandLine: string;
+  readonly #console: GuestConsole;
+  readonly #messages: StubMessages;
+  readonly #halt: GuestHalt;
+  readonly #steps: ExtractionStep[] = [];
+  readonly #writes: WrittenRange[] = [];
+  readonly #notices: string[] = [];
+  #kaslr: KaslrChoice | null = null;
+
+  constructor(context: ExtractionContext, passed: Arguments) {
+    this.#context = context;
+    this.#passed = passed;
+    const { image, stub, ram } = context;
+    this.#details = findStubDetails(image);
+    this.#commandLine = readGuestCommandLine(ram, passed.bootParams).text;
+    this.#console = new GuestConsole(ram, passed.bootParams, context.ports ?? null);
+    this.#messages = new StubMessages(image, stub, this.#console, this.#commandLine);
+    this.#halt = new GuestHalt(image, this.#messages);
+  }
+
+  async run(): Promise<Extraction> {
+    this.#prepareBootParams();
+    const payload = this.#context.image.payload!;
+    const mode = this.#kaslrMode();
+    const chooses = mode.kind !== 'off';
+    const warning = this.#disabledWarning();
+    if (!chooses && !this.#messages.verbose) {
+      // Nothing depends on what comes out: straight to its place.
+      if (warning !== null) {
+        this.#console.warn(warning);
+      }
+      this.#checkDestination(this.#passed.output);
+      this.#messages.decompressing();
+      const target = this.#room(this.#passed.output);
+      const length = await this.#decompress(target);
+      return this.#place(this.#passed.output, this.#loadAddressHint(), length);
+    }
+    // The choice needs the size of the kernel, which only its headers tell.
+    const buffer = new Uint8Array(payload.outputLength ?? this.#context.ram.length - this.#passed.output);
+    const length = await this.#decompress(buffer);
+    const bytes = buffer.subarray(0, length);
+    const chosen = this.#choose(bytes, mode, warning);
+    this.#checkDestination(chosen.physical);
+    this.#messages.decompressing();
+    this.#room(chosen.physical, length).set(bytes);
+    return this.#place(chosen.physical, chosen.virtual, length);
+  }
+
+  /** What extract_kernel does to boot_params before anything else, and its console. */
+  #prepareBootParams(): void {
+    const { image, stub, ram } = this.#context;
+    const { bootParams } = this.#passed;
+    if (stub.exitRegister === 'rax') {
+      ram[bootParams + LOADFLAGS] = ram[bootParams + LOADFLAGS]! & ~KASLR_FLAG;
+    }
+    if (stubHasString(image, 'mem_encrypt=on')) {
+      const on = hasOption(this.#commandLine, 'mem_encrypt=on');
+      if (on && !hasOption(this.#commandLine, 'mem_encrypt=off')) {
+        ram[bootParams + XLOADFLAGS] = ram[bootParams + XLOADFLAGS]! | XLF_MEM_ENCRYPTION;
+      }
+    }
+    if (ram[bootParams + SENTINEL] !== 0) {
+      this.#notices.push(
+        'boot_params has a sentinel that is not 0: the kernel would clear the fields the loader did not mean to set, which was left out',
+      );
+    }
+    if (stubHasText(image, 'earlyprintk\0')) {
+      this.#console.initialiseSerial(this.#commandLine);
+    }
+    if (stubHasText(image, 'RSD PTR ')) {
+      const view = new DataView(ram.buffer, ram.byteOffset + bootParams, 4096);
+      if (view.getBigUint64(ACPI_RSDP_ADDR, true) === 0n) {
+        view.setBigUint64(ACPI_RSDP_ADDR, BigInt(findRsdp(ram)), true);
+      }
+    }
+    this.#messages.earlyConsole();
+  }
+
+  #kaslrMode(): KaslrRequest {
+    const request = this.#context.kaslr ?? { kind: 'off' };
+    if (request.kind === 'draw' && findKaslr(this.#context.image, this.#context.stub) === null) {
+      this.#notices.push('this stub was built without CONFIG_RANDOMIZE_BASE: nothing is drawn');
+      return { kind: 'off' };
+    }
+    return request;
+  }
+
+  /** What the stub says (4.7 on) when the command line keeps it from randomising. */
+  #disabledWarning(): string | null {
+    const { image } = this.#context;
+    const optIn = "KASLR disabled: 'kaslr' not on cmdline (hibernation selected).";
+    if (stubHasText(image, optIn)) {
+      return hasOption(this.#commandLine, 'kaslr') ? null : optIn;
+    }
+    const optOut = "KASLR disabled: 'nokaslr' on cmdline.";
+    return hasOption(this.#commandLine, 'nokaslr') && stubHasText(image, optOut) ? optOut : null;
+  }
+
+  /** LOAD_PHYSICAL_ADDR as far as the header tells; the decompressed kernel's own where it does not. */
+  #loadAddressHint(): number | null {
+    const preferred = this.#context.image.header.get('pref_address');
+    return preferred !== 0 ? preferred : null;
+  }
+
+  /** Where the decompressed kernel goes in RAM. */
+  #room(output: number, length = this.#context.image.payload!.outputLength): Uint8Array {
+    const { ram } = this.#context;
+    const room = length ?? ram.length - output;
+    if (output < 0 || room <= 0 || output + room > ram.length) {
+      throw new BootscopeError(
+        'stub-memory',
+        `the kernel needs ${hex(Math.max(room, 0))} bytes at ${hex(output)}, RAM ends at ${hex(ram.length)} (--memory gives more)`,
+      );
+    }
+    return ram.subarray(output, output + room);
+  }
+
+  async #decompress(target: Uint8Array): Promise<number> {
+    const input = payloadBytes(this.#context, this.#passed.inputAddress);
+    return this.#halt.decompress(input, target, this.#passed.inputAddress);
+  }
+
+  /** Reports the sizes as a verbose stub does, and finds the place for the kernel. */
+  #choose(
+    bytes: Uint8Array,
+    mode: KaslrRequest,
+    warning: string | null,
+  ): { physical: number; virtual: number | null } {
+    const { image, stub, zo, ram } = this.#context;
+    const { output, inputAddress, inputLength, bootParams } = this.#passed;
+    const unchanged = { physical: output, virtual: this.#loadAddressHint() };
+    if (!startsWithElf(bytes)) {
+      return unchanged;
+    }
+    const elf = readKernelElf(bytes);
+    const generation = findKaslr(image, stub);
+    const total = findKernelTotalSize(image, stub, elf);
+    const needed = Math.max(bytes.length, total.bytes);
+    const rounded = generation?.roundsSize === false || stub.bits === 32 ? needed : alignTwoMib(needed);
+    const variable = findTrampolineVariable(image, stub);
+    this.#messages.values(
+      {
+        input_data: inputAddress,
+        input_len: inputLength,
+        output,
+        output_len: bytes.length,
+        kernel_total_size: total.bytes,
+        needed_size: rounded,
+      },
+      variable === null
+        ? null
+        : new DataView(ram.buffer, ram.byteOffset + zo + variable, 8).getBigUint64(0, true),
+    );
+    if (warning !== null && mode.kind === 'off') {
+      this.#console.warn(warning);
+    }
+    if (mode.kind === 'off') {
+      return unchanged;
+    }
+    const loadPhysicalAddress = loadPhysicalAddressOf(image, elf);
+    const alignment = image.header.get('kernel_alignment') || 2 ** 21;
+    if (mode.kind === 'forced') {
+      if (generation?.setsFlag === true) {
+        ram[bootParams + LOADFLAGS] = ram[bootParams + LOADFLAGS]! | KASLR_FLAG;
+      }
+      return this.#forced(mode, rounded, alignment, loadPhysicalAddress);
+    }
+    if (!total.confirmed) {
+      this.#notices.push(
+        `the kernel's size with bss (${hex(total.bytes)}) is taken from its program headers; the stub's code does not show it`,
+      );
+    }
+    const heap = this.#details?.heap ?? null;
+    const stackEnd = this.#details?.stackEnd ?? null;
+    const choice = chooseRandomLocation(
+      {
+        bits: stub.bits,
+        generation: generation!,
+        ram,
+        bootParams,
+        input: inputAddress,
+        inputLength,
+        output,
+        outputSize:
+          this.#details?.argumentCount === 6 && generation!.avoids === 'parts' ? bytes.length : needed,
+        loadPhysicalAddress,
+        alignment,
+        ...(heap !== null && stackEnd !== null
+          ? { heapAndStack: { start: zo + heap, end: zo + stackEnd } }
+          : {}),
+      },
+      mode.entropy,
+      {
+        warn: (text) => this.#console.warn(text),
+        debug: (text) => {
+          if (this.#messages.verbose) {
+            this.#console.put(text);
+          }
+        },
+      },
+    );
+    this.#kaslr = choice;
+    this.#notices.push(...choice.slots.notices);
+    return { physical: choice.physical, virtual: stub.bits === 64 ? choice.virtual : null };
+  }
+
+  #forced(
+    mode: { readonly physical: number | null; readonly virtual: number | null },
+    size: number,
+    alignment: number,
+    loadPhysicalAddress: number,
+  ): { physical: number; virtual: number } {
+    const physical = mode.physical ?? this.#passed.output;
+    const virtual = mode.virtual ?? loadPhysicalAddress;
+    const { ram, stub, zo, image } = this.#context;
+    for (const [name, value] of [
+      ['physical', physical],
+      ['virtual', virtual],
+    ] as const) {
+      if (value % alignment !== 0) {
+        throw new BootscopeError(
+          'kaslr-forced',
+          `the forced ${name} address ${hex(value)} is no multiple of ${hex(alignment)}`,
+        );
+      }
+    }
+    if (physical < loadPhysicalAddress && physical < this.#passed.output) {
+      throw new BootscopeError(
+        'kaslr-forced',
+        `the forced physical address ${hex(physical)} lies below ${hex(loadPhysicalAddress)}, where the kernel may begin`,
+      );
+    }
+    if (physical + size > ram.length) {
+      throw new BootscopeError(
+        'kaslr-forced',
+        `a kernel of ${hex(size)} bytes at ${hex(physical)} does not fit into RAM, which ends at ${hex(ram.length)}`,
+      );
+    }
+    // Decompressing in place is safe at the output alone; elsewhere the kernel must keep clear of the stub.
+    const stubEnd = zo + (this.#details?.end ?? image.protectedModeCode.length);
+    if (
+      physical !== this.#passed.output &&
+      physical < stubEnd &&
+      physical + size > this.#passed.inputAddress
+    ) {
+      throw new BootscopeError(
+        'kaslr-forced',
+        `a kernel of ${hex(size)} bytes at ${hex(physical)} lies over the compressed one at ${hex(this.#passed.inputAddress)} to ${hex(stubEnd)}`,
+      );
+    }
+    if (stub.bits === 64 && (virtual < loadPhysicalAddress || virtual + size > 2 ** 30)) {
+      throw new BootscopeError(
+        'kaslr-forced',
+        `the forced virtual address ${hex(virtual)} is outside ${hex(loadPhysicalAddress)} to ${hex(2 ** 30 - size)}`,
+      );
+    }
+    return { physical, virtual };
+  }
+
+  /** The checks of extract_kernel between the choice and the decompression. */
+  #checkDestination(output: number): void {
+    const { image, stub, zo } = this.#context;
+    const { header } = image;
+    // MIN_KERNEL_ALIGN; older stubs check against CONFIG_PHYSICAL_ALIGN, which is kernel_alignment.
+    const alignment = header.has('min_alignment')
+      ? 2 ** header.get('min_alignment')
+      : header.get('kernel_alignment');
+    if (alignment > 0 && output % alignment !== 0) {
+      this.#halt.stop(
+        [
+          'Destination physical address inappropriately aligned',
+          'Destination address inappropriately aligned',
+          'Destination address not CONFIG_PHYSICAL_ALIGN aligned',
+          'Destination address not 2M aligned',
+        ],
+        `${hex(output)} is no multiple of ${hex(alignment)}`,
+      );
+    }
+    if (stub.bits === 64 && zo > 0x3fffffffffff) {
+      this.#halt.stop(['Destination address too large'], `the heap lies above ${hex(0x3fffffffffff)}`);
+    }
+    const preferred = header.get('pref_address');
+    const fixed = header.has('relocatable_kernel') && header.get('relocatable_kernel') === 0;
+    if (fixed && preferred !== 0 && output !== preferred) {
+      this.#halt.stop(
+        [
+          'Destination address does not match LOAD_PHYSICAL_ADDR',
+          'Destination virtual address changed when not relocatable',
+          'Wrong destination address',
+        ],
+        `${hex(output)} is not ${hex(preferred)}, and the kernel cannot be moved`,
+      );
+    }
+  }
+
+  /** parse_elf, handle_relocations and the way out. */
+  #place(output: number, chosenVirtual: number | null, length: number): Extraction {
+    const { image, stub, ram, zo } = this.#context;
+    const payload = image.payload!;
+    const address = BigInt(zo + stub.extractKernel);
+    this.#steps.push({
+      name: 'decompressed',
+      address,
+      summary: `${payload.codec}: ${payload.length} bytes at ${hex(this.#passed.inputAddress)} became ${length} at ${hex(output)}`,
+    });
+    this.#writes.push({ start: output, end: output + length, what: 'decompressed kernel' });
+    const bytes = ram.subarray(output, output + length);
+    if (!startsWithElf(bytes)) {
+      return this.#flat(output, length);
+    }
+    this.#messages.parsingElf();
+    const elf = readKernelElf(bytes);
+    const loadPhysicalAddress = loadPhysicalAddressOf(image, elf);
+    this.#checkMapping(elf);
+    const placed = this.#guestErrors(() =>
+      placeSegments(
+        ram,
+        output,
+        length,
+        elf,
+        loadPhysicalAddress,
+        stubHasText(image, "Alignment of LOAD segment isn't multiple of 2MB"),
+      ),
+    );
+    this.#steps.push({
+      name: 'parse_elf',
+      address,
+      summary: `${placed.length} segments moved to ${placed.map((segment) => hex(segment.address)).join(', ')}`,
+    });
+    for (const [index, segment] of placed.entries()) {
+      this.#writes.push({
+        start: segment.address,
+        end: segment.address + segment.filesz,
+        what: `program header ${index}`,
+      });
+    }
+    const virtual = chosenVirtual ?? loadPhysicalAddress;
+    const relocations = this.#relocate(output, length, elf, loadPhysicalAddress, virtual, placed);
+    const total = relocations.relocations32 + relocations.inverse32 + relocations.relocations64;
+    if (total > 0) {
+      this.#steps.push({
+        name: 'handle_relocations',
+        address,
+        summary: `${relocations.relocations32} 32-bit, ${relocations.inverse32} inverse and ${relocations.relocations64} 64-bit relocations`,
+      });
+    }
+    const offset = elf.entry - loadPhysicalAddress;
+    this.#messages.done(offset);
+    this.#mapTouched(output, length, placed);
+    const entry = stub.abi.endsWith('rmode-output') ? output + offset : output;
+    const virtualShift =
+      elf.bits === 64 ? BigInt(virtual - loadPhysicalAddress) : BigInt(output - loadPhysicalAddress);
+    const kernelVirtual = elf.virtualOffset + BigInt(elf.physicalBase);
+    return this.#result(output, length, {
+      virtualBase: kernelVirtual + virtualShift,
+      entry,
+      segments: placed.map((segment) => ({
+        paddr: BigInt(segment.address),
+        // The per-CPU segment of x86-64 is linked at 0 and never moves.
+        vaddr: segment.vaddr >= kernelVirtual ? segment.vaddr + virtualShift : segment.vaddr,
+        filesz: BigInt(segment.filesz),
+        memsz: BigInt(segment.memsz),
+        flags: segment.flags,
+      })),
+      relocations,
+    });
+  }
+
+  /** Kernels up to about 2.6.28: the payload is the kernel's memory image itself. */
+  #flat(output: number, length: number): Extraction {
+    const refusal = 'Kernel is not a valid ELF file';
+    if (stubHasText(this.#context.image, refusal)) {
+      const start = Buffer.from(this.#context.ram.subarray(output, output + 4)).toString('hex');
+      this.#halt.stop([refusal], `the ${length} bytes at ${hex(output)} start with ${start}`);
+    }
+    this.#messages.done(0);
+    return this.#result(output, length, {
+      virtualBase: BigInt(output),
+      entry: output,
+      segments: [flatSegment(output, length)],
+      relocations: NO_RELOCATIONS,
+    });
+  }
+
+  /** i386: kernel memory must lie in the direct mapping, less 128 MiB for vmalloc. */
+  #checkMapping(elf: KernelElf): void {
+    const { stub, zo } = this.#context;
+    if (stub.bits !== 32) {
+      return;
+    }
+    const heap = zo + (this.#details?.heap ?? this.#details?.bss?.start ?? 0);
+    const limit = Number(BigInt.asUintN(32, -elf.virtualOffset - BigInt(128 << 20) - 1n) & 0x7fffffffn);
+    if (heap > limit) {
+      this.#halt.stop(['Destination address too large'], `the heap at ${hex(heap)} lies above ${hex(limit)}`);
+    }
+  }
+
+  /** i386 kernels move with their physical address, x86-64 kernels with the virtual one that KASLR chooses. */
+  #relocate(
+    output: number,
+    length: number,
+    elf: KernelElf,
+    loadPhysicalAddress: number,
+    virtual: number,
+    placed: readonly PlacedSegment[],
+  ): RelocationCounts {
+    const { stub, ram, image } = this.#context;
+    // Stubs that do not take the return value (jmp *%ebp) relocate by themselves, in assembly, after the call.
+    if (stub.exitRegister !== 'rax') {
+      return NO_RELOCATIONS;
+    }
+    const physicalDelta = BigInt(output - loadPhysicalAddress);
+    const delta = elf.bits === 64 ? BigInt(virtual - loadPhysicalAddress) : physicalDelta;
+    if (stubHasText(image, 'relocation outside of kernel')) {
+      this.#messages.relocating(delta !== 0n);
+    }
+    return this.#guestErrors(() =>
+      applyRelocations({
+        ram,
+        output,
+        length,
+        bits: elf.bits,
+        map: physicalDelta - elf.virtualOffset,
+        delta,
+        end: Math.max(...placed.map((segment) => segment.address + segment.memsz)),
+      }),
+    );
+  }
+
+  /** The text of a `guest-error` belongs on the guest's console too. */
+  #guestErrors<Result>(work: () => Result): Result {
+    try {
+      return work();
+    } catch (error) {
+      if (error instanceof BootscopeError && error.code === 'guest-error') {
+        this.#messages.halt(/"([^"]*)"/.exec(error.message)?.[1] ?? error.message);
+      }
+      throw error;
+    }
+  }
+
+  /** Maps what the guest's own accesses would have faulted in. */
+  #mapTouched(output: number, length: number, placed: readonly PlacedSegment[]): void {
+    if (this.#details?.handlesPageFaults !== true) {
+      return;
+    }
+    const { zo, ram } = this.#context;
+    const stubEnd = zo + (this.#details.end ?? 0);
+    try {
+      mapIdentity(
+        {
+          ram,
+          cr3: this.#context.readRegister('cr3'),
+          fiveLevels: (this.#context.readRegister('cr4') & 0x1000n) !== 0n,
+          stubStart: zo,
+          stubEnd,
+        },
+        [
+          { start: 0, end: 0x100000 },
+          { start: output, end: output + length },
+          ...placed.map(({ address, filesz }) => ({ start: address, end: address + filesz })),
+        ],
+      );
+    } catch (error) {
+      // The guest can map what it misses by itself, as long as its handler stands.
+      if (!(error instanceof BootscopeError)) {
+        throw error;
+      }
+      this.#notices.push(
+        `the kernel's memory could not be mapped in the stub's page tables: ${error.message}`,
+      );
+    }
+  }
+
+  #result(
+    output: number,
+    length: number,
+    kernel: {
+      readonly virtualBase: bigint;
+      readonly entry: number;
+      readonly segments: readonly ExtractedSegment[];
+      readonly relocations: RelocationCounts;
+    },
+  ): Extraction {
+    return {
+      output: BigInt(output),
+      outputLength: length,
+      virtualBase: kernel.virtualBase,
+      returnValue: BigInt(kernel.entry),
+      entry: BigInt(kernel.entry),
+      segments: kernel.segments,
+      relocations: kernel.relocations,
+      steps: this.#steps,
+      writes: this.#writes,
+      kaslr: this.#kaslr,
+      console: this.#console.text,
+      clearsIdt: this.#details?.handlesPageFaults ?? false,
+      notices: this.#notices,
+    };
+  }
+}
+
+function alignTwoMib(value: number): number {
+  return Math.ceil(value / 2 ** 21) * 2 ** 21;
+}
+
 /** LOAD_PHYSICAL_ADDR: pref_address where the header has it (protocol 2.10), else where the kernel is linked to lie. */
 export function loadPhysicalAddressOf(image: KernelImage, elf: KernelElf): number {
   const preferred = image.header.get('pref_address');
   return preferred !== 0 ? preferred : elf.physicalBase;
-}
-
-function placeElf(
-  context: ExtractionContext,
-  output: number,
-  length: number,
-  elf: KernelElf,
-  steps: ExtractionStep[],
-  writes: WrittenRange[],
-): Extraction {
-  const { image, stub, ram } = context;
-  const address = BigInt(context.zo + stub.extractKernel);
-  const loadPhysicalAddress = loadPhysicalAddressOf(image, elf);
-  if (stub.bits === 32) {
-    // Kernel memory must lie in the direct mapping, less 128 MiB for vmalloc.
-    const limit = Number(BigInt.asUintN(32, -elf.virtualOffset - BigInt(128 << 20) - 1n) & 0x7fffffffn);
-    if (context.zo > limit) {
-      guestError(
-        image,
-        ['Destination address too large'],
-        `the stub at ${hex(context.zo)} lies above ${hex(limit)}`,
-      );
-    }
-  }
-  const alignmentText = "Alignment of LOAD segment isn't multiple of 2MB";
-  const placed = placeSegments(
-    ram,
-    output,
-    length,
-    elf,
-    loadPhysicalAddress,
-    stubHasText(image, alignmentText),
-  );
-  steps.push({
-    name: 'parse_elf',
-    address,
-    summary: `${placed.length} segments moved to ${placed.map((segment) => hex(segment.address)).join(', ')}`,
-  });
-  for (const [index, segment] of placed.entries()) {
-    writes.push({
-      start: segment.address,
-      end: segment.address + segment.filesz,
-      what: `program header ${index}`,
-    });
-  }
-  const virtual = loadPhysicalAddress;
-  const relocations = relocate(context, output, length, elf, loadPhysicalAddress, virtual, placed);
-  const total = relocations.relocations32 + relocations.inverse32 + relocations.relocations64;
-  if (total > 0) {
-    steps.push({
-      name: 'handle_relocations',
-      address,
-      summary: `${relocations.relocations32} 32-bit, ${relocations.inverse32} inverse and ${relocations.relocations64} 64-bit relocations`,
-    });
-  }
-  const entry = stub.abi.endsWith('rmode-output') ? output + elf.entry - loadPhysicalAddress : output;
-  const virtualShift =
-    elf.bits === 64 ? BigInt(virtual - loadPhysicalAddress) : BigInt(output - loadPhysicalAddress);
-  const kernelVirtual = elf.virtualOffset + BigInt(elf.physicalBase);
-  return {
-    output: BigInt(output),
-    outputLength: length,
-    virtualBase: kernelVirtual + virtualShift,
-    returnValue: BigInt(entry),
-    entry: BigInt(entry),
-    segments: placed.map((segment) => ({
-      paddr: BigInt(segment.address),
-      // The per-CPU segment of x86-64 is linked at 0 and never moves.
-      vaddr: segment.vaddr >= kernelVirtual ? segment.vaddr + virtualShift : segment.vaddr,
-      filesz: BigInt(segment.filesz),
-      memsz: BigInt(segment.memsz),
-      flags: segment.flags,
-    })),
-    relocations,
-    steps,
-    writes,
-    notices: [],
-  };
-}
-
-/** i386 kernels move with their physical address, x86-64 kernels with the virtual one that KASLR chooses. */
-function relocate(
-  context: ExtractionContext,
-  output: number,
-  length: number,
-  elf: KernelElf,
-  loadPhysicalAddress: number,
-  virtual: number,
-  placed: readonly PlacedSegment[],
-): RelocationCounts {
-  // Stubs that do not take the return value (jmp *%ebp) relocate by themselves, in assembly, after the call.
-  if (context.stub.exitRegister !== 'rax') {
-    return { relocations32: 0, inverse32: 0, relocations64: 0 };
-  }
-  const physicalDelta = BigInt(output - loadPhysicalAddress);
-  return applyRelocations({
-    ram: context.ram,
-    output,
-    length,
-    bits: elf.bits,
-    map: physicalDelta - elf.virtualOffset,
-    delta: elf.bits === 64 ? BigInt(virtual - loadPhysicalAddress) : physicalDelta,
-    end: Math.max(...placed.map((segment) => segment.address + segment.memsz)),
-  });
 }

@@ -47,6 +47,8 @@ export interface StubDetails {
   readonly extractOffset: number | null;
   /** Lowest address the code lets the kernel be decompressed to (LOAD_PHYSICAL_ADDR); null where it names none. */
   readonly loadPhysicalAddress: number | null;
+  /** Whether the copied stub loads an IDT of its own before the call, to map pages when they are touched (64-bit, 5.10 on). */
+  readonly handlesPageFaults: boolean;
 }
 
 /**
@@ -430,9 +432,31 @@ function describeTail64(
         ?.displacement ?? null,
     end: subtractedEnd(head),
     extractOffset: extract ?? null,
+    handlesPageFaults: before.some(
+      (instruction) => instruction.opcode === CALL && loadsIdt(code, callTarget(instruction), 1),
+    ),
     loadPhysicalAddress:
       head.map((instruction) => movedImmediate(instruction, RBP)).find((value) => value !== null) ?? null,
   };
+}
+
+/** Whether the function at `offset` executes LIDT before it returns, itself or in a function it calls. */
+function loadsIdt(code: Uint8Array, offset: number, depth: number): boolean {
+  for (let at = offset, count = 0; count < 100; count++) {
+    const instruction = decodeInstruction(code, at, 64);
+    if (instruction === null || instruction.opcode === 0xc3) {
+      return false;
+    }
+    if (instruction.opcode === 0x0f01 && instruction.reg === 3 && instruction.mod !== 3) {
+      return true;
+    }
+    if (instruction.opcode === CALL && depth > 0 && loadsIdt(code, callTarget(instruction), depth - 1)) {
+      return true;
+    }
+    at =
+      instruction.opcode === 0xeb || instruction.opcode === 0xe9 ? callTarget(instruction) : instruction.next;
+  }
+  return false;
 }
 
 /** Whether what a call passes as input_data and input_len is the image's payload. */
@@ -591,6 +615,7 @@ function findCopyingStub32(image: KernelImage, startup32: readonly Instruction[]
       before.map((instruction) => pointer(instruction, RSP)).find((value) => value !== null) ??
       null,
     pageTable: null,
+    handlesPageFaults: false,
     end: end === null ? null : end + base,
     extractOffset: extract ?? null,
     loadPhysicalAddress:
@@ -712,6 +737,7 @@ function findMoveParamsStub(image: KernelImage, startup32: readonly Instruction[
       heap: null,
       stackEnd: null,
       pageTable: null,
+      handlesPageFaults: false,
       end: bss?.end ?? null,
       extractOffset: null,
       loadPhysicalAddress: exit.immediate >>> 0,

@@ -3,15 +3,18 @@
 
 import { BootscopeError } from '../error.ts';
 import {
-  decompressInto,
   type Extraction,
   type ExtractionContext,
   flatSegment,
+  GuestHalt,
   hex,
+  NO_RELOCATIONS,
   payloadBytes,
   readUint32,
 } from './extract-kernel.ts';
 import { findStubDetails } from './find-stub.ts';
+import { GuestConsole } from './guest-console.ts';
+import { StubMessages } from './stub-messages.ts';
 
 const ONE_MIB = 0x100000;
 /** Where the low buffer starts, and the highest address it may end at. */
@@ -52,17 +55,28 @@ export async function decompressMoved(context: ExtractionContext): Promise<Extra
     view.getUint32(bootParams + ALT_MEM_K, true),
   );
   const needed = high ? 3 * 1024 : 1024;
+  const console = new GuestConsole(ram, bootParams, context.ports ?? null);
+  const messages = new StubMessages(image, stub, console, '');
+  const halt = new GuestHalt(image, messages);
   if (extended < needed) {
-    throw new BootscopeError(
-      'guest-error',
-      `the stub stops with "Less than ${high ? 4 : 2}MB of memory.": boot_params tells ${extended} KiB above 1 MiB`,
+    halt.stop(
+      [`Less than ${high ? 4 : 2}MB of memory`],
+      `boot_params tells ${extended} KiB above 1 MiB, ${needed} are asked for`,
     );
   }
+  messages.decompressing();
   const inputAddress = zo + payload.offset;
   const address = BigInt(zo + stub.extractKernel);
   const entry = readUint32(ram, zo + stub.exitJump + 1);
-  const base = { output: BigInt(entry), virtualBase: BigInt(entry), entry: BigInt(entry), notices: [] };
-  const relocations = { relocations32: 0, inverse32: 0, relocations64: 0 };
+  const base = {
+    output: BigInt(entry),
+    virtualBase: BigInt(entry),
+    entry: BigInt(entry),
+    relocations: NO_RELOCATIONS,
+    kaslr: null,
+    clearsIdt: false,
+    notices: [],
+  };
   const input = payloadBytes(context, inputAddress);
 
   if (!high) {
@@ -70,13 +84,14 @@ export async function decompressMoved(context: ExtractionContext): Promise<Extra
     if (ONE_MIB + room > ram.length) {
       throw memoryError(room, ONE_MIB, ram.length);
     }
-    const length = await decompressInto(image, input, ram.subarray(ONE_MIB, ONE_MIB + room), inputAddress);
+    const length = await halt.decompress(input, ram.subarray(ONE_MIB, ONE_MIB + room), inputAddress);
+    messages.done(0);
     return {
       ...base,
       outputLength: length,
       returnValue: 0n,
       segments: [flatSegment(ONE_MIB, length)],
-      relocations,
+      console: console.text,
       steps: [
         {
           name: 'decompressed',
@@ -94,7 +109,7 @@ export async function decompressMoved(context: ExtractionContext): Promise<Extra
   const moveHigh = ONE_MIB + lowSize <= heapEnd;
   const highStart = moveHigh ? heapEnd : ONE_MIB + lowSize;
   const buffer = new Uint8Array(payload.outputLength ?? ram.length - highStart);
-  const length = await decompressInto(image, input, buffer, inputAddress);
+  const length = await halt.decompress(input, buffer, inputAddress);
   const lowCount = Math.min(length, lowSize);
   const highCount = length - lowCount;
   if (highStart + highCount > ram.length) {
@@ -106,6 +121,7 @@ export async function decompressMoved(context: ExtractionContext): Promise<Extra
   view.setUint32(moveParams + 4, lowCount, true);
   view.setUint32(moveParams + 8, highStart, true);
   view.setUint32(moveParams + 12, moveHigh ? highCount : 0, true);
+  messages.done(0);
   const writes = [{ start: LOW_BUFFER_START, end: LOW_BUFFER_START + lowCount, what: 'low buffer' }];
   if (highCount > 0) {
     writes.push({ start: highStart, end: highStart + highCount, what: 'high buffer' });
@@ -115,7 +131,7 @@ export async function decompressMoved(context: ExtractionContext): Promise<Extra
     outputLength: length,
     returnValue: 1n,
     segments: [flatSegment(entry, length)],
-    relocations,
+    console: console.text,
     steps: [
       {
         name: 'decompressed',

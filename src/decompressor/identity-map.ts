@@ -1,0 +1,104 @@
+// The page tables that a 64-bit stub (5.10 on) extends in its page-fault handler while extract_kernel touches memory; without
+// the guest's own accesses nothing faults, so the same 2 MiB pages are mapped here.
+
+import { BootscopeError } from '../error.ts';
+
+const PAGE = 4096;
+const TWO_MIB = 0x200000;
+const PRESENT = 1n;
+const LARGE = 0x80n;
+/** __PAGE_KERNEL_LARGE_EXEC and _KERNPG_TABLE. */
+const LARGE_PAGE_FLAGS = 0x1e3n;
+const TABLE_FLAGS = 0x63n;
+const ADDRESS_MASK = 0x000f_ffff_ffff_f000n;
+
+/** Page tables in guest memory. */
+export interface IdentityMapInput {
+  /** Physical memory from address 0. */
+  readonly ram: Uint8Array;
+  readonly cr3: bigint;
+  /** Whether CR4.LA57 is set. */
+  readonly fiveLevels: boolean;
+  /** The stub in memory: new tables are taken behind the highest that lies in it. */
+  readonly stubStart: number;
+  readonly stubEnd: number;
+}
+
+/**
+ * Maps every 2 MiB page that `ranges` touch, if it is not mapped yet.
+ *
+ * @returns pages mapped
+ * @throws BootscopeError `stub-page-tables` when the stub's page buffer is used up
+ */
+export function mapIdentity(
+  input: IdentityMapInput,
+  ranges: readonly { readonly start: number; readonly end: number }[],
+): number {
+  const { ram } = input;
+  const view = new DataView(ram.buffer, ram.byteOffset, ram.byteLength);
+  const top = Number(input.cr3 & ADDRESS_MASK);
+  const levels = input.fiveLevels ? 5 : 4;
+  let mapped = 0;
+  let nextTable = 0;
+  const allocate = (): number => {
+    if (nextTable === 0) {
+      nextTable = highestTable(view, top, levels, input) + PAGE;
+    }
+    const table = nextTable;
+    if (table <= input.stubStart || table + PAGE > input.stubEnd) {
+      throw new BootscopeError(
+        'stub-page-tables',
+        `the stub's page tables end at 0x${input.stubEnd.toString(16)}, a new one would lie at 0x${table.toString(16)}`,
+      );
+    }
+    nextTable += PAGE;
+    return table;
+  };
+  for (const { start, end } of ranges) {
+    for (let address = Math.floor(start / TWO_MIB) * TWO_MIB; address < end; address += TWO_MIB) {
+      let table = top;
+      for (let level = levels; level >= 2; level--) {
+        const shift = 12 + 9 * (level - 1);
+        const slot = table + 8 * (Math.floor(address / 2 ** shift) % 512);
+        const entry = view.getBigUint64(slot, true);
+        if (level === 2) {
+          if ((entry & PRESENT) === 0n) {
+            view.setBigUint64(slot, BigInt(address) | LARGE_PAGE_FLAGS, true);
+            mapped++;
+          }
+          break;
+        }
+        if ((entry & PRESENT) === 0n) {
+          const added = allocate();
+          view.setBigUint64(slot, BigInt(added) | TABLE_FLAGS, true);
+          table = added;
+        } else if ((entry & LARGE) !== 0n) {
+          break;
+        } else {
+          table = Number(entry & ADDRESS_MASK);
+        }
+      }
+    }
+  }
+  return mapped;
+}
+
+/** The highest table within the stub that can be reached from `top`; the stub takes its tables one after the other. */
+function highestTable(view: DataView, top: number, levels: number, input: IdentityMapInput): number {
+  let highest = top >= input.stubStart && top < input.stubEnd ? top : 0;
+  const visit = (table: number, level: number): void => {
+    for (let slot = 0; slot < 512 && level > 2; slot++) {
+      const entry = view.getBigUint64(table + 8 * slot, true);
+      const next = Number(entry & ADDRESS_MASK);
+      if ((entry & PRESENT) === 0n || (entry & LARGE) !== 0n || next + PAGE > input.ram.length) {
+        continue;
+      }
+      if (next >= input.stubStart && next < input.stubEnd) {
+        highest = Math.max(highest, next);
+      }
+      visit(next, level - 1);
+    }
+  };
+  visit(top, levels);
+  return highest;
+}
