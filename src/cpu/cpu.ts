@@ -113,7 +113,8 @@ export interface Cpu {
   /**
    * Called for `INT n` (RIP already behind it) and for exceptions (vector below 32, RIP at the faulting
    * instruction). The engine delivers nothing by itself: what the hook leaves in the registers goes on.
-   * `exception` is null for `INT n`; its error code is 0 for exceptions that have none.
+   * `exception` is null for `INT n`; its error code is 0 for exceptions that have none. Memory accesses and
+   * divisions that fault in the middle of a block leave an older RIP with WASM, unless a code hook covers them.
    */
   hookInterrupt(hook: (vector: number, exception: { readonly errorCode: number } | null) => void): Unhook;
   hookIn(hook: (port: number, size: 1 | 2 | 4) => number): Unhook;

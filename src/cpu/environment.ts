@@ -40,9 +40,9 @@ const NO_EXCEPTION = -1;
 const MARK = 0x5ca1_ab1e_0dd5_eed5n;
 const MARK_LIMIT = 0xb007;
 
-/** Offset of eight bytes in `bytes`, or -1. */
-function findWord(view: DataView, from: number, word: bigint): number {
-  for (let offset = from; offset + 8 <= view.byteLength; offset += 8) {
+/** Offset of eight bytes, or -1. The state follows a header that may be no multiple of 8 long. */
+function findWord(view: DataView, word: bigint): number {
+  for (let offset = 0; offset + 8 <= view.byteLength; offset += 4) {
     if (view.getBigUint64(offset, true) === word) return offset;
   }
   return -1;
@@ -81,8 +81,8 @@ export function findEnvironment(transport: Transport, scratch: Pointer): GuestEn
     return new DataView(bytes.buffer, bytes.byteOffset, size);
   };
   let view = context();
-  const regs = findWord(view, 0, MARK);
-  const debug = findWord(view, 0, MARK + 2n);
+  const regs = findWord(view, MARK);
+  const debug = findWord(view, MARK + 2n);
   if (regs < 0 || debug < 0) return null;
   const table = regs + SEGMENTS + GDT * SEGMENT_SIZE;
   const oldException = debug + DEBUG_REGISTERS + DEBUG_POINTERS * transport.pointerSize;

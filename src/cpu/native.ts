@@ -247,6 +247,7 @@ class NativeTransport implements Transport {
   readonly engine = 'native';
   readonly pointerSize = 8;
   readonly hasTimeout = true;
+  readonly stopsExactly = true;
   readonly #library: Library;
   #uc: Pointer = 0;
   readonly #blocks = new Map<Pointer, number>();

@@ -72,6 +72,11 @@ export interface Transport {
 
   /** `uc_emu_start`. `timeout` (microseconds) and `count` 0: no bound. */
   emuStart(begin: bigint, until: bigint, timeout: number, count: number): UcError;
+  /**
+   * Whether a stop asked for in the middle of a block, which takes effect before the next one, leaves RIP
+   * at that next one (where no code hook exists).
+   */
+  readonly stopsExactly: boolean;
   /** Whether a `timeout` other than 0 works; where it does not, the engine counts blocks. */
   readonly hasTimeout: boolean;
   /** `uc_query` of UC_QUERY_TIMEOUT: whether the last `emuStart` ended by its timeout. */

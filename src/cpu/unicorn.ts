@@ -11,6 +11,7 @@ import type {
   Unhook,
 } from './cpu.ts';
 import { findEnvironment, type GuestEnvironment } from './environment.ts';
+import { linearToPhysical } from './translate.ts';
 import type { HookShape, HookShapes, Pointer, Transport } from './transport.ts';
 
 const UC_ARCH_X86 = 4;
@@ -91,6 +92,9 @@ const PAGE_SIZE = 4096;
 const MAX_64 = 0xffff_ffff_ffff_ffffn;
 const MASK_32 = 0xffff_ffffn;
 const CR0_PE = 1n;
+const CR0_PG = 1n << 31n;
+/** What the boot stub's own page tables are made of. */
+const LARGE_PAGE = 0x20_0000;
 /** Blocks (or instructions) between two looks at the clock where slices are counted in hooks. */
 const HOOKS_PER_LOOK = 2048;
 
@@ -423,7 +427,7 @@ class UnicornCpu implements Cpu {
       this.#invalidInstruction = false;
       if (this.#flushBeforeRun) {
         this.#flushBeforeRun = false;
-        this.#check(this.#transport.flushCache(), 'Dropping translated code');
+        this.#dropAllTranslations();
       }
       const left = timerSlice > 0 ? Math.max(1, this.#sliceEnd - performance.now()) : 0;
       const error = this.#transport.emuStart(begin, 0n, Math.ceil(left * 1000), 0);
@@ -493,17 +497,22 @@ class UnicornCpu implements Cpu {
   /**
    * Asks the library to return, at a point where RIP is known. While any code hook exists, the library takes
    * RIP for up to date when it stops between two blocks, which it isn't after a direct jump from block to
-   * block: a stop asked for in an IN, OUT, CPUID or memory hook then waits for the next block (or instruction).
+   * block (and WASM never brings it up to date): a stop asked for in an IN, OUT, CPUID or memory hook then
+   * waits for the hook on the next block or instruction.
    */
   #requestStop(): void {
     if (this.#hookAddress !== null) {
       this.#stoppedAt = this.#hookAddress;
       this.#transport.emuStop();
-    } else if (this.#codeHooks === 0 || this.#inInterrupt) {
+    } else if (this.#stopsExactly() || this.#inInterrupt) {
       this.#transport.emuStop();
     } else {
       this.#deferredStop = true;
     }
+  }
+
+  #stopsExactly(): boolean {
+    return this.#codeHooks === 0 && this.#transport.stopsExactly;
   }
 
   #keep(error: unknown): void {
@@ -535,7 +544,7 @@ class UnicornCpu implements Cpu {
     if (!this.#translated && !this.#running) return;
     const SMALL = 0x1000n;
     // A block is dropped where it overlaps the range, wherever it starts.
-    if (end - begin < SMALL) this.#transport.removeCache(begin, end + 1n);
+    if (end - begin < SMALL) this.#dropTranslations(begin, end + 1n);
     else this.#flushBeforeRun = true;
   }
 
@@ -605,7 +614,7 @@ class UnicornCpu implements Cpu {
    * cover only a part of the code.
    */
   #watchBlocks(forSlices: boolean): void {
-    const needed = this.#wholeCodeHooks === 0 && (forSlices || this.#codeHooks > 0);
+    const needed = this.#wholeCodeHooks === 0 && (forSlices || !this.#stopsExactly());
     if (needed && this.#blockWatch === null) {
       this.#blockWatch = this.hookBlock(0n, MAX_64, (address) => {
         if (--this.#looksLeft <= 0) this.#lookAtClock(address);
@@ -738,7 +747,33 @@ class UnicornCpu implements Cpu {
 
   invalidateCode(address: number, length: number): void {
     if (length <= 0) return;
-    this.#transport.removeCache(BigInt(address), BigInt(address) + BigInt(length));
+    this.#dropTranslations(BigInt(address), BigInt(address) + BigInt(length));
+  }
+
+  /**
+   * The library looks up the page of `begin` as the guest would. Where the guest has not mapped it, that
+   * raises a page fault which is then taken for the guest's own, so it isn't tried; nothing can run there.
+   */
+  #dropTranslations(begin: bigint, end: bigint): void {
+    if (this.#isPaging() && linearToPhysical(this, this.ram(0), begin) === null) return;
+    this.#transport.removeCache(begin, end);
+  }
+
+  #dropAllTranslations(): void {
+    if (!this.#isPaging()) {
+      this.#check(this.#transport.flushCache(), 'Dropping translated code');
+      return;
+    }
+    for (const [address, { size }] of this.#blocks) {
+      for (let offset = 0; offset < size; offset += LARGE_PAGE) {
+        const begin = BigInt(address + offset);
+        this.#dropTranslations(begin, begin + BigInt(Math.min(LARGE_PAGE, size - offset)));
+      }
+    }
+  }
+
+  #isPaging(): boolean {
+    return this.#blocks.has(0) && (this.readRegister('cr0') & CR0_PG) !== 0n;
   }
 
   close(): void {

@@ -367,6 +367,8 @@ class WasmTransport implements Transport {
   readonly pointerSize = 4;
   /** `uc_emu_start` starts a thread for its timeout, and without threads the module aborts. */
   readonly hasTimeout = false;
+  // Measured: RIP then points to an earlier block of a chain.
+  readonly stopsExactly = false;
 
   readonly #file: string;
   readonly #uc: UnicornExports;
