@@ -37,6 +37,9 @@ const result = await build({
   legalComments: 'linked',
   logLevel: 'warning',
   write: false,
+}).catch(() => {
+  // esbuild has printed what is wrong.
+  process.exit(1);
 });
 
 // Each file is renamed into place, so that a command that starts meanwhile never reads half of one.
