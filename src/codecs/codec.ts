@@ -28,7 +28,8 @@ export interface Codec {
    * checksum that the stream carries. Bytes after the stream's end are ignored, as the kernel does.
    *
    * @param input - the compressed bytes; must not share memory with `output`
-   * @param output - where the bytes go, usually guest RAM; its length is the limit
+   * @param output - where the bytes go, usually guest RAM; its length is the limit. What lies in it behind
+   *   `bytesWritten` may have served as scratch space, and after an error all of it: pass no more than may change.
    * @throws BootscopeError `codec-corrupt` for a damaged stream, `codec-truncated` for one that ends
    *   early, `codec-checksum` for a checksum that does not match, `codec-output-limit` for one that
    *   holds more than `output` takes

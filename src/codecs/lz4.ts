@@ -51,8 +51,7 @@ const LARGEST_BLOCK = BLOCK_SIZE + Math.floor(BLOCK_SIZE / 255) + 16;
  */
 function endsAt(word: number, bytesBehind: number, written: number, lastBlock: number): boolean {
   if (word === written && (bytesBehind === 0 || lastBlock < BLOCK_SIZE)) return true;
-  if (lastBlock < BLOCK_SIZE) return word === 0 || word > bytesBehind;
-  return word > LARGEST_BLOCK;
+  return word === 0 || word > (lastBlock < BLOCK_SIZE ? bytesBehind : LARGEST_BLOCK);
 }
 
 /** Decodes the block input[start, end) to output[target…] and returns how many bytes it holds. */
