@@ -42,7 +42,6 @@ interface ReferencePhase {
 
 const BOOT_SECTOR = 0x7c00n;
 const SECTOR = 512;
-const ONE_MEGABYTE = 0x100000n;
 // Unused memory below 1 MiB: behind the BIOS data area, before everything that old boot code writes to.
 const CATCHER = 0x600n;
 const EXIT_STEPS = 200;
