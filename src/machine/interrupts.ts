@@ -70,7 +70,12 @@ export class Interrupts {
   deliverHardware(vector: number): void {
     const { cpu, memory } = this.#parts;
     if (cpu.readRegister('cr0') & CR0_PE) {
-      deliverProtectedInterrupt(cpu, memory.bytes, vector, { kind: 'hardware', errorCode: null });
+      const interrupt = { kind: 'hardware', errorCode: null } as const;
+      if (!deliverProtectedInterrupt(cpu, memory.bytes, vector, interrupt)) {
+        this.#parts.stop(
+          `a timer interrupt came as vector 0x${vector.toString(16)}, and the IDT has no gate for it`,
+        );
+      }
     } else {
       deliverRealModeInterrupt(cpu, memory.bytes, vector);
     }

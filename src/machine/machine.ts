@@ -48,6 +48,8 @@ const PAGE = 4096;
 const TIMER_LINE = 0;
 const TIMER_VECTOR = 0x08;
 const TIMER_HOOK_VECTOR = 0x1c;
+/** Ticks of doing nothing after which a halted guest is taken to have halted for good: about a minute. */
+const IDLE_TICKS = 1092;
 const CR0_PE = 1n;
 const EFER_LMA = 1n << 10n;
 /** Most that the seed moves the TSC and the PIT ahead at power-on, in nanoseconds and in pulses. */
@@ -98,6 +100,8 @@ export class Machine {
   #teletypeText = '';
   #a20 = true;
   #stopReason: string | null = null;
+  #idleTicks = 0;
+  #activityAtIdle = -1;
 
   /**
    * Maps the RAM and installs the interrupt, IN, OUT, CPUID and (where the engine can) RDTSC hooks.
@@ -204,11 +208,24 @@ export class Machine {
 
   /**
    * After a HLT: lets time pass to the next timer interrupt and delivers it.
-   * @returns false where no interrupt can come, because IF is clear or the timer is masked
+   * @returns false, with the reason in `stopReason`, where the guest will never do anything again: no
+   *   interrupt can come, or a minute of timer interrupts has made no difference
    */
   idle(): boolean {
     const { cpu } = this;
-    if (!(cpu.readRegister('rflags') & BigInt(FLAG_IF)) || !this.masterPic.wouldDeliver(TIMER_LINE)) {
+    if (!(cpu.readRegister('rflags') & BigInt(FLAG_IF))) {
+      this.#stop('the guest halted with interrupts off');
+      return false;
+    }
+    if (!this.masterPic.wouldDeliver(TIMER_LINE)) {
+      this.#stop('the guest halted, and no interrupt can wake it: the timer is masked');
+      return false;
+    }
+    const activity = this.ports.accesses + this.bios.calls;
+    this.#idleTicks = activity === this.#activityAtIdle ? this.#idleTicks + 1 : 0;
+    this.#activityAtIdle = activity;
+    if (this.#idleTicks > IDLE_TICKS) {
+      this.#stop('the guest halted, and a minute of timer interrupts did not wake it');
       return false;
     }
     this.clock.advanceToNextTick();
@@ -245,6 +262,7 @@ export class Machine {
 
   #attachPorts(): PortBus {
     const ports = new PortBus(this.clock, this.#notices);
+    ports.uncountedPort = MASTER_PIC;
     const dma = new PlainRegisters('DMA');
     const fpu = new PlainRegisters('FPU');
     const pci = new PciConfig();

@@ -26,6 +26,10 @@ const POLLS_BEFORE_STEPS_GROW = 64;
 
 export class PortBus {
   onEvent: ((event: MachineEvent) => void) | null = null;
+  /** Accesses so far, but for writes to `uncountedPort`. */
+  accesses = 0;
+  /** A port whose writes show no progress of the guest's: the interrupt controller's. */
+  uncountedPort = -1;
   readonly #clock: Clock;
   readonly #notices: NoticeList;
   readonly #owners = new Uint8Array(0x10000);
@@ -50,6 +54,7 @@ export class PortBus {
   /** IN: the value, unsigned, `size` bytes wide. Ports without a device read all ones. */
   read(port: number, size: PortSize): number {
     this.#clock.advance(this.#readTime(port));
+    this.accesses++;
     const device = this.#devices[this.#owners[port]!] ?? null;
     let value: number;
     if (size === 1) {
@@ -77,6 +82,9 @@ export class PortBus {
   write(port: number, size: PortSize, value: number): void {
     this.#clock.advance(PORT_ACCESS_NANOSECONDS);
     this.#lastRead = -1;
+    if (port !== this.uncountedPort) {
+      this.accesses++;
+    }
     const device = this.#devices[this.#owners[port]!] ?? null;
     if (this.onEvent !== null) {
       this.#report('out', port, size, value >>> 0, device);

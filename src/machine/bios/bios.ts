@@ -5,8 +5,12 @@ import type { MachineEvent } from '../events.ts';
 import type { NoticeList } from '../notices.ts';
 import { BiosRegisters, type BiosService, type BiosVector, findService } from './service.ts';
 
+const TIMER_VECTORS: ReadonlySet<number> = new Set([0x08, 0x1c]);
+
 export class Bios {
   onEvent: ((event: MachineEvent) => void) | null = null;
+  /** Calls so far, but for the timer's. */
+  calls = 0;
   readonly #vectors: (BiosVector | undefined)[] = [];
   readonly #registers: BiosRegisters;
   readonly #notices: NoticeList;
@@ -37,6 +41,9 @@ export class Bios {
    */
   serve(vector: number, flags: number): { readonly flags: number; readonly es: number } {
     const registers = this.#registers;
+    if (!TIMER_VECTORS.has(vector)) {
+      this.calls++;
+    }
     registers.load(flags);
     const services = this.#vectors[vector];
     const service = services === undefined ? null : findService(services, registers.ax);

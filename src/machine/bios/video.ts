@@ -36,7 +36,7 @@ export interface VideoParts {
   readonly memory: GuestMemory;
   readonly screen: TextScreen;
   readonly vga: Vga;
-  /** Called with each character printed through INT 10h. */
+  /** Called with each character printed by teletype or as a string; drawing (AH=09h, 0Ah) is not printing. */
   readonly onCharacter: (code: number) => void;
 }
 
@@ -86,7 +86,6 @@ export function videoVector(parts: VideoParts): BiosVector {
     let { row, column } = screen.cursor(page);
     for (let left = registers.cx; left > 0 && row < screen.rows; left--) {
       screen.writeCell(page, row, column, registers.al, attribute);
-      onCharacter(registers.al);
       column++;
       if (column >= screen.columns) {
         column = 0;
