@@ -88,7 +88,10 @@ describe('readKernelFile', () => {
   });
 
   it('checks the CRC that the build appends', async () => {
-    const image = Buffer.from(makeBootImage({ protocol: 0x0208, code: noise(4096) }));
+    const payload = gzipSync(noise(2000));
+    const code = Buffer.concat([new Uint8Array(64), payload, new Uint8Array(80 - (payload.length % 16))]);
+    const fields = { payload_offset: 64, payload_length: payload.length };
+    const image = Buffer.from(makeBootImage({ protocol: 0x0208, code, fields }));
     image.writeUInt32LE(~crc32(image.subarray(0, image.length - 4)) >>> 0, image.length - 4);
     expect(await readKernelFile('f', image)).toMatchObject({ checksum: 'valid' });
     image.writeUInt8((image[1000] ?? 0) ^ 1, 1000);

@@ -49,7 +49,10 @@ export interface X86BootFile extends Described {
   readonly image: KernelImage | null;
   /** Bytes of boot sector, setup and system (all that follows), as the kernel's build tool used to print. */
   readonly sizes: { readonly bootSector: number; readonly setup: number; readonly system: number };
-  /** The CRC-32 the build appends from protocol 2.08 on: null where the image is older or too short. */
+  /**
+   * The CRC-32 that builds append from protocol 2.08 (2.6.26) to 6.14, over the image before it; null where
+   * the image has no payload, is older or is too short. It `differs` too where there is none.
+   */
   readonly checksum: 'valid' | 'differs' | null;
   readonly kernelInfo: KernelInfo | null;
   readonly pe: PeFile | null;
@@ -228,7 +231,7 @@ async function describeX86(common: Described, bytes: Uint8Array): Promise<X86Boo
     problem,
     kernelVersion: readKernelVersion(header, bytes.subarray(0, setupSize)),
     sizes: { bootSector: 512, setup: setupSize - 512, system: Math.max(bytes.length - setupSize, 0) },
-    checksum: checkImageCrc(header, bytes, setupSize),
+    checksum: image?.payload == null ? null : checkImageCrc(header, image.bytes, setupSize),
     kernelInfo: readKernelInfo(header, bytes.subarray(Math.min(setupSize, bytes.length))),
     pe: readPe(bytes),
   };

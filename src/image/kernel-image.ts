@@ -115,7 +115,8 @@ function parseImage(path: string, bytes: Uint8Array, wrappers: readonly string[]
   }
   const setup = bytes.subarray(0, setupSize);
   const protectedModeCode = bytes.subarray(setupSize);
-  if (protectedModeCode.length === 0) {
+  // An image that is all real-mode code says so by a syssize of 0 (GRUB's lnxboot.img).
+  if (protectedModeCode.length === 0 && header.get('syssize') !== 0) {
     throw new BootscopeError(
       'image-truncated',
       `${path} ends after its setup code: all of its ${bytes.length} bytes are boot sector and setup ` +
