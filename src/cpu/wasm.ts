@@ -333,16 +333,15 @@ interface MappedChunk {
 
 /**
  * Without `uc_ctl` a stale translation is dropped by unmapping and mapping its memory again, at a cost that
- * grows with the size of the mapping: RAM is therefore mapped in chunks, small ones where BIOS, boot
- * sector and setup code run.
+ * grows with the size of the mapping, while every mapping costs the more the more there are. So RAM is mapped
+ * in a few chunks that end here, and behind the last of these at its multiples.
  */
-const LOW_CHUNK = 0x10_0000;
-const LOW_END = 0x100_0000;
-const HIGH_CHUNK = 0x100_0000;
+const CHUNK_ENDS = [0x10_0000, 0x100_0000, 0x400_0000] as const;
 
 function chunkEnd(address: number, end: number): number {
-  const size = address < LOW_END ? LOW_CHUNK : HIGH_CHUNK;
-  return Math.min(end, (Math.floor(address / size) + 1) * size);
+  const last = CHUNK_ENDS[2];
+  const next = CHUNK_ENDS.find((limit) => limit > address) ?? (Math.floor(address / last) + 1) * last;
+  return Math.min(end, next);
 }
 
 /**
