@@ -67,6 +67,12 @@ const MAGICS: readonly Magic[] = [
   [0, 'conectix', 'a VHD disk image', 'take the kernel file out of it'],
   [0, '\xca\xfe\xba\xbe', 'a Mach-O or Java class file'],
   [0, '\xcf\xfa\xed\xfe', 'a Mach-O program'],
+  [
+    0,
+    'version https://git-lfs',
+    'a Git LFS pointer and not the file it stands for',
+    'fetch that with git lfs pull',
+  ],
   [0, '#!', 'a script'],
   [512, 'EFI PART', 'a GPT disk image', 'take the kernel file out of its EFI or boot partition'],
   [0x438, '\x53\xef', 'an ext2/3/4 file system', 'take the kernel file out of it'],
