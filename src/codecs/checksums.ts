@@ -75,13 +75,22 @@ function makeCrc64Table(): Int32Array {
   return table;
 }
 
-/** Adler-32 (RFC 1950 8.2), continued from `previous`. */
+/** Adler-32 (RFC 1950 8.2), continued from `previous`; four bytes a step, whose sums do not wait for each other. */
 export function adler32(bytes: Uint8Array, previous = 1): number {
   let a = previous & 0xffff;
   let b = previous >>> 16;
   for (let i = 0; i < bytes.length; ) {
-    // 3800 sums of bytes fit in 31 bits before the remainder has to be taken.
-    for (const end = Math.min(i + 3800, bytes.length); i < end; i++) {
+    // The sums of 3800 bytes fit in 31 bits before the remainder has to be taken.
+    const end = Math.min(i + 3800, bytes.length);
+    for (; i + 4 <= end; i += 4) {
+      const b0 = bytes[i]!;
+      const b1 = bytes[i + 1]!;
+      const b2 = bytes[i + 2]!;
+      const b3 = bytes[i + 3]!;
+      b += 4 * (a + b0) + 3 * b1 + 2 * b2 + b3;
+      a += b0 + b1 + b2 + b3;
+    }
+    for (; i < end; i++) {
       a += bytes[i]!;
       b += a;
     }

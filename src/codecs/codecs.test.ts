@@ -141,9 +141,9 @@ describe.each(WAYS)('%s', (_way, options) => {
     expect((await run(codec, new Uint8Array(0), 100, options)).error?.code).toBe('codec-truncated');
   });
 
-  it.each(CODEC_NAMES)('decompresses several %s streams at once and after a failed one', async (name) => {
+  const present = CODEC_NAMES.filter((_name, index) => !missing(KERNEL_RECIPES[index]!));
+  it.each(present)('decompresses several %s streams at once and after a failed one', async (name) => {
     const recipe = KERNEL_RECIPES.find(({ codec }) => codec === name)!;
-    if (missing(recipe)) return;
     const codec = await codecByName(name);
     const plain = CONTENTS.get('code')!.subarray(0, 400_000);
     const stream = compress(recipe, plain);

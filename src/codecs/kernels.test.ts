@@ -35,10 +35,8 @@ function payloadOf(image: Uint8Array): Uint8Array {
 }
 
 describe('the payload of a kernel', () => {
-  it.skipIf(kernels.length > 0)(
-    'is not tested: images/cache/debian holds none (scripts/setup --test)',
-    () => {},
-  );
+  if (kernels.length === 0)
+    it.skip('is compared: images/cache/debian holds none (scripts/setup --test)', () => {});
 
   for (const kernel of kernels) {
     const payload = payloadOf(readFileSync(join(CACHE, kernel)));

@@ -5,6 +5,7 @@
 
 import type { DecompressResult } from './codec.ts';
 import { corrupt, outputLimit, truncated } from './codec-errors.ts';
+import { copyMatch } from './copy-match.ts';
 
 export interface LzmaProperties {
   /** lc, 0 to 8. */
@@ -414,8 +415,8 @@ export function decodeLzma(
       throw corrupt('lzma', position, `match ${distance0} bytes back after ${written} bytes of output`);
     }
     if (length > limit - written) throw overrun(position, size, input, output);
-    for (const end = written + length; written < end; written++)
-      output[written] = output[written - distance0]!;
+    copyMatch(output, written, distance0, length);
+    written += length;
   }
   return { bytesRead: position, bytesWritten: written };
 }

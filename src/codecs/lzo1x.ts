@@ -1,6 +1,7 @@
 // LZO1X decoding, written from the description of the stream in the kernel's Documentation/staging/lzo.rst.
 
 import { corrupt } from './codec-errors.ts';
+import { copyMatch } from './copy-match.ts';
 
 /**
  * Decodes one LZO1X block that must fill `output` exactly and end with `input`.
@@ -41,13 +42,8 @@ export function decodeLzo1x(input: Uint8Array, output: Uint8Array, origin: numbe
   const match = (distance: number, length: number): void => {
     if (distance > written) throw damage(`match ${distance} bytes back after ${written} bytes`);
     if (length > output.length - written) throw damage(`more than the block's ${output.length} bytes`);
-    if (distance >= length && length >= 32) {
-      output.copyWithin(written, written - distance, written - distance + length);
-      written += length;
-    } else {
-      for (const end = written + length; written < end; written++)
-        output[written] = output[written - distance]!;
-    }
+    copyMatch(output, written, distance, length);
+    written += length;
   };
 
   // How many literals the last instruction copied, 4 standing for 4 or more: the next one's meaning depends on it.
