@@ -95,7 +95,9 @@ describe('sections of a vmlinux', () => {
     ['.bss', 3n, 8, 'bss'],
     ['.brk', 3n, 8, 'bss'],
     ['.head.text', 6n, 1, 'text'],
-    ['.data.rel.ro', 3n, 1, 'data'],
+    ['.data.rel.ro', 3n, 1, 'rodata'],
+    ['.rodata', 3n, 1, 'rodata'],
+    ['__bug_table', 3n, 1, 'data'],
   ] as const)('%s counts to its group', (name, flags, type, group) => {
     expect(sectionGroup(name, flags, type)).toBe(group);
   });

@@ -37,12 +37,17 @@ const XEN_ELFNOTE_PHYS32_ENTRY = 18;
 const INIT_SECTIONS =
   /^\.(init|exit|x86_cpu_dev\.init|x86_intel_mid_dev\.init|altinstr|parainstructions|iommu_table|apicdrivers|retpoline_sites|return_sites|call_sites|ibt_endbr_seal|cfi_sites|con_initcall|security_initcall|initcall|setup|taglist|pv_table|arch\.info|smpalt|rela|hyp\.reloc|data\.rel\.ro\.init)/;
 
+/** Sections between the kernel's text and data that it makes read-only later; the link may still mark them writable. */
+const RODATA_SECTIONS =
+  /^(\.rodata|\.data\.rel\.ro|\.data\.\.ro_after_init|\.pci_fixup|\.builtin_fw|\.tracedata|\.notes|\.BTF|\.orc_|\.eh_frame|__ksymtab|__kcrctab|__param|__modver|__ex_table|__init_rodata)/;
+
 /** Which group an allocated section counts to. */
 export function sectionGroup(name: string, flags: bigint, type: number): SectionGroup {
   if (/^\.(data\.*percpu|percpu)/.test(name)) return 'percpu';
   if (INIT_SECTIONS.test(name)) return 'init';
   if ((flags & BigInt(SHF_EXECINSTR)) !== 0n) return 'text';
   if (type === SHT_NOBITS) return 'bss';
+  if (RODATA_SECTIONS.test(name)) return 'rodata';
   return (flags & BigInt(SHF_WRITE)) === 0n ? 'rodata' : 'data';
 }
 
