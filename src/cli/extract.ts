@@ -41,7 +41,7 @@ async function extract(path: string, flags: ExtractFlags): Promise<void> {
   process.stderr.write(`${target}: ${bytes.length} bytes, ${what}${relocations}\n`);
   if (kernel.elf === null) {
     process.stderr.write(
-      `notice: ${path} holds no ELF file but a flat binary, as kernels up to about 2.6.28 do\n`,
+      `notice: ${path} holds no ELF file but a flat binary, as kernels before 2.6.26 do\n`,
     );
   }
 }

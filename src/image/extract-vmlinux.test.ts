@@ -11,10 +11,13 @@ import { readKernelImage } from './kernel-image.ts';
 import { makeBootImage, makeElf, noise } from './test-images.ts';
 
 /** A bzImage whose payload holds `content`, compressed with gzip. */
-async function imageOf(content: Uint8Array, protocol = 0x020f) {
+async function imageOf(content: Uint8Array, protocol = 0x020f, relocatable = 0) {
   const payload = gzipSync(content);
   const code = Buffer.concat([new Uint8Array(64), payload, new Uint8Array(64)]);
-  const fields = protocol >= 0x0208 ? { payload_offset: 64, payload_length: payload.length } : {};
+  const fields = {
+    ...(protocol >= 0x0208 ? { payload_offset: 64, payload_length: payload.length } : {}),
+    ...(relocatable === 0 ? {} : { relocatable_kernel: relocatable }),
+  };
   return readKernelImage('image', makeBootImage({ protocol, code, fields }));
 }
 
@@ -33,6 +36,14 @@ describe('extractVmlinux', () => {
     const kernel = await extractVmlinux(await imageOf(noise(3000), 0x0203));
     expect(kernel.elf).toBeNull();
     expect(kernel.kernelLength).toBe(3000);
+  });
+
+  it('tells a flat binary from the relocation list behind it', async () => {
+    const list = Buffer.from(Uint32Array.of(0, 0xc0100010, 0xc0100020, 0xc0100400).buffer);
+    const content = Buffer.concat([noise(3000), list]);
+    expect((await extractVmlinux(await imageOf(content, 0x0207, 1))).kernelLength).toBe(3000);
+    expect((await extractVmlinux(await imageOf(content, 0x0207, 0))).kernelLength).toBe(content.length);
+    expect((await extractVmlinux(await imageOf(noise(3000), 0x0207, 1))).kernelLength).toBe(3000);
   });
 
   it('refuses an ELF file that reaches beyond the payload', async () => {

@@ -2,6 +2,7 @@
 
 import { codecByName } from '../codecs/registry.ts';
 import { BootscopeError } from '../error.ts';
+import { ByteView } from './byte-view.ts';
 import { type ElfFile, elfFileLength, isElf, readElf } from './elf.ts';
 import type { KernelImage, Payload } from './kernel-image.ts';
 
@@ -11,7 +12,7 @@ const GUESSED_LENGTHS: readonly number[] = [0x2000000, 0x8000000, 0x40000000];
 export interface ExtractedKernel {
   /** All that the payload holds: the kernel and the relocation lists behind it. */
   readonly bytes: Uint8Array;
-  /** The kernel's headers; null for the flat binary of a kernel from before 2.6.26 or so. */
+  /** The kernel's headers; null for the flat binary of a kernel from before 2.6.26. */
   readonly elf: ElfFile | null;
   /** Length of the ELF file, or of the whole flat binary, without relocation lists; bytes. */
   readonly kernelLength: number;
@@ -26,9 +27,30 @@ export async function extractVmlinux(image: KernelImage): Promise<ExtractedKerne
   const { payload } = image;
   if (payload === null) throw noPayload(image);
   const bytes = await decompressPayload(image, payload);
-  if (!isElf(bytes)) return { bytes, elf: null, kernelLength: bytes.length };
+  if (!isElf(bytes)) {
+    const relocatable = image.header.get('relocatable_kernel') !== 0;
+    return { bytes, elf: null, kernelLength: relocatable ? flatKernelLength(bytes) : bytes.length };
+  }
   const elf = readElf(bytes);
   return { bytes, elf, kernelLength: elfFileLength(elf) };
+}
+
+/**
+ * Length of a flat kernel without the relocation list that 2.6.20 to 2.6.25 append for i386: a 0 word, then
+ * addresses in the kernel in ascending order, up to the end.
+ */
+function flatKernelLength(bytes: Uint8Array): number {
+  if (bytes.length % 4 !== 0 || bytes.length < 8) return bytes.length;
+  const view = new ByteView(bytes, 'relocation list');
+  const highest = view.u32(bytes.length - 4);
+  let previous = 0x100000000;
+  for (let at = bytes.length - 4; at >= 0; at -= 4) {
+    const word = view.u32(at);
+    if (word === 0) return at;
+    if (word >= previous || highest - word > bytes.length) break;
+    previous = word;
+  }
+  return bytes.length;
 }
 
 async function decompressPayload(image: KernelImage, payload: Payload): Promise<Uint8Array> {
