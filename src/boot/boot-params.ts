@@ -1,6 +1,7 @@
 // boot_params ("the zero page") as a loader makes it for the 32- and 64-bit boot protocol: the setup header, the
 // memory map, the screen (boot.rst "32-bit Boot Protocol", zero-page.rst).
 
+import { enterLongMode, enterProtectedMode } from '../cpu/enter-mode.ts';
 import { BootscopeError } from '../error.ts';
 import type { KernelImage } from '../image/kernel-image.ts';
 import { type SetupHeaderField, writeSetupHeaderField } from '../image/setup-header.ts';
@@ -178,4 +179,46 @@ function placeCode(image: KernelImage, options: BootOptions, entry: 'prot32' | '
     );
   }
   return address;
+}
+
+/** Descriptors of the boot protocol; free low memory that no loader structure uses. */
+const GDT_ADDRESS = 0x500;
+/** Below boot_params: where nothing else lies before the kernel runs. */
+const STACK_ADDRESS = 0x8000;
+/** PML4, page directory pointers, and four page directories of 2 MiB pages: the first 4 GiB mapped to themselves. */
+const PAGE_TABLES = 0x9000;
+const PAGE_TABLES_SIZE = 0x6000;
+const STARTUP_64_OFFSET = 0x200n;
+const PRESENT_WRITABLE = 3n;
+const LARGE_PAGE = 0x80n;
+
+/** 32-bit protected mode at the start of the protected-mode code, ESI = boot_params. */
+export function enterProt32(machine: Machine, loaded: LoadedImage): void {
+  enterProtectedMode(machine.cpu, machine.ram, {
+    eip: loaded.protectedModeCode.address,
+    gdtAddress: GDT_ADDRESS,
+    rsi: BigInt(loaded.bootParams!),
+    rsp: BigInt(STACK_ADDRESS),
+  });
+}
+
+/** 64-bit mode with identity mapping at offset 0x200 of the protected-mode code, RSI = boot_params. */
+export function enterLong64(machine: Machine, loaded: LoadedImage): void {
+  const { ram } = machine;
+  const tables = new DataView(ram.buffer, ram.byteOffset + PAGE_TABLES, PAGE_TABLES_SIZE);
+  const table = (index: number): bigint => BigInt(PAGE_TABLES + index * 0x1000);
+  tables.setBigUint64(0, table(1) | PRESENT_WRITABLE, true);
+  for (let gigabyte = 0; gigabyte < 4; gigabyte++) {
+    tables.setBigUint64(0x1000 + gigabyte * 8, table(2 + gigabyte) | PRESENT_WRITABLE, true);
+  }
+  for (let page = 0; page < 4 * 512; page++) {
+    tables.setBigUint64(0x2000 + page * 8, (BigInt(page) << 21n) | LARGE_PAGE | PRESENT_WRITABLE, true);
+  }
+  enterLongMode(machine.cpu, ram, {
+    rip: BigInt(loaded.protectedModeCode.address) + STARTUP_64_OFFSET,
+    cr3: BigInt(PAGE_TABLES),
+    gdtAddress: GDT_ADDRESS,
+    rsi: BigInt(loaded.bootParams!),
+    rsp: BigInt(STACK_ADDRESS),
+  });
 }

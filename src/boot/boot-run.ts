@@ -17,12 +17,14 @@ import { Machine } from '../machine/machine.ts';
 import type { BootTrace, KernelAtJump, Phase, PhaseName, RegisterSnapshot } from '../trace/boot-trace.ts';
 import { TraceRecorder } from '../trace/recorder.ts';
 import { regionsAt } from '../trace/regions.ts';
+import { enterLong64, enterProt32, loadWithBootParams } from './boot-params.ts';
+import { enterBootSector, loadBootSector } from './boot-sector.ts';
 import { readCpuMode } from './cpu-mode.ts';
 import { layoutFacts } from './layout-facts.ts';
 import type { LoadedImage } from './loaded-image.ts';
 import type { BootOptions } from './options.ts';
 import { hex } from './placement.ts';
-import { enterReal16, loadReal16 } from './real16.ts';
+import { enterReal16, loadReal16, SETUP_ADDRESS } from './real16.ts';
 import { findRepInstructions, hookStringInstruction, type StringOperation } from './string-instructions.ts';
 
 /** How often the host looks at the clock while the guest runs. */
@@ -30,6 +32,8 @@ const SLICE_MILLISECONDS = 250;
 const ONE_MIB = 0x100000;
 const CR0_PE = 1n;
 const EFER_LMA = 1n << 10n;
+/** Where boot.rst puts the 64-bit entry, for stubs whose code does not show it. */
+const STARTUP_64 = 0x200;
 /** Bytes of stub code that may hold `rep` instructions of its assembly part: before the payload (where its place is
  * not known), and behind it. */
 const HEAD_SEARCH = 0x10000;
@@ -63,6 +67,7 @@ export class BootRun {
     this.machine = new Machine(cpu, {
       memory: options.memory,
       cpuProfile: options.cpu,
+      ...(options.entry === 'boot-sector' ? { floppy: image.bytes } : {}),
       ...(options.e820 === null ? {} : { e820: options.e820 }),
       onEvent: (event) => this.#onMachineEvent(event),
     });
@@ -84,21 +89,43 @@ export class BootRun {
     await this.#run();
   }
 
+  /** By the entry that was asked for; ends with the CPU at its first instruction and that phase begun. */
   #load(): void {
-    const loaded = loadReal16(this.machine, this.#image, this.#options);
-    this.#loaded = loaded;
-    enterReal16(this.machine, loaded);
-    this.#beginPhase('setup');
-    this.#watch(loaded.startup32, (address) => this.#onStartup32(address), CR0_PE, 0n);
+    const { machine } = this;
+    const { entry } = this.#options;
+    if (entry === 'real16') {
+      this.#loaded = loadReal16(machine, this.#image, this.#options);
+      enterReal16(machine, this.#loaded);
+      this.#beginPhase('setup');
+    } else if (entry === 'boot-sector') {
+      this.#loaded = loadBootSector(machine, this.#image);
+      enterBootSector(machine);
+      this.#beginPhase('boot-sector');
+      this.#watch(SETUP_ADDRESS + 0x200, () => this.#beginPhase('setup'));
+    } else {
+      this.#loaded = loadWithBootParams(machine, this.#image, this.#options, entry);
+      this.#bootParams = this.#loaded.bootParams;
+      if (entry === 'prot32') enterProt32(machine, this.#loaded);
+      else enterLong64(machine, this.#loaded);
+    }
+    const { startup32 } = this.#loaded;
+    if (entry === 'long64') this.#watchStub(startup32);
+    else this.#watch(startup32, () => this.#onStartup32(startup32), CR0_PE);
   }
 
   #onStartup32(address: number): void {
     this.#beginPhase('startup_32');
-    this.#zo = address;
     this.#bootParams = Number(this.#cpu.readRegister('rsi') & 0xffff_ffffn);
-    const { startup64, relocated } = this.#stub ?? { startup64: 0x200, relocated: null };
-    if (startup64 !== null)
+    this.#watchStub(address);
+  }
+
+  /** What is to come once the protected-mode code runs at `address`. */
+  #watchStub(address: number): void {
+    this.#zo = address;
+    const { startup64, relocated } = this.#stub ?? { startup64: STARTUP_64, relocated: null };
+    if (startup64 !== null) {
       this.#watch(address + startup64, () => this.#beginPhase('startup_64'), CR0_PE, EFER_LMA);
+    }
     this.#hookStringInstructions(0, this.#image.payload?.offset ?? HEAD_SEARCH);
     if (this.#stub === null) this.#watchForExitInPlace();
     else if (relocated === null) this.#watchExtractKernel();
@@ -111,8 +138,11 @@ export class BootRun {
     const codeLength = this.#image.protectedModeCode.length;
     const covers = operation.source <= this.#zo + ONE_MIB / 16 && operation.length * 2 > codeLength;
     if (!covers || operation.source < this.#zo) return;
+    this.#defer(() => this.#onCopied(operation.source!, operation.target, operation.length));
+  }
 
-    this.#zo += operation.target - operation.source;
+  #onCopied(source: number, target: number, length: number): void {
+    this.#zo += target - source;
     this.#copyAddress = this.#zo;
     const { payload } = this.#image;
     const tail = payload === null ? 0 : payload.offset + payload.length;
@@ -121,20 +151,16 @@ export class BootRun {
       this.#watch(this.#zo + this.#stub.relocated, () => this.#beginPhase('relocated'));
       this.#watchExtractKernel();
     } else {
-      this.#watchForExit(this.#zo, operation.target + operation.length);
+      this.#watchForExit(this.#zo, target + length);
     }
   }
 
   #watchExtractKernel(): void {
     const stub = this.#stub!;
-    this.#watch(this.#zo + stub.extractKernel, () => {
+    this.#watch(this.#zo + stub.extractKernel, async () => {
       this.#beginPhase('extract_kernel');
-      if (this.#decompress === 'emulated') {
-        this.#watchForExit(this.#zo, this.#zo + this.#image.protectedModeCode.length);
-        return;
-      }
-      this.#pending = () => this.#extractKernel();
-      this.#cpu.stop();
+      if (this.#decompress === 'hooked') await this.#extractKernel();
+      else this.#watchForExit(this.#zo, this.#zo + this.#image.protectedModeCode.length);
     });
   }
 
@@ -170,9 +196,7 @@ export class BootRun {
 
   /** The guest decompresses: the first instruction above 1 MiB and outside the stub is the kernel's. */
   #watchForExit(stubStart: number, stubEnd: number): void {
-    const leave = (address: bigint): void => {
-      if (!this.#finished) this.#onKernel(Number(address));
-    };
+    const leave = (address: bigint): void => this.#leave(address);
     this.#cpu.hookCode(BigInt(ONE_MIB), BigInt(stubStart - 1), leave);
     this.#cpu.hookCode(BigInt(stubEnd), 0xffff_ffff_ffff_ffffn, leave);
   }
@@ -185,17 +209,18 @@ export class BootRun {
       return;
     }
     this.#cpu.hookCode(BigInt(codeEnd), 0xffff_ffff_ffff_ffffn, (address) => {
-      if (this.#copyAddress === null && !this.#finished) this.#onKernel(Number(address));
+      if (this.#copyAddress === null) this.#leave(address);
     });
   }
 
-  #onKernel(address: number): void {
+  #leave(address: bigint): void {
+    if (this.#pending === null) this.#defer(() => this.#onKernel(Number(address)));
+  }
+
+  async #onKernel(address: number): Promise<void> {
     this.#beginPhase('kernel');
+    this.#kernel = await this.#describeKernel(address);
     this.#finished = true;
-    this.#pending = async () => {
-      this.#kernel = await this.#describeKernel(address);
-    };
-    this.#cpu.stop();
   }
 
   async #describeKernel(entry: number): Promise<KernelAtJump> {
@@ -262,17 +287,23 @@ export class BootRun {
   }
 
   /**
-   * Calls `action` the first time the instruction at `address` is about to run with the given bits of CR0 and EFER set.
+   * Stops for `action` the first time the instruction at `address` is about to run with the given bits of CR0 and EFER set.
    */
-  #watch(address: number, action: (address: number) => void, cr0 = 0n, efer = 0n): void {
+  #watch(address: number, action: (address: number) => Promise<void> | void, cr0 = 0n, efer = 0n): void {
     let fired = false;
     this.#cpu.hookCode(BigInt(address), BigInt(address), () => {
       if (fired) return;
       if (cr0 !== 0n && (this.#cpu.readRegister('cr0') & cr0) !== cr0) return;
       if (efer !== 0n && (this.#cpu.readRegister('efer') & efer) !== efer) return;
       fired = true;
-      action(address);
+      this.#defer(() => action(address));
     });
+  }
+
+  /** Stops the CPU and does it then: hooks are not added inside hooks. */
+  #defer(action: () => Promise<void> | void): void {
+    this.#pending = action;
+    this.#cpu.stop();
   }
 
   /** Hooks those that stand in the protected-mode code at offsets [from, to). */
