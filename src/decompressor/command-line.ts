@@ -42,15 +42,19 @@ export function memparse(text: string, start = 0): { value: bigint; end: number 
     : { value: BigInt.asUintN(64, value << BigInt(10 * (power + 1))), end: end + 1 };
 }
 
-/** cmdline_find_option_bool: whether `option` is a word of the command line by itself. */
-export function hasOption(commandLine: string, option: string): boolean {
-  return commandLine.split(WORD_BREAK).includes(option);
+/**
+ * cmdline_find_option_bool: whether `option` is a word of the command line by itself.
+ *
+ * @param commandLine - null for a cmd_line_ptr of 0: the stub's function then returns -1, which its callers take for a yes
+ */
+export function hasOption(commandLine: string | null, option: string): boolean {
+  return commandLine === null || commandLine.split(WORD_BREAK).includes(option);
 }
 
 /** cmdline_find_option: the value of the last `option=value`, at most `size - 1` characters; null without one. */
-export function findOption(commandLine: string, option: string, size: number): string | null {
-  const value = commandLine.split(WORD_BREAK).findLast((word) => word.startsWith(`${option}=`));
-  return value === undefined ? null : value.slice(option.length + 1, option.length + size);
+export function findOption(commandLine: string | null, option: string, size: number): string | null {
+  const value = commandLine?.split(WORD_BREAK).findLast((word) => word.startsWith(`${option}=`));
+  return value?.slice(option.length + 1, option.length + size) ?? null;
 }
 
 /** next_arg of lib/cmdline.c over the whole line: parameters with their values, quotes taken off. */

@@ -292,7 +292,7 @@ class ExtractionRun {
   readonly #context: ExtractionContext;
   readonly #passed: Arguments;
   readonly #details: StubDetails | null;
-  readonly #commandLine: string;
+  readonly #commandLine: string | null;
   readonly #console: GuestConsole;
   readonly #messages: StubMessages;
   readonly #halt: GuestHalt;
@@ -348,8 +348,10 @@ class ExtractionRun {
       ram[bootParams + LOADFLAGS] = ram[bootParams + LOADFLAGS]! & ~KASLR_FLAG;
     }
     if (stubHasString(image, 'mem_encrypt=on')) {
-      const on = hasOption(this.#commandLine, 'mem_encrypt=on');
-      if (on && !hasOption(this.#commandLine, 'mem_encrypt=off')) {
+      if (
+        hasOption(this.#commandLine, 'mem_encrypt=on') &&
+        !hasOption(this.#commandLine, 'mem_encrypt=off')
+      ) {
         ram[bootParams + XLOADFLAGS] = ram[bootParams + XLOADFLAGS]! | XLF_MEM_ENCRYPTION;
       }
     }

@@ -49,14 +49,14 @@ export class GuestConsole {
   }
 
   /** console_init of the stubs that have CONFIG_EARLY_PRINTK (2.6.37 on): sets the port up that the command line names. */
-  initialiseSerial(commandLine: string): void {
+  initialiseSerial(commandLine: string | null): void {
     this.#parseEarlyPrintk(commandLine);
     if (this.#serialBase === 0) {
       this.#parseConsoleUart(commandLine);
     }
   }
 
-  #parseEarlyPrintk(commandLine: string): void {
+  #parseEarlyPrintk(commandLine: string | null): void {
     const option = findOption(commandLine, 'earlyprintk', 32);
     if (option === null || option === '') {
       return;
@@ -90,7 +90,7 @@ export class GuestConsole {
     }
   }
 
-  #parseConsoleUart(commandLine: string): void {
+  #parseConsoleUart(commandLine: string | null): void {
     const option = findOption(commandLine, 'console', 64);
     const prefix = ['uart8250,io,', 'uart,io,'].find((text) => option?.startsWith(text));
     if (option === null || prefix === undefined) {

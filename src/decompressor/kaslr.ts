@@ -275,15 +275,15 @@ class BootParams {
   }
 }
 
-/** The command line that boot_params points to, empty without one; its address and size with the NUL. */
+/** The command line that boot_params points to, null for a pointer of 0; its address and size with the NUL. */
 export function readGuestCommandLine(
   ram: Uint8Array,
   bootParams: number,
-): { text: string; address: number; size: number } {
+): { text: string | null; address: number; size: number } {
   const params = new BootParams(ram, bootParams);
   const address = params.extended(CMD_LINE_PTR, EXT_CMD_LINE_PTR);
   if (address === 0 || address >= ram.length) {
-    return { text: '', address: 0, size: 0 };
+    return { text: address === 0 ? null : '', address: 0, size: 0 };
   }
   // COMMAND_LINE_SIZE - 1
   const limit = Math.min(ram.length, address + 2047);
@@ -571,7 +571,7 @@ export function findKaslrSlots(input: KaslrInput): KaslrSlots {
   const imageSize = generation.roundsSize ? alignUp(input.outputSize, 2 * MIB) : input.outputSize;
   const kernelImageSize = bits === 64 ? GIB : GIB / 2;
   const maximum = !separate || bits === 32 ? kernelImageSize : 2 ** 46;
-  const options = readMemoryOptions(commandLine, generation, maximum, bits);
+  const options = readMemoryOptions(commandLine ?? '', generation, maximum, bits);
   const avoided = listAvoided(input, params, options.memmap);
   const minimum = alignUp(separate ? Math.min(input.output, 512 * MIB) : input.output, alignment);
   const virtualSlots =
@@ -589,7 +589,10 @@ export function findKaslrSlots(input: KaslrInput): KaslrSlots {
   if (generation.optIn && !hasOption(commandLine, 'kaslr')) {
     disabled = 'the command line has no kaslr, which this kernel with hibernation asks for';
   } else if (!generation.optIn && hasOption(commandLine, 'nokaslr')) {
-    disabled = 'nokaslr is on the command line';
+    disabled =
+      commandLine === null
+        ? 'cmd_line_ptr is 0, which the stub takes for nokaslr'
+        : 'nokaslr is on the command line';
   }
   const collector = new SlotCollector(imageSize, alignment, generation.since510, options.gigabytePages);
   const limit = Math.min(options.limit, maximum);

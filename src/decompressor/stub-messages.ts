@@ -69,7 +69,7 @@ export class StubMessages {
   readonly verbose: boolean;
   readonly #debug: boolean;
 
-  constructor(image: KernelImage, stub: StubLayout, console: GuestConsole, commandLine: string) {
+  constructor(image: KernelImage, stub: StubLayout, console: GuestConsole, commandLine: string | null) {
     this.#image = image;
     this.#stub = stub;
     this.#console = console;
