@@ -94,6 +94,11 @@ describe('bootscope extract', () => {
     expect(existsSync(target)).toBe(false);
   });
 
+  it('says of a vmlinux that it is one already', async () => {
+    writeFileSync(image, makeElf(64, Buffer.from('Linux version 6.1.0 (a@b) #1\n\0')));
+    await expect(extract('-o', target)).rejects.toThrow(/is a vmlinux already/);
+  });
+
   it('wants to know where to write', async () => {
     await expect(extract()).rejects.toThrow(/required option/);
   });

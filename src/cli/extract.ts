@@ -4,6 +4,7 @@ import { open } from 'node:fs/promises';
 import type { Command } from 'commander';
 import { BootscopeError } from '../error.ts';
 import { extractVmlinux } from '../image/extract-vmlinux.ts';
+import { identifyFile } from '../image/identify.ts';
 import { readImageFile } from '../image/image-file.ts';
 import { readKernelImage } from '../image/kernel-image.ts';
 
@@ -26,7 +27,14 @@ export function registerExtract(program: Command): void {
 }
 
 async function extract(path: string, flags: ExtractFlags): Promise<void> {
-  const image = await readKernelImage(path, await readImageFile(path));
+  const file = await readImageFile(path);
+  if (identifyFile(file).kind === 'vmlinux') {
+    throw new BootscopeError(
+      'cli-nothing-to-extract',
+      `${path} is a vmlinux already, there is nothing to extract`,
+    );
+  }
+  const image = await readKernelImage(path, file);
   const kernel = await extractVmlinux(image);
   const relocationLength = kernel.bytes.length - kernel.kernelLength;
   const bytes = flags.withRelocs === true ? kernel.bytes : kernel.bytes.subarray(0, kernel.kernelLength);
