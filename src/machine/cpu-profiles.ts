@@ -15,7 +15,7 @@ export interface CpuProfile {
 
 /** What the engine and the machine can do beyond the profile's word. */
 export interface CpuAbilities {
-  /** RDTSC reads the machine's clock. */
+  /** Whether to tell of a TSC that the profile has. */
   readonly tsc: boolean;
   /** EFER.NXE can be set. */
   readonly nx: boolean;

@@ -65,6 +65,12 @@ export interface MachineOptions {
   readonly floppy?: Uint8Array;
   /** Determines RDRAND and where TSC and PIT stand at power-on. */
   readonly seed?: bigint;
+  /**
+   * Leaves the TSC out of CPUID where the engine cannot make RDTSC read the machine's clock (Unicorn before
+   * 2.1.2), so that a kernel with KASLR draws the same numbers each time. Kernels for x86-64 from before KASLR
+   * (boot protocol below 2.12) refuse a CPU without a TSC. Default false.
+   */
+  readonly hideUncontrolledTsc?: boolean;
   /** Replaces the memory map that the BIOS gives out. */
   readonly e820?: readonly E820Entry[];
   readonly onEvent?: (event: MachineEvent) => void;
@@ -140,8 +146,9 @@ export class Machine {
       stop: (reason) => this.#stop(reason),
     });
     this.#wire();
-    const hasTsc = cpu.hookRdtsc(() => this.rdtsc()) !== null;
-    this.cpuid = new Cpuid(profile, { tsc: hasTsc, nx: !cpu.engineVersion.startsWith('2.0.') });
+    const tscIsControlled = cpu.hookRdtsc(() => this.rdtsc()) !== null;
+    const tsc = tscIsControlled || options.hideUncontrolledTsc !== true;
+    this.cpuid = new Cpuid(profile, { tsc, nx: !cpu.engineVersion.startsWith('2.0.') });
     this.#installHooks();
     this.onEvent = options.onEvent ?? null;
   }
@@ -305,6 +312,7 @@ export class Machine {
           e820: this.e820,
           a20Enabled: () => this.#a20,
           setA20: (enabled) => this.#setA20(enabled),
+          stop,
         }),
         keyboardVector({ memory, clock, stop }),
         timeVector(time, this.#ticks),

@@ -14,6 +14,9 @@ const E820_ENTRY_SIZE = 20;
 const BLOCK_MOVE_DESCRIPTORS = 0x30;
 const BLOCK_MOVE_EXCEPTION = 0x02;
 const APM_1_2 = 0x0102;
+const APM_ALL_DEVICES = 0x0001;
+const APM_OFF = 0x0003;
+const APM_NO_EVENT = 0x80;
 const APM_SIGNATURE = 0x504d; // "PM" in BH, BL
 
 export interface SystemParts {
@@ -22,6 +25,8 @@ export interface SystemParts {
   readonly e820: readonly E820Entry[];
   readonly a20Enabled: () => boolean;
   readonly setA20: (enabled: boolean) => void;
+  /** Ends the run. */
+  readonly stop: (reason: string) => void;
 }
 
 /** The services of INT 15h. What is missing fails with AH=86h and carry. */
@@ -130,6 +135,22 @@ export function systemVector(parts: SystemParts): BiosVector {
     r.carry = false;
   }
 
+  function apmConnect16(r: BiosRegisters): void {
+    r.ax = ROM_SEGMENT;
+    r.bx = ROM_APM_ENTRY;
+    r.cx = ROM_SEGMENT;
+    r.si = 0xfff0;
+    r.di = 0xfff0;
+    r.carry = false;
+  }
+
+  function apmSetPowerState(r: BiosRegisters): void {
+    if (r.bx === APM_ALL_DEVICES && r.cx === APM_OFF) {
+      parts.stop('the guest switched the machine off (INT 15h AX=5307h)');
+    }
+    r.carry = false;
+  }
+
   function ok(r: BiosRegisters): void {
     r.carry = false;
   }
@@ -146,8 +167,17 @@ export function systemVector(parts: SystemParts): BiosVector {
     [0xec00, { name: 'announce the mode the kernel will run in', run: unsupported }],
     [0x5300, { name: 'APM: installation check', run: apmPresent }],
     [0x5301, { name: 'APM: connect real mode interface', run: ok }],
+    [0x5302, { name: 'APM: connect 16-bit interface', run: apmConnect16 }],
     [0x5303, { name: 'APM: connect 32-bit interface', run: apmConnect32 }],
     [0x5304, { name: 'APM: disconnect', run: ok }],
+    [0x5305, { name: 'APM: CPU idle', run: ok }],
+    [0x5306, { name: 'APM: CPU busy', run: ok }],
+    [0x5307, { name: 'APM: set power state', run: apmSetPowerState }],
+    [0x5308, { name: 'APM: enable power management', run: ok }],
+    [0x530a, { name: 'APM: get power status', run: apmPowerStatus }],
+    [0x530b, { name: 'APM: get event', run: apmNoEvent }],
+    [0x530d, { name: 'APM: enable device power management', run: ok }],
+    [0x530f, { name: 'APM: engage power management', run: ok }],
     [0x530e, { name: 'APM: driver version', run: (r) => apmVersion(r) }],
   ];
   const byAh: readonly (readonly [number, BiosService])[] = [
@@ -170,6 +200,19 @@ export function systemVector(parts: SystemParts): BiosVector {
     [0xc2, { name: 'pointing device', run: unsupported }],
   ];
   return { vector: 0x15, byAx: new Map(byAx), byAh: new Map(byAh), unknown: unsupported };
+}
+
+/** On line, no battery, charge unknown (APM 1.2, function 0Ah). */
+function apmPowerStatus(r: BiosRegisters): void {
+  r.bx = 0x0104;
+  r.cx = 0x80ff;
+  r.dx = 0xffff;
+  r.carry = false;
+}
+
+function apmNoEvent(r: BiosRegisters): void {
+  r.ah = APM_NO_EVENT;
+  r.carry = true;
 }
 
 function apmVersion(r: BiosRegisters): void {
