@@ -27,6 +27,9 @@ import { hex } from './placement.ts';
 import { enterReal16, loadReal16, SETUP_ADDRESS } from './real16.ts';
 import { findRepInstructions, hookStringInstruction, type StringOperation } from './string-instructions.ts';
 
+/** Kernels choose a random address from 3.14 on; protocol 2.12 came with 3.8, so all of those have it. */
+const FIRST_PROTOCOL_WITH_KASLR = 0x020c;
+
 /** How often the host looks at the clock while the guest runs. */
 const SLICE_MILLISECONDS = 250;
 const ONE_MIB = 0x100000;
@@ -67,6 +70,8 @@ export class BootRun {
     this.machine = new Machine(cpu, {
       memory: options.memory,
       cpuProfile: options.cpu,
+      // KASLR reads the TSC; x86-64 kernels from before it refuse a CPU without one.
+      hideUncontrolledTsc: image.header.protocol >= FIRST_PROTOCOL_WITH_KASLR,
       ...(options.entry === 'boot-sector' ? { floppy: image.bytes } : {}),
       ...(options.e820 === null ? {} : { e820: options.e820 }),
       onEvent: (event) => this.#onMachineEvent(event),
