@@ -1,0 +1,21 @@
+// The library's public face: read an image, boot it, and turn the trace into JSON or text. The command uses the same.
+
+export { boot, type FinishedBoot } from './boot/boot.ts';
+export { type BootOptions, DEFAULT_BOOT_OPTIONS } from './boot/options.ts';
+export type { CodecName } from './codecs/codec.ts';
+export type { EngineName } from './cpu/cpu.ts';
+export { BootscopeError } from './error.ts';
+export { type ExtractedKernel, extractVmlinux } from './image/extract-vmlinux.ts';
+export { type KernelFile, readKernelFile } from './image/kernel-file.ts';
+export { type KernelImage, readKernelImage } from './image/kernel-image.ts';
+export { type Json, traceToJson } from './report/json.ts';
+export { formatTrace } from './report/table.ts';
+export type {
+  BootEvent,
+  BootTrace,
+  KernelAtJump,
+  KernelSegment,
+  MemoryRegion,
+  Phase,
+  PhaseName,
+} from './trace/boot-trace.ts';
