@@ -251,7 +251,7 @@ class NativeTransport implements Transport {
   readonly #library: Library;
   #uc: Pointer = 0;
   readonly #blocks = new Map<Pointer, number>();
-  readonly #callbacks = new Map<Pointer, bigint>();
+  readonly #callbacks: bigint[] = [];
   readonly #mapped: { readonly address: bigint; readonly size: number }[] = [];
   readonly #out: Pointer;
   readonly #outView: DataView;
@@ -285,8 +285,7 @@ class NativeTransport implements Transport {
   close(): UcError {
     const error = this.#uc === 0 ? 0 : this.#library.uc_close(this.#uc);
     this.#uc = 0;
-    for (const callback of this.#callbacks.values()) this.#library.koffi.unregister(callback);
-    this.#callbacks.clear();
+    for (const callback of this.#callbacks.splice(0)) this.#library.koffi.unregister(callback);
     for (const [pointer, size] of this.#blocks) this.#library.freePages(pointer, size);
     this.#blocks.clear();
     return error;
@@ -348,20 +347,13 @@ class NativeTransport implements Transport {
       koffi.unregister(registered);
       return { error, hook: 0 };
     }
-    const hook = this.#outPointer();
-    this.#callbacks.set(hook, registered);
-    return { error, hook };
+    this.#callbacks.push(registered);
+    return { error, hook: this.#outPointer() };
   }
 
   hookDel(hook: Pointer): UcError {
-    const error = this.#library.uc_hook_del(this.#uc, hook);
-    const callback = this.#callbacks.get(hook);
-    if (callback !== undefined) {
-      this.#callbacks.delete(hook);
-      // The library may keep the hook in its list until the next run, but calls it no more.
-      this.#library.koffi.unregister(callback);
-    }
-    return error;
+    // The callback stays registered: code that was translated with the hook may call it for as long as it lives.
+    return this.#library.uc_hook_del(this.#uc, hook);
   }
 
   removeCache(begin: bigint, end: bigint): UcError {

@@ -96,7 +96,7 @@ export interface Transport {
     instruction: number,
     callback: HookShapes[K],
   ): { readonly error: UcError; readonly hook: Pointer };
-  /** `uc_hook_del`, and frees the callback. Never called while `emuStart` runs. */
+  /** `uc_hook_del`. Never called while `emuStart` runs. The callback may still be called by translated code. */
   hookDel(hook: Pointer): UcError;
 
   /**

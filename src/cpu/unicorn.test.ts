@@ -401,6 +401,86 @@ describeEachEngine('a CPU', (open, engine) => {
       expect(calls).toBe(1);
     }));
 
+  it.each(['hookCode', 'hookBlock'] as const)(
+    'takes new hooks from within a %s, for code that has run and for the very instruction, and calls none twice',
+    (kind) =>
+      withCpu((cpu, ram) => {
+        // 0: inc eax; jmp 3; 3: inc ebx; jmp 6; 6: inc ecx; cmp ecx, 3; jb 0; hlt
+        protectedMode(cpu, ram, [0x40, 0xeb, 0, 0x43, 0xeb, 0, 0x41, 0x83, 0xf9, 3, 0x72, 0xf4, HLT]);
+        const calls: string[] = [];
+        const hook = (name: string, offset: number, body = () => {}) =>
+          cpu[kind](BigInt(MIB + offset), BigInt(MIB + offset), () => {
+            calls.push(`${name}${cpu.readRegister('rcx')}`);
+            body();
+          });
+        hook('early', 3);
+        hook('adds', 3, () => {
+          if (cpu.readRegister('rcx') !== 1n) return;
+          hook('same', 3);
+          hook('later', 6);
+        });
+        hook('late', 3);
+        expect(cpu.run()).toEqual({ kind: 'halted' });
+        expect([cpu.readRegister('rax'), cpu.readRegister('rbx'), cpu.readRegister('rcx')]).toEqual([
+          3n,
+          3n,
+          3n,
+        ]);
+        const round = (number: number) => [`early${number}`, `adds${number}`, `late${number}`];
+        expect(calls).toEqual([
+          ...round(0),
+          ...[...round(1), 'same1', 'later1'],
+          ...[...round(2), 'same2', 'later2'],
+        ]);
+      }),
+  );
+
+  it.each(['interrupt', 'out'] as const)('takes a new hook from within an %s hook', (kind) =>
+    withCpu((cpu, ram) => {
+      // 0: int 10h or out 80h, al; jmp 4; 4: inc ecx; cmp ecx, 3; jb 0; hlt
+      const first = kind === 'interrupt' ? [0xcd, 0x10] : [0xe6, 0x80];
+      protectedMode(cpu, ram, [...first, 0xeb, 0, 0x41, 0x83, 0xf9, 3, 0x72, 0xf6, HLT]);
+      const seen: unknown[] = [];
+      const add = () => {
+        if (cpu.readRegister('rcx') !== 1n) return;
+        cpu.hookCode(BigInt(MIB + 4), BigInt(MIB + 4), () => seen.push(cpu.readRegister('rcx')));
+      };
+      if (kind === 'interrupt') cpu.hookInterrupt(add);
+      else cpu.hookOut(add);
+      expect(cpu.run()).toEqual({ kind: 'halted' });
+      expect(cpu.readRegister('rcx')).toBe(3n);
+      // A stop in an OUT hook takes effect before the next block, which the new hook then is for.
+      expect(seen).toEqual([1n, 2n]);
+    }),
+  );
+
+  it('tells of writes by code that ran before the hook came', () =>
+    withCpu((cpu, ram) => {
+      protectedMode(cpu, ram, [0xc6, 0x05, 0, 0, 0x20, 0, 0x55, HLT]); // mov byte [0x200000], 55h; hlt
+      cpu.run();
+      const seen: bigint[] = [];
+      const unhook = cpu.hookMemoryWrite(0x200000n, 0x200000n, (address) => seen.push(address));
+      for (let round = 0; round < 2; round++) {
+        cpu.writeRegister('rip', BigInt(MIB));
+        cpu.run();
+        unhook();
+      }
+      expect(seen).toEqual([0x200000n]);
+    }));
+
+  it('bears hooks that come and go thousands of times', () =>
+    withCpu((cpu, ram) => {
+      protectedMode(cpu, ram, [0x40, 0xeb, 0xfd]); // inc eax; jmp back
+      for (let round = 0; round < 3000; round++) {
+        const unhook = cpu.hookBlock(BigInt(MIB), BigInt(MIB), () => {
+          if (cpu.readRegister('rax') > BigInt(round)) cpu.stop();
+        });
+        expect(cpu.run()).toEqual({ kind: 'stopped' });
+        unhook();
+      }
+      expect(cpu.readRegister('rax')).toBe(3000n);
+    }));
+
   // Three blocks of one page that jump to each other; EBX counts rounds, ECX and EDX must keep step with it.
   const ROUNDS = [
     ...[0x43, 0xeb, 0x02, 0x90, 0x90], // inc ebx; jmp 5

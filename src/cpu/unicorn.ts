@@ -118,12 +118,25 @@ interface Batch {
   readonly eferIndex: number;
 }
 
-interface HookRecord {
-  readonly handle: Pointer;
+/** A hook that is made part of translated code, and so has to come and go while the library isn't running. */
+interface TranslatedHook {
+  readonly kind: 'code' | 'block' | 'write';
+  readonly begin: bigint;
+  readonly end: bigint;
+  /** Adds it to the library; called once. */
+  readonly add: () => Pointer;
+  /** Null before it is added. */
+  handle: Pointer | null;
   removed: boolean;
+  /** The next call for this address is left out: it was made before the library was stopped for our own ends. */
+  skip: bigint | null;
 }
 
 type InterruptHook = Parameters<Cpu['hookInterrupt']>[0];
+
+function isWhole(hook: TranslatedHook): boolean {
+  return hook.begin === 0n && hook.end === MAX_64;
+}
 
 /** The methods of Cpu are described there. */
 class UnicornCpu implements Cpu {
@@ -140,6 +153,8 @@ class UnicornCpu implements Cpu {
   readonly #blocks = new Map<number, { pointer: Pointer; size: number; view: Uint8Array<ArrayBuffer> }>();
 
   #running = false;
+  /** The library is between `uc_emu_start` and its return. */
+  #emulating = false;
   #stopRequested = false;
   #sliceOver = false;
   #sliceEnd = 0;
@@ -162,14 +177,23 @@ class UnicornCpu implements Cpu {
   #hasInterruptHook = false;
   #invalidInstruction = false;
   readonly #interruptHooks = new Set<InterruptHook>();
-  #hooksToDelete: HookRecord[] = [];
+  /** Hooks of other kinds that were taken away during a run. */
+  #hooksToDelete: Pointer[] = [];
+  /** In the order they were added, which is the order the library calls them in. */
+  #translatedHooks: TranslatedHook[] = [];
+  #currentHook: TranslatedHook | null = null;
+  /** The library has been asked to return so that hooks can come and go; the run then goes on. */
+  #restart = false;
+  #hooksChanged = false;
   /** Whether code may have been translated, and whether it must be dropped before the next run. */
   #translated = false;
   #flushBeforeRun = false;
+  /** Deleted code hooks count as existing until the library has run once more. */
+  #dyingCodeHooks = 0;
   #codeHooks = 0;
   #wholeCodeHooks = 0;
   /** A hook on every block, for what needs one: see `#watchBlocks`. */
-  #blockWatch: Unhook | null = null;
+  #blockWatch: TranslatedHook | null = null;
   #looksLeft = HOOKS_PER_LOOK;
   #environment: GuestEnvironment | null | undefined;
   #closed = false;
@@ -402,35 +426,44 @@ class UnicornCpu implements Cpu {
     this.#thrown = null;
     this.#pendingRip = null;
     this.#csBase = null;
+    this.#redirected = false;
     this.#sliceEnd = slice > 0 ? performance.now() + slice : 0;
     this.#looksLeft = HOOKS_PER_LOOK;
-    const byTimer = slice > 0 && this.#transport.hasTimeout && this.#codeHooks === 0;
-    this.#watchBlocks(slice > 0 && !byTimer);
     this.#running = true;
     try {
-      return this.#runUntilEnd(byTimer ? slice : 0);
+      return this.#runUntilEnd(slice > 0);
     } finally {
       this.#running = false;
-      this.#translated = true;
+      this.#emulating = false;
       this.#pendingRip = null;
       this.#hookAddress = null;
-      for (const hook of this.#hooksToDelete) this.#transport.hookDel(hook.handle);
+      for (const hook of this.#translatedHooks) hook.skip = null;
+      for (const hook of this.#hooksToDelete) this.#transport.hookDel(hook);
       this.#hooksToDelete = [];
     }
   }
 
-  #runUntilEnd(timerSlice: number): RunEnd {
+  #runUntilEnd(inSlices: boolean): RunEnd {
     let begin = this.#readRawRip();
     for (;;) {
       this.#stoppedAt = null;
       this.#deferredStop = false;
       this.#invalidInstruction = false;
+      this.#restart = false;
+      this.#changeHooks();
+      const byTimer = inSlices && this.#transport.hasTimeout && this.#stopsExactly();
+      this.#watchBlocks(inSlices && !byTimer);
       if (this.#flushBeforeRun) {
         this.#flushBeforeRun = false;
         this.#dropAllTranslations();
       }
-      const left = timerSlice > 0 ? Math.max(1, this.#sliceEnd - performance.now()) : 0;
+      this.#translated = true;
+      const dying = this.#dyingCodeHooks;
+      const left = byTimer ? Math.max(1, this.#sliceEnd - performance.now()) : 0;
+      this.#emulating = true;
       const error = this.#transport.emuStart(begin, 0n, Math.ceil(left * 1000), 0);
+      this.#emulating = false;
+      this.#dyingCodeHooks -= dying;
       this.#hookAddress = null;
       this.#refreshScratch();
       begin = this.#settleRip();
@@ -445,13 +478,12 @@ class UnicornCpu implements Cpu {
       if (this.#thrown !== null) throw this.#thrown.error;
       if (this.#stopRequested) return { kind: 'stopped' };
       if (this.#sliceOver) return { kind: 'slice' };
-      if (this.#redirected) {
-        this.#redirected = false;
+      if (this.#redirected || this.#restart) {
         if (this.#sliceEnd !== 0 && performance.now() >= this.#sliceEnd) return { kind: 'slice' };
         continue;
       }
       if (error !== UC_ERR_OK) return { kind: 'error', error: this.#transport.errorText(error) };
-      if (timerSlice > 0 && this.#transport.timedOut()) return { kind: 'slice' };
+      if (byTimer && this.#transport.timedOut()) return { kind: 'slice' };
       // The library takes an end address that cannot be switched off; it is the linear address 0.
       if (this.#linear(begin) === 0n) return { kind: 'error', error: 'the CPU came to linear address 0' };
       return { kind: 'halted' };
@@ -462,8 +494,10 @@ class UnicornCpu implements Cpu {
   #settleRip(): bigint {
     let rip: bigint;
     this.#redirected = this.#pendingRip !== null;
-    if (this.#pendingRip !== null) rip = this.#pendingRip;
-    else if (this.#stoppedAt !== null) rip = this.#ripOf(this.#stoppedAt);
+    if (this.#pendingRip !== null) {
+      rip = this.#pendingRip;
+      for (const hook of this.#translatedHooks) hook.skip = null;
+    } else if (this.#stoppedAt !== null) rip = this.#ripOf(this.#stoppedAt);
     else return this.#readRawRip();
     this.#pendingRip = null;
     this.#stoppedAt = null;
@@ -512,7 +546,7 @@ class UnicornCpu implements Cpu {
   }
 
   #stopsExactly(): boolean {
-    return this.#codeHooks === 0 && this.#transport.stopsExactly;
+    return this.#codeHooks + this.#dyingCodeHooks === 0 && this.#transport.stopsExactly;
   }
 
   #keep(error: unknown): void {
@@ -520,6 +554,20 @@ class UnicornCpu implements Cpu {
     this.#requestStop();
   }
 
+  #add<K extends HookShape>(
+    shape: K,
+    type: number,
+    begin: bigint,
+    end: bigint,
+    instruction: number,
+    callback: HookShapes[K],
+  ): Pointer {
+    const { error, hook } = this.#transport.hookAdd(shape, type, begin, end, instruction, callback);
+    this.#check(error, `Adding a hook (${shape})`);
+    return hook;
+  }
+
+  /** Adds a hook that the library looks for each time it is due, so that it may come at any time. */
   #addHook<K extends HookShape>(
     shape: K,
     type: number,
@@ -528,31 +576,144 @@ class UnicornCpu implements Cpu {
     instruction: number,
     callback: HookShapes[K],
   ): Unhook {
-    const { error, hook } = this.#transport.hookAdd(shape, type, begin, end, instruction, callback);
-    this.#check(error, `Adding a hook (${shape})`);
-    const record: HookRecord = { handle: hook, removed: false };
+    const hook = this.#add(shape, type, begin, end, instruction, callback);
+    let removed = false;
     return () => {
-      if (record.removed || this.#closed) return;
-      record.removed = true;
-      if (this.#running) this.#hooksToDelete.push(record);
+      if (removed || this.#closed) return;
+      removed = true;
+      if (this.#running) this.#hooksToDelete.push(hook);
       else this.#transport.hookDel(hook);
     };
   }
 
-  /** Code that was translated before a code or block hook came does not call it. */
+  #addTranslatedHook(
+    kind: TranslatedHook['kind'],
+    begin: bigint,
+    end: bigint,
+    add: (record: TranslatedHook) => Pointer,
+  ): TranslatedHook {
+    const record: TranslatedHook = {
+      ...{ kind, begin, end, handle: null, removed: false, skip: null },
+      add: () => add(record),
+    };
+    this.#translatedHooks.push(record);
+    this.#hooksChanged = true;
+    if (this.#emulating) this.#requestRestart();
+    return record;
+  }
+
+  #removeTranslatedHook(record: TranslatedHook): void {
+    record.removed = true;
+    this.#hooksChanged = true;
+  }
+
+  /** Has the library return so that new hooks can be added; to the hooks it looks as if nothing had happened. */
+  #requestRestart(): void {
+    if (this.#restart) return;
+    this.#restart = true;
+    const current = this.#currentHook;
+    const address = this.#hookAddress;
+    if (current !== null && address !== null) {
+      // Block hooks are called before code hooks, and each kind in the order of adding.
+      for (const hook of this.#translatedHooks) {
+        const before = current.kind === 'code' && hook.kind === 'block';
+        if ((before || hook.kind === current.kind) && hook.begin <= address && address <= hook.end) {
+          hook.skip = address;
+        }
+        if (hook === current) break;
+      }
+      if (current.kind === 'code') {
+        for (const hook of this.#translatedHooks) {
+          if (hook.kind === 'block' && hook.begin <= address && address <= hook.end) hook.skip = address;
+        }
+      }
+    }
+    this.#requestStop();
+  }
+
+  /** Adds and deletes what has been asked for, while the library isn't running. */
+  #changeHooks(): void {
+    if (!this.#hooksChanged) return;
+    this.#hooksChanged = false;
+    for (const hook of this.#translatedHooks) {
+      if (hook.removed && hook.handle !== null) {
+        this.#deleteTranslated(hook.handle);
+        this.#count(hook, -1);
+        if (hook.kind === 'code') this.#dyingCodeHooks++;
+      } else if (!hook.removed && hook.handle === null) {
+        hook.handle = hook.add();
+        this.#count(hook, 1);
+        if (hook.kind !== 'write') this.#retranslate(hook.begin, hook.end);
+        // Its range is of data; any code may write there.
+        else if (this.#translated) this.#flushBeforeRun = true;
+      }
+    }
+    this.#translatedHooks = this.#translatedHooks.filter((hook) => !hook.removed);
+  }
+
+  #count(hook: TranslatedHook, change: number): void {
+    if (hook.kind !== 'code') return;
+    this.#codeHooks += change;
+    if (isWhole(hook)) this.#wholeCodeHooks += change;
+  }
+
+  /**
+   * The library drops the code the hook is part of, and looks it up as the guest would: a page the guest
+   * doesn't map then leaves traces of a page fault.
+   */
+  #deleteTranslated(handle: Pointer): void {
+    if (!this.#isPaging()) {
+      this.#transport.hookDel(handle);
+      return;
+    }
+    const cr2 = this.readRegister('cr2');
+    this.#transport.hookDel(handle);
+    this.writeRegister('cr2', cr2);
+    this.#hidden()?.takeException();
+  }
+
+  /** Code that was translated before a hook came does not call it. */
   #retranslate(begin: bigint, end: bigint): void {
-    if (!this.#translated && !this.#running) return;
+    if (!this.#translated) return;
     const SMALL = 0x1000n;
     // A block is dropped where it overlaps the range, wherever it starts.
     if (end - begin < SMALL) this.#dropTranslations(begin, end + 1n);
     else this.#flushBeforeRun = true;
   }
 
+  #addInstructionHook(
+    kind: 'code' | 'block',
+    begin: bigint,
+    end: bigint,
+    hook: (address: bigint, size: number) => void,
+  ): TranslatedHook {
+    const type = kind === 'code' ? UC_HOOK_CODE : UC_HOOK_BLOCK;
+    return this.#addTranslatedHook(kind, begin, end, (record) => {
+      const countsTime = kind === 'code' && isWhole(record);
+      return this.#add('code', type, begin, end, 0, (address, size) => {
+        if (record.removed) return;
+        this.#atInstruction(record, address, size, hook);
+        if (countsTime && --this.#looksLeft <= 0) this.#lookAtClock(address);
+      });
+    });
+  }
+
   /** Runs the body of a code or block hook. */
-  #atInstruction(address: bigint, size: number, hook: (address: bigint, size: number) => void): void {
-    // A hook before this one, on the same instruction, has sent the CPU elsewhere.
-    if (this.#pendingRip !== null && this.#stoppedAt !== null) return;
+  #atInstruction(
+    record: TranslatedHook,
+    address: bigint,
+    size: number,
+    hook: (address: bigint, size: number) => void,
+  ): void {
+    if (record.skip !== null) {
+      const skipped = record.skip === address;
+      record.skip = null;
+      if (skipped) return;
+    }
+    // A hook before this one, on the same instruction, has sent the CPU elsewhere or has to be called first again.
+    if (this.#stoppedAt !== null && (this.#pendingRip !== null || this.#restart)) return;
     this.#hookAddress = address;
+    this.#currentHook = record;
     if (this.#deferredStop) {
       this.#deferredStop = false;
       this.#requestStop();
@@ -564,39 +725,22 @@ class UnicornCpu implements Cpu {
       }
     }
     this.#hookAddress = null;
+    this.#currentHook = null;
+  }
+
+  #unhookTranslated(record: TranslatedHook): Unhook {
+    return () => {
+      if (record.removed || this.#closed) return;
+      this.#removeTranslatedHook(record);
+    };
   }
 
   hookCode(begin: bigint, end: bigint, hook: (address: bigint, size: number) => void): Unhook {
-    const whole = begin === 0n && end === MAX_64;
-    let active = true;
-    const remove = this.#addHook('code', UC_HOOK_CODE, begin, end, 0, (address, size) => {
-      if (!active) return;
-      this.#atInstruction(address, size, hook);
-      if (whole && --this.#looksLeft <= 0) this.#lookAtClock(address);
-    });
-    this.#codeHooks++;
-    if (whole) this.#wholeCodeHooks++;
-    this.#retranslate(begin, end);
-    return () => {
-      if (!active) return;
-      active = false;
-      this.#codeHooks--;
-      if (whole) this.#wholeCodeHooks--;
-      remove();
-    };
+    return this.#unhookTranslated(this.#addInstructionHook('code', begin, end, hook));
   }
 
   hookBlock(begin: bigint, end: bigint, hook: (address: bigint, size: number) => void): Unhook {
-    let active = true;
-    const remove = this.#addHook('code', UC_HOOK_BLOCK, begin, end, 0, (address, size) => {
-      if (active) this.#atInstruction(address, size, hook);
-    });
-    this.#retranslate(begin, end);
-    return () => {
-      if (!active) return;
-      active = false;
-      remove();
-    };
+    return this.#unhookTranslated(this.#addInstructionHook('block', begin, end, hook));
   }
 
   #lookAtClock(address: bigint): void {
@@ -615,14 +759,16 @@ class UnicornCpu implements Cpu {
    */
   #watchBlocks(forSlices: boolean): void {
     const needed = this.#wholeCodeHooks === 0 && (forSlices || !this.#stopsExactly());
-    if (needed && this.#blockWatch === null) {
-      this.#blockWatch = this.hookBlock(0n, MAX_64, (address) => {
+    if (needed === (this.#blockWatch !== null)) return;
+    if (this.#blockWatch === null) {
+      this.#blockWatch = this.#addInstructionHook('block', 0n, MAX_64, (address) => {
         if (--this.#looksLeft <= 0) this.#lookAtClock(address);
       });
-    } else if (!needed && this.#blockWatch !== null) {
-      this.#blockWatch();
+    } else {
+      this.#removeTranslatedHook(this.#blockWatch);
       this.#blockWatch = null;
     }
+    this.#changeHooks();
   }
 
   hookInterrupt(hook: InterruptHook): Unhook {
@@ -723,13 +869,17 @@ class UnicornCpu implements Cpu {
     end: bigint,
     hook: (address: bigint, size: number, value: bigint) => void,
   ): Unhook {
-    return this.#addHook('memory', UC_HOOK_MEM_WRITE, begin, end, 0, (_type, address, size, value) => {
-      try {
-        hook(address, size, BigInt.asUintN(size * 8, value));
-      } catch (error) {
-        this.#keep(error);
-      }
-    });
+    const record = this.#addTranslatedHook('write', begin, end, () =>
+      this.#add('memory', UC_HOOK_MEM_WRITE, begin, end, 0, (_type, address, size, value) => {
+        if (record.removed) return;
+        try {
+          hook(address, size, BigInt.asUintN(size * 8, value));
+        } catch (error) {
+          this.#keep(error);
+        }
+      }),
+    );
+    return this.#unhookTranslated(record);
   }
 
   hookInvalidAccess(hook: (access: InvalidAccess) => boolean): Unhook {
