@@ -60,6 +60,12 @@ export interface KaslrGeneration {
   readonly since510: boolean;
   /** Whether the size is rounded up to MIN_KERNEL_ALIGN before slots are counted (64-bit, 5.4 on). */
   readonly roundsSize: boolean;
+  /** Whether memory that setup_data of type SETUP_INDIRECT points to is avoided (5.5 on). */
+  readonly setupIndirect: boolean;
+  /** Whether OUT's operands are mixed up in what should read back the i8254 (to 5.x): 43h goes to port C2h. */
+  readonly i8254Swapped: boolean;
+  /** Whether a verbose stub says how it was entered before it looks for memory (4.8 to 5.9). */
+  readonly reportsEntry: boolean;
   /** What the stub says when no physical slot is left. */
   readonly noRegionWarning: string;
   /** The string that the seed starts with, as it lies in the stub, without its NUL. */
@@ -87,6 +93,7 @@ export function findKaslr(image: KernelImage, stub: StubLayout): KaslrGeneration
   // Linkers let a string end in a longer one that ends alike: mem in efi_fake_mem.
   const memmap = stubHasText(image, 'memmap\0');
   const warns = stubHasText(image, 'KASLR disabled: ');
+  const since510 = stubHasText(image, 'Invalid physical address chosen');
   return {
     kind: separate ? 'separate' : 'physical',
     avoids: separate || warns ? 'whole' : 'parts',
@@ -96,10 +103,20 @@ export function findKaslr(image: KernelImage, stub: StubLayout): KaslrGeneration
     mem: memmap && stubHasText(image, 'mem\0'),
     hugePages: stubHasString(image, 'hugepagesz'),
     noRegionWarning: NO_REGION_WARNINGS.find((text) => stubHasText(image, text)) ?? NO_REGION_WARNINGS[0]!,
-    since510: stubHasText(image, 'Invalid physical address chosen'),
+    setupIndirect: since510 || releaseIsAtLeast(image, 5, 5),
+    i8254Swapped: stubHasText(image, '\xe6\xc2'),
+    reportsEntry: !since510 && stubHasText(image, 'booted via startup_'),
+    since510,
     roundsSize: stub.bits === 64 && roundsToTwoMib(image, stub),
     buildString,
   };
+}
+
+/** Compares the release in the version string; where there is none, the kernel counts as older. */
+function releaseIsAtLeast(image: KernelImage, major: number, minor: number): boolean {
+  const match = /^(\d+)\.(\d+)/.exec(image.kernelVersion ?? '');
+  const release = match === null ? [0, 0] : [Number(match[1]), Number(match[2])];
+  return release[0]! > major || (release[0] === major && release[1]! >= minor);
 }
 
 /** Whether extract_kernel itself adds 2 MiB - 1 to something, as rounding up does; checking an alignment only tests. */
@@ -153,8 +170,11 @@ export interface EntropySource {
   rdrand(): bigint | null;
   /** RDTSC's 64 bits; null when the CPU has no time stamp counter. */
   rdtsc(): bigint | null;
-  /** Counter 0 of the i8254, read back: 16 bits. Only asked when the others gave nothing. */
-  i8254(): number;
+  /**
+   * Counter 0 of the i8254, 16 bits; only asked when the others gave nothing. `swapped`: the command that latches the count
+   * does not reach the timer, so three bytes of the running count are read.
+   */
+  i8254(swapped: boolean): number;
 }
 
 /** All that the choice depends on. Addresses are physical; sizes are bytes. */
@@ -174,6 +194,8 @@ export interface KaslrInput {
   readonly loadPhysicalAddress: number;
   /** CONFIG_PHYSICAL_ALIGN: kernel_alignment of the setup header. */
   readonly alignment: number;
+  /** Whether the page tables are the stub's own, of startup_32, and not a 64-bit loader's; absent: yes. */
+  readonly startedAt32?: boolean;
   /** Heap and stack of the stub, [start, end); only kernels to 4.6 look at it. */
   readonly heapAndStack?: { readonly start: number; readonly end: number };
 }
@@ -431,6 +453,7 @@ function listAvoided(input: KaslrInput, params: BootParams, memmap: readonly Avo
     add(at, 16 + length, `setup_data of type ${type}`);
     // struct setup_indirect behind the header: type, reserved, len, addr.
     if (
+      generation.setupIndirect &&
       type === SETUP_INDIRECT &&
       at + 40 <= ram.length &&
       view.getUint32(at + 16, true) !== SETUP_INDIRECT
@@ -689,10 +712,11 @@ function drawRandom(
   seed: bigint,
   bits: 32 | 64,
   entropy: EntropySource,
+  i8254Swapped: boolean,
 ): Pick<KaslrDraw, 'seed' | 'rdrand' | 'rdtsc' | 'i8254' | 'random'> {
   const rdrand = entropy.rdrand();
   const rdtsc = entropy.rdtsc();
-  const i8254 = rdrand === null && rdtsc === null ? entropy.i8254() : null;
+  const i8254 = rdrand === null && rdtsc === null ? entropy.i8254(i8254Swapped) : null;
   const mixed = seed ^ (rdrand ?? 0n) ^ (rdtsc ?? 0n) ^ BigInt(i8254 ?? 0);
   return { seed, rdrand, rdtsc, i8254, random: mixRandom(mixed, bits) };
 }
@@ -708,14 +732,14 @@ export function drawLocation(
   slots: KaslrSlots,
   seeds: KaslrSeeds | (() => bigint),
   bits: 32 | 64,
-  kind: KaslrGeneration['kind'],
+  generation: KaslrGeneration,
   entropy: EntropySource,
 ): { physical: number | null; virtual: number | null; draws: KaslrDraw[] } {
   const draws: KaslrDraw[] = [];
   const draw = (purpose: 'Physical' | 'Virtual', count: number): number => {
     const seed =
       typeof seeds === 'function' ? seeds() : purpose === 'Physical' ? seeds.physical : seeds.virtual;
-    const numbers = drawRandom(seed, bits, entropy);
+    const numbers = drawRandom(seed, bits, entropy, generation.i8254Swapped);
     const slot = Number(numbers.random % BigInt(count));
     draws.push({ purpose, ...numbers, slots: count, slot });
     return slot;
@@ -723,7 +747,7 @@ export function drawLocation(
   const physical =
     slots.physicalSlots > 0 ? physicalSlot(slots, draw('Physical', slots.physicalSlots)) : null;
   const virtual =
-    kind === 'separate' && slots.virtualSlots > 0
+    generation.kind === 'separate' && slots.virtualSlots > 0
       ? slots.virtualStart + draw('Virtual', slots.virtualSlots) * slots.alignment
       : null;
   return { physical, virtual, draws };
@@ -771,6 +795,9 @@ export function chooseRandomLocation(
   if (generation.setsFlag) {
     ram[bootParams + LOADFLAGS] = ram[bootParams + LOADFLAGS]! | KASLR_FLAG;
   }
+  if (generation.reportsEntry) {
+    output.debug(`booted via startup_${input.startedAt32 === false ? 64 : 32}()\n`);
+  }
   for (const text of planned.warnings) {
     warn(text);
   }
@@ -782,26 +809,31 @@ export function chooseRandomLocation(
   const draw = (purpose: 'Physical' | 'Virtual', count: number): number => {
     const seed = bootSeed(generation.buildString, params, bits);
     output.debug(separate ? `${purpose} KASLR using` : 'KASLR using');
-    const numbers = drawRandom(seed, bits, {
-      rdrand: () => {
-        const value = entropy.rdrand();
-        if (value !== null) {
-          output.debug(' RDRAND');
-        }
-        return value;
+    const numbers = drawRandom(
+      seed,
+      bits,
+      {
+        rdrand: () => {
+          const value = entropy.rdrand();
+          if (value !== null) {
+            output.debug(' RDRAND');
+          }
+          return value;
+        },
+        rdtsc: () => {
+          const value = entropy.rdtsc();
+          if (value !== null) {
+            output.debug(' RDTSC');
+          }
+          return value;
+        },
+        i8254: (swapped) => {
+          output.debug(' i8254');
+          return entropy.i8254(swapped);
+        },
       },
-      rdtsc: () => {
-        const value = entropy.rdtsc();
-        if (value !== null) {
-          output.debug(' RDTSC');
-        }
-        return value;
-      },
-      i8254: () => {
-        output.debug(' i8254');
-        return entropy.i8254();
-      },
-    });
+      generation.i8254Swapped,
+    );
     output.debug('...\n');
     const slot = Number(numbers.random % BigInt(count));
     draws.push({ purpose, ...numbers, slots: count, slot });
