@@ -9,85 +9,98 @@ import { copyMatch } from './copy-match.ts';
  * @param origin - offset of `input` in the stream, for error messages
  */
 export function decodeLzo1x(input: Uint8Array, output: Uint8Array, origin: number): void {
+  const inputLength = input.length;
+  const outputLength = output.length;
   let offset = 0;
   let written = 0;
-
-  const damage = (what: string) => corrupt('lzo', origin + offset, what);
-  const next = (): number => {
-    if (offset >= input.length) throw damage('block that ends inside an instruction');
-    return input[offset++]!;
-  };
-  /** A length whose bits in the instruction were zero goes on in bytes: 255 for each zero, then the rest. */
-  const longLength = (base: number): number => {
-    let length = base;
-    for (;;) {
-      const byte = next();
-      if (byte !== 0) return length + byte;
-      length += 255;
-      if (length > output.length) throw damage(`length of more than the block's ${output.length} bytes`);
-    }
-  };
-  const literals = (count: number): void => {
-    if (count > input.length - offset)
-      throw damage(`${count} literals with ${input.length - offset} bytes left`);
-    if (count > output.length - written) throw damage(`more than the block's ${output.length} bytes`);
-    if (count < 32) {
-      for (let i = 0; i < count; i++) output[written++] = input[offset++]!;
-    } else {
-      output.set(input.subarray(offset, offset + count), written);
-      offset += count;
-      written += count;
-    }
-  };
-  const match = (distance: number, length: number): void => {
-    if (distance > written) throw damage(`match ${distance} bytes back after ${written} bytes`);
-    if (length > output.length - written) throw damage(`more than the block's ${output.length} bytes`);
-    copyMatch(output, written, distance, length);
-    written += length;
-  };
-
   // How many literals the last instruction copied, 4 standing for 4 or more: the next one's meaning depends on it.
   let state = 0;
-  if (input.length > 0 && input[0]! > 17) {
-    const count = next() - 17;
-    literals(count);
-    state = Math.min(count, 4);
+  // What the instruction at hand copies: literals only, or a match and then up to 3 literals.
+  let literals = 0;
+  let distance = 0;
+  let length = 0;
+
+  if (inputLength > 0 && input[0]! > 17) {
+    offset = 1;
+    literals = input[0]! - 17;
+    state = Math.min(literals, 4);
   }
   for (;;) {
-    const instruction = next();
+    if (literals > 0) {
+      if (literals > inputLength - offset) {
+        throw damage(origin + offset, `${literals} literals with ${inputLength - offset} bytes left`);
+      }
+      if (literals > outputLength - written) throw overrun(origin + offset, outputLength);
+      if (literals < 32) {
+        for (const end = written + literals; written < end; ) output[written++] = input[offset++]!;
+      } else {
+        output.set(input.subarray(offset, offset + literals), written);
+        offset += literals;
+        written += literals;
+      }
+    }
+
+    if (offset >= inputLength) throw damage(origin + offset, 'block without its end');
+    const instruction = input[offset++]!;
     if (instruction >= 64) {
-      const length = instruction >= 128 ? 5 + ((instruction >>> 5) & 3) : 3 + ((instruction >>> 5) & 1);
-      match((next() << 3) + ((instruction >>> 2) & 7) + 1, length);
-      state = instruction & 3;
-    } else if (instruction >= 32) {
-      const length = 2 + (instruction & 31 || longLength(31));
-      const operand = next() | (next() << 8);
-      match((operand >>> 2) + 1, length);
-      state = operand & 3;
-    } else if (instruction >= 16) {
-      const length = 2 + (instruction & 7 || longLength(7));
-      const operand = next() | (next() << 8);
-      const distance = 16384 + ((instruction & 8) << 11) + (operand >>> 2);
-      if (distance === 16384) {
-        if (length !== 3 || written !== output.length || offset !== input.length) {
+      length = instruction >= 128 ? 5 + ((instruction >>> 5) & 3) : 3 + ((instruction >>> 5) & 1);
+      distance = (input[offset++]! << 3) + ((instruction >>> 2) & 7) + 1;
+      literals = instruction & 3;
+    } else if (instruction < 16 && state !== 0) {
+      length = state === 4 ? 3 : 2;
+      distance = (input[offset++]! << 2) + (instruction >>> 2) + (state === 4 ? 2049 : 1);
+      literals = instruction & 3;
+    } else {
+      // A length whose bits in the instruction are all zero goes on in bytes: 255 for each zero, then the rest.
+      const mask = instruction >= 32 ? 31 : instruction >= 16 ? 7 : 15;
+      length = instruction & mask;
+      if (length === 0) {
+        length = mask;
+        while (input[offset] === 0) {
+          offset++;
+          length += 255;
+        }
+        length += input[offset++]!;
+      }
+      if (instruction < 16) {
+        literals = length + 3;
+        state = 4;
+        if (offset > inputLength) throw damage(origin + offset, 'instruction that passes its block');
+        continue;
+      }
+      length += 2;
+      const operand = input[offset]! | (input[offset + 1]! << 8);
+      offset += 2;
+      literals = operand & 3;
+      distance = operand >>> 2;
+      if (instruction >= 32) {
+        distance += 1;
+      } else {
+        distance += 16384 + ((instruction & 8) << 11);
+        if (distance === 16384 && length === 3 && written === outputLength && offset === inputLength) return;
+        if (distance === 16384) {
+          const left = inputLength - offset;
           throw damage(
-            `end marker after ${written} of ${output.length} bytes, ${input.length - offset} left`,
+            origin + offset,
+            `end after ${written} of ${outputLength} bytes, ${left} left to read`,
           );
         }
-        return;
       }
-      match(distance, length);
-      state = operand & 3;
-    } else if (state === 0) {
-      literals(3 + (instruction || longLength(15)));
-      state = 4;
-      continue;
-    } else {
-      const distance = (next() << 2) + (instruction >>> 2) + 1;
-      if (state === 4) match(distance + 2048, 3);
-      else match(distance, 2);
-      state = instruction & 3;
     }
-    literals(state);
+    if (offset > inputLength) throw damage(origin + offset, 'instruction that passes its block');
+    if (distance > written)
+      throw damage(origin + offset, `match ${distance} bytes back after ${written} bytes`);
+    if (length > outputLength - written) throw overrun(origin + offset, outputLength);
+    copyMatch(output, written, distance, length);
+    written += length;
+    state = literals;
   }
+}
+
+function damage(offset: number, what: string): Error {
+  return corrupt('lzo', offset, what);
+}
+
+function overrun(offset: number, length: number): Error {
+  return damage(offset, `more than the ${length} bytes of its block`);
 }
