@@ -199,7 +199,7 @@ function loadLibrary(): Library {
   // A callback may declare fewer parameters than it is called with, and read its first (the instance, which
   // is known anyway) as 32 bits: each value that koffi needn't convert makes hooks faster.
   const callbackTypes = {
-    code: koffi.proto('void', ['uint32_t', Q, 'uint32_t']),
+    code: koffi.proto('void', ['uint32_t', Q, 'uint32_t', 'uint32_t']),
     interrupt: koffi.proto('void', ['uint32_t', 'uint32_t']),
     in: koffi.proto('uint32_t', ['uint32_t', 'uint32_t', I]),
     out: koffi.proto('void', ['uint32_t', 'uint32_t', I, 'uint32_t']),
@@ -252,6 +252,9 @@ class NativeTransport implements Transport {
   #uc: Pointer = 0;
   readonly #blocks = new Map<Pointer, number>();
   readonly #callbacks: bigint[] = [];
+  #registeredCode: bigint | null = null;
+  readonly #codeHooks: HookShapes['code'][] = [];
+  readonly #codeHookNumbers = new Map<Pointer, number>();
   readonly #mapped: { readonly address: bigint; readonly size: number }[] = [];
   readonly #out: Pointer;
   readonly #outView: DataView;
@@ -340,19 +343,46 @@ class NativeTransport implements Transport {
     instruction: number,
     callback: HookShapes[K],
   ): { readonly error: UcError; readonly hook: Pointer } {
-    const { koffi, callbackTypes, uc_hook_add } = this.#library;
-    const registered = koffi.register(adapt(shape, callback), koffi.pointer(callbackTypes[shape]));
-    const error = uc_hook_add(this.#uc, this.#out, type, registered, 0, begin, end, 'int', instruction);
-    if (error !== 0) {
-      koffi.unregister(registered);
-      return { error, hook: 0 };
+    const number = shape === 'code' ? this.#codeHooks.length : 0;
+    const registered =
+      shape === 'code' ? this.#codeCallback() : this.#register(shape, adapt(shape, callback));
+    const { uc_hook_add } = this.#library;
+    const error = uc_hook_add(this.#uc, this.#out, type, registered, number, begin, end, 'int', instruction);
+    if (error !== 0) return { error, hook: 0 };
+    const hook = this.#outPointer();
+    if (shape === 'code') {
+      this.#codeHooks.push(callback as HookShapes['code']);
+      this.#codeHookNumbers.set(hook, number);
     }
+    return { error, hook };
+  }
+
+  #register(shape: HookShape, callback: (...values: never[]) => unknown): bigint {
+    const { koffi, callbackTypes } = this.#library;
+    const registered = koffi.register(callback, koffi.pointer(callbackTypes[shape]));
     this.#callbacks.push(registered);
-    return { error, hook: this.#outPointer() };
+    return registered;
+  }
+
+  /**
+   * One callback for all code and block hooks, told apart by their user data: koffi has 8192 callbacks, and
+   * code that was translated with a hook may call it after it was deleted, so none could be given free.
+   */
+  #codeCallback(): bigint {
+    const hooks = this.#codeHooks;
+    this.#registeredCode ??= this.#register(
+      'code',
+      (_uc: number, address: Wide, size: number, number: number) => hooks[number]!(wide(address), size),
+    );
+    return this.#registeredCode;
   }
 
   hookDel(hook: Pointer): UcError {
-    // The callback stays registered: code that was translated with the hook may call it for as long as it lives.
+    const number = this.#codeHookNumbers.get(hook);
+    if (number !== undefined) {
+      this.#codeHooks[number] = () => {};
+      this.#codeHookNumbers.delete(hook);
+    }
     return this.#library.uc_hook_del(this.#uc, hook);
   }
 
@@ -395,10 +425,6 @@ type Wide = number | bigint;
 /** Puts koffi's arguments (the instance first, 64-bit values as number or bigint) into the shape's own. */
 function adapt<K extends HookShape>(shape: K, callback: HookShapes[K]): (...values: never[]) => unknown {
   switch (shape) {
-    case 'code': {
-      const call = callback as HookShapes['code'];
-      return (_uc: number, address: Wide, size: number) => call(wide(address), size);
-    }
     case 'interrupt': {
       const call = callback as HookShapes['interrupt'];
       return (_uc: number, vector: number) => call(vector);
