@@ -276,9 +276,9 @@ function subtractedEnd(instructions: readonly Instruction[]): number | null {
       instruction.displacement === INIT_SIZE,
   );
   const sub = load < 0 ? undefined : instructions[load + 1];
-  return sub !== undefined && sub.opcode === 0x81 && sub.mod === 3 && sub.reg % 8 === 5
-    ? sub.immediate
-    : null;
+  const subtracts =
+    sub !== undefined && (sub.opcode === 0x2d || (sub.opcode === 0x81 && sub.mod === 3 && sub.reg % 8 === 5));
+  return subtracts ? sub.immediate : null;
 }
 
 /** z_extract_offset, a whole number of pages: `lea z_extract_offset(%rbp), %rbx` or `add $z_extract_offset, %ebx`. */
@@ -657,12 +657,15 @@ function isPush(instruction: Instruction): boolean {
   );
 }
 
-/** LEA and MOV into a register other than the stack pointer. */
+/** LEA, MOV or SUB into a register other than the stack pointer. */
 function isArgumentPreparation(instruction: Instruction): boolean {
+  const { opcode, mod, reg, rm } = instruction;
   return (
-    ((instruction.opcode === LEA || instruction.opcode === 0x8b) && instruction.reg !== RSP) ||
-    (instruction.opcode === 0x89 && instruction.mod === 3 && instruction.rm !== RSP) ||
-    (instruction.opcode >= 0xb8 && instruction.opcode <= 0xbf && instruction.opcode !== 0xb8 + RSP)
+    ((opcode === LEA || opcode === 0x8b || opcode === 0x2b) && reg !== RSP) ||
+    ((opcode === 0x89 || opcode === 0x29) && mod === 3 && rm !== RSP) ||
+    (opcode === 0x81 && mod === 3 && reg === 5 && rm !== RSP) ||
+    opcode === 0x2d ||
+    (opcode >= 0xb8 && opcode <= 0xbf && opcode !== 0xb8 + RSP)
   );
 }
 
