@@ -8,7 +8,10 @@ const [folder, argumentCount] = process.argv.slice(2);
 const wholeSuite = argumentCount === '0';
 let passed = 0;
 const failures = [];
-const skipped = [];
+/** Names of skipped tests, by file and outermost describe. */
+const skipped = new Map();
+const groupSizes = new Map();
+let skippedCount = 0;
 
 for (const line of readText('checks').split('\n').filter(Boolean)) {
   const [status, name] = line.split('\t');
@@ -23,9 +26,14 @@ for (const file of report.testResults) {
   filesRun.add(name);
   if (file.assertionResults.length === 0) failures.push(`${name}: ${file.message || 'no test in it'}`);
   for (const test of file.assertionResults) {
+    const group = `${name}: ${test.ancestorTitles?.[0] ?? ''}`;
+    groupSizes.set(group, (groupSizes.get(group) ?? 0) + 1);
     if (test.status === 'passed') passed++;
     else if (test.status === 'failed') failures.push(`${name}: ${test.fullName}`);
-    else skipped.push(`${name}: ${test.fullName}`);
+    else {
+      skippedCount++;
+      skipped.set(group, [...(skipped.get(group) ?? []), `${name}: ${test.fullName}`]);
+    }
   }
 }
 if (report.testResults.length === 0) failures.push('vitest ran no test');
@@ -37,9 +45,16 @@ if (wholeSuite) {
 const vitestStatus = readText('vitest-status').split('\t')[0];
 if (vitestStatus !== '0' && failures.length === 0) failures.push(`vitest ended with status ${vitestStatus}`);
 
-if (skipped.length > 0) console.log(`\nSkipped:\n${skipped.map((name) => `  ${name}`).join('\n')}`);
+if (skippedCount > 0) {
+  console.log('\nSkipped:');
+  for (const [group, names] of skipped) {
+    // A describe that was left out as a whole gives its reason in its title.
+    const whole = names.length > 1 && names.length === groupSizes.get(group);
+    console.log(whole ? `  ${group} (${names.length} tests)` : names.map((name) => `  ${name}`).join('\n'));
+  }
+}
 if (failures.length > 0) console.log(`\nFailed:\n${failures.map((name) => `  ${name}`).join('\n')}`);
-const summary = `${passed} passed, ${failures.length} failed, ${skipped.length} skipped`;
+const summary = `${passed} passed, ${failures.length} failed, ${skippedCount} skipped`;
 writeFileSync(join(folder, 'summary'), `${summary}\n`);
 console.log(`\n${summary}`);
 process.exitCode = failures.length === 0 ? 0 : 1;

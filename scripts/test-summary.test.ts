@@ -25,7 +25,11 @@ function summarize({ checks = '', files = [], vitestStatus = 0 }: FakeRun) {
   const testResults = files.map(({ name, statuses }) => ({
     name: join(folder, name),
     message: '',
-    assertionResults: statuses.map((status, index) => ({ status, fullName: `test ${index}` })),
+    assertionResults: statuses.map((status, index) => ({
+      status,
+      fullName: `group test ${index}`,
+      ancestorTitles: ['group'],
+    })),
   }));
   writeFileSync(join(folder, 'vitest.json'), JSON.stringify({ testResults }));
   const { status, stdout } = spawnSync(process.execPath, [resolve('scripts/test-summary.mjs'), '.', '0'], {
@@ -41,7 +45,13 @@ test('checks and tests are added up, skipped ones named', () => {
     files: [{ name: 'a.test.ts', statuses: ['passed', 'pending'] }],
   });
   expect(run).toMatchObject({ status: 0, lastLine: '3 passed, 0 failed, 1 skipped' });
-  expect(run.stdout).toContain('a.test.ts: test 1');
+  expect(run.stdout).toContain('a.test.ts: group test 1');
+});
+
+test('a describe that was left out as a whole is one line', () => {
+  const run = summarize({ files: [{ name: 'a.test.ts', statuses: ['pending', 'pending'] }] });
+  expect(run.lastLine).toBe('0 passed, 0 failed, 2 skipped');
+  expect(run.stdout).toContain('a.test.ts: group (2 tests)');
 });
 
 test('a failing check and a failing test each count', () => {
