@@ -15,6 +15,7 @@ import type { KernelImage } from '../image/kernel-image.ts';
 import type { MachineEvent } from '../machine/events.ts';
 import { Machine } from '../machine/machine.ts';
 import type { BootTrace, KernelAtJump, Phase, PhaseName, RegisterSnapshot } from '../trace/boot-trace.ts';
+import { walkPageTables } from '../trace/page-tables.ts';
 import { TraceRecorder } from '../trace/recorder.ts';
 import { regionsAt } from '../trace/regions.ts';
 import { enterLong64, enterProt32, loadWithBootParams } from './boot-params.ts';
@@ -326,15 +327,18 @@ export class BootRun {
     const { ram } = this.machine;
     this.#recorder.complete(this.#summary());
     this.#biosCalls = 0;
+    const registers = snapshot(this.#cpu);
     const phase: Phase = {
       name,
       address: BigInt(address),
       mode: readCpuMode(this.#cpu, ram),
-      registers: snapshot(this.#cpu),
+      registers,
       gdtr: this.#cpu.readDescriptorTable('gdtr'),
       idtr: this.#cpu.readDescriptorTable('idtr'),
       instructions: null,
       regions: [],
+      overwritten: [],
+      pageTables: this.#options.pageTables ? walkPageTables(ram, registers) : null,
       summary: '',
       milliseconds: performance.now() - this.#startedAt,
     };
@@ -417,6 +421,7 @@ export class BootRun {
       phases: this.#recorder.phases,
       kernel: this.#kernel,
       stopped: this.#stopped,
+      hazards: [],
       events: this.#recorder.events,
       console: this.machine.serialText === '' ? this.machine.teletypeText : this.machine.serialText,
       notices: [...this.#recorder.notices, ...this.machine.notices],

@@ -25,6 +25,8 @@ export interface BootOptions {
   readonly hash: boolean;
   /** Record events (BIOS calls, mode switches, copies, ports). */
   readonly events: boolean;
+  /** Walk the page tables at each phase. */
+  readonly pageTables: boolean;
   /** Do large `rep movs`/`rep stos` over plain RAM as one host copy. */
   readonly fastStrings: boolean;
   /** Seconds of host time after which a boot that got nowhere is ended. */
@@ -49,6 +51,7 @@ export const DEFAULT_BOOT_OPTIONS: BootOptions = {
   e820: null,
   hash: true,
   events: true,
+  pageTables: true,
   fastStrings: true,
   timeoutSeconds: 600,
 };

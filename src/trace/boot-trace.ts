@@ -2,6 +2,7 @@
 
 import type { CodecName } from '../codecs/codec.ts';
 import type { EngineName, RegisterName } from '../cpu/cpu.ts';
+import type { PageTableWalk } from './page-tables.ts';
 
 /** The phases of a boot in their order; a boot has those that occur in it. */
 export const PHASE_NAMES = [
@@ -36,6 +37,44 @@ export interface MemoryRegion {
   readonly source: string;
   /** True when the region is deduced and not read from a header, a register or an observed write. */
   readonly inferred?: boolean;
+  /** Name of the region of the same phase that this one is a part of: `.text` of a segment, the payload of ZO. */
+  readonly parent?: string;
+}
+
+/** Bytes of a region that something else wrote over, [start, end). */
+export interface Overwrite {
+  /** Name of the region that lost them, as it was called when they were overwritten. */
+  readonly region: string;
+  /** What was written there, in a few words: `decompressed kernel`. */
+  readonly by: string;
+  readonly start: bigint;
+  readonly end: bigint;
+}
+
+export const HAZARD_CODES = [
+  'run-area-overlap',
+  'run-area-reserved',
+  'run-area-beyond-ram',
+  'loaded-overlap',
+  'initrd-above-max',
+  'initrd-beyond-ram',
+  'initrd-reserved',
+  'setup-heap-over-setup',
+  'setup-heap-over-ebda',
+  'load-address',
+] as const;
+
+/** Something that goes wrong, or would, by where things were placed. */
+export interface Hazard {
+  /** Stable, kebab-case. */
+  readonly code: (typeof HAZARD_CODES)[number];
+  /** One sentence with the addresses. */
+  readonly text: string;
+  /** One sentence that says what would be safe. */
+  readonly advice: string;
+  /** The bytes in question, [start, end). */
+  readonly start: bigint;
+  readonly end: bigint;
 }
 
 export type RegionKind =
@@ -70,7 +109,12 @@ export interface Phase {
   readonly idtr: { readonly base: bigint; readonly limit: number };
   /** Instructions executed from the start of the boot to here; null where they were not counted. */
   readonly instructions: number | null;
+  /** By start address, larger ones first; names are unique in a phase. */
   readonly regions: readonly MemoryRegion[];
+  /** What was overwritten since the phase before began. */
+  readonly overwritten: readonly Overwrite[];
+  /** What CR3 points to, walked as the phase begins; null where it was not looked at. */
+  readonly pageTables: PageTableWalk | null;
   /** What happened in the phase, in a few words for the table. */
   readonly summary: string;
   /** Wall-clock milliseconds from the start of the boot; not part of the comparable trace. */
@@ -149,6 +193,8 @@ export interface BootTrace {
   readonly kernel: KernelAtJump | null;
   /** Why the boot ended before the jump, in one sentence; null when the jump was reached. */
   readonly stopped: string | null;
+  /** What goes wrong by where things were placed, the worst first; there also when the boot went on. */
+  readonly hazards: readonly Hazard[];
   readonly events: readonly BootEvent[];
   readonly console: string;
   readonly notices: readonly string[];

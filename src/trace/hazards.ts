@@ -1,29 +1,8 @@
 // What goes wrong in practice when a loader places things: each overlap or misplacement by name, with the addresses and
 // what would be safe.
 
+import type { Hazard } from './boot-trace.ts';
 import type { Extent, LayoutFacts } from './regions.ts';
-
-export interface Hazard {
-  /** Stable, kebab-case. */
-  readonly code:
-    | 'run-area-overlap'
-    | 'run-area-reserved'
-    | 'run-area-beyond-ram'
-    | 'loaded-overlap'
-    | 'initrd-above-max'
-    | 'initrd-beyond-ram'
-    | 'initrd-reserved'
-    | 'setup-heap-over-setup'
-    | 'setup-heap-over-ebda'
-    | 'load-address';
-  /** One sentence with the addresses. */
-  readonly text: string;
-  /** One sentence that says what to do instead. */
-  readonly advice: string;
-  readonly start: bigint;
-  /** Exclusive. */
-  readonly end: bigint;
-}
 
 /** What the header says about where things may be. */
 export interface PlacementRules {

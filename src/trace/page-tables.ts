@@ -34,6 +34,23 @@ export interface PageTable {
   readonly level: number;
 }
 
+/** All that one CR3 leads to. */
+export interface PageTableWalk {
+  readonly mode: PagingMode;
+  /** Physical address of the root table; meaningless with paging off. */
+  readonly root: bigint;
+  /** 2 to 5; 0 with paging off. */
+  readonly levels: number;
+  /** What is mapped, by linear address; empty with paging off, where every address is its own. */
+  readonly ranges: readonly MappedRange[];
+  /** The tables themselves, by physical address, each once. */
+  readonly tables: readonly PageTable[];
+  /** True when every mapped address leads to itself, and with paging off. */
+  readonly identity: boolean;
+  /** True when the walk ended at its limit of tables or ranges, and there is more. */
+  readonly truncated: boolean;
+}
+
 const CR0_PG = 1n << 31n;
 const CR4_PSE = 1n << 4n;
 const CR4_PAE = 1n << 5n;
@@ -179,16 +196,12 @@ const MAX_TABLES = 4096;
  * Everything the tables map, merged into ranges, and the tables themselves. A table that several entries
  * share is listed once; a walk ends after 4096 tables. Upper-half linear addresses are given in canonical form.
  */
-export function walkPageTables(
-  ram: Uint8Array,
-  state: PagingState,
-): {
-  readonly ranges: readonly MappedRange[];
-  readonly tables: readonly PageTable[];
-  readonly truncated: boolean;
-} {
+export function walkPageTables(ram: Uint8Array, state: PagingState): PageTableWalk {
+  const mode = pagingMode(state);
   const shape = geometry(state);
-  if (shape === null) return { ranges: [], tables: [], truncated: false };
+  if (shape === null) {
+    return { mode, root: state.cr3, levels: 0, ranges: [], tables: [], identity: true, truncated: false };
+  }
   const ranges: MappedRange[] = [];
   const tables = new Map<bigint, PageTable>();
   let visited = 0;
@@ -251,6 +264,10 @@ export function walkPageTables(
   };
   visit(state.cr3 & shape.rootMask, 0, 0n, WRITABLE | USER, false);
   return {
+    mode,
+    root: state.cr3 & shape.rootMask,
+    levels: shape.levels.length,
+    identity: ranges.every((range) => range.start === range.physical),
     ranges,
     tables: [...tables.values()].sort((a, b) => (a.address < b.address ? -1 : 1)),
     truncated: visited > MAX_TABLES,
