@@ -20,7 +20,7 @@ import { TraceRecorder } from '../trace/recorder.ts';
 import { regionsAt } from '../trace/regions.ts';
 import { enterLong64, enterProt32, loadWithBootParams } from './boot-params.ts';
 import { enterBootSector, loadBootSector } from './boot-sector.ts';
-import { readCpuMode } from './cpu-mode.ts';
+import { CpuModeReader } from './cpu-mode.ts';
 import { layoutFacts } from './layout-facts.ts';
 import type { LoadedImage } from './loaded-image.ts';
 import type { BootOptions } from './options.ts';
@@ -42,6 +42,10 @@ const STARTUP_64 = 0x200;
  * not known), and behind it. */
 const HEAD_SEARCH = 0x10000;
 const TAIL_SEARCH = 0x400;
+/** `jmp *%rax`, `jmp *%eax` in 32-bit code. */
+const JMP_RAX = [0xff, 0xe0] as const;
+/** Bytes at a label that are compared to tell whether it was copied. */
+const COMPARED_LABEL = 16;
 
 export class BootRun {
   readonly machine: Machine;
@@ -49,6 +53,7 @@ export class BootRun {
   readonly #image: KernelImage;
   readonly #options: BootOptions;
   readonly #stub: StubLayout | null;
+  readonly #mode: CpuModeReader;
   readonly #recorder = new TraceRecorder();
   readonly #startedAt = performance.now();
   #loaded: LoadedImage | null = null;
@@ -77,6 +82,7 @@ export class BootRun {
       ...(options.e820 === null ? {} : { e820: options.e820 }),
       onEvent: (event) => this.#onMachineEvent(event),
     });
+    this.#mode = new CpuModeReader(cpu, () => this.machine.ram);
     this.#stub = findStub(image);
     if (this.#decompress === 'emulated' && options.decompress === 'hooked') {
       this.#recorder.notice(
@@ -135,29 +141,51 @@ export class BootRun {
     this.#hookStringInstructions(0, this.#image.payload?.offset ?? HEAD_SEARCH);
     if (this.#stub === null) this.#watchForExitInPlace();
     else if (relocated === null) this.#watchExtractKernel();
+    else this.#watchRelocation(relocated);
   }
 
-  /** The copy of ZO to the end of its run area shows itself as one big copy out of the image as loaded. */
+  /**
+   * The head ends in `jmp *%rax` to `relocated` in the copy it has made; RAX less the label's offset is where the copy
+   * lies, however it was copied.
+   */
+  #watchRelocation(relocated: number): void {
+    const code = this.#image.protectedModeCode;
+    const head = this.#image.payload?.offset ?? HEAD_SEARCH;
+    const label = code.subarray(relocated, relocated + COMPARED_LABEL);
+    for (let offset = 0; offset < Math.min(head, code.length - 1); offset++) {
+      if (code[offset] !== JMP_RAX[0] || code[offset + 1] !== JMP_RAX[1]) continue;
+      const address = BigInt(this.#zo + offset);
+      this.#cpu.hookCode(address, address, () => {
+        const target = Number(this.#cpu.readRegister('rax') & 0xffff_ffffn);
+        const there = this.machine.ram.subarray(target, target + COMPARED_LABEL);
+        if (this.#copyAddress !== null || Buffer.compare(there, label) !== 0) return;
+        this.#defer(() => this.#onCopied(target - relocated));
+      });
+    }
+  }
+
+  /** In a stub that was not recognised the copy shows itself as one big `rep movs` out of the image as loaded. */
   #onStringOperation(operation: StringOperation): void {
     this.#recordStringOperation(operation);
-    if (this.#copyAddress !== null || operation.source === null) return;
-    const codeLength = this.#image.protectedModeCode.length;
-    const covers = operation.source <= this.#zo + ONE_MIB / 16 && operation.length * 2 > codeLength;
-    if (!covers || operation.source < this.#zo) return;
-    this.#defer(() => this.#onCopied(operation.source!, operation.target, operation.length));
+    const { source, target, length } = operation;
+    if (this.#stub !== null || this.#copyAddress !== null || source === null) return;
+    const covers = source >= this.#zo && source <= this.#zo + ONE_MIB / 16;
+    if (!covers || length * 2 <= this.#image.protectedModeCode.length) return;
+    this.#defer(() => {
+      this.#onCopied(this.#zo + target - source);
+      this.#watchForExit(this.#zo, target + length);
+    });
   }
 
-  #onCopied(source: number, target: number, length: number): void {
-    this.#zo += target - source;
-    this.#copyAddress = this.#zo;
+  #onCopied(address: number): void {
+    this.#zo = address;
+    this.#copyAddress = address;
     const { payload } = this.#image;
     const tail = payload === null ? 0 : payload.offset + payload.length;
     this.#hookStringInstructions(tail, tail + TAIL_SEARCH);
     if (this.#stub?.relocated != null) {
-      this.#watch(this.#zo + this.#stub.relocated, () => this.#beginPhase('relocated'));
+      this.#watch(address + this.#stub.relocated, () => this.#beginPhase('relocated'));
       this.#watchExtractKernel();
-    } else {
-      this.#watchForExit(this.#zo, target + length);
     }
   }
 
@@ -231,7 +259,7 @@ export class BootRun {
 
   async #describeKernel(entry: number): Promise<KernelAtJump> {
     const { ram } = this.machine;
-    const entryMode = readCpuMode(this.#cpu, ram) === 'long64' ? 'long64' : 'prot32';
+    const entryMode = this.#mode.read() === 'long64' ? 'long64' : 'prot32';
     const { output, virtualBase, segments } =
       this.#extraction ?? locateKernel(this.#image, (await extractVmlinux(this.#image)).bytes, ram, entry);
     return {
@@ -286,7 +314,7 @@ export class BootRun {
 
   #stopAt(reason: string): void {
     if (this.#stopped !== null) return;
-    const mode = readCpuMode(this.#cpu, this.machine.ram);
+    const mode = this.#mode.read();
     const rip = this.#cpu.readRegister('rip');
     const where = mode === 'real16' ? `${hex(this.#cpu.readRegister('cs'))}:${hex(rip & 0xffffn)}` : hex(rip);
     this.#stopped = `${reason}, in phase ${this.#recorder.current} at ${where} (${mode})`;
@@ -317,6 +345,7 @@ export class BootRun {
     for (const offset of findRepInstructions(this.#image.protectedModeCode, from, to)) {
       hookStringInstruction(this.#cpu, () => this.machine.ram, this.#zo + offset, {
         fast: this.#options.fastStrings,
+        mode: this.#mode,
         onOperation: (operation) => this.#onStringOperation(operation),
       });
     }
@@ -331,7 +360,7 @@ export class BootRun {
     const phase: Phase = {
       name,
       address: BigInt(address),
-      mode: readCpuMode(this.#cpu, ram),
+      mode: this.#mode.read(),
       registers,
       gdtr: this.#cpu.readDescriptorTable('gdtr'),
       idtr: this.#cpu.readDescriptorTable('idtr'),
@@ -348,7 +377,7 @@ export class BootRun {
 
   #linearRip(): number {
     const rip = this.#cpu.readRegister('rip');
-    if (readCpuMode(this.#cpu, this.machine.ram) !== 'real16') return Number(rip);
+    if (this.#mode.read() !== 'real16') return Number(rip);
     return Number((this.#cpu.readRegister('cs') << 4n) + (rip & 0xffffn));
   }
 

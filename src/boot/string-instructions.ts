@@ -3,7 +3,7 @@
 
 import type { Cpu, RegisterName, Unhook } from '../cpu/cpu.ts';
 import { isIdentityMapped } from '../trace/page-tables.ts';
-import { readCpuMode } from './cpu-mode.ts';
+import type { CpuModeReader } from './cpu-mode.ts';
 
 /** A whole copy or fill, from its first iteration. Physical, identity-mapped; [start, start + length). */
 export interface StringOperation {
@@ -78,6 +78,7 @@ const NAMES: readonly RegisterName[] = [
 export interface StringHookOptions {
   /** Do them on the host; false: only report them. */
   readonly fast: boolean;
+  readonly mode: CpuModeReader;
   readonly onOperation: (operation: StringOperation) => void;
 }
 
@@ -101,7 +102,7 @@ export function hookStringInstruction(
     if (instruction === null) return;
     cpu.readRegisters(NAMES, values);
     const [rcx, rsi, rdi, rflags, rax, cr0, cr3, cr4, efer] = values as unknown as bigint[];
-    const mode = readCpuMode(cpu, memory);
+    const mode = options.mode.read();
     if (mode !== 'prot32' && mode !== 'long64' && mode !== 'compat32') return;
     const mask = mode === 'long64' ? 0xffff_ffff_ffff_ffffn : 0xffff_ffffn;
     const count = rcx! & mask;
