@@ -8,10 +8,10 @@ const [folder, argumentCount] = process.argv.slice(2);
 const wholeSuite = argumentCount === '0';
 let passed = 0;
 const failures = [];
-/** Names of skipped tests, by file and outermost describe. */
-const skipped = new Map();
-const groupSizes = new Map();
-let skippedCount = 0;
+/** `{ describes, name }` of each skipped test. */
+const skipped = [];
+/** How many tests each describe holds, by file and path. */
+const sizes = new Map();
 
 for (const line of readText('checks').split('\n').filter(Boolean)) {
   const [status, name] = line.split('\t');
@@ -26,14 +26,11 @@ for (const file of report.testResults) {
   filesRun.add(name);
   if (file.assertionResults.length === 0) failures.push(`${name}: ${file.message || 'no test in it'}`);
   for (const test of file.assertionResults) {
-    const group = `${name}: ${test.ancestorTitles?.[0] ?? ''}`;
-    groupSizes.set(group, (groupSizes.get(group) ?? 0) + 1);
+    const describes = describePaths(name, test.ancestorTitles ?? []);
+    for (const path of describes) sizes.set(path, (sizes.get(path) ?? 0) + 1);
     if (test.status === 'passed') passed++;
     else if (test.status === 'failed') failures.push(`${name}: ${test.fullName}`);
-    else {
-      skippedCount++;
-      skipped.set(group, [...(skipped.get(group) ?? []), `${name}: ${test.fullName}`]);
-    }
+    else skipped.push({ describes, name: `${name}: ${test.fullName}` });
   }
 }
 if (report.testResults.length === 0) failures.push('vitest ran no test');
@@ -45,19 +42,31 @@ if (wholeSuite) {
 const vitestStatus = readText('vitest-status').split('\t')[0];
 if (vitestStatus !== '0' && failures.length === 0) failures.push(`vitest ended with status ${vitestStatus}`);
 
-if (skippedCount > 0) {
-  console.log('\nSkipped:');
-  for (const [group, names] of skipped) {
-    // A describe that was left out as a whole gives its reason in its title.
-    const whole = names.length > 1 && names.length === groupSizes.get(group);
-    console.log(whole ? `  ${group} (${names.length} tests)` : names.map((name) => `  ${name}`).join('\n'));
-  }
-}
+if (skipped.length > 0) console.log(`\nSkipped:\n${[...skippedLines()].join('\n')}`);
 if (failures.length > 0) console.log(`\nFailed:\n${failures.map((name) => `  ${name}`).join('\n')}`);
-const summary = `${passed} passed, ${failures.length} failed, ${skippedCount} skipped`;
+const summary = `${passed} passed, ${failures.length} failed, ${skipped.length} skipped`;
 writeFileSync(join(folder, 'summary'), `${summary}\n`);
 console.log(`\n${summary}`);
 process.exitCode = failures.length === 0 ? 0 : 1;
+
+/** The describes around a test from the outermost on, each as `file: outer > inner`. */
+function describePaths(file, titles) {
+  return titles.map((_, index) => `${file}: ${titles.slice(0, index + 1).join(' > ')}`);
+}
+
+/** A line a test; a describe that was left out as a whole, with the reason in its title, is one line. */
+function skippedLines() {
+  const counts = new Map();
+  for (const { describes } of skipped) {
+    for (const path of describes) counts.set(path, (counts.get(path) ?? 0) + 1);
+  }
+  return new Set(
+    skipped.map(({ describes, name }) => {
+      const whole = describes.find((path) => counts.get(path) === sizes.get(path) && sizes.get(path) > 1);
+      return whole === undefined ? `  ${name}` : `  ${whole} (${sizes.get(whole)} tests)`;
+    }),
+  );
+}
 
 function readText(file) {
   try {
