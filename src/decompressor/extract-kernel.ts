@@ -15,6 +15,8 @@ import {
   type EntropySource,
   findKaslr,
   type KaslrChoice,
+  type KaslrGeneration,
+  type KaslrInput,
   readGuestCommandLine,
 } from './kaslr.ts';
 import { findKernelTotalSize } from './kernel-size.ts';
@@ -466,25 +468,8 @@ class ExtractionRun {
         `the kernel's size with bss (${hex(total.bytes)}) is taken from its program headers; the stub's code does not show it`,
       );
     }
-    const heap = this.#details?.heap ?? null;
-    const stackEnd = this.#details?.stackEnd ?? null;
     const choice = chooseRandomLocation(
-      {
-        bits: stub.bits,
-        generation: generation!,
-        ram,
-        bootParams,
-        input: inputAddress,
-        inputLength,
-        output,
-        outputSize:
-          this.#details?.argumentCount === 6 && generation!.avoids === 'parts' ? bytes.length : needed,
-        loadPhysicalAddress,
-        alignment,
-        ...(heap !== null && stackEnd !== null
-          ? { heapAndStack: { start: zo + heap, end: zo + stackEnd } }
-          : {}),
-      },
+      kaslrInput(this.#context, this.#passed, generation!, elf, bytes.length, total.bytes),
       mode.entropy,
       {
         warn: (text) => this.#console.warn(text),
@@ -794,6 +779,59 @@ class ExtractionRun {
       notices: this.#notices,
     };
   }
+}
+
+function kaslrInput(
+  context: ExtractionContext,
+  passed: Arguments,
+  generation: KaslrGeneration,
+  elf: KernelElf,
+  outputLength: number,
+  totalSize: number,
+): KaslrInput {
+  const { image, stub, zo, ram } = context;
+  const details = findStubDetails(image);
+  const heap = details?.heap ?? null;
+  const stackEnd = details?.stackEnd ?? null;
+  const cr3 = stub.bits === 64 ? Number(context.readRegister('cr3')) : 0;
+  // The first kernels with KASLR looked at the decompressed length alone, until they were passed the run size too.
+  const lengthAlone = generation.avoids === 'parts' && details?.argumentCount === 6;
+  return {
+    bits: stub.bits,
+    generation,
+    ram,
+    bootParams: passed.bootParams,
+    input: passed.inputAddress,
+    inputLength: passed.inputLength,
+    output: passed.output,
+    outputSize: lengthAlone ? outputLength : Math.max(outputLength, totalSize),
+    loadPhysicalAddress: loadPhysicalAddressOf(image, elf),
+    alignment: image.header.get('kernel_alignment') || 2 ** 21,
+    startedAt32: cr3 >= zo && cr3 < zo + (details?.end ?? 0),
+    ...(heap !== null && stackEnd !== null ? { heapAndStack: { start: zo + heap, end: zo + stackEnd } } : {}),
+  };
+}
+
+/**
+ * What KASLR would choose from in a guest that stands at the first instruction of extract_kernel. Changes nothing there.
+ *
+ * @returns null for a stub without KASLR
+ * @throws BootscopeError as `extractKernel`
+ */
+export async function readKaslrInput(context: ExtractionContext): Promise<KaslrInput | null> {
+  const { image, stub, ram } = context;
+  const payload = image.payload;
+  const generation = payload === null ? null : findKaslr(image, stub);
+  if (payload === null || generation === null) {
+    return null;
+  }
+  const passed = readArguments(context, payload.offset, payload.length);
+  const buffer = new Uint8Array(payload.outputLength ?? ram.length);
+  const codec = await codecByName(payload.codec);
+  const { bytesWritten } = await codec.decompress(payloadBytes(context, passed.inputAddress), buffer);
+  const elf = readKernelElf(buffer.subarray(0, bytesWritten));
+  const total = findKernelTotalSize(image, stub, elf);
+  return kaslrInput(context, passed, generation, elf, bytesWritten, total.bytes);
 }
 
 function alignTwoMib(value: number): number {

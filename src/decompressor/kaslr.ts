@@ -697,6 +697,15 @@ export function bootSeed(buildString: string, bootParams: Uint8Array, bits: 32 |
     : BigInt(rotateXor32(rotateXor32(0, build), bootParams));
 }
 
+/** The seed of `input`'s draws, as boot_params is then: with KASLR_FLAG. Reads memory, changes nothing. */
+export function kaslrSeed(input: KaslrInput): bigint {
+  const bootParams = input.ram.slice(input.bootParams, input.bootParams + BOOT_PARAMS_SIZE);
+  if (input.generation.setsFlag) {
+    bootParams[LOADFLAGS] = bootParams[LOADFLAGS]! | KASLR_FLAG;
+  }
+  return bootSeed(input.generation.buildString, bootParams, input.bits);
+}
+
 /** The last step of kaslr_get_random_long: both halves of a product, added up. */
 export function mixRandom(value: bigint, bits: 32 | 64): bigint {
   if (bits === 64) {
@@ -721,36 +730,27 @@ function drawRandom(
   return { seed, rdrand, rdtsc, i8254, random: mixRandom(mixed, bits) };
 }
 
-/** What the random numbers of one boot start from; seeds differ when something is printed between the draws. */
-export interface KaslrSeeds {
-  readonly physical: bigint;
-  readonly virtual: bigint;
-}
-
-/** One boot's draws over slots that are known already: the fast way to many. */
+/**
+ * One boot's draws over slots and a seed that are known already: the fast way to many. A stub that prints between its two draws
+ * has another seed for the second; `chooseRandomLocation` minds that, this does not.
+ *
+ * @returns null for an address that is not drawn
+ */
 export function drawLocation(
   slots: KaslrSlots,
-  seeds: KaslrSeeds | (() => bigint),
-  bits: 32 | 64,
-  generation: KaslrGeneration,
+  seed: bigint,
+  input: KaslrInput,
   entropy: EntropySource,
-): { physical: number | null; virtual: number | null; draws: KaslrDraw[] } {
-  const draws: KaslrDraw[] = [];
-  const draw = (purpose: 'Physical' | 'Virtual', count: number): number => {
-    const seed =
-      typeof seeds === 'function' ? seeds() : purpose === 'Physical' ? seeds.physical : seeds.virtual;
-    const numbers = drawRandom(seed, bits, entropy, generation.i8254Swapped);
-    const slot = Number(numbers.random % BigInt(count));
-    draws.push({ purpose, ...numbers, slots: count, slot });
-    return slot;
-  };
-  const physical =
-    slots.physicalSlots > 0 ? physicalSlot(slots, draw('Physical', slots.physicalSlots)) : null;
+): { readonly physical: number | null; readonly virtual: number | null } {
+  const { bits, generation } = input;
+  const draw = (count: number): number =>
+    Number(drawRandom(seed, bits, entropy, generation.i8254Swapped).random % BigInt(count));
+  const physical = slots.physicalSlots > 0 ? physicalSlot(slots, draw(slots.physicalSlots)) : null;
   const virtual =
     generation.kind === 'separate' && slots.virtualSlots > 0
-      ? slots.virtualStart + draw('Virtual', slots.virtualSlots) * slots.alignment
+      ? slots.virtualStart + draw(slots.virtualSlots) * slots.alignment
       : null;
-  return { physical, virtual, draws };
+  return { physical, virtual };
 }
 
 /** What `chooseRandomLocation` calls while it works, so that what is printed counts in the next seed as in the guest. */

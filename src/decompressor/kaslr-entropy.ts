@@ -1,0 +1,100 @@
+// Where KASLR's random numbers come from: values a user lists, or a stream; and how a user says so.
+
+import { BootscopeError } from '../error.ts';
+import type { EntropySource } from './kaslr.ts';
+
+/** What `--kaslr` can say. */
+export type KaslrOption =
+  | { readonly kind: 'off' }
+  /** The machine's sources deliver a stream that starts with the seed. */
+  | { readonly kind: 'seed'; readonly seed: bigint }
+  /** RDTSC returns these, in order; the CPU has no RDRAND. */
+  | { readonly kind: 'entropy'; readonly rdtsc: readonly bigint[] }
+  /** Given addresses; `virtual` counts from __START_KERNEL_map. */
+  | { readonly kind: 'forced'; readonly physical: number | null; readonly virtual: number | null };
+
+/** __START_KERNEL_map of x86-64. */
+const START_KERNEL_MAP = 0xffff_ffff_8000_0000n;
+
+/**
+ * Reads `off`, `seed:N`, `entropy:RDTSC1,RDTSC2`, `phys:ADDR`, `virt:ADDR` or `phys:ADDR,virt:ADDR`. A virtual address is the
+ * kernel's own (0xffffffff9a000000) or its distance from __START_KERNEL_map (0x1a000000).
+ *
+ * @throws BootscopeError `kaslr-option` for anything else
+ */
+export function parseKaslrOption(text: string): KaslrOption {
+  if (text === 'off') {
+    return { kind: 'off' };
+  }
+  const [, kind, rest] = /^(seed|entropy|phys|virt):(.+)$/.exec(text) ?? [];
+  if (kind === undefined || rest === undefined) {
+    throw new BootscopeError(
+      'kaslr-option',
+      `--kaslr ${text} is none of off, seed:N, entropy:RDTSC1,RDTSC2, phys:ADDR,virt:ADDR`,
+    );
+  }
+  if (kind === 'seed') {
+    return { kind: 'seed', seed: parseInteger(rest, text) };
+  }
+  if (kind === 'entropy') {
+    return { kind: 'entropy', rdtsc: rest.split(',').map((value) => parseInteger(value, text)) };
+  }
+  let physical: number | null = null;
+  let virtual: number | null = null;
+  for (const part of text.split(',')) {
+    const [, which, value] = /^(phys|virt):(.+)$/.exec(part) ?? [];
+    if (which === undefined || value === undefined) {
+      throw new BootscopeError('kaslr-option', `--kaslr ${text}: ${part} is neither phys:ADDR nor virt:ADDR`);
+    }
+    const address = parseInteger(value, text);
+    if (which === 'phys') {
+      physical = Number(address);
+    } else {
+      virtual = Number(address >= START_KERNEL_MAP ? address - START_KERNEL_MAP : address);
+    }
+  }
+  return { kind: 'forced', physical, virtual };
+}
+
+function parseInteger(text: string, option: string): bigint {
+  if (!/^(?:0x[0-9a-fA-F]+|[0-9]+)$/.test(text)) {
+    throw new BootscopeError('kaslr-option', `--kaslr ${option}: ${text} is no number`);
+  }
+  return BigInt.asUintN(64, BigInt(text));
+}
+
+/**
+ * A CPU without RDRAND whose RDTSC returns the given values.
+ *
+ * @throws BootscopeError `kaslr-entropy` from `rdtsc` when they are used up
+ */
+export function listedEntropy(values: readonly bigint[]): EntropySource {
+  let used = 0;
+  return {
+    rdrand: () => null,
+    rdtsc: () => {
+      const value = values[used];
+      if (value === undefined) {
+        throw new BootscopeError(
+          'kaslr-entropy',
+          `the kernel reads the time stamp counter ${used + 1} times, --kaslr entropy: lists ${values.length} values`,
+        );
+      }
+      used++;
+      return value;
+    },
+    i8254: () => 0,
+  };
+}
+
+/** A CPU with the given features whose sources all take the next value of one stream. */
+export function streamEntropy(
+  next64: () => bigint,
+  cpu: { readonly rdrand: boolean; readonly tsc: boolean },
+): EntropySource {
+  return {
+    rdrand: () => (cpu.rdrand ? next64() : null),
+    rdtsc: () => (cpu.tsc ? next64() : null),
+    i8254: () => Number(next64() & 0xffffn),
+  };
+}
