@@ -28,6 +28,8 @@ export interface StubDetails {
   readonly layout: StubLayout;
   /** Address the code is linked to run at; 0 for the stubs that find out where they are. */
   readonly linkBase: number;
+  /** What the displacements in a 32-bit stub count from, in bytes from its start: 0, or where its GOT lies (5.9 on). */
+  readonly displacementBase: number;
   /** Arguments the call passes. */
   readonly argumentCount: number;
   /** input_data and input_len as the code passes them; null where it passes none or only a variable. */
@@ -419,6 +421,7 @@ function describeTail64(
       evidence,
     },
     linkBase: 0,
+    displacementBase: 0,
     argumentCount,
     inputData,
     inputLength,
@@ -605,6 +608,7 @@ function findCopyingStub32(image: KernelImage, startup32: readonly Instruction[]
       evidence,
     },
     linkBase: 0,
+    displacementBase: base,
     argumentCount: pushes.length,
     inputData,
     inputLength,
@@ -733,6 +737,7 @@ function findMoveParamsStub(image: KernelImage, startup32: readonly Instruction[
         ],
       },
       linkBase,
+      displacementBase: 0,
       argumentCount: 2,
       inputData: null,
       inputLength: null,
