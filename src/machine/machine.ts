@@ -50,6 +50,8 @@ const TIMER_VECTOR = 0x08;
 const TIMER_HOOK_VECTOR = 0x1c;
 /** Ticks of doing nothing after which a halted guest is taken to have halted for good: about a minute. */
 const IDLE_TICKS = 1092;
+/** Slices without a port access or BIOS call after which a guest seems to wait for the timer. */
+const STALLED_SLICES = 2;
 const CR0_PE = 1n;
 const EFER_LMA = 1n << 10n;
 /** Most that the seed moves the TSC and the PIT ahead at power-on, in nanoseconds and in pulses. */
@@ -108,6 +110,8 @@ export class Machine {
   #stopReason: string | null = null;
   #idleTicks = 0;
   #activityAtIdle = -1;
+  #quietSlices = 0;
+  #activityAtSlice = -1;
 
   /**
    * Maps the RAM and installs the interrupt, IN, OUT, CPUID and (where the engine can) RDTSC hooks.
@@ -238,6 +242,21 @@ export class Machine {
     this.clock.advanceToNextTick();
     this.#deliverTimer();
     return this.#stopReason === null;
+  }
+
+  /**
+   * After a slice of a run: a guest that has done nothing outside the CPU for `STALLED_SLICES` slices and has
+   * interrupts on may be waiting for the timer in a loop, so it gets a tick. Everyone else is left alone.
+   */
+  afterSlice(): void {
+    const activity = this.ports.accesses + this.bios.calls;
+    this.#quietSlices = activity === this.#activityAtSlice ? this.#quietSlices + 1 : 0;
+    this.#activityAtSlice = activity;
+    const open = (this.cpu.readRegister('rflags') & BigInt(FLAG_IF)) !== 0n;
+    if (this.#quietSlices >= STALLED_SLICES && open && this.masterPic.wouldDeliver(TIMER_LINE)) {
+      this.clock.advanceToNextTick();
+      this.#deliverTimer();
+    }
   }
 
   #deliverTimer(): void {

@@ -1,15 +1,84 @@
 // Things the guest asked for that the machine does not have: each once, with how often it was asked.
 
-/** Counts notices by their text, in the order they first came. */
+/** More ports than this share one line. */
+const PORTS_WITH_LINES = 8;
+
+interface PortUse {
+  reads: number;
+  writes: number;
+}
+
+/** Counts ports without a device and services that are missing, in the order they first came. */
 export class NoticeList {
-  readonly #counts = new Map<string, number>();
+  readonly #services = new Map<string, number>();
+  readonly #ports = new Map<number, PortUse>();
 
-  add(text: string): void {
-    this.#counts.set(text, (this.#counts.get(text) ?? 0) + 1);
+  /** @param name - `INT 15h 7777` */
+  addService(name: string): void {
+    this.#services.set(name, (this.#services.get(name) ?? 0) + 1);
   }
 
-  /** `port 0x1234 has no device, reads 0xff (3 times)`. */
+  addRead(port: number): void {
+    this.#use(port).reads++;
+  }
+
+  addWrite(port: number): void {
+    this.#use(port).writes++;
+  }
+
+  /** One sentence a service and a port; many ports are told of in one. */
   get texts(): readonly string[] {
-    return [...this.#counts].map(([text, count]) => (count === 1 ? text : `${text} (${count} times)`));
+    const services = [...this.#services].map(
+      ([name, count]) => `${name} is not provided (called ${times(count)})`,
+    );
+    return [...services, ...this.#portTexts()];
   }
+
+  #portTexts(): readonly string[] {
+    const ports = [...this.#ports];
+    if (ports.length > PORTS_WITH_LINES) {
+      const numbers = ports.map(([port]) => port).sort((a, b) => a - b);
+      const uses = ports.map(([, use]) => use);
+      const reads = uses.reduce((sum, use) => sum + use.reads, 0);
+      const writes = uses.reduce((sum, use) => sum + use.writes, 0);
+      return [
+        `${ports.length} ports have no device (read ${times(reads)}, written ${times(writes)}): ${ranges(numbers)}`,
+      ];
+    }
+    return ports.map(([port, { reads, writes }]) => {
+      const what = [reads > 0 ? `read ${times(reads)}` : '', writes > 0 ? `written ${times(writes)}` : ''];
+      return `port ${hex(port)} has no device (${what.filter((each) => each !== '').join(', ')})`;
+    });
+  }
+
+  #use(port: number): PortUse {
+    let use = this.#ports.get(port);
+    if (use === undefined) {
+      use = { reads: 0, writes: 0 };
+      this.#ports.set(port, use);
+    }
+    return use;
+  }
+}
+
+/** `0x300-0x303, 0x1c80`. */
+function ranges(sorted: readonly number[]): string {
+  const parts: string[] = [];
+  for (let first = 0; first < sorted.length; ) {
+    let last = first;
+    while (sorted[last + 1] === sorted[last]! + 1) {
+      last++;
+    }
+    parts.push(last === first ? hex(sorted[first]!) : `${hex(sorted[first]!)}-${hex(sorted[last]!)}`);
+    first = last + 1;
+  }
+  return parts.join(', ');
+}
+
+function hex(value: number): string {
+  return `0x${value.toString(16)}`;
+}
+
+function times(count: number): string {
+  return count === 1 ? 'once' : `${count} times`;
 }

@@ -21,8 +21,18 @@ describe('PortBus', () => {
     expect([bus.read(0x999, 1), bus.read(0x999, 2), bus.read(0x999, 4)]).toEqual([0xff, 0xffff, 0xffffffff]);
     bus.write(0x998, 1, 1);
     expect(notices.texts).toEqual([
-      'port 0x999 has no device, reads all ones (3 times)',
-      'port 0x998 has no device, writes are lost',
+      'port 0x999 has no device (read 3 times)',
+      'port 0x998 has no device (written once)',
+    ]);
+  });
+
+  it('tells of many absent ports in one line', () => {
+    const { bus, notices } = makeBus();
+    for (const port of [0x300, 0x302, 0x301, 0x1c80, 0x2c80, 0x3c80, 0x4c80, 0x5c80, 0x6c80]) {
+      bus.read(port, 1);
+    }
+    expect(notices.texts).toEqual([
+      '9 ports have no device (read 9 times, written 0 times): 0x300-0x302, 0x1c80, 0x2c80, 0x3c80, 0x4c80, 0x5c80, 0x6c80',
     ]);
   });
 

@@ -70,7 +70,7 @@ export class PortBus {
       value >>>= 0;
     }
     if (device === null) {
-      this.#notices.add(`port 0x${port.toString(16)} has no device, reads all ones`);
+      this.#notices.addRead(port);
     }
     if (this.onEvent !== null) {
       this.#report('in', port, size, value, device);
@@ -90,7 +90,7 @@ export class PortBus {
       this.#report('out', port, size, value >>> 0, device);
     }
     if (device === null) {
-      this.#notices.add(`port 0x${port.toString(16)} has no device, writes are lost`);
+      this.#notices.addWrite(port);
     }
     if (size === 1) {
       device?.writePort(port, value & 0xff);

@@ -112,7 +112,7 @@ describeEachEngine('BIOS', (open) => {
       ...call(0x15, { eax: 0x7777 }),
     ]);
     expect({ eax, carry }).toEqual({ eax: 0x8677, carry: true });
-    expect(machine.notices).toEqual(['INT 15h 7777 is not provided (2 times)']);
+    expect(machine.notices).toEqual(['INT 15h 7777 is not provided (called 2 times)']);
   });
 
   it('returns the configuration table with ES loaded, so that the guest can read through it', async () => {

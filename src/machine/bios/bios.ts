@@ -51,7 +51,7 @@ export class Bios {
       service.run(registers);
     } else {
       services?.unknown?.(registers);
-      this.#notices.add(`${functionName(services, vector, registers.inputAx)} is not provided`);
+      this.#notices.addService(functionName(services, vector, registers.inputAx));
     }
     registers.store();
     if (this.onEvent !== null) {
