@@ -23,10 +23,11 @@ const missing = (recipe: Recipe) => !hasTool(recipe.tool);
 /** The first recipe of a format is the kernel's own. */
 const KERNEL_RECIPES = CODEC_NAMES.map((name) => RECIPES.find((recipe) => recipe.codec === name)!);
 
-/** Decompresses into the middle of a larger array and checks that nothing around it was touched. */
+/** Decompresses into the middle of a larger array and checks that nothing around it was touched, nor the input. */
 async function run(codec: Codec, stream: Uint8Array, limit: number, options: DecompressOptions) {
   const memory = new Uint8Array(limit + 128).fill(CANARY);
   const output = memory.subarray(64, 64 + limit);
+  const before = Uint8Array.from(stream);
   let result: DecompressResult | null = null;
   let error: BootscopeError | null = null;
   try {
@@ -35,6 +36,7 @@ async function run(codec: Codec, stream: Uint8Array, limit: number, options: Dec
     if (!(thrown instanceof BootscopeError)) throw thrown;
     error = thrown;
   }
+  expect(Buffer.compare(stream, before), 'the input was changed').toBe(0);
   expect(memory.subarray(0, 64).every((byte) => byte === CANARY)).toBe(true);
   expect(memory.subarray(64 + limit).every((byte) => byte === CANARY)).toBe(true);
   return { result, error, output };

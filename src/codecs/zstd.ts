@@ -114,7 +114,8 @@ async function decodePortably(input: Uint8Array, output: Uint8Array, frame: Fram
   }
   // The library doesn't say what was wrong: without the checksum it decodes, or with more room, or not at all.
   if (frame.hasChecksum) {
-    const unchecked = source.slice(0, -4);
+    // Not `slice`, which shares memory where the input is one of Node's buffers.
+    const unchecked = new Uint8Array(source.subarray(0, -4));
     unchecked[4]! &= ~4;
     if (decode(decoder, unchecked, capacity) !== null) {
       const stored = readLittleEndian(input, frame.length - 4, 4);
