@@ -127,6 +127,14 @@ describeEachEngine('Machine', (open) => {
     expect(machine.serialText).toBe('ok\n');
   });
 
+  it('reads all ones where there is no memory, and notes it', async () => {
+    // 32-bit offsets in real mode: the limit does not hold in the engine, as in "unreal" mode.
+    const read = [...load({ ebx: 0xfee00030 }), ...[0x67, 0x66, 0x8b, 0x03]]; // mov eax, [ebx]
+    const { eax, machine } = await run(read);
+    expect(eax).toBe(0xffffffff);
+    expect(machine.notices).toEqual(['no memory answers at 0xfee00000']);
+  });
+
   it('gives a tick to a guest that waits for one in a loop', async () => {
     const wait = [
       ...[0xa1, 0x6c, 0x04], // mov ax, [46Ch]

@@ -1,6 +1,6 @@
 // The PC around the CPU: RAM, firmware, devices and their wiring. Read it as the list of parts.
 
-import type { Cpu } from '../cpu/cpu.ts';
+import type { Cpu, InvalidAccess } from '../cpu/cpu.ts';
 import { BootscopeError } from '../error.ts';
 import { Bios } from './bios/bios.ts';
 import { diskVector } from './bios/disk.ts';
@@ -44,6 +44,9 @@ const MIB = 1024 * 1024;
 export const MINIMUM_MEMORY = 64 * MIB;
 export const MAXIMUM_MEMORY = 1900 * MIB;
 const PAGE = 4096;
+const FOUR_GIB = 0x1_0000_0000n;
+/** Pages without memory that a guest may look at; one that wants more has lost its way. */
+const MAXIMUM_BUS_PAGES = 1024;
 
 const TIMER_LINE = 0;
 const TIMER_VECTOR = 0x08;
@@ -111,10 +114,11 @@ export class Machine {
   #idleTicks = 0;
   #activityAtIdle = -1;
   #quietSlices = 0;
+  #busPages = 0;
   #activityAtSlice = -1;
 
   /**
-   * Maps the RAM and installs the interrupt, IN, OUT, CPUID and (where the engine can) RDTSC hooks.
+   * Maps the RAM and installs the interrupt, IN, OUT, CPUID, invalid-access and (where the engine can) RDTSC hooks.
    * @param cpu - freshly opened, without RAM
    * @throws BootscopeError `machine-memory`, `machine-cpu-profile`, `machine-floppy-size`
    */
@@ -360,6 +364,29 @@ export class Machine {
     cpu.hookIn((port, size) => ports.read(port, size));
     cpu.hookOut((port, size, value) => ports.write(port, size, value));
     cpu.hookCpuid((leaf) => cpuid.read(leaf));
+    cpu.hookInvalidAccess((access) => this.#openBus(access));
+  }
+
+  /**
+   * Physical addresses below 4 GiB where a PC has nothing (or a device that this one has not): reads give all
+   * ones. Writes stay in the page, which a PC would lose; nobody has been seen to care.
+   */
+  #openBus(access: InvalidAccess): boolean {
+    const { cpu, memory } = this;
+    const page = Number(access.address) & ~(PAGE - 1);
+    const inBus = access.address >= BigInt(memory.size) && access.address < FOUR_GIB;
+    if (
+      access.type === 'fetch' ||
+      access.reason !== 'unmapped' ||
+      !inBus ||
+      this.#busPages >= MAXIMUM_BUS_PAGES
+    ) {
+      return false;
+    }
+    this.#busPages++;
+    cpu.mapRam(page >>> 0, PAGE).fill(0xff);
+    this.#notices.addMemory(page >>> 0);
+    return true;
   }
 
   #onCharacter(code: number): void {

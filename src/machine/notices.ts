@@ -2,16 +2,18 @@
 
 /** More ports than this share one line. */
 const PORTS_WITH_LINES = 8;
+const PAGES_NAMED = 8;
 
 interface PortUse {
   reads: number;
   writes: number;
 }
 
-/** Counts ports without a device and services that are missing, in the order they first came. */
+/** Counts services that are missing, ports without a device and pages without memory. */
 export class NoticeList {
   readonly #services = new Map<string, number>();
   readonly #ports = new Map<number, PortUse>();
+  readonly #pages: number[] = [];
 
   /** @param name - `INT 15h 7777` */
   addService(name: string): void {
@@ -26,12 +28,17 @@ export class NoticeList {
     this.#use(port).writes++;
   }
 
+  /** @param page - physical address of a page without memory, told once */
+  addMemory(page: number): void {
+    this.#pages.push(page);
+  }
+
   /** One sentence a service and a port; many ports are told of in one. */
   get texts(): readonly string[] {
     const services = [...this.#services].map(
       ([name, count]) => `${name} is not provided (called ${times(count)})`,
     );
-    return [...services, ...this.#portTexts()];
+    return [...services, ...this.#portTexts(), ...this.#pageTexts()];
   }
 
   #portTexts(): readonly string[] {
@@ -49,6 +56,13 @@ export class NoticeList {
       const what = [reads > 0 ? `read ${times(reads)}` : '', writes > 0 ? `written ${times(writes)}` : ''];
       return `port ${hex(port)} has no device (${what.filter((each) => each !== '').join(', ')})`;
     });
+  }
+
+  #pageTexts(): readonly string[] {
+    const pages = this.#pages.toSorted((a, b) => a - b);
+    const named = pages.slice(0, PAGES_NAMED).map(hex).join(', ');
+    const more = pages.length > PAGES_NAMED ? ` and ${pages.length - PAGES_NAMED} more` : '';
+    return pages.length === 0 ? [] : [`no memory answers at ${named}${more}`];
   }
 
   #use(port: number): PortUse {
