@@ -19,6 +19,7 @@ import {
   type KaslrInput,
   readGuestCommandLine,
 } from './kaslr.ts';
+import { type KernelFileParts, readKernelFileParts } from './kernel-sections.ts';
 import { findKernelTotalSize } from './kernel-size.ts';
 import { decompressMoved } from './move-params.ts';
 import {
@@ -97,6 +98,8 @@ export interface Extraction {
   /** Physical address of the kernel's first instruction. */
   readonly entry: bigint;
   readonly segments: readonly ExtractedSegment[];
+  /** The ELF file's sections and length; null for a flat kernel. */
+  readonly file: KernelFileParts | null;
   readonly relocations: RelocationCounts;
   readonly steps: readonly ExtractionStep[];
   readonly writes: readonly WrittenRange[];
@@ -593,6 +596,14 @@ class ExtractionRun {
     const elf = readKernelElf(bytes);
     const loadPhysicalAddress = loadPhysicalAddressOf(image, elf);
     this.#checkMapping(elf);
+    const file = readKernelFileParts(
+      bytes,
+      elf.segments.map(({ paddr, vaddr, memsz }) => ({
+        paddr: BigInt(output + paddr - loadPhysicalAddress),
+        vaddr,
+        memsz: BigInt(memsz),
+      })),
+    );
     const placed = this.#guestErrors(() =>
       placeSegments(
         ram,
@@ -643,6 +654,7 @@ class ExtractionRun {
         memsz: BigInt(segment.memsz),
         flags: segment.flags,
       })),
+      file,
       relocations,
     });
   }
@@ -659,6 +671,7 @@ class ExtractionRun {
       virtualBase: BigInt(output),
       entry: output,
       segments: [flatSegment(output, length)],
+      file: null,
       relocations: NO_RELOCATIONS,
     });
   }
@@ -760,6 +773,7 @@ class ExtractionRun {
       readonly virtualBase: bigint;
       readonly entry: number;
       readonly segments: readonly ExtractedSegment[];
+      readonly file: KernelFileParts | null;
       readonly relocations: RelocationCounts;
     },
   ): Extraction {
@@ -770,6 +784,7 @@ class ExtractionRun {
       returnValue: BigInt(kernel.entry),
       entry: BigInt(kernel.entry),
       segments: kernel.segments,
+      file: kernel.file,
       relocations: kernel.relocations,
       steps: this.#steps,
       writes: this.#writes,

@@ -72,6 +72,7 @@ export async function decompressMoved(context: ExtractionContext): Promise<Extra
     output: BigInt(entry),
     virtualBase: BigInt(entry),
     entry: BigInt(entry),
+    file: null,
     relocations: NO_RELOCATIONS,
     kaslr: null,
     clearsIdt: false,

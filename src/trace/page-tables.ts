@@ -61,7 +61,6 @@ const PRESENT = 1n;
 const WRITABLE = 2n;
 const USER = 4n;
 const LARGE = 0x80n;
-const EXECUTE_DISABLE = 1n << 63n;
 const ADDRESS_MASK = 0x000f_ffff_ffff_f000n;
 
 export function pagingMode(state: PagingState): PagingMode {
@@ -189,12 +188,30 @@ export function isIdentityMapped(ram: Uint8Array, state: PagingState, start: big
   return true;
 }
 
-/** Tables that one walk reads at most: tables that point at themselves would never end. */
+/** Tables that one walk reads, and ranges that it lists, at most: tables that point at themselves would never end. */
 const MAX_TABLES = 4096;
+const MAX_RANGES = 4096;
+
+const TWO_32 = 2 ** 32;
+/** Bits of the upper half of a 64-bit entry. */
+const HIGH_ADDRESS_MASK = 0x000f_ffff;
+const HIGH_EXECUTE_DISABLE = 0x8000_0000;
+
+type MutableRange = { -readonly [K in keyof OpenRange]: OpenRange[K] };
+/** A range while it grows. Multiples of 4096 below 2^57 are exact in a double, which makes the walk many times faster. */
+interface OpenRange {
+  readonly start: number;
+  readonly end: number;
+  readonly physical: number;
+  readonly rights: number;
+  readonly executable: boolean;
+  readonly pageSize: number;
+}
 
 /**
- * Everything the tables map, merged into ranges, and the tables themselves. A table that several entries
- * share is listed once; a walk ends after 4096 tables. Upper-half linear addresses are given in canonical form.
+ * Everything the tables map, merged into ranges, and the tables themselves. A table that several entries share is listed
+ * once; the walk ends after 4096 tables or ranges. Tables outside `ram` read as empty. Upper-half linear addresses are given
+ * in canonical form.
  */
 export function walkPageTables(ram: Uint8Array, state: PagingState): PageTableWalk {
   const mode = pagingMode(state);
@@ -202,74 +219,110 @@ export function walkPageTables(ram: Uint8Array, state: PagingState): PageTableWa
   if (shape === null) {
     return { mode, root: state.cr3, levels: 0, ranges: [], tables: [], identity: true, truncated: false };
   }
-  const ranges: MappedRange[] = [];
-  const tables = new Map<bigint, PageTable>();
+  const view = new DataView(ram.buffer, ram.byteOffset, ram.byteLength);
+  const { entrySize } = shape;
+  const levels = shape.levels.map(({ level, shift, indexBits, largePages }) => ({
+    level,
+    largePages,
+    pageSize: 2 ** Number(shift),
+    entries: 2 ** Number(indexBits),
+    // PDPTEs of PAE paging carry no rights of their own (SDM 3A 4.4.1).
+    hasRights: !(level === 3 && indexBits === 2n),
+  }));
+  const ranges: MutableRange[] = [];
+  const tables = new Map<number, PageTable>();
   let visited = 0;
-  const canonical = (linear: bigint): bigint =>
-    shape.linearBits > 32n && ((linear >> (shape.linearBits - 1n)) & 1n) === 1n
-      ? BigInt.asUintN(64, BigInt.asIntN(Number(shape.linearBits), linear))
-      : linear;
+  let truncated = false;
 
-  const add = (linear: bigint, physical: bigint, rights: bigint, noExecute: boolean, size: bigint): void => {
-    const start = canonical(linear);
-    const writable = (rights & WRITABLE) !== 0n;
-    const user = (rights & USER) !== 0n;
+  const add = (start: number, physical: number, rights: number, executable: boolean, size: number): void => {
     const last = ranges.at(-1);
     if (
       last !== undefined &&
       last.end === start &&
       last.physical + (last.end - last.start) === physical &&
-      last.writable === writable &&
-      last.user === user &&
-      last.executable === !noExecute
+      last.rights === rights &&
+      last.executable === executable
     ) {
-      ranges[ranges.length - 1] = {
-        ...last,
-        end: start + size,
-        pageSize: Math.min(last.pageSize, Number(size)),
-      };
-      return;
+      last.end = start + size;
+      if (size < last.pageSize) last.pageSize = size;
+    } else if (ranges.length < MAX_RANGES) {
+      ranges.push({ start, end: start + size, physical, rights, executable, pageSize: size });
+    } else {
+      truncated = true;
     }
-    ranges.push({
-      start,
-      end: start + size,
-      physical,
-      writable,
-      user,
-      executable: !noExecute,
-      pageSize: Number(size),
-    });
   };
 
-  const visit = (table: bigint, depth: number, base: bigint, rights: bigint, noExecute: boolean): void => {
-    if (visited++ >= MAX_TABLES) return;
-    const level = shape.levels[depth]!;
-    const entries = 1n << level.indexBits;
-    tables.set(table, { address: table, size: Number(entries) * shape.entrySize, level: level.level });
-    for (let index = 0n; index < entries; index++) {
-      const entry = readEntry(ram, table + index * BigInt(shape.entrySize), shape.entrySize);
-      if ((entry & PRESENT) === 0n) continue;
-      const linear = base + (index << level.shift);
-      // PDPTEs of PAE paging carry no rights of their own (SDM 3A 4.4.1).
-      const ownRights = level.level === 3 && level.indexBits === 2n ? rights : rights & entry;
-      const ownNoExecute = noExecute || (shape.entrySize === 8 && (entry & EXECUTE_DISABLE) !== 0n);
-      if (level.level === 1) {
-        add(linear, entry & ADDRESS_MASK, ownRights, ownNoExecute, 0x1000n);
-      } else if (level.largePages && (entry & LARGE) !== 0n) {
-        add(linear, largeFrame(entry, level, shape.entrySize), ownRights, ownNoExecute, 1n << level.shift);
+  const visit = (table: number, depth: number, base: number, rights: number, executable: boolean): void => {
+    if (truncated || visited++ >= MAX_TABLES) {
+      truncated = true;
+      return;
+    }
+    const level = levels[depth]!;
+    const size = level.entries * entrySize;
+    tables.set(table, { address: BigInt(table), size, level: level.level });
+    const { pageSize } = level;
+    const mapsPages = depth === levels.length - 1;
+    const end = Math.min(table + size, ram.length - entrySize + 1);
+    for (let at = table, linear = base; at < end; at += entrySize, linear += pageSize) {
+      const low = view.getUint32(at, true);
+      if ((low & 1) === 0) continue;
+      const high = entrySize === 8 ? view.getUint32(at + 4, true) : 0;
+      const ownRights = level.hasRights ? rights & low : rights;
+      const ownExecutable = executable && (high & HIGH_EXECUTE_DISABLE) === 0;
+      const address = (high & HIGH_ADDRESS_MASK) * TWO_32 + ((low & 0xffff_f000) >>> 0);
+      if (mapsPages) {
+        add(linear, address, ownRights, ownExecutable, pageSize);
+      } else if (level.largePages && (low & 0x80) !== 0) {
+        // PSE-36 puts address bits 32..39 into entry bits 13..20 (SDM 3A table 4-4).
+        const frame =
+          entrySize === 8
+            ? address - (address % pageSize)
+            : ((low & 0xffc0_0000) >>> 0) + ((low >>> 13) & 0xff) * TWO_32;
+        add(linear, frame, ownRights, ownExecutable, pageSize);
       } else {
-        visit(entry & ADDRESS_MASK, depth + 1, linear, ownRights, ownNoExecute);
+        visit(address, depth + 1, linear, ownRights, ownExecutable);
       }
     }
   };
-  visit(state.cr3 & shape.rootMask, 0, 0n, WRITABLE | USER, false);
+  const root = state.cr3 & shape.rootMask;
+  visit(Number(root), 0, 0, Number(WRITABLE | USER), true);
+
+  const canonical = (linear: number): bigint =>
+    shape.linearBits > 32n && linear >= 2 ** (Number(shape.linearBits) - 1)
+      ? BigInt.asUintN(64, BigInt.asIntN(Number(shape.linearBits), BigInt(linear)))
+      : BigInt(linear);
+  const found = splitAtHalf(ranges, shape.linearBits).map(
+    (range): MappedRange => ({
+      start: canonical(range.start),
+      end: canonical(range.start) + BigInt(range.end - range.start),
+      physical: BigInt(range.physical),
+      writable: (range.rights & Number(WRITABLE)) !== 0,
+      user: (range.rights & Number(USER)) !== 0,
+      executable: range.executable,
+      pageSize: range.pageSize,
+    }),
+  );
   return {
     mode,
-    root: state.cr3 & shape.rootMask,
-    levels: shape.levels.length,
-    identity: ranges.every((range) => range.start === range.physical),
-    ranges,
+    root,
+    levels: levels.length,
+    ranges: found,
     tables: [...tables.values()].sort((a, b) => (a.address < b.address ? -1 : 1)),
-    truncated: visited > MAX_TABLES,
+    identity: found.every((range) => range.start === range.physical),
+    truncated,
   };
+}
+
+/** A range that crosses into the upper half is two in canonical form. */
+function splitAtHalf(ranges: readonly OpenRange[], linearBits: bigint): readonly OpenRange[] {
+  if (linearBits <= 32n) return ranges;
+  const half = 2 ** (Number(linearBits) - 1);
+  return ranges.flatMap((range) =>
+    range.start < half && range.end > half
+      ? [
+          { ...range, end: half },
+          { ...range, start: half, physical: range.physical + (half - range.start) },
+        ]
+      : [range],
+  );
 }
