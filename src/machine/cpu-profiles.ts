@@ -17,6 +17,8 @@ export interface CpuProfile {
 export interface CpuAbilities {
   /** Whether to tell of a TSC that the profile has. */
   readonly tsc: boolean;
+  /** RDRAND draws from the machine's entropy. */
+  readonly rdrand: boolean;
   /** EFER.NXE can be set. */
   readonly nx: boolean;
 }
@@ -129,6 +131,9 @@ export class Cpuid {
     if (!abilities.tsc) {
       clear(leaves, FEATURES, 3, LEAF_1_EDX_TSC);
       clear(leaves, EXTENDED_FEATURES, 3, LEAF_1_EDX_TSC);
+    }
+    if (!abilities.rdrand) {
+      clear(leaves, FEATURES, 2, LEAF_1_ECX_RDRAND);
     }
     if (!abilities.nx) {
       clear(leaves, EXTENDED_FEATURES, 3, LEAF_80000001_EDX_NX);

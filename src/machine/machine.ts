@@ -156,7 +156,9 @@ export class Machine {
     this.#wire();
     const tscIsControlled = cpu.hookRdtsc(() => this.rdtsc()) !== null;
     const tsc = tscIsControlled || options.hideUncontrolledTsc !== true;
-    this.cpuid = new Cpuid(profile, { tsc, nx: !cpu.engineVersion.startsWith('2.0.') });
+    // Unicorn 2.0 drops writes of EFER.NXE and does not know RDRAND; 2.1 draws RDRAND from the host.
+    const isUnicorn20 = cpu.engineVersion.startsWith('2.0.');
+    this.cpuid = new Cpuid(profile, { tsc, nx: !isUnicorn20, rdrand: isUnicorn20 });
     this.#installHooks();
     this.onEvent = options.onEvent ?? null;
   }
