@@ -96,6 +96,16 @@ export interface Transport {
     instruction: number,
     callback: HookShapes[K],
   ): { readonly error: UcError; readonly hook: Pointer };
+  /**
+   * Hooks every block, but calls back for each `period`-th one only, and for the next one after `callCounted`:
+   * no JavaScript runs for those between. At most one such hook exists. Null where this host has no way to.
+   */
+  hookAddCounted(
+    period: number,
+    callback: HookShapes['code'],
+  ): { readonly error: UcError; readonly hook: Pointer } | null;
+  /** Has the counted hook, if there is one, called at the next block. May be called from hooks. */
+  callCounted(): void;
   /** `uc_hook_del`. Never called while `emuStart` runs. The callback may still be called by translated code. */
   hookDel(hook: Pointer): UcError;
 

@@ -542,6 +542,7 @@ class UnicornCpu implements Cpu {
       this.#transport.emuStop();
     } else {
       this.#deferredStop = true;
+      this.#transport.callCounted();
     }
   }
 
@@ -761,14 +762,30 @@ class UnicornCpu implements Cpu {
     const needed = this.#wholeCodeHooks === 0 && (forSlices || !this.#stopsExactly());
     if (needed === (this.#blockWatch !== null)) return;
     if (this.#blockWatch === null) {
-      this.#blockWatch = this.#addInstructionHook('block', 0n, MAX_64, (address) => {
-        if (--this.#looksLeft <= 0) this.#lookAtClock(address);
-      });
+      this.#blockWatch = this.#addBlockWatch();
     } else {
       this.#removeTranslatedHook(this.#blockWatch);
       this.#blockWatch = null;
     }
     this.#changeHooks();
+  }
+
+  #addBlockWatch(): TranslatedHook {
+    return this.#addTranslatedHook('block', 0n, MAX_64, (record) => {
+      const look = (address: bigint, size: number) => {
+        if (record.removed) return;
+        record.skip = null;
+        this.#atInstruction(record, address, size, () => this.#lookAtClock(address));
+      };
+      const counted = this.#transport.hookAddCounted(HOOKS_PER_LOOK, look);
+      if (counted === null) {
+        return this.#add('code', UC_HOOK_BLOCK, 0n, MAX_64, 0, (address, size) => {
+          if (--this.#looksLeft <= 0 || this.#deferredStop) look(address, size);
+        });
+      }
+      this.#check(counted.error, 'Adding a counted hook');
+      return counted.hook;
+    });
   }
 
   hookInterrupt(hook: InterruptHook): Unhook {

@@ -5,6 +5,7 @@ import { createRequire } from 'node:module';
 import { resolve } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { BootscopeError } from '../error.ts';
+import { COUNTING_HOOK_WASM } from './counting-hook.ts';
 import type { HookShape, HookShapes, Pointer, Transport, UcError } from './transport.ts';
 
 const PACKAGE = '@alexaltea/unicorn-js/x86';
@@ -46,6 +47,7 @@ const HOOK_EDGE_GENERATED = 1 << 15;
 const TB_SIZE = 10;
 
 const UC_ERR_NOMEM = 1;
+const UC_HOOK_BLOCK = 8;
 const UC_PROT_ALL = 7;
 const UC_X86_REG_RIP = 41;
 
@@ -70,6 +72,8 @@ interface WasmInstance {
 type WasmModule = object;
 interface WebAssemblyApi {
   readonly Memory: new (descriptor: { initial: number }) => WasmMemory;
+  readonly Module: new (bytes: Uint8Array) => WasmModule;
+  readonly Instance: new (module: WasmModule, imports: object) => WasmInstance;
   compile(bytes: Uint8Array): Promise<WasmModule>;
   instantiate(source: unknown, imports?: object): Promise<unknown>;
 }
@@ -378,6 +382,8 @@ class WasmTransport implements Transport {
   readonly #chunks: MappedChunk[] = [];
   #handle: Pointer = 0;
   #contextSize = 0;
+  /** Blocks until the counted hook is called: 32 bits in the heap, which its WebAssembly counts down. */
+  #counter: Pointer = 0;
   /** Numbers of the pages that hold the start or end of a translated block. */
   readonly #translatedPages = new Set<number>();
   #knowsTranslations = false;
@@ -577,6 +583,48 @@ class WasmTransport implements Transport {
       target.call = DEAD[shape];
     });
     return { error, hook };
+  }
+
+  hookAddCounted(
+    period: number,
+    callback: HookShapes['code'],
+  ): { readonly error: UcError; readonly hook: Pointer } | null {
+    if (!(this.#memory instanceof webAssembly.Memory)) return null;
+    const target = { call: callback };
+    if (this.#counter === 0) this.#counter = this.#uc._malloc(16);
+    const reset = () => {
+      new Uint32Array(this.#memory.buffer, this.#counter, 1)[0] = period;
+    };
+    reset();
+    const imports = {
+      m: this.#memory,
+      f: (_uc: number, address: bigint, size: number) => {
+        reset();
+        target.call(BigInt.asUintN(64, address), size);
+      },
+    };
+    const counting = new webAssembly.Instance(new webAssembly.Module(COUNTING_HOOK_WASM), { e: imports });
+    const entry = this.#uc.addFunction(counting.exports.g as Callback, SIGNATURES.code);
+    const error = this.#uc._uc_hook_add(
+      this.#handle,
+      this.#scratch,
+      UC_HOOK_BLOCK,
+      entry,
+      this.#counter,
+      1n,
+      0n,
+      0,
+    );
+    if (error !== 0) return { error, hook: 0 };
+    const hook = this.#scratchPointer();
+    this.#hooks.set(hook, () => {
+      target.call = DEAD.code;
+    });
+    return { error, hook };
+  }
+
+  callCounted(): void {
+    if (this.#counter !== 0) new Uint32Array(this.#memory.buffer, this.#counter, 1)[0] = 1;
   }
 
   hookDel(hook: Pointer): UcError {
