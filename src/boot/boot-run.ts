@@ -33,6 +33,10 @@ const FIRST_PROTOCOL_WITH_KASLR = 0x020c;
 
 /** How often the host looks at the clock while the guest runs. */
 const SLICE_MILLISECONDS = 250;
+/** An image without a kernel may run for ever; decompressing on the CPU takes minutes on a slow host. */
+const PATIENCE_WITHOUT_KERNEL = 10;
+const PATIENCE_HOOKED = 60;
+const PATIENCE_EMULATED = 1800;
 const ONE_MIB = 0x100000;
 const CR0_PE = 1n;
 const EFER_LMA = 1n << 10n;
@@ -84,15 +88,32 @@ export class BootRun {
     });
     this.#mode = new CpuModeReader(cpu, () => this.machine.ram);
     this.#stub = findStub(image);
-    if (this.#decompress === 'emulated' && options.decompress === 'hooked') {
+    if (!this.#holdsKernel) {
       this.#recorder.notice(
-        'the call of extract_kernel was not recognised in this stub: the guest decompresses by itself (--decompress emulated)',
+        'this image speaks the boot protocol but holds no compressed kernel: it runs as far as it goes',
+      );
+    } else if (this.#decompress === 'emulated' && options.decompress === 'hooked') {
+      this.#recorder.notice(
+        this.#stub === null
+          ? 'the call of extract_kernel was not recognised in this stub: the guest decompresses by itself (--decompress emulated)'
+          : 'the payload is in no known format: the guest decompresses by itself (--decompress emulated)',
       );
     }
   }
 
   get #decompress(): 'hooked' | 'emulated' {
-    return this.#stub === null ? 'emulated' : this.#options.decompress;
+    return this.#stub === null || this.#image.payload === null ? 'emulated' : this.#options.decompress;
+  }
+
+  /** Whether the image says that it holds a compressed kernel; others speak the boot protocol without one. */
+  get #holdsKernel(): boolean {
+    return this.#image.payload !== null || this.#image.header.get('payload_length') > 0;
+  }
+
+  /** Seconds that a boot may take when nobody says otherwise. */
+  get #patience(): number {
+    if (!this.#holdsKernel) return PATIENCE_WITHOUT_KERNEL;
+    return this.#decompress === 'emulated' ? PATIENCE_EMULATED : PATIENCE_HOOKED;
   }
 
   /** Runs the whole boot. */
@@ -139,7 +160,8 @@ export class BootRun {
       this.#watch(address + startup64, () => this.#beginPhase('startup_64'), CR0_PE, EFER_LMA);
     }
     this.#hookStringInstructions(0, this.#image.payload?.offset ?? HEAD_SEARCH);
-    if (this.#stub === null) this.#watchForExitInPlace();
+    if (this.#stub === null && this.#holdsKernel) this.#watchForExitInPlace();
+    else if (this.#stub === null) return;
     else if (relocated === null) this.#watchExtractKernel();
     else this.#watchRelocation(relocated);
   }
@@ -168,7 +190,7 @@ export class BootRun {
   #onStringOperation(operation: StringOperation): void {
     this.#recordStringOperation(operation);
     const { source, target, length } = operation;
-    if (this.#stub !== null || this.#copyAddress !== null || source === null) return;
+    if (this.#stub !== null || !this.#holdsKernel || this.#copyAddress !== null || source === null) return;
     const covers = source >= this.#zo && source <= this.#zo + ONE_MIB / 16;
     if (!covers || length * 2 <= this.#image.protectedModeCode.length) return;
     this.#defer(() => {
@@ -180,11 +202,10 @@ export class BootRun {
   #onCopied(address: number): void {
     this.#zo = address;
     this.#copyAddress = address;
-    const { payload } = this.#image;
-    const tail = payload === null ? 0 : payload.offset + payload.length;
-    this.#hookStringInstructions(tail, tail + TAIL_SEARCH);
-    if (this.#stub?.relocated != null) {
-      this.#watch(address + this.#stub.relocated, () => this.#beginPhase('relocated'));
+    const relocated = this.#stub?.relocated ?? null;
+    if (relocated !== null) {
+      this.#hookStringInstructions(relocated, relocated + TAIL_SEARCH);
+      this.#watch(address + relocated, () => this.#beginPhase('relocated'));
       this.#watchExtractKernel();
     }
   }
@@ -260,8 +281,7 @@ export class BootRun {
   async #describeKernel(entry: number): Promise<KernelAtJump> {
     const { ram } = this.machine;
     const entryMode = this.#mode.read() === 'long64' ? 'long64' : 'prot32';
-    const { output, virtualBase, segments } =
-      this.#extraction ?? locateKernel(this.#image, (await extractVmlinux(this.#image)).bytes, ram, entry);
+    const { output, virtualBase, segments } = this.#extraction ?? (await this.#locate(entry));
     return {
       entry: BigInt(entry),
       physicalBase: output,
@@ -276,9 +296,22 @@ export class BootRun {
     };
   }
 
+  /** Where the kernel lies when the guest has decompressed it: known where its payload can be read here, too. */
+  async #locate(entry: number): Promise<Pick<Extraction, 'output' | 'virtualBase' | 'segments'>> {
+    if (this.#image.payload === null) {
+      this.#recorder.notice(
+        'the payload is in no known format: the kernel is known by its entry alone, not by its segments',
+      );
+      return { output: BigInt(entry), virtualBase: BigInt(entry), segments: [] };
+    }
+    const { bytes } = await extractVmlinux(this.#image);
+    return locateKernel(this.#image, bytes, this.machine.ram, entry);
+  }
+
   /** Runs until the kernel is reached, the guest stops, or time is up. */
   async #run(): Promise<void> {
-    const deadline = this.#startedAt + this.#options.timeoutSeconds * 1000;
+    const seconds = this.#options.timeoutSeconds ?? this.#patience;
+    const deadline = this.#startedAt + seconds * 1000;
     while (!this.#finished && this.#stopped === null) {
       const end = this.#cpu.run({ sliceMilliseconds: SLICE_MILLISECONDS });
       const pending = this.#pending;
@@ -286,18 +319,17 @@ export class BootRun {
       if (pending !== null) {
         await this.#attempt(pending);
       } else if (end.kind === 'slice') {
+        this.machine.afterSlice();
         await nextTurn();
       } else if (end.kind === 'halted') {
-        if (!this.machine.idle()) this.#stopAt('the guest executed HLT with interrupts off');
+        if (!this.machine.idle()) this.#stopAt(this.machine.stopReason ?? 'the guest halted');
       } else if (end.kind === 'error') {
         this.#stopAt(end.error);
       } else if (!this.#finished) {
         this.#stopAt(this.machine.stopReason ?? 'the CPU stopped without a reason');
       }
       if (!this.#finished && performance.now() > deadline) {
-        this.#stopAt(
-          `no jump into the kernel within ${this.#options.timeoutSeconds} s (--timeout raises it)`,
-        );
+        this.#stopAt(`it was still running after ${seconds} s (--timeout gives it more)`);
       }
     }
   }

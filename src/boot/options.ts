@@ -29,8 +29,8 @@ export interface BootOptions {
   readonly pageTables: boolean;
   /** Do large `rep movs`/`rep stos` over plain RAM as one host copy. */
   readonly fastStrings: boolean;
-  /** Seconds of host time after which a boot that got nowhere is ended. */
-  readonly timeoutSeconds: number;
+  /** Seconds of host time after which a boot that got nowhere is ended; null: as long as its kind may need. */
+  readonly timeoutSeconds: number | null;
   /** Called as each phase begins. */
   readonly onPhase?: (phase: Phase) => void;
 }
@@ -53,5 +53,5 @@ export const DEFAULT_BOOT_OPTIONS: BootOptions = {
   events: true,
   pageTables: true,
   fastStrings: true,
-  timeoutSeconds: 600,
+  timeoutSeconds: null,
 };

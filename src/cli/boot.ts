@@ -2,11 +2,12 @@
 
 import type { Command } from 'commander';
 import { boot } from '../boot/boot.ts';
+import { readImageFile } from '../image/image-file.ts';
 import { readKernelImage } from '../image/kernel-image.ts';
 import { traceToJson } from '../report/json.ts';
 import { formatTrace } from '../report/table.ts';
 import type { Phase } from '../trace/boot-trace.ts';
-import { addBootOptions, type BootFlags, bootOptions, readInput } from './boot-options.ts';
+import { addBootOptions, type BootFlags, bootOptions } from './boot-options.ts';
 
 interface Flags extends BootFlags {
   readonly json?: boolean;
@@ -20,10 +21,10 @@ export function registerBoot(program: Command): void {
   addBootOptions(command)
     .option('--json', 'print the trace as JSON')
     .action(async (path: string, flags: Flags) => {
-      const image = await readKernelImage(path, readInput(path));
+      const image = await readKernelImage(path, await readImageFile(path));
       const progress = process.stderr.isTTY && flags.json !== true;
       const finished = await boot(image, {
-        ...bootOptions(flags),
+        ...(await bootOptions(flags)),
         ...(progress ? { onPhase: (phase: Phase) => process.stderr.write(`\r\x1b[K${phase.name} …`) } : {}),
       });
       if (progress) process.stderr.write('\r\x1b[K');

@@ -75,7 +75,8 @@ export function formatTrace(trace: BootTrace): string {
     text += '\nconsole:\n';
     for (const line of trace.console.trimEnd().split('\n')) text += `  ${line.replace(/\r/g, '')}\n`;
   }
-  for (const notice of trace.notices) text += `\nnotice: ${notice}\n`;
-  if (trace.stopped !== null) text += `\nThe kernel was not reached: ${trace.stopped}.\n`;
+  if (trace.notices.length > 0) text += '\nnotices:\n';
+  for (const notice of trace.notices) text += `  ${notice}\n`;
+  if (trace.stopped !== null) text += `\nNo kernel was reached: ${trace.stopped}.\n`;
   return text;
 }
