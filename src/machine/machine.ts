@@ -251,15 +251,18 @@ export class Machine {
   }
 
   /**
-   * After a slice of a run: a guest that has done nothing outside the CPU for `STALLED_SLICES` slices and has
-   * interrupts on may be waiting for the timer in a loop, so it gets a tick. Everyone else is left alone.
+   * After a slice of a run: a real-mode guest that has done nothing outside the CPU for `STALLED_SLICES` slices
+   * and has interrupts on may be waiting for the timer in a loop, so it gets a tick. Everyone else is left alone.
    */
   afterSlice(): void {
     const activity = this.ports.accesses + this.bios.calls;
     this.#quietSlices = activity === this.#activityAtSlice ? this.#quietSlices + 1 : 0;
     this.#activityAtSlice = activity;
-    const open = (this.cpu.readRegister('rflags') & BigInt(FLAG_IF)) !== 0n;
-    if (this.#quietSlices >= STALLED_SLICES && open && this.masterPic.wouldDeliver(TIMER_LINE)) {
+    if (this.#quietSlices < STALLED_SLICES || (this.cpu.readRegister('cr0') & CR0_PE) !== 0n) {
+      return;
+    }
+    const interruptsOn = (this.cpu.readRegister('rflags') & BigInt(FLAG_IF)) !== 0n;
+    if (interruptsOn && this.masterPic.wouldDeliver(TIMER_LINE)) {
       this.clock.advanceToNextTick();
       this.#deliverTimer();
     }

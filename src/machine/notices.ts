@@ -2,6 +2,7 @@
 
 /** More ports than this share one line. */
 const PORTS_WITH_LINES = 8;
+const RANGES_NAMED = 12;
 const PAGES_NAMED = 8;
 
 interface PortUse {
@@ -86,7 +87,8 @@ function ranges(sorted: readonly number[]): string {
     parts.push(last === first ? hex(sorted[first]!) : `${hex(sorted[first]!)}-${hex(sorted[last]!)}`);
     first = last + 1;
   }
-  return parts.join(', ');
+  const more = parts.length > RANGES_NAMED ? ` and ${parts.length - RANGES_NAMED} more ranges` : '';
+  return parts.slice(0, RANGES_NAMED).join(', ') + more;
 }
 
 function hex(value: number): string {
