@@ -733,13 +733,12 @@ class ExtractionRun {
     }
   }
 
-  /** Maps what the guest's own accesses would have faulted in. */
+  /** Leaves the page tables as the guest's own accesses would have. */
   #mapTouched(output: number, length: number, placed: readonly PlacedSegment[]): void {
-    if (this.#details?.handlesPageFaults !== true) {
+    const { zo, ram, stub } = this.#context;
+    if (stub.bits !== 64) {
       return;
     }
-    const { zo, ram } = this.#context;
-    const stubEnd = zo + (this.#details.end ?? 0);
     try {
       mapIdentity(
         {
@@ -747,12 +746,13 @@ class ExtractionRun {
           cr3: this.#context.readRegister('cr3'),
           fiveLevels: (this.#context.readRegister('cr4') & 0x1000n) !== 0n,
           stubStart: zo,
-          stubEnd,
+          stubEnd: zo + (this.#details?.end ?? 0),
+          maps: this.#details?.handlesPageFaults ?? false,
         },
         [
-          { start: 0, end: 0x100000 },
-          { start: output, end: output + length },
-          ...placed.map(({ address, filesz }) => ({ start: address, end: address + filesz })),
+          { start: 0, end: 0x100000, written: false },
+          { start: output, end: output + length, written: true },
+          ...placed.map(({ address, filesz }) => ({ start: address, end: address + filesz, written: true })),
         ],
       );
     } catch (error) {

@@ -1,5 +1,5 @@
-// The page tables that a 64-bit stub (5.10 on) extends in its page-fault handler while extract_kernel touches memory; without
-// the guest's own accesses nothing faults, so the same 2 MiB pages are mapped here.
+// What extract_kernel's accesses leave in a 64-bit stub's page tables: pages mapped by its page-fault handler (5.10 on), and the
+// accessed and dirty bits that the CPU sets. Nothing of that comes by itself where the accesses are not the guest's.
 
 import { BootscopeError } from '../error.ts';
 
@@ -10,6 +10,8 @@ const LARGE = 0x80n;
 /** __PAGE_KERNEL_LARGE_EXEC and _KERNPG_TABLE. */
 const LARGE_PAGE_FLAGS = 0x1e3n;
 const TABLE_FLAGS = 0x63n;
+const ACCESSED = 0x20n;
+const DIRTY = 0x40n;
 const ADDRESS_MASK = 0x000f_ffff_ffff_f000n;
 
 /** Page tables in guest memory. */
@@ -22,18 +24,24 @@ export interface IdentityMapInput {
   /** The stub in memory: new tables are taken behind the highest that lies in it. */
   readonly stubStart: number;
   readonly stubEnd: number;
+  /** Whether the stub maps what is missing; otherwise that is left as it is. */
+  readonly maps: boolean;
+}
+
+/** Memory that was touched, [start, end). */
+export interface TouchedRange {
+  readonly start: number;
+  readonly end: number;
+  readonly written: boolean;
 }
 
 /**
- * Maps every 2 MiB page that `ranges` touch, if it is not mapped yet.
+ * Maps every 2 MiB page that `ranges` touch, if it is not mapped yet, and marks it as accessed and, where it was written, dirty.
  *
  * @returns pages mapped
  * @throws BootscopeError `stub-page-tables` when the stub's page buffer is used up
  */
-export function mapIdentity(
-  input: IdentityMapInput,
-  ranges: readonly { readonly start: number; readonly end: number }[],
-): number {
+export function mapIdentity(input: IdentityMapInput, ranges: readonly TouchedRange[]): number {
   const { ram } = input;
   const view = new DataView(ram.buffer, ram.byteOffset, ram.byteLength);
   const top = Number(input.cr3 & ADDRESS_MASK);
@@ -54,28 +62,35 @@ export function mapIdentity(
     nextTable += PAGE;
     return table;
   };
-  for (const { start, end } of ranges) {
+  for (const { start, end, written } of ranges) {
+    const bits = written ? ACCESSED | DIRTY : ACCESSED;
     for (let address = Math.floor(start / TWO_MIB) * TWO_MIB; address < end; address += TWO_MIB) {
       let table = top;
       for (let level = levels; level >= 2; level--) {
-        const shift = 12 + 9 * (level - 1);
-        const slot = table + 8 * (Math.floor(address / 2 ** shift) % 512);
-        const entry = view.getBigUint64(slot, true);
-        if (level === 2) {
-          if ((entry & PRESENT) === 0n) {
-            view.setBigUint64(slot, BigInt(address) | LARGE_PAGE_FLAGS, true);
-            mapped++;
-          }
+        const slot = table + 8 * (Math.floor(address / 2 ** (12 + 9 * (level - 1))) % 512);
+        if (slot + 8 > ram.length) {
           break;
         }
-        if ((entry & PRESENT) === 0n) {
-          const added = allocate();
-          view.setBigUint64(slot, BigInt(added) | TABLE_FLAGS, true);
-          table = added;
-        } else if ((entry & LARGE) !== 0n) {
-          break;
-        } else {
+        const entry = view.getBigUint64(slot, true);
+        if ((entry & PRESENT) !== 0n) {
+          const leaf = level === 2 || (entry & LARGE) !== 0n;
+          // A 2 MiB page split into small ones is left alone.
+          const marked = entry | ((entry & LARGE) !== 0n ? bits : ACCESSED);
+          if (marked !== entry) {
+            view.setBigUint64(slot, marked, true);
+          }
+          if (leaf) {
+            break;
+          }
           table = Number(entry & ADDRESS_MASK);
+        } else if (!input.maps) {
+          break;
+        } else if (level === 2) {
+          view.setBigUint64(slot, BigInt(address) | LARGE_PAGE_FLAGS, true);
+          mapped++;
+        } else {
+          table = allocate();
+          view.setBigUint64(slot, BigInt(table) | TABLE_FLAGS, true);
         }
       }
     }
