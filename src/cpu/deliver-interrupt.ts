@@ -81,7 +81,7 @@ interface Gate {
  *
  * @param ram the block that starts at physical address 0
  * @returns false, with nothing changed, where the IDT has no usable gate: absent, of another type or
- *   privilege, with a stack of its own (IST), to a code segment that isn't flat or of another size, or where
+ *   privilege, with a stack of its own (IST), to another code segment that isn't flat, or of another size, or where
  *   the stack isn't in RAM
  */
 export function deliverProtectedInterrupt(
@@ -93,7 +93,13 @@ export function deliverProtectedInterrupt(
   const long = (cpu.readRegister('efer') & EFER_LMA) !== 0n;
   const cs = Number(cpu.readRegister('cs'));
   const gate = readGate(cpu, ram, vector, long);
-  if (gate === null || (cs & 3) !== 0 || !isFlatCode(cpu, ram, gate.selector, long)) return false;
+  if (gate === null || (cs & 3) !== 0) return false;
+  const target = readDescriptor(cpu, ram, gate.selector);
+  if (target === null || !isKernelCode(target, long)) return false;
+  // A segment with a base (iPXE runs in one) can be stayed in, but not be entered from outside.
+  if (!long && gate.selector !== cs && (target.base !== 0 || !isFlat(cpu, ram, cs))) return false;
+  const stack = long ? null : readDescriptor(cpu, ram, Number(cpu.readRegister('ss')));
+  const stackBase = BigInt(stack?.base ?? 0);
 
   const flags = cpu.readRegister('rflags');
   const rsp = cpu.readRegister('rsp');
@@ -106,7 +112,7 @@ export function deliverProtectedInterrupt(
   const top = long ? rsp & ~0xfn : rsp & MASK_32;
   const places: number[] = [];
   for (let index = 0; index < frame.length; index++) {
-    const linear = BigInt.asUintN(long ? 64 : 32, top - BigInt(index + 1) * size);
+    const linear = BigInt.asUintN(long ? 64 : 32, stackBase + top - BigInt(index + 1) * size);
     const place = linearToPhysical(cpu, ram, linear);
     if (place === null || place + size > BigInt(ram.length)) return false;
     places.push(Number(place));
@@ -120,7 +126,7 @@ export function deliverProtectedInterrupt(
   const cleared = FLAG_TF | FLAG_NT | FLAG_RF | FLAG_VM | (gate.clearsInterruptFlag ? FLAG_IF : 0n);
   cpu.writeRegister('rsp', BigInt.asUintN(long ? 64 : 32, top - BigInt(frame.length) * size));
   cpu.writeRegister('rflags', flags & ~cleared);
-  // Both segments are flat and of one size, so only the selector has to change.
+  // Two different segments are both flat and of one size, so only the selector has to change.
   if (gate.selector !== cs) cpu.writeRegister('cs', BigInt(gate.selector));
   cpu.writeRegister('rip', gate.offset);
   return true;
@@ -146,27 +152,45 @@ function readGate(cpu: Cpu, ram: Uint8Array, vector: number, long: boolean): Gat
   };
 }
 
-/** Whether the selector names a present, flat code segment of privilege 0 and the current size. */
-function isFlatCode(cpu: Cpu, ram: Uint8Array, selector: number, long: boolean): boolean {
+interface Descriptor {
+  readonly base: number;
+  readonly access: number;
+  /** L in bit 0, D in bit 1. */
+  readonly sizeBits: number;
+}
+
+/** The GDT's descriptor for a selector (Intel SDM 3A 3.4.5); null where the GDT has none. */
+function readDescriptor(cpu: Cpu, ram: Uint8Array, selector: number): Descriptor | null {
   const gdtr = cpu.readDescriptorTable('gdtr');
   const offset = selector & 0xfff8;
-  if (offset === 0 || (selector & 7) !== 0 || offset + 7 > gdtr.limit) return false;
+  if (offset === 0 || (selector & 7) !== 0 || offset + 7 > gdtr.limit) return null;
   const view = viewOf(cpu, ram, gdtr.base + BigInt(offset), 8);
-  if (view === null) return false;
+  if (view === null) return null;
   const low = view.getUint32(0, true);
   const high = view.getUint32(4, true);
-  const access = (high >>> 8) & 0xff;
+  return {
+    base: ((high & 0xff00_0000) | ((high & 0xff) << 16) | (low >>> 16)) >>> 0,
+    access: (high >>> 8) & 0xff,
+    sizeBits: (high >>> 21) & 3,
+  };
+}
+
+/** Whether it is a present code segment of privilege 0 and the current size. */
+function isKernelCode(descriptor: Descriptor, long: boolean): boolean {
+  const { access, sizeBits } = descriptor;
   const privilege = (access >>> 5) & 3;
-  const base = (high & 0xff00_0000) | ((high & 0xff) << 16) | (low >>> 16);
-  const sizeBits = (high >>> 21) & 3;
   const LONG = 1;
   const DEFAULT_32 = 2;
   return (
     (access & DESCRIPTOR_PRESENT_CODE_MASK) === DESCRIPTOR_PRESENT_CODE &&
     privilege === 0 &&
-    (long || base === 0) &&
     sizeBits === (long ? LONG : DEFAULT_32)
   );
+}
+
+/** Whether the current CS has base 0; a selector that its GDT no longer holds is taken for flat. */
+function isFlat(cpu: Cpu, ram: Uint8Array, selector: number): boolean {
+  return (readDescriptor(cpu, ram, selector)?.base ?? 0) === 0;
 }
 
 /** `size` bytes at a linear address; null where they aren't in RAM. Tables are aligned, so no page ends inside. */
