@@ -196,7 +196,7 @@ async function benchBoots(): Promise<BootRow[]> {
   const rows: BootRow[] = [];
   for (const [path, image] of kernels) {
     for (const engine of engines) {
-      const row = await benchBoot(path, image, engine);
+      const row = await benchBoot(path, image, engine).catch((error: Error) => error.message);
       if (typeof row === 'string') {
         console.log(tableLine([shortName(path), image.payload?.codec ?? '', engine, row]));
         continue;
@@ -296,9 +296,10 @@ async function observe(image: KernelImage, engine: EngineName): Promise<Observed
   return {
     entry: kernel.entry,
     arrival: phases.filter(({ name, address }) => name !== 'setup' && address === kernel.entry).length,
-    phases: phases.slice(0, -1).map((phase, index) => ({
-      name: phase.name,
-      share: (phases[index + 1]!.milliseconds - phase.milliseconds) / last,
+    phases: phases.map((phase, index) => ({
+      // What passes before a phase begins was spent in the one before it; before the first, in loading.
+      name: phases[index - 1]?.name ?? 'load',
+      share: (phase.milliseconds - (phases[index - 1]?.milliseconds ?? 0)) / last,
     })),
     touched:
       image.bytes.length +
