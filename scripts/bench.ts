@@ -38,7 +38,8 @@ const usage = `usage: npm run bench -- [options] [IMAGE ...]
   --runs N      runs of each measurement after the warm-up (default 5)
   --engine E    native or wasm; default: each that is here
   --only PART   boots, codecs or commands
-  --json FILE   write the result for scripts/bench-compare`;
+  --json FILE   write the result for scripts/bench-compare
+  --markdown    print the boots once more as the table of README.md`;
 
 process.chdir(fileURLToPath(new URL('..', import.meta.url)));
 const { values: flags, positionals } = parseArgs({
@@ -48,6 +49,7 @@ const { values: flags, positionals } = parseArgs({
     engine: { type: 'string' },
     only: { type: 'string' },
     json: { type: 'string' },
+    markdown: { type: 'boolean', default: false },
     help: { type: 'boolean', default: false },
   },
 });
@@ -117,6 +119,9 @@ console.log(
   `\n${result.machine.cpu}, ${result.machine.cores} cores, Node ${process.version}, ${qemuVersion ?? 'no QEMU'}, ` +
     `${runs} runs; ${verdicts.filter(Boolean).length} of ${verdicts.length} targets met`,
 );
+
+if (boots.length + codecs.length + commands.length === 0) process.exitCode = 1;
+if (flags.markdown) console.log(`\n${markdownTable(boots)}`);
 
 // ---------------------------------------------------------------- what there is
 
@@ -437,6 +442,23 @@ function benchCommands(): CommandRow[] {
 }
 
 // ---------------------------------------------------------------- text
+
+/** Images with their codec and size, times in seconds, the ratio. */
+function markdownTable(rows: readonly BootRow[]): string {
+  const seconds = ({ median, min, max }: Times) =>
+    `${(median / 1000).toFixed(2)} s (${(min / 1000).toFixed(2)} to ${(max / 1000).toFixed(2)})`;
+  return [
+    '| image | payload | engine | Bootscope | QEMU | ratio |',
+    '| --- | --- | --- | --- | --- | --- |',
+    ...rows.map((row) => {
+      const payload = `${row.codec}, ${megabytes(row.kernelBytes)} MB`;
+      const name = shortName(row.image).replace(/^.*\//, '');
+      const qemu = row.qemu === null ? 'not reached' : seconds(row.qemu);
+      const cells = [name, payload, row.engine, seconds(row.bootscope), qemu, row.ratio?.toFixed(2) ?? ''];
+      return `| ${cells.join(' | ')} |`;
+    }),
+  ].join('\n');
+}
 
 function shortName(path: string): string {
   return path.replace(/^images\/(cache\/)?/, '').replace(/\/bzImage$/, '');
