@@ -100,6 +100,15 @@ describeEachEngine('interrupts', (open) => {
     expect([machine.ram[0x600], machine.memory.read32(0x46c)]).toEqual([2, 2]);
   });
 
+  it('reach a timer handler of the guest while it polls the BIOS', async () => {
+    const poll = [
+      ...[0xb4, 0x01, 0xcd, 0x16], // mov ah, 1; int 16h
+      ...[0x80, 0x3e, 0x00, 0x06, 0x03, 0x75, 0xf5], // cmp byte [600h], 3; jne back
+    ];
+    const { machine, sp } = await run(poll, {}, hook(0x1c, [0xfe, 0x06, 0x00, 0x06, IRET]));
+    expect([machine.ram[0x600], machine.memory.read32(0x46c), sp]).toEqual([3, 3, 0x7c00]);
+  });
+
   it('count the ticks in the BDA when the guest leaves the timer to the BIOS', async () => {
     const { machine } = await run([0xf4]);
     expect([machine.idle(), machine.idle(), machine.idle()]).toEqual([true, true, true]);

@@ -36,6 +36,8 @@ export interface InterruptParts {
   /** Executes an instruction that the engine does not know; true where RIP is behind it. */
   readonly emulateInstruction: () => boolean;
   readonly stop: (reason: string) => void;
+  /** Called when the guest goes on behind an `INT n` that the BIOS has served: where a waiting IRQ gets in. */
+  readonly afterService: () => void;
 }
 
 export class Interrupts {
@@ -102,6 +104,7 @@ export class Interrupts {
       if (result.flags !== flags) {
         cpu.writeRegister('rflags', BigInt(result.flags));
       }
+      this.#parts.afterService();
     }
   }
 

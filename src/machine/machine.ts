@@ -113,6 +113,8 @@ export class Machine {
   #stopReason: string | null = null;
   #idleTicks = 0;
   #activityAtIdle = -1;
+  /** A tick has passed that a handler of the guest's waits for. */
+  #timerPending = false;
   #quietSlices = 0;
   #busPages = 0;
   #activityAtSlice = -1;
@@ -152,6 +154,7 @@ export class Machine {
       bios: this.bios,
       emulateInstruction: () => this.#emulateInstruction(),
       stop: (reason) => this.#stop(reason),
+      afterService: () => this.#deliverPendingTimer(),
     });
     this.#wire();
     const tscIsControlled = cpu.hookRdtsc(() => this.rdtsc()) !== null;
@@ -258,7 +261,7 @@ export class Machine {
     const activity = this.ports.accesses + this.bios.calls;
     this.#quietSlices = activity === this.#activityAtSlice ? this.#quietSlices + 1 : 0;
     this.#activityAtSlice = activity;
-    if (this.#quietSlices < STALLED_SLICES || (this.cpu.readRegister('cr0') & CR0_PE) !== 0n) {
+    if (this.#quietSlices < STALLED_SLICES || this.#inProtectedMode) {
       return;
     }
     const interruptsOn = (this.cpu.readRegister('rflags') & BigInt(FLAG_IF)) !== 0n;
@@ -268,10 +271,11 @@ export class Machine {
     }
   }
 
+  /** IRQ 0: through the guest's handler where it has one, else what the BIOS's handler does. */
   #deliverTimer(): void {
-    const inProtectedMode = (this.cpu.readRegister('cr0') & CR0_PE) !== 0n;
+    this.#timerPending = false;
     const vector = this.masterPic.acknowledge(TIMER_LINE);
-    if (inProtectedMode || !this.interrupts.pointsToBios(vector)) {
+    if (this.#inProtectedMode || !this.interrupts.pointsToBios(vector)) {
       this.interrupts.deliverHardware(vector);
       return;
     }
@@ -282,12 +286,26 @@ export class Machine {
     }
   }
 
-  /** The BIOS's timer handler as far as memory shows it, when nobody else handles the timer. */
   #onTick(): void {
-    const inProtectedMode = (this.cpu.readRegister('cr0') & CR0_PE) !== 0n;
-    if (!inProtectedMode && this.interrupts.pointsToBios(TIMER_VECTOR)) {
+    if (this.#inProtectedMode) {
+      return;
+    }
+    if (this.interrupts.pointsToBios(TIMER_VECTOR)) {
       this.#ticks.update();
     }
+    this.#timerPending =
+      !this.interrupts.pointsToBios(TIMER_VECTOR) || !this.interrupts.pointsToBios(TIMER_HOOK_VECTOR);
+  }
+
+  #deliverPendingTimer(): void {
+    const interruptsOn = (this.cpu.readRegister('rflags') & BigInt(FLAG_IF)) !== 0n;
+    if (this.#timerPending && interruptsOn && this.masterPic.wouldDeliver(TIMER_LINE)) {
+      this.#deliverTimer();
+    }
+  }
+
+  get #inProtectedMode(): boolean {
+    return (this.cpu.readRegister('cr0') & CR0_PE) !== 0n;
   }
 
   #stop(reason: string): void {
@@ -412,7 +430,7 @@ export class Machine {
     }
     const { cpu } = this;
     const rip = cpu.readRegister('rip');
-    if (!(cpu.readRegister('cr0') & CR0_PE)) {
+    if (!this.#inProtectedMode) {
       const address = linear(Number(cpu.readRegister('cs')), Number(rip));
       return emulateRdrand(cpu, this.memory, this.entropy, address, 16);
     }

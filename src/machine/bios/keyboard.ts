@@ -13,7 +13,7 @@ import type { BiosRegisters, BiosService, BiosVector } from './service.ts';
 
 const BDA = 0x400;
 /** A guest that asks for a key and gets none is waiting: time passes for it. */
-const POLL_NANOSECONDS = 250_000;
+const POLL_NANOSECONDS = 1_000_000;
 const SUPPORTED_FUNCTIONS = 0x30; // extended keyboard, typematic rate can be set
 
 export interface KeyboardParts {
