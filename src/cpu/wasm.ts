@@ -4,6 +4,7 @@ import { existsSync, readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { resolve } from 'node:path';
 import { pathToFileURL } from 'node:url';
+import { setFlagsFromString } from 'node:v8';
 import { BootscopeError } from '../error.ts';
 import { COUNTING_HOOK_WASM } from './counting-hook.ts';
 import type { HookShape, HookShapes, Pointer, Transport, UcError } from './transport.ts';
@@ -72,9 +73,8 @@ interface WasmInstance {
 type WasmModule = object;
 interface WebAssemblyApi {
   readonly Memory: new (descriptor: { initial: number }) => WasmMemory;
-  readonly Module: new (bytes: Uint8Array) => WasmModule;
+  readonly Module: new (bytes: Uint8Array<ArrayBufferLike>) => WasmModule;
   readonly Instance: new (module: WasmModule, imports: object) => WasmInstance;
-  compile(bytes: Uint8Array): Promise<WasmModule>;
   instantiate(source: unknown, imports?: object): Promise<unknown>;
 }
 const webAssembly = (globalThis as unknown as { WebAssembly: WebAssemblyApi }).WebAssembly;
@@ -97,7 +97,7 @@ export function findWasmEngine(): string | null {
 interface Loaded {
   readonly factory: EmscriptenFactory;
   /** The compiled code, where its bytes stand in the file as base64 (Emscripten's SINGLE_FILE). */
-  readonly module: Promise<WasmModule> | null;
+  readonly module: WasmModule | null;
 }
 const loadedFiles = new Map<string, Loaded>();
 
@@ -107,6 +107,32 @@ function embeddedWasm(script: string): Uint8Array | null {
   if (start < 0) return null;
   const ends = ['"', "'", '`'].map((quote) => script.indexOf(quote, start)).filter((end) => end >= 0);
   return ends.length === 0 ? null : Buffer.from(script.slice(start, Math.min(...ends)), 'base64');
+}
+
+/** V8's own values of the budget below, by the major versions of V8 in Node 20 and later ones that have it. */
+const DEFAULT_BUDGETS: Readonly<Record<string, number>> = {
+  11: 1_800_000,
+  12: 13_000_000,
+  13: 13_000_000,
+  14: 13_000_000,
+};
+const LARGEST_BUDGET = 2 ** 31 - 1;
+
+/**
+ * Compiles with V8's budget for its optimizing compiler raised. By its own measure V8 finds Unicorn's translator of
+ * guest code (one function of 150 KB) worth optimizing in every boot, which takes longer than the whole boot. The
+ * interpreter, which a long run spends its time in, still gets there within a second. The flag counts when a module is
+ * compiled, so others keep V8's value.
+ */
+function compile(bytes: Uint8Array): WasmModule {
+  const budget = DEFAULT_BUDGETS[process.versions.v8.split('.')[0] ?? ''];
+  if (budget === undefined) return new webAssembly.Module(bytes);
+  setFlagsFromString(`--wasm-tiering-budget=${LARGEST_BUDGET}`);
+  try {
+    return new webAssembly.Module(bytes);
+  } finally {
+    setFlagsFromString(`--wasm-tiering-budget=${budget}`);
+  }
 }
 
 /** What a script exports; CommonJS, as the published package is, loads in half the time through require. */
@@ -129,10 +155,8 @@ async function load(file: string): Promise<Loaded> {
   }
   let exported: unknown;
   try {
-    // Compiling starts first, off this thread, while the script itself is evaluated.
     const bytes = embeddedWasm(readFileSync(file, 'latin1'));
-    const module = bytes === null ? null : webAssembly.compile(bytes);
-    module?.catch(() => {});
+    const module = bytes === null ? null : compile(bytes);
     exported = await evaluate(file);
     // Node 22 can require an ES module, and then gives its namespace.
     if (typeof exported === 'object' && exported !== null && 'default' in exported)
@@ -188,15 +212,7 @@ async function instantiate(
     },
   };
   if (loaded.module !== null) {
-    const compiled = await loaded.module.catch((cause: unknown) => {
-      throw new BootscopeError(
-        'cpu-no-engine',
-        `${file} holds WebAssembly that does not compile: ${String(cause)}`,
-        {
-          cause,
-        },
-      );
-    });
+    const compiled = loaded.module;
     options.instantiateWasm = (
       imports: object,
       receive: (instance: WasmInstance, module: WasmModule) => void,
