@@ -7,6 +7,7 @@ import type { Cpu } from '../cpu/cpu.ts';
 import { REGISTER_NAMES } from '../cpu/cpu.ts';
 import { type Extraction, extractKernel } from '../decompressor/extract-kernel.ts';
 import { findStub } from '../decompressor/find-stub.ts';
+import { type KernelFileParts, readKernelFileParts } from '../decompressor/kernel-sections.ts';
 import { locateKernel } from '../decompressor/locate-kernel.ts';
 import type { StubLayout } from '../decompressor/stub.ts';
 import { BootscopeError } from '../error.ts';
@@ -14,14 +15,24 @@ import { extractVmlinux } from '../image/extract-vmlinux.ts';
 import type { KernelImage } from '../image/kernel-image.ts';
 import type { MachineEvent } from '../machine/events.ts';
 import { Machine } from '../machine/machine.ts';
-import type { BootTrace, KernelAtJump, Phase, PhaseName, RegisterSnapshot } from '../trace/boot-trace.ts';
-import { walkPageTables } from '../trace/page-tables.ts';
+import type {
+  BootTrace,
+  KernelAtJump,
+  MemoryRegion,
+  Overwrite,
+  Phase,
+  PhaseName,
+  RegisterSnapshot,
+} from '../trace/boot-trace.ts';
+import { findHazards } from '../trace/hazards.ts';
+import { findOverwrites } from '../trace/overwrites.ts';
+import { type PageTableWalk, walkPageTables } from '../trace/page-tables.ts';
 import { TraceRecorder } from '../trace/recorder.ts';
-import { regionsAt } from '../trace/regions.ts';
+import { type LayoutFacts, type MemoryWrite, regionsAt } from '../trace/regions.ts';
 import { enterLong64, enterProt32, loadWithBootParams } from './boot-params.ts';
 import { enterBootSector, loadBootSector } from './boot-sector.ts';
 import { CpuModeReader } from './cpu-mode.ts';
-import { layoutFacts } from './layout-facts.ts';
+import { layoutFacts, placementRules } from './layout-facts.ts';
 import type { LoadedImage } from './loaded-image.ts';
 import type { BootOptions } from './options.ts';
 import { hex } from './placement.ts';
@@ -66,6 +77,8 @@ export class BootRun {
   #copyAddress: number | null = null;
   #bootParams: number | null = null;
   #extraction: Extraction | null = null;
+  #guestFile: KernelFileParts | null = null;
+  readonly #writes: MemoryWrite[] = [];
   /** What to do once the CPU has stopped for it. */
   #pending: (() => Promise<void> | void) | null = null;
   #kernel: KernelAtJump | null = null;
@@ -200,6 +213,7 @@ export class BootRun {
   }
 
   #onCopied(address: number): void {
+    this.#wrote(address, this.#image.protectedModeCode.length, 'the copy of ZO');
     this.#zo = address;
     this.#copyAddress = address;
     const relocated = this.#stub?.relocated ?? null;
@@ -305,7 +319,9 @@ export class BootRun {
       return { output: BigInt(entry), virtualBase: BigInt(entry), segments: [] };
     }
     const { bytes } = await extractVmlinux(this.#image);
-    return locateKernel(this.#image, bytes, this.machine.ram, entry);
+    const located = locateKernel(this.#image, bytes, this.machine.ram, entry);
+    this.#guestFile = readKernelFileParts(bytes, located.segments);
+    return located;
   }
 
   /** Runs until the kernel is reached, the guest stops, or time is up. */
@@ -385,7 +401,6 @@ export class BootRun {
 
   /** Snapshots the CPU as the phase begins. */
   #beginPhase(name: PhaseName, address = this.#linearRip()): void {
-    const { ram } = this.machine;
     this.#recorder.complete(this.#summary());
     this.#biosCalls = 0;
     const registers = snapshot(this.#cpu);
@@ -399,7 +414,7 @@ export class BootRun {
       instructions: null,
       regions: [],
       overwritten: [],
-      pageTables: this.#options.pageTables ? walkPageTables(ram, registers) : null,
+      pageTables: this.#walkPageTables(name, registers),
       summary: '',
       milliseconds: performance.now() - this.#startedAt,
     };
@@ -423,7 +438,12 @@ export class BootRun {
     if (event.kind === 'bios') this.#biosCalls++;
   }
 
+  #wrote(start: number, length: number, what: string): void {
+    this.#writes.push({ phase: this.#recorder.current!, start, end: start + length, what });
+  }
+
   #recordStringOperation(operation: StringOperation): void {
+    if (operation.kind === 'fill') this.#wrote(operation.target, operation.length, 'zeroes of the stub');
     const end = (start: number): string => `${hex(start)}..${hex(start + operation.length)}`;
     this.#recorder.event({
       kind: operation.kind,
@@ -438,25 +458,48 @@ export class BootRun {
     });
   }
 
-  /** The regions of every phase, from all that is known at the end. */
-  #addRegions(): void {
-    const facts = layoutFacts(this.machine, this.#image, {
+  #layoutFacts(): LayoutFacts {
+    return layoutFacts(this.machine, this.#image, {
       loaded: this.#loaded!,
       copyAddress: this.#copyAddress,
       bootParams: this.#bootParams,
       extraction: this.#extraction,
+      guestFile: this.#guestFile,
       kernel: this.#kernel,
+      writes: this.#writes,
     });
+  }
+
+  /** The regions of every phase, from all that is known at the end, and what each phase cost those of the one before. */
+  #addRegions(facts: LayoutFacts): void {
+    const lost: Overwrite[] = [];
+    let before: readonly MemoryRegion[] = [];
     for (const [index, phase] of this.#recorder.phases.entries()) {
       const { mode, registers, gdtr, idtr } = phase;
       const { ss, rsp } = registers;
-      this.#recorder.setRegions(index, regionsAt(phase.name, facts, { mode, ss, rsp, gdtr, idtr }));
+      const tables = phase.pageTables?.tables ?? [];
+      const regions = regionsAt(phase.name, facts, { mode, ss, rsp, gdtr, idtr, tables });
+      const earlier = this.#recorder.phases[index - 1]?.name;
+      const writes = facts.writes.filter((write) => write.phase === earlier);
+      const overwritten = findOverwrites(before, writes, lost);
+      this.#recorder.setLayout(index, regions, overwritten);
+      lost.push(...overwritten);
+      before = regions;
     }
+  }
+
+  /** The tables in force; the steps of a trapped extract_kernel share one walk. */
+  #walkPageTables(name: PhaseName, registers: RegisterSnapshot): PageTableWalk | null {
+    if (!this.#options.pageTables) return null;
+    const inCall = name === 'parse_elf' || name === 'handle_relocations';
+    const before = this.#recorder.phases.at(-1)?.pageTables ?? null;
+    return inCall && before !== null ? before : walkPageTables(this.machine.ram, registers);
   }
 
   /** What was observed, once `start` has returned. */
   trace(): BootTrace {
-    this.#addRegions();
+    const facts = this.#layoutFacts();
+    this.#addRegions(facts);
     const image = this.#image;
     const { payload } = image;
     return {
@@ -482,7 +525,7 @@ export class BootRun {
       phases: this.#recorder.phases,
       kernel: this.#kernel,
       stopped: this.#stopped,
-      hazards: [],
+      hazards: findHazards(facts, placementRules(image, this.#loaded!)),
       events: this.#recorder.events,
       console: this.machine.serialText === '' ? this.machine.teletypeText : this.machine.serialText,
       notices: [...this.#recorder.notices, ...this.machine.notices],

@@ -9,19 +9,21 @@ import { SETUP_ADDRESS } from './real16.ts';
 
 export const BOOT_SECTOR_ADDRESS = 0x7c00;
 const SECTOR_SIZE = 512;
+const LOW_LOAD_ADDRESS = 0x10000;
 const ZIMAGE_RUN_ADDRESS = 0x1000;
 const HIGH_LOAD_ADDRESS = 0x100000;
 
 /** Puts the first sector at 0x7c00. Where the rest goes is the boot sector's choice; the usual places are returned. */
 export function loadBootSector(machine: Machine, image: KernelImage): LoadedImage {
   machine.ram.set(image.bytes.subarray(0, SECTOR_SIZE), BOOT_SECTOR_ADDRESS);
-  const address = image.kind === 'zImage' ? ZIMAGE_RUN_ADDRESS : HIGH_LOAD_ADDRESS;
+  const low = image.kind === 'zImage';
+  const address = low ? LOW_LOAD_ADDRESS : HIGH_LOAD_ADDRESS;
   return {
     entry: 'boot-sector',
     setup: { address: SETUP_ADDRESS, size: image.setupSize },
     heapEnd: null,
     protectedModeCode: { address, size: image.protectedModeCode.length },
-    startup32: address,
+    startup32: low ? ZIMAGE_RUN_ADDRESS : address,
     commandLine: null,
     initrd: null,
     bootParams: null,

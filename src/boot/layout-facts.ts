@@ -2,10 +2,14 @@
 
 import type { Extraction } from '../decompressor/extract-kernel.ts';
 import { findStubDetails } from '../decompressor/find-stub.ts';
+import type { KernelFileParts } from '../decompressor/kernel-sections.ts';
+import { findStubParts } from '../decompressor/stub-parts.ts';
 import type { KernelImage } from '../image/kernel-image.ts';
+import { readSetupExtents } from '../image/setup-code.ts';
 import type { Machine } from '../machine/machine.ts';
-import type { KernelAtJump } from '../trace/boot-trace.ts';
-import type { Extent, KernelPart, LayoutFacts } from '../trace/regions.ts';
+import type { KernelAtJump, KernelSegment } from '../trace/boot-trace.ts';
+import { type PlacementRules, runArea } from '../trace/hazards.ts';
+import type { Extent, KernelPart, LayoutFacts, MemoryWrite, SetupMemory } from '../trace/regions.ts';
 import { BOOT_PARAMS_SIZE } from './boot-params.ts';
 import { BOOT_SECTOR_ADDRESS } from './boot-sector.ts';
 import type { LoadedImage, Placed } from './loaded-image.ts';
@@ -17,70 +21,174 @@ export interface Observations {
   readonly copyAddress: number | null;
   readonly bootParams: number | null;
   readonly extraction: Extraction | null;
+  /** The ELF file that the guest decompressed by itself; null where extractKernel did. */
+  readonly guestFile: KernelFileParts | null;
   readonly kernel: KernelAtJump | null;
+  /** Copies and fills by the guest, as its phase had them. */
+  readonly writes: readonly MemoryWrite[];
 }
 
 const SETUP_DATA_LIMIT = 64;
 const SETUP_DATA_HEADER = 16;
 const SETUP_DATA_FIELD = 0x250;
+/** initrd_addr_max of the kernels that do not say (boot.rst, before protocol 2.03). */
+const OLD_INITRD_ADDRESS_MAX = 0x37ff_ffff;
+
+type Segment = Pick<KernelSegment, 'paddr' | 'vaddr' | 'filesz' | 'memsz' | 'flags'>;
 
 export function layoutFacts(machine: Machine, image: KernelImage, seen: Observations): LayoutFacts {
   const details = findStubDetails(image);
   const { loaded, extraction, kernel } = seen;
   const { payload, header } = image;
   const codeSize = details?.bss?.start ?? image.protectedModeCode.length;
-  const extent = (placed: Placed | null): Extent | null =>
-    placed === null ? null : { start: placed.address, end: placed.address + placed.size };
+  const area = runArea(placementRules(image, loaded));
+  const output =
+    extraction !== null
+      ? Number(extraction.output)
+      : kernel !== null
+        ? Number(kernel.physicalBase)
+        : (area?.start ?? null);
+  const segments: readonly Segment[] = extraction?.segments ?? kernel?.segments ?? [];
+  const file = extraction?.file ?? seen.guestFile;
+  const decompressed = decompressedPieces(extraction);
   return {
     ram: machine.ram.length,
     ebda: { start: machine.ebdaAddress, end: 0xa0000 },
+    usable: machine.e820
+      .filter(({ type }) => type === 1)
+      .map(({ address, size }) => ({ start: Number(address), end: Number(address + size) })),
     reserved: machine.e820
-      .filter((entry) => entry.type !== 1)
+      .filter(({ type }) => type !== 1)
       .map(({ address, size, type }) => ({ start: Number(address), end: Number(address + size), type })),
     bootSector:
       loaded.entry === 'boot-sector' ? { start: BOOT_SECTOR_ADDRESS, end: BOOT_SECTOR_ADDRESS + 512 } : null,
-    setup: extent(loaded.setup),
+    setup: extentOf(loaded.setup),
+    setupMemory: setupMemory(image, loaded),
     setupStackEnd: loaded.heapEnd,
-    commandLine: extent(loaded.commandLine),
-    initrd: extent(loaded.initrd),
+    commandLine: extentOf(loaded.commandLine),
+    initrd: extentOf(loaded.initrd),
     bootParams:
       seen.bootParams === null ? null : { start: seen.bootParams, end: seen.bootParams + BOOT_PARAMS_SIZE },
+    bootParamsByLoader: loaded.bootParams !== null,
     setupData:
       seen.bootParams === null || header.protocol < 0x0209
         ? []
         : setupDataNodes(machine.ram, seen.bootParams),
-    loaded: extent(loaded.protectedModeCode),
+    loaded: extentOf(loaded.protectedModeCode),
+    started: extentOf({ address: loaded.startup32, size: loaded.protectedModeCode.size }),
     copy: seen.copyAddress === null ? null : { start: seen.copyAddress, end: seen.copyAddress + codeSize },
-    payload: payload === null ? null : { start: payload.offset, end: payload.offset + payload.length },
-    stub:
-      details === null
-        ? null
-        : {
-            bss: details.bss,
-            heap: details.heap,
-            stackEnd: details.stackEnd,
-            pageTable: details.pageTable,
-            end: details.end,
-          },
-    initSize: header.has('init_size') ? header.get('init_size') : null,
-    output:
-      extraction !== null ? Number(extraction.output) : kernel === null ? null : Number(kernel.physicalBase),
-    decompressed:
-      extraction === null
-        ? null
-        : { start: Number(extraction.output), end: Number(extraction.output) + extraction.outputLength },
-    relocations: null,
-    kernelParts: kernelParts(extraction?.segments ?? kernel?.segments ?? []),
+    zo: findStubParts(image, details),
+    runArea: area,
+    output,
+    decompressed,
+    relocations: relocationLists(extraction),
+    outputLength: extraction?.outputLength ?? payload?.outputLength ?? null,
+    kernelParts: kernelParts(segments, file),
+    writes: [...seen.writes, ...extractionWrites(extraction, kernel, payload?.outputLength ?? null)],
   };
 }
 
-function kernelParts(segments: Extraction['segments']): KernelPart[] {
-  return segments.map((segment, index) => ({
-    name: `kernel segment ${index} (${segment.flags})`,
+/** What the header and the loader say about where things may be. */
+export function placementRules(image: KernelImage, loaded: LoadedImage): PlacementRules {
+  const { header } = image;
+  const initrdMax = header.has('initrd_addr_max') ? header.get('initrd_addr_max') : OLD_INITRD_ADDRESS_MAX;
+  return {
+    initrdAddressMax: header.protocol >= 0x0200 ? initrdMax : null,
+    relocatable: header.has('relocatable_kernel') && header.get('relocatable_kernel') !== 0,
+    alignment: header.get('kernel_alignment'),
+    preferredAddress: header.get('pref_address'),
+    initSize: header.has('init_size') ? header.get('init_size') : null,
+    loadAddress: loaded.protectedModeCode.address,
+    madeForAddress: header.protocol >= 0x0200 ? header.get('code32_start') : 0,
+    high: image.kind === 'bzImage',
+  };
+}
+
+function extentOf(placed: Placed | null): Extent | null {
+  return placed === null ? null : { start: placed.address, end: placed.address + placed.size };
+}
+
+/** init_heap: the heap reaches from the end of setup to the room kept for the stack. */
+function setupMemory(image: KernelImage, loaded: LoadedImage): SetupMemory | null {
+  const extents = readSetupExtents(image.setup);
+  if (extents === null || loaded.setup === null) return null;
+  const base = loaded.setup.address;
+  const bss = { start: base + extents.bss.start, end: base + extents.bss.end };
+  const stackEnd = loaded.heapEnd ?? bss.end;
+  const stack = { start: stackEnd - extents.stackSize, end: stackEnd };
+  return { bss, heap: { start: bss.end, end: stack.start }, stack };
+}
+
+/** `moveparams` stubs decompress to a low and a high buffer first; all others straight to the output. */
+function decompressedPieces(extraction: Extraction | null): LayoutFacts['decompressed'] {
+  if (extraction === null) return [];
+  const { writes, file } = extraction;
+  return writes
+    .filter(({ what }) => what === 'decompressed kernel' || what.endsWith(' buffer'))
+    .map(({ start, end, what }) => ({
+      start,
+      end,
+      name:
+        what !== 'decompressed kernel'
+          ? `decompressed kernel, ${what}`
+          : file === null
+            ? what
+            : 'decompressed ELF file',
+    }));
+}
+
+function relocationLists(extraction: Extraction | null): Extent | null {
+  const length = extraction?.file?.elfLength ?? null;
+  if (extraction === null || length === null) return null;
+  const output = Number(extraction.output);
+  return { start: output + length, end: output + extraction.outputLength };
+}
+
+/** extract_kernel decompresses during its own phase, and parse_elf moves the segments during `decompressed`. */
+function extractionWrites(
+  extraction: Extraction | null,
+  kernel: KernelAtJump | null,
+  outputLength: number | null,
+): MemoryWrite[] {
+  if (extraction !== null) {
+    return extraction.writes.map(({ start, end, what }) => {
+      const segment = /^program header (\d+)$/.exec(what);
+      return segment === null
+        ? { phase: 'extract_kernel', start, end, what: 'the decompressed kernel' }
+        : { phase: 'decompressed', start, end, what: `segment ${segment[1]} of the kernel` };
+    });
+  }
+  if (kernel === null || outputLength === null) return [];
+  const start = Number(kernel.physicalBase);
+  return [
+    { phase: 'extract_kernel', start, end: start + outputLength, what: 'the decompressed kernel' },
+    ...kernel.segments.map(
+      ({ paddr, filesz }, index): MemoryWrite => ({
+        phase: 'extract_kernel',
+        start: Number(paddr),
+        end: Number(paddr + filesz),
+        what: `segment ${index} of the kernel`,
+      }),
+    ),
+  ];
+}
+
+function kernelParts(segments: readonly Segment[], file: KernelFileParts | null): KernelPart[] {
+  const name = (index: number): string => `kernel segment ${index} (${segments[index]?.flags})`;
+  const parts = segments.map((segment, index) => ({
+    name: name(index),
     start: Number(segment.paddr),
     end: Number(segment.paddr + segment.memsz),
-    source: `program header ${index}`,
+    source: file === null ? 'the flat kernel' : `program header ${index}`,
   }));
+  const sections = (file?.sections ?? []).map((section) => ({
+    name: `kernel ${section.name}`,
+    start: Number(section.paddr),
+    end: Number(section.paddr + section.size),
+    source: `ELF section ${section.name}`,
+    parent: name(section.segment),
+  }));
+  return [...parts, ...sections];
 }
 
 /** The list that starts at the setup_data field of boot_params; each node has next (8 bytes), type and length (4 each). */

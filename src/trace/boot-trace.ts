@@ -55,10 +55,11 @@ export const HAZARD_CODES = [
   'run-area-overlap',
   'run-area-reserved',
   'run-area-beyond-ram',
-  'loaded-overlap',
+  'stub-copy-overlap',
+  'placement-overlap',
+  'not-usable-ram',
+  'beyond-ram',
   'initrd-above-max',
-  'initrd-beyond-ram',
-  'initrd-reserved',
   'setup-heap-over-setup',
   'setup-heap-over-ebda',
   'load-address',
@@ -81,6 +82,7 @@ export type RegionKind =
   | 'firmware'
   | 'boot-sector'
   | 'setup'
+  | 'bss'
   | 'heap'
   | 'stack'
   | 'boot-params'

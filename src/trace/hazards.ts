@@ -4,7 +4,7 @@
 import type { Hazard } from './boot-trace.ts';
 import type { Extent, LayoutFacts } from './regions.ts';
 
-/** What the header says about where things may be. */
+/** What the header and the loader say about where things may be. */
 export interface PlacementRules {
   /** Highest address an initrd may occupy; null before protocol 2.00. */
   readonly initrdAddressMax: number | null;
@@ -14,14 +14,19 @@ export interface PlacementRules {
   readonly initSize: number | null;
   /** Where the loader put the protected-mode code. */
   readonly loadAddress: number;
+  /** code32_start of the file: where a kernel that cannot be moved wants to be loaded; 0 where the header does not say. */
+  readonly madeForAddress: number;
   /** Whether it is loaded at or above 1 MiB. */
   readonly high: boolean;
 }
 
 const PAGE = 0x1000;
+const MIB = 2 ** 20;
+const FOUR_GIB = 2 ** 32;
 
 /**
- * Where the kernel will run from without KASLR (boot.rst, "init_size").
+ * Where the kernel runs from without KASLR, with the memory that it needs until it has read its memory map (boot.rst,
+ * "init_size").
  *
  * @returns null where the header does not tell: before protocol 2.10
  */
@@ -29,43 +34,62 @@ export function runArea(rules: PlacementRules): Extent | null {
   if (rules.initSize === null || rules.initSize === 0) return null;
   let start = rules.preferredAddress;
   if (rules.relocatable) {
-    start = Math.max(rules.loadAddress, rules.preferredAddress);
+    start = rules.loadAddress;
     if (rules.alignment > 0) start = Math.ceil(start / rules.alignment) * rules.alignment;
+    start = Math.max(start, rules.preferredAddress);
   }
   return { start, end: start + rules.initSize };
 }
 
-/** All hazards of a placement, the worst kind first. Empty: nothing is known to go wrong. */
+/** Something the loader placed, and the option that places it elsewhere. */
+interface Placed {
+  readonly what: string;
+  readonly option: string;
+  readonly extent: Extent;
+}
+
+/** All hazards of a placement, those that overwrite something first. Empty: nothing is known to go wrong. */
 export function findHazards(facts: LayoutFacts, rules: PlacementRules): Hazard[] {
+  const placed = placedThings(facts);
+  const area = kernelArea(facts);
   const hazards: Hazard[] = [];
-  const observed =
-    facts.output !== null && rules.initSize !== null
-      ? { start: facts.output, end: facts.output + rules.initSize }
-      : null;
-  const area = observed ?? runArea(rules);
+  if (area !== null) addKernelArea(hazards, facts, area, placed);
+  addStubCopy(hazards, facts, area, placed);
+  addPlacement(hazards, facts, placed, rules);
+  addInitrdMax(hazards, facts, rules);
+  addSetup(hazards, facts);
+  addLoadAddress(hazards, facts, rules);
+  return hazards;
+}
+
+function placedThings(facts: LayoutFacts): Placed[] {
   const things: readonly (readonly [string, string, Extent | null])[] = [
     ['the initrd', '--initrd-address', facts.initrd],
     ['the command line', '--cmdline-address', facts.commandLine],
-    ['boot_params', '--boot-params-address', facts.bootParams],
+    ['boot_params', '--boot-params-address', facts.bootParamsByLoader ? facts.bootParams : null],
     ...facts.setupData.map((node) => ['a setup_data node', 'the loader', node] as const),
   ];
-  if (area !== null) addRunArea(hazards, facts, area, things);
-  addLoaded(hazards, facts, area, things);
-  addInitrd(hazards, facts, rules);
-  addSetup(hazards, facts);
-  if (rules.high && rules.alignment > 0 && rules.relocatable && rules.loadAddress % rules.alignment !== 0) {
-    // A relocatable kernel aligns itself upward; only a load address other than the customary one is a choice.
-    if (rules.loadAddress !== 0x100000) {
-      hazards.push({
-        code: 'load-address',
-        text: `the load address ${hex(rules.loadAddress)} is not a multiple of kernel_alignment ${hex(rules.alignment)}`,
-        advice: `load it at ${hex(Math.ceil(rules.loadAddress / rules.alignment) * rules.alignment)}`,
-        start: BigInt(rules.loadAddress),
-        end: BigInt(rules.loadAddress) + 1n,
-      });
-    }
+  return things.flatMap(([what, option, extent]) =>
+    extent === null || extent.end <= extent.start ? [] : [{ what, option, extent }],
+  );
+}
+
+interface Area extends Extent {
+  /** How to call it, and where its size comes from. */
+  readonly what: string;
+}
+
+/** The memory the kernel takes: init_size from its run address, or what its segments cover where KASLR or age decide. */
+function kernelArea(facts: LayoutFacts): Area | null {
+  const { runArea: area, output } = facts;
+  if (area !== null && (output === null || output === area.start)) {
+    return { ...area, what: `init_size ${hex(area.end - area.start)}` };
   }
-  return hazards;
+  const ends = [...facts.kernelParts, ...facts.decompressed].map(({ end }) => end);
+  const starts = [...facts.kernelParts, ...facts.decompressed].map(({ start }) => start);
+  if (ends.length === 0)
+    return area === null ? null : { ...area, what: `init_size ${hex(area.end - area.start)}` };
+  return { start: Math.min(...starts), end: Math.max(...ends), what: 'its segments' };
 }
 
 function hex(value: number): string {
@@ -76,136 +100,289 @@ function range(extent: Extent): string {
   return `${hex(extent.start)}..${hex(extent.end)}`;
 }
 
-function overlap(a: Extent, b: Extent | null): Extent | null {
-  if (b === null) return null;
+function common(a: Extent, b: Extent): Extent | null {
   const start = Math.max(a.start, b.start);
   const end = Math.min(a.end, b.end);
   return start < end ? { start, end } : null;
 }
 
-function addRunArea(
-  hazards: Hazard[],
-  facts: LayoutFacts,
-  area: Extent,
-  things: readonly (readonly [string, string, Extent | null])[],
-): void {
-  for (const [what, option, extent] of things) {
-    const common = overlap(area, extent);
-    if (common === null) continue;
-    hazards.push({
-      code: 'run-area-overlap',
-      text:
-        `the kernel decompresses itself into ${range(area)} (init_size ${hex(area.end - area.start)}) over ${what} at ` +
-        `${range(extent!)}: ${hex(common.end - common.start)} bytes are overwritten`,
-      advice: safePlace(what, option, facts, area, extent!),
-      start: BigInt(common.start),
-      end: BigInt(common.end),
-    });
+function hazard(code: Hazard['code'], bytes: Extent, text: string, advice: string): Hazard {
+  return { code, text, advice, start: BigInt(bytes.start), end: BigInt(bytes.end) };
+}
+
+function addKernelArea(hazards: Hazard[], facts: LayoutFacts, area: Area, placed: readonly Placed[]): void {
+  for (const thing of placed) {
+    const shared = common(area, thing.extent);
+    if (shared === null) continue;
+    hazards.push(
+      hazard(
+        'run-area-overlap',
+        shared,
+        `the kernel takes ${range(area)} (${area.what}) to decompress itself and start, and ${thing.what} lies at ` +
+          `${range(thing.extent)}: ${hex(shared.end - shared.start)} bytes of it are in the way`,
+        safePlace(thing, facts, area),
+      ),
+    );
   }
+  const bigger = `a relocatable kernel may be loaded where ${hex(area.end - area.start)} bytes of usable RAM are in one piece`;
   for (const entry of facts.reserved) {
-    const common = overlap(area, entry);
-    if (common === null) continue;
-    hazards.push({
-      code: 'run-area-reserved',
-      text: `the kernel's run area ${range(area)} reaches into the E820 entry ${range(entry)} of type ${entry.type}`,
-      advice: `load a relocatable kernel where ${hex(area.end - area.start)} bytes of usable RAM are free in one piece`,
-      start: BigInt(common.start),
-      end: BigInt(common.end),
-    });
+    const shared = common(area, entry);
+    if (shared === null || shared.start >= facts.ram) continue;
+    hazards.push(
+      hazard(
+        'run-area-reserved',
+        shared,
+        `the kernel takes ${range(area)} (${area.what}), which reaches into the E820 entry ${range(entry)} of type ${entry.type}`,
+        bigger,
+      ),
+    );
   }
-  if (area.end > facts.ram) {
-    hazards.push({
-      code: 'run-area-beyond-ram',
-      text: `the kernel's run area ${range(area)} ends ${hex(area.end - facts.ram)} bytes beyond the end of RAM at ${hex(facts.ram)}`,
-      advice: `give the guest at least ${Math.ceil(area.end / 2 ** 20)} MiB of RAM`,
-      start: BigInt(Math.max(area.start, facts.ram)),
-      end: BigInt(area.end),
-    });
+  for (const hole of holes(area, facts)) {
+    hazards.push(
+      hazard(
+        'run-area-beyond-ram',
+        hole,
+        `the kernel takes ${range(area)} (${area.what}), where ${range(hole)} is no RAM: it ends at ${hex(ramEnd(facts))}`,
+        area.end > ramEnd(facts)
+          ? `give the guest at least ${Math.ceil((area.end + 0x20000) / MIB)} MiB of RAM`
+          : bigger,
+      ),
+    );
   }
 }
 
-function safePlace(what: string, option: string, facts: LayoutFacts, area: Extent, extent: Extent): string {
+/** End of the usable RAM below 4 GiB, by the memory map and by what there is. */
+function ramEnd(facts: LayoutFacts): number {
+  const ends = facts.usable.filter(({ start }) => start < FOUR_GIB).map(({ end }) => end);
+  return Math.min(facts.ram, Math.max(0, ...ends));
+}
+
+/** The parts of an extent that are neither usable RAM nor in a reserved entry, and those beyond the RAM there is. */
+function holes(extent: Extent, facts: LayoutFacts): Extent[] {
+  const known = [...facts.usable, ...facts.reserved]
+    .map(({ start, end }) => ({ start, end: Math.min(end, facts.ram) }))
+    .filter(({ start, end }) => start < end);
+  return subtract(extent, known);
+}
+
+/** What is left of an extent without those others. */
+function subtract(extent: Extent, others: readonly Extent[]): Extent[] {
+  let left: Extent[] = [extent];
+  for (const other of others) {
+    left = left.flatMap((piece) => {
+      if (common(piece, other) === null) return [piece];
+      return [
+        { start: piece.start, end: other.start },
+        { start: other.end, end: piece.end },
+      ].filter(({ start, end }) => start < end);
+    });
+  }
+  return left;
+}
+
+/** Usable RAM that nothing is known to take, by start. */
+function freeRam(facts: LayoutFacts, area: Extent | null, except: Extent | null): Extent[] {
+  const low = facts.setup ?? { start: 0x90000, end: 0xa0000 };
+  const taken: (Extent | null)[] = [
+    { start: 0, end: PAGE },
+    facts.ebda,
+    { start: low.start, end: 0xa0000 },
+    { start: 0xa0000, end: MIB },
+    facts.loaded,
+    facts.started,
+    facts.copy,
+    area,
+    facts.runArea,
+    facts.commandLine === except ? null : facts.commandLine,
+    facts.initrd === except ? null : facts.initrd,
+    facts.bootParams === except ? null : facts.bootParams,
+    ...facts.setupData,
+    ...facts.reserved,
+  ];
+  return facts.usable
+    .map(({ start, end }) => ({ start, end: Math.min(end, facts.ram) }))
+    .flatMap((ram) =>
+      subtract(
+        ram,
+        taken.filter((each) => each !== null),
+      ),
+    )
+    .map(({ start, end }) => ({
+      start: Math.ceil(start / PAGE) * PAGE,
+      end: Math.floor(end / PAGE) * PAGE,
+    }))
+    .filter(({ start, end }) => start < end)
+    .sort((a, b) => a.start - b.start);
+}
+
+function safePlace(thing: Placed, facts: LayoutFacts, area: Extent | null, limit = FOUR_GIB): string {
+  const { what, option, extent } = thing;
   const size = extent.end - extent.start;
-  const above = Math.ceil(area.end / PAGE) * PAGE;
-  if (above + size <= facts.ram) return `${what} is safe at ${hex(above)} or above (${option})`;
-  return `${what} has no room above ${hex(above)} in ${facts.ram / 2 ** 20} MiB of RAM; give the guest more`;
+  const room = freeRam(facts, area, extent)
+    .map(({ start, end }) => ({ start, end: Math.min(end, limit) }))
+    .filter(({ start, end }) => end - start >= size)
+    .at(-1);
+  if (room === undefined) {
+    return `no free RAM of ${hex(size)} bytes is left for ${what} in ${facts.ram / MIB} MiB; give the guest more`;
+  }
+  const highest = Math.floor((room.end - size) / PAGE) * PAGE;
+  return `${what} is safe from ${hex(room.start)} to ${hex(highest)} (${option})`;
 }
 
-/** The code as loaded lies in memory until it has copied itself: what overlaps it is overwritten by the loader itself. */
-function addLoaded(
+/** With KASLR the stub still moves itself to the end of init_size from the address without it. */
+function addStubCopy(
   hazards: Hazard[],
   facts: LayoutFacts,
   area: Extent | null,
-  things: readonly (readonly [string, string, Extent | null])[],
+  placed: readonly Placed[],
 ): void {
-  if (facts.loaded === null) return;
-  for (const [what, option, extent] of things) {
-    const common = overlap(facts.loaded, extent);
-    if (common === null || (area !== null && overlap(area, extent) !== null)) continue;
-    hazards.push({
-      code: 'loaded-overlap',
-      text: `${what} at ${range(extent!)} lies over the protected-mode code as loaded at ${range(facts.loaded)}`,
-      advice: safePlace(what, option, facts, facts.loaded, extent!),
-      start: BigInt(common.start),
-      end: BigInt(common.end),
-    });
+  const { copy } = facts;
+  if (copy === null) return;
+  const ends = facts.zo.map(({ end }) => copy.start + end);
+  const whole = { start: copy.start, end: Math.max(copy.end, ...ends) };
+  for (const thing of placed) {
+    const shared = common(whole, thing.extent);
+    if (shared === null || (area !== null && common(area, thing.extent) !== null)) continue;
+    hazards.push(
+      hazard(
+        'stub-copy-overlap',
+        shared,
+        `the stub copies itself to ${range(whole)} with its heap, stack and page tables, and ${thing.what} lies at ` +
+          `${range(thing.extent)}: ${hex(shared.end - shared.start)} bytes of it are in the way`,
+        safePlace(thing, facts, area),
+      ),
+    );
   }
 }
 
-function addInitrd(hazards: Hazard[], facts: LayoutFacts, rules: PlacementRules): void {
+/** What the loader placed over each other, in reserved memory, or where there is no RAM. */
+function addPlacement(
+  hazards: Hazard[],
+  facts: LayoutFacts,
+  placed: readonly Placed[],
+  rules: PlacementRules,
+): void {
+  const area = kernelArea(facts);
+  const fixed: readonly (readonly [string, Extent | null])[] = [
+    ['the protected-mode code as loaded', facts.loaded],
+    ["setup's code", facts.setup],
+    ["setup's bss", facts.setupMemory?.bss ?? null],
+    ["setup's heap", facts.setupMemory?.heap ?? null],
+    ["setup's stack", facts.setupMemory?.stack ?? null],
+    ['the interrupt vectors and BIOS data', { start: 0, end: 0x500 }],
+    ['the EBDA', facts.ebda],
+  ];
+  for (const [index, thing] of placed.entries()) {
+    const others = [...fixed, ...placed.slice(index + 1).map(({ what, extent }) => [what, extent] as const)];
+    const limit = thing.what === 'the initrd' ? (rules.initrdAddressMax ?? FOUR_GIB) + 1 : FOUR_GIB;
+    const advice = safePlace(thing, facts, area, limit);
+    for (const [what, extent] of others) {
+      const shared = extent === null ? null : common(thing.extent, extent);
+      if (shared === null || extent === null) continue;
+      const text = `${thing.what} at ${range(thing.extent)} lies over ${what} at ${range(extent)}`;
+      hazards.push(hazard('placement-overlap', shared, text, advice));
+    }
+    for (const entry of facts.reserved) {
+      const shared = common(thing.extent, entry);
+      if (shared === null) continue;
+      const text = `${thing.what} at ${range(thing.extent)} lies in the E820 entry ${range(entry)} of type ${entry.type}`;
+      hazards.push(hazard('not-usable-ram', shared, text, advice));
+    }
+    for (const hole of holes(thing.extent, facts)) {
+      const text = `${thing.what} at ${range(thing.extent)} lies where there is no RAM, at ${range(hole)}`;
+      hazards.push(hazard('beyond-ram', hole, text, advice));
+    }
+  }
+}
+
+function addInitrdMax(hazards: Hazard[], facts: LayoutFacts, rules: PlacementRules): void {
   const { initrd } = facts;
-  if (initrd === null) return;
-  if (rules.initrdAddressMax !== null && initrd.end - 1 > rules.initrdAddressMax) {
-    const safe = Math.floor((rules.initrdAddressMax + 1 - (initrd.end - initrd.start)) / PAGE) * PAGE;
-    hazards.push({
-      code: 'initrd-above-max',
-      text: `the initrd at ${range(initrd)} ends above initrd_addr_max ${hex(rules.initrdAddressMax)}`,
-      advice: `put it at ${hex(safe)} or below`,
-      start: BigInt(Math.max(initrd.start, rules.initrdAddressMax + 1)),
-      end: BigInt(initrd.end),
-    });
-  }
-  if (initrd.end > facts.ram) {
-    hazards.push({
-      code: 'initrd-beyond-ram',
-      text: `the initrd at ${range(initrd)} ends beyond the end of RAM at ${hex(facts.ram)}`,
-      advice: 'give the guest more RAM, or put the initrd lower',
-      start: BigInt(facts.ram),
-      end: BigInt(initrd.end),
-    });
-  }
-  for (const entry of facts.reserved) {
-    const common = overlap(initrd, entry);
-    if (common === null) continue;
-    hazards.push({
-      code: 'initrd-reserved',
-      text: `the initrd at ${range(initrd)} lies in the E820 entry ${range(entry)} of type ${entry.type}`,
-      advice: 'put it into usable RAM',
-      start: BigInt(common.start),
-      end: BigInt(common.end),
-    });
-  }
+  const max = rules.initrdAddressMax;
+  if (initrd === null || max === null || initrd.end - 1 <= max) return;
+  const thing = { what: 'the initrd', option: '--initrd-address', extent: initrd };
+  hazards.push(
+    hazard(
+      'initrd-above-max',
+      { start: Math.max(initrd.start, max + 1), end: initrd.end },
+      `the initrd at ${range(initrd)} ends above initrd_addr_max ${hex(max)}, the highest address this kernel takes one at`,
+      safePlace(thing, facts, kernelArea(facts), max + 1),
+    ),
+  );
 }
 
 function addSetup(hazards: Hazard[], facts: LayoutFacts): void {
-  const { setup, setupStackEnd } = facts;
+  const { setup, setupMemory, setupStackEnd, ebda } = facts;
   if (setup === null || setupStackEnd === null) return;
-  if (setupStackEnd <= setup.end) {
-    hazards.push({
-      code: 'setup-heap-over-setup',
-      text: `setup's heap and stack end at ${hex(setupStackEnd)}, over its own code at ${range(setup)}`,
-      advice: `heap_end_ptr must lie above ${hex(setup.end)}`,
-      start: BigInt(setup.start),
-      end: BigInt(setup.end),
-    });
+  const codeEnd = Math.max(setup.end, setupMemory?.bss.end ?? 0);
+  const stackStart = setupMemory?.stack.start ?? setupStackEnd;
+  if (stackStart < (setupMemory?.bss.end ?? setup.end)) {
+    const own = { start: setup.start, end: codeEnd };
+    hazards.push(
+      hazard(
+        'setup-heap-over-setup',
+        { start: stackStart, end: Math.max(codeEnd, stackStart + 1) },
+        `setup's stack reaches from ${hex(setupStackEnd)} down to ${hex(stackStart)}, over its own code and data at ${range(own)}`,
+        `its stack pointer must start at ${hex(codeEnd + (setupStackEnd - stackStart))} or above (heap_end_ptr)`,
+      ),
+    );
   }
-  if (setupStackEnd > facts.ebda.start) {
-    hazards.push({
-      code: 'setup-heap-over-ebda',
-      text: `setup's stack begins at ${hex(setupStackEnd)}, in the EBDA at ${range(facts.ebda)}`,
-      advice: `heap_end_ptr must keep it below ${hex(facts.ebda.start)}`,
-      start: BigInt(facts.ebda.start),
-      end: BigInt(setupStackEnd),
-    });
+  if (setupStackEnd > ebda.start) {
+    hazards.push(
+      hazard(
+        'setup-heap-over-ebda',
+        { start: ebda.start, end: setupStackEnd },
+        `setup's stack begins at ${hex(setupStackEnd)}, in the EBDA at ${range(ebda)}`,
+        `its stack pointer must start at ${hex(ebda.start)} or below (heap_end_ptr)`,
+      ),
+    );
+  }
+  for (const entry of facts.reserved) {
+    const shared = common({ start: setup.start, end: setupStackEnd }, entry);
+    // The EBDA is told of above.
+    if (shared === null || entry.start >= ebda.start) continue;
+    hazards.push(
+      hazard(
+        'not-usable-ram',
+        shared,
+        `setup with its heap and stack at ${hex(setup.start)}..${hex(setupStackEnd)} lies in the E820 entry ${range(entry)} of type ${entry.type}`,
+        'a loader must put setup below the end of conventional memory',
+      ),
+    );
+  }
+}
+
+/** A relocatable kernel finds out where it lies and aligns itself; others are made for one address. */
+function addLoadAddress(hazards: Hazard[], facts: LayoutFacts, rules: PlacementRules): void {
+  const { loaded } = facts;
+  if (loaded === null || !rules.high) return;
+  const add = (text: string, advice: string): void => {
+    hazards.push(hazard('load-address', loaded, text, advice));
+  };
+  const { loadAddress, madeForAddress } = rules;
+  const customary = madeForAddress || MIB;
+  if (loadAddress < MIB) {
+    add(
+      `a bzImage was loaded at ${hex(loadAddress)}, below 1 MiB`,
+      `load it at ${hex(customary)}, or higher where it is relocatable`,
+    );
+  } else if (!rules.relocatable && loadAddress !== customary) {
+    add(
+      `this kernel is not relocatable and was loaded at ${hex(loadAddress)}; it is made for ${hex(customary)}`,
+      `load it at ${hex(customary)}`,
+    );
+  }
+  for (const entry of facts.reserved) {
+    const shared = common(loaded, entry);
+    if (shared === null) continue;
+    add(
+      `the protected-mode code was loaded at ${range(loaded)}, into the E820 entry ${range(entry)} of type ${entry.type}`,
+      'load it into usable RAM',
+    );
+  }
+  for (const hole of holes(loaded, facts)) {
+    add(
+      `the protected-mode code was loaded at ${range(loaded)}, where ${range(hole)} is no RAM`,
+      `load it below ${hex(ramEnd(facts))}, or give the guest more RAM`,
+    );
   }
 }

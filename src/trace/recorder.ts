@@ -1,6 +1,6 @@
 // Collects phases and events while a boot runs; the finished trace is read from it at the end.
 
-import type { BootEvent, MemoryRegion, Phase, PhaseName } from './boot-trace.ts';
+import type { BootEvent, MemoryRegion, Overwrite, Phase, PhaseName } from './boot-trace.ts';
 
 type Mutable<T> = { -readonly [K in keyof T]: T[K] };
 
@@ -42,10 +42,12 @@ export class TraceRecorder {
     if (phase !== undefined) phase.summary = summary;
   }
 
-  /** Replaces the regions of the phase at `index`. */
-  setRegions(index: number, regions: readonly MemoryRegion[]): void {
+  /** Completes the phase at `index` with its regions, and what the phase before it overwrote. */
+  setLayout(index: number, regions: readonly MemoryRegion[], overwritten: readonly Overwrite[]): void {
     const phase = this.#phases[index];
-    if (phase !== undefined) phase.regions = regions;
+    if (phase === undefined) return;
+    phase.regions = regions;
+    phase.overwritten = overwritten;
   }
 
   event(event: BootEvent): void {

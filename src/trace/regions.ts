@@ -2,6 +2,7 @@
 
 import type { MemoryRegion, PhaseName, RegionKind } from './boot-trace.ts';
 import { PHASE_NAMES } from './boot-trace.ts';
+import type { PageTable } from './page-tables.ts';
 
 /** Physical [start, end) in bytes. */
 export interface Extent {
@@ -9,62 +10,89 @@ export interface Extent {
   readonly end: number;
 }
 
-/** Offsets from the start of the protected-mode code, in bytes; null where the stub's code does not show them. */
-export interface StubExtents {
-  readonly bss: Extent | null;
-  readonly heap: number | null;
-  readonly stackEnd: number | null;
-  readonly pageTable: number | null;
-  /** End of the stub with everything it reserves for itself. */
-  readonly end: number | null;
+/** Setup's own memory as it runs: physical addresses. */
+export interface SetupMemory {
+  readonly bss: Extent;
+  readonly heap: Extent;
+  readonly stack: Extent;
 }
 
-/** A part of the kernel proper at its place, by ELF section or program header. */
+/** A part of ZO: offsets in bytes from the start of the protected-mode code. */
+export interface ZoPart extends Extent {
+  readonly name: string;
+  /** False for what is there only once the stub has set it up: bss, heap, stack, page tables. */
+  readonly inFile: boolean;
+  readonly source: string;
+  readonly inferred: boolean;
+}
+
+/** A segment or section of the kernel proper at its place. */
 export interface KernelPart extends Extent {
   readonly name: string;
   readonly source: string;
+  /** Name of the segment that a section is a part of. */
+  readonly parent?: string;
+}
+
+/** Bytes that were written in a phase, and what they are. */
+export interface MemoryWrite extends Extent {
+  readonly phase: PhaseName;
+  readonly what: string;
 }
 
 /** Everything that the regions of a phase follow from. Addresses are physical, null means not known (yet). */
 export interface LayoutFacts {
   readonly ram: number;
   readonly ebda: Extent;
-  /** E820 entries that are not usable RAM. */
+  /** E820 entries of usable RAM, and all others. */
+  readonly usable: readonly Extent[];
   readonly reserved: readonly (Extent & { readonly type: number })[];
+  /** Where the BIOS put the first sector; null unless the image boots as a floppy. */
   readonly bootSector: Extent | null;
   /** Boot sector and setup code as loaded. */
   readonly setup: Extent | null;
+  readonly setupMemory: SetupMemory | null;
   /** Initial stack pointer of setup. */
   readonly setupStackEnd: number | null;
   readonly commandLine: Extent | null;
   readonly initrd: Extent | null;
   readonly bootParams: Extent | null;
+  /** Whether the loader made boot_params; setup makes them otherwise. */
+  readonly bootParamsByLoader: boolean;
   /** setup_data nodes. */
   readonly setupData: readonly Extent[];
-  /** The protected-mode code as loaded, and the copy it made of itself. */
+  /** The protected-mode code as the loader left it. */
   readonly loaded: Extent | null;
+  /** Where it runs first: as loaded, but for a zImage, which setup moves down. */
+  readonly started: Extent | null;
+  /** The copy it made of itself. */
   readonly copy: Extent | null;
-  /** Offsets of the payload in the protected-mode code. */
-  readonly payload: Extent | null;
-  readonly stub: StubExtents | null;
-  /** The memory the kernel needs from its run address: init_size of the header, 2.10 and later. */
-  readonly initSize: number | null;
+  readonly zo: readonly ZoPart[];
+  /** What init_size asks to be free, from where the stub puts itself without KASLR; null before protocol 2.10. */
+  readonly runArea: Extent | null;
   readonly output: number | null;
-  /** What was decompressed, ELF file and relocation lists; the lists alone. */
-  readonly decompressed: Extent | null;
+  /** What was decompressed as it was written, in one piece or more. */
+  readonly decompressed: readonly (Extent & { readonly name: string })[];
+  /** The relocation lists behind the ELF file. */
   readonly relocations: Extent | null;
+  /** Bytes that decompression yields, as the image tells; null where it does not. */
+  readonly outputLength: number | null;
   readonly kernelParts: readonly KernelPart[];
+  /** What was seen to be written, in time's order. */
+  readonly writes: readonly MemoryWrite[];
 }
 
-/** CPU registers that name memory. */
+/** CPU registers that name memory, and the page tables that they lead to. */
 export interface LayoutRegisters {
   readonly mode: string;
   readonly ss: bigint;
   readonly rsp: bigint;
   readonly gdtr: { readonly base: bigint; readonly limit: number };
   readonly idtr: { readonly base: bigint; readonly limit: number };
+  readonly tables: readonly PageTable[];
 }
 
+const PAGE = 0x1000;
 const E820_TYPES: Readonly<Record<number, string>> = {
   2: 'reserved',
   3: 'ACPI tables',
@@ -73,52 +101,52 @@ const E820_TYPES: Readonly<Record<number, string>> = {
   7: 'persistent memory',
 };
 
+const ZO_KINDS: Readonly<Record<string, RegionKind>> = {
+  payload: 'payload',
+  bss: 'bss',
+  heap: 'heap',
+  stack: 'stack',
+  'page tables': 'page-table',
+};
+
 function reached(phase: PhaseName, milestone: PhaseName): boolean {
   return PHASE_NAMES.indexOf(phase) >= PHASE_NAMES.indexOf(milestone);
 }
 
+interface Details {
+  readonly inferred?: boolean;
+  readonly parent?: string;
+}
+
+type Add = (name: string, kind: RegionKind, extent: Extent | null, source: string, details?: Details) => void;
+
 /** All regions of the phase, by start address, larger ones first; overlaps are shown as they are. */
 export function regionsAt(phase: PhaseName, facts: LayoutFacts, registers: LayoutRegisters): MemoryRegion[] {
   const regions: MemoryRegion[] = [];
-  const add = (
-    name: string,
-    kind: RegionKind,
-    extent: Extent | null,
-    source: string,
-    inferred = false,
-  ): void => {
+  const names = new Set<string>();
+  const add: Add = (name, kind, extent, source, { inferred = false, parent } = {}) => {
     if (extent === null || extent.end <= extent.start) return;
+    let unique = name;
+    for (let number = 2; names.has(unique); number++) unique = `${name} ${number}`;
+    names.add(unique);
     regions.push({
-      name,
+      name: unique,
       start: BigInt(extent.start),
       end: BigInt(extent.end),
       kind,
       source,
       ...(inferred ? { inferred } : {}),
+      ...(parent === undefined ? {} : { parent }),
     });
   };
-
   addFirmware(facts, add);
-  addRealMode(phase, facts, add);
-  add('command line', 'command-line', facts.commandLine, 'where the loader put it');
-  add('initrd', 'initrd', facts.initrd, 'where the loader put it, ramdisk_image and ramdisk_size');
-  add('boot_params', 'boot-params', facts.bootParams, 'RSI at startup_32; zero-page.rst');
-  for (const node of facts.setupData)
-    add('setup_data', 'setup-data', node, 'the list from the setup_data field');
-  addRegisters(registers, add);
-  addStack(registers, facts, add);
+  addSetup(phase, facts, add);
+  addLoaderData(phase, facts, add);
   addCompressedKernel(phase, facts, add);
   addKernel(phase, facts, add);
+  addRegisters(registers, facts, add);
   return regions.sort((a, b) => compare(a.start, b.start) || compare(b.end, a.end));
 }
-
-type Add = (
-  name: string,
-  kind: RegionKind,
-  extent: Extent | null,
-  source: string,
-  inferred?: boolean,
-) => void;
 
 function compare(a: bigint, b: bigint): number {
   return a < b ? -1 : a > b ? 1 : 0;
@@ -131,116 +159,190 @@ function addFirmware(facts: LayoutFacts, add: Add): void {
   add('VGA memory', 'video', { start: 0xa0000, end: 0xc0000 }, 'the memory map of a PC');
   add('BIOS ROM', 'firmware', { start: 0xf0000, end: 0x100000 }, 'the memory map of a PC');
   for (const entry of facts.reserved) {
-    add(
-      `E820 ${E820_TYPES[entry.type] ?? `type ${entry.type}`}`,
-      'reserved',
-      entry,
-      `E820 entry of type ${entry.type}`,
-    );
+    const type = E820_TYPES[entry.type] ?? `type ${entry.type}`;
+    add(`E820 ${type}`, 'reserved', entry, `E820 entry of type ${entry.type}`);
   }
 }
 
-function addRealMode(phase: PhaseName, facts: LayoutFacts, add: Add): void {
+function addSetup(phase: PhaseName, facts: LayoutFacts, add: Add): void {
+  const { setup, setupMemory, setupStackEnd } = facts;
   add('boot sector', 'boot-sector', facts.bootSector, 'the BIOS loads the first sector here');
-  if (phase === 'boot-sector' || facts.setup === null) return;
-  add('setup', 'setup', facts.setup, 'setup_sects');
-  if (phase === 'setup' && facts.setupStackEnd !== null) {
+  if (phase === 'boot-sector' || setup === null) return;
+  add('setup', 'setup', setup, 'setup_sects');
+  const code = setup.start + 0x200;
+  const parent = 'setup';
+  add('setup header', 'boot-sector', { start: setup.start, end: code }, 'the first sector', { parent });
+  const codeEnd = Math.min(setupMemory?.bss.start ?? setup.end, setup.end);
+  add(
+    'setup code and data',
+    'setup',
+    { start: code, end: codeEnd },
+    'behind the first sector, up to the bss',
+    {
+      parent,
+    },
+  );
+  if (setupMemory !== null) {
+    add('setup bss', 'bss', setupMemory.bss, "__bss_start and _end in setup's first instructions");
+  }
+  if (phase !== 'setup') return;
+  if (setupMemory !== null) {
+    add('setup heap', 'heap', setupMemory.heap, 'from the end of setup to its stack, heap_end_ptr');
+    add('setup stack', 'stack', setupMemory.stack, 'STACK_SIZE below the initial stack pointer');
+  } else if (setupStackEnd !== null) {
     add(
       'setup heap and stack',
       'heap',
-      { start: facts.setup.end, end: facts.setupStackEnd },
+      { start: setup.end, end: setupStackEnd },
       'from the end of setup to its initial stack pointer, heap_end_ptr',
+      { inferred: true },
     );
   }
 }
 
-function addRegisters(registers: LayoutRegisters, add: Add): void {
-  const { gdtr, idtr } = registers;
-  const table = (name: string, base: bigint, limit: number): void =>
-    add(name, 'descriptor-table', { start: Number(base), end: Number(base) + limit + 1 }, `${name}R`);
-  if (gdtr.limit > 0 && gdtr.base !== 0n) table('GDT', gdtr.base, gdtr.limit);
-  if (idtr.limit > 0 && idtr.base !== 0n) table('IDT', idtr.base, idtr.limit);
-}
-
-/** From the stack pointer up to where the stack began; one page where that is not known. */
-function addStack(registers: LayoutRegisters, facts: LayoutFacts, add: Add): void {
-  const real = registers.mode === 'real16';
-  const start = Number(real ? (registers.ss << 4n) + (registers.rsp & 0xffffn) : registers.rsp);
-  const base = facts.copy?.start ?? facts.loaded?.start ?? 0;
-  const ends = [facts.setupStackEnd, facts.stub?.stackEnd == null ? null : base + facts.stub.stackEnd];
-  const end = ends.find(
-    (candidate) => candidate !== null && start <= candidate && candidate - start <= 0x10000,
-  );
-  if (end !== undefined && end !== null) {
-    add('stack in use', 'stack', { start, end }, 'from the stack pointer to where it began');
-  } else if (start < facts.ram) {
-    add(
-      'stack in use',
-      'stack',
-      { start, end: (Math.floor(start / 0x1000) + 1) * 0x1000 },
-      'the stack pointer',
-      true,
-    );
+function addLoaderData(phase: PhaseName, facts: LayoutFacts, add: Add): void {
+  add('command line', 'command-line', facts.commandLine, 'where the loader put it');
+  add('initrd', 'initrd', facts.initrd, 'where the loader put it, ramdisk_image and ramdisk_size');
+  if (!facts.bootParamsByLoader && !reached(phase, 'startup_32')) return;
+  const source = facts.bootParamsByLoader ? 'where the loader put it' : 'RSI at startup_32; zero-page.rst';
+  add('boot_params', 'boot-params', facts.bootParams, source);
+  for (const node of facts.setupData) {
+    add('setup_data', 'setup-data', node, 'the list from the setup_data field');
   }
 }
 
 function addCompressedKernel(phase: PhaseName, facts: LayoutFacts, add: Add): void {
-  const { loaded, copy, payload, stub } = facts;
-  if (loaded === null) return;
-  const parts = (at: Extent, label: string, source: string): void => {
-    add(`ZO ${label}`, 'compressed-kernel', at, source);
-    if (payload === null) return;
-    add(`ZO ${label} head`, 'stub', { start: at.start, end: at.start + payload.start }, 'before the payload');
-    add(
-      `ZO ${label} payload`,
-      'payload',
-      { start: at.start + payload.start, end: at.start + payload.end },
-      'payload_offset and payload_length',
-    );
-    add(
-      `ZO ${label} text and data`,
-      'stub',
-      { start: at.start + payload.end, end: at.end },
-      'behind the payload, up to the bss',
-    );
-  };
-  parts(loaded, 'as loaded', 'where the loader put the protected-mode code');
-  if (copy !== null && reached(phase, 'relocated')) parts(copy, 'copy', 'observed copy of the stub');
-  if (stub === null) return;
-  const base = copy?.start ?? loaded.start;
-  const from = (start: number | null, end: number | null): Extent | null =>
-    start === null || end === null ? null : { start: base + start, end: base + end };
-  if (stub.bss !== null && (copy === null || reached(phase, 'relocated'))) {
-    add('ZO bss', 'stub', from(stub.bss.start, stub.bss.end), 'the range the stub clears');
-    if (stub.heap !== null && stub.stackEnd !== null && stub.heap < stub.stackEnd) {
-      add(
-        'boot heap and stack',
-        'heap',
-        from(stub.heap, stub.stackEnd),
-        'heap argument, initial stack pointer',
-      );
-    }
+  const { loaded, started, copy, runArea } = facts;
+  if (loaded === null || phase === 'boot-sector') return;
+  const moved = started !== null && started.start !== loaded.start && reached(phase, 'startup_32');
+  const first = moved ? started : loaded;
+  const label = moved ? 'ZO moved down' : 'ZO as loaded';
+  add(label, 'compressed-kernel', first, moved ? 'setup moves a zImage down' : 'where the loader put it');
+  addZoParts(facts, first, label, true, add);
+  const copied = copy !== null && reached(phase, 'relocated');
+  if (copied) {
+    add('ZO copy', 'compressed-kernel', copy, 'observed copy of the stub');
+    addZoParts(facts, copy, 'ZO copy', true, add);
   }
-  add('boot page tables', 'page-table', from(stub.pageTable, stub.end), 'what startup_32 builds, up to _end');
+  // bss, heap, stack and page tables belong to the ZO that runs; startup_32 builds the tables at the copy's place already.
+  if (copied || (copy === null && reached(phase, 'startup_32'))) {
+    addZoParts(facts, copied ? copy : first, 'ZO', false, add);
+  } else if (copy !== null && reached(phase, 'startup_64')) {
+    const tables = facts.zo.filter(({ name }) => name === 'page tables');
+    addZoParts({ ...facts, zo: tables }, copy, 'ZO', false, add);
+  }
+  if (runArea !== null && reached(phase, 'startup_32')) {
+    const chosen = facts.output !== null && facts.output !== runArea.start && reached(phase, 'decompressed');
+    add(
+      chosen ? 'buffer of the stub' : 'run area',
+      'buffer',
+      runArea,
+      'init_size bytes from the address that the kernel runs at without KASLR',
+    );
+  }
+  if (copied && !reached(phase, 'parse_elf')) addGap(facts, copy, add);
+}
+
+/** The parts in the file are children of their ZO; the others lie behind it, with the stack and heap inside the bss. */
+function addZoParts(facts: LayoutFacts, at: Extent, label: string, inFile: boolean, add: Add): void {
+  const bss = facts.zo.find(({ name }) => name === 'bss');
+  for (const part of facts.zo) {
+    if (part.inFile !== inFile) continue;
+    const inBss = bss !== undefined && part !== bss && part.start >= bss.start && part.end <= bss.end;
+    const parent = inFile ? label : inBss ? 'ZO bss' : undefined;
+    const name = inFile || part.name === 'bss' ? `${label} ${part.name}` : `boot ${part.name}`;
+    add(
+      name,
+      ZO_KINDS[part.name] ?? 'stub',
+      { start: at.start + part.start, end: at.start + part.end },
+      part.source,
+      { inferred: part.inferred, ...(parent === undefined ? {} : { parent }) },
+    );
+  }
+}
+
+/** How far the payload ends behind the output when it is decompressed in place: what keeps the writer behind the reader. */
+function addGap(facts: LayoutFacts, copy: Extent, add: Add): void {
+  const { output, outputLength } = facts;
+  const payload = facts.zo.find(({ name }) => name === 'payload');
+  if (output === null || outputLength === null || payload === undefined) return;
+  const outputEnd = output + outputLength;
+  const inPlace = output <= copy.start + payload.start && outputEnd > copy.start + payload.start;
+  if (!inPlace) return;
+  add(
+    'gap kept for decompressing in place',
+    'buffer',
+    { start: outputEnd, end: copy.start + payload.end },
+    "from the output's end to the payload's end",
+  );
 }
 
 function addKernel(phase: PhaseName, facts: LayoutFacts, add: Add): void {
-  const { output, initSize } = facts;
-  if (output !== null && initSize !== null && reached(phase, 'startup_64')) {
-    add(
-      'run area',
-      'buffer',
-      { start: output, end: output + initSize },
-      'init_size from the output: kept for decompressing in place',
-    );
-  }
   if (reached(phase, 'decompressed') && !reached(phase, 'parse_elf')) {
-    add('decompressed ELF file', 'buffer', facts.decompressed, 'the output of the codec');
+    for (const piece of facts.decompressed) add(piece.name, 'buffer', piece, 'the output of the codec');
   }
   if (reached(phase, 'decompressed')) {
     add('relocation lists', 'relocations', facts.relocations, 'behind the ELF file in the output');
   }
-  if (reached(phase, 'parse_elf')) {
-    for (const part of facts.kernelParts) add(part.name, 'kernel', part, part.source);
+  // A flat kernel has no parse_elf and is in its place at the jump.
+  if (!reached(phase, 'parse_elf')) return;
+  for (const { parent, ...part } of facts.kernelParts) {
+    add(part.name, 'kernel', part, part.source, parent === undefined ? {} : { parent });
+  }
+}
+
+function addRegisters(registers: LayoutRegisters, facts: LayoutFacts, add: Add): void {
+  const { gdtr, idtr, mode } = registers;
+  // Real mode uses no GDT, and its IDT is the IVT.
+  if (mode !== 'real16') {
+    const table = (name: string, base: bigint, limit: number): void =>
+      add(
+        `${name} in force`,
+        'descriptor-table',
+        { start: Number(base), end: Number(base) + limit + 1 },
+        `${name}R`,
+      );
+    if (gdtr.limit > 0) table('GDT', gdtr.base, gdtr.limit);
+    if (idtr.limit > 0) table('IDT', idtr.base, idtr.limit);
+  }
+  for (const run of tableRuns(registers.tables)) {
+    add('page tables in force', 'page-table', run, 'walked from CR3');
+  }
+  addStack(registers, facts, add);
+}
+
+/** Tables that follow each other as one extent. */
+function tableRuns(tables: readonly PageTable[]): readonly Extent[] {
+  const runs: { start: number; end: number }[] = [];
+  for (const { address, size } of tables) {
+    const start = Number(address);
+    const last = runs.at(-1);
+    if (last !== undefined && start <= last.end) last.end = Math.max(last.end, start + size);
+    else runs.push({ start, end: start + size });
+  }
+  return runs;
+}
+
+/** The longest stack a boot has: setup's, which may reach down through its segment. */
+const MAX_STACK = 0x10000;
+
+/** From the stack pointer up to where the stack began; to the end of the page where that is not known. */
+function addStack(registers: LayoutRegisters, facts: LayoutFacts, add: Add): void {
+  const real = registers.mode === 'real16';
+  const start = Number(real ? (registers.ss << 4n) + (registers.rsp & 0xffffn) : registers.rsp);
+  const stack = facts.zo.find(({ name }) => name === 'stack');
+  const tops = [facts.started, facts.copy].map((base) =>
+    base === null || stack === undefined ? null : base.start + stack.end,
+  );
+  const end = [facts.setupStackEnd, ...tops].find(
+    (top) => top !== null && start <= top && top - start <= MAX_STACK,
+  );
+  if (end !== undefined && end !== null) {
+    add('stack in use', 'stack', { start, end }, 'from the stack pointer to where it began');
+  } else if (start < facts.ram) {
+    const page = Math.ceil(start / PAGE) * PAGE;
+    add('stack in use', 'stack', { start, end: page }, 'from the stack pointer to the end of its page', {
+      inferred: true,
+    });
   }
 }
