@@ -1,0 +1,132 @@
+// Bootscope against QEMU: the references that are committed, and fresh ones where QEMU is installed.
+
+import { execFile, spawnSync } from 'node:child_process';
+import { createHash } from 'node:crypto';
+import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync } from 'node:fs';
+import { basename, dirname, join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
+import { describe, expect, it } from 'vitest';
+import { QemuMachine } from '../scripts/reference/qemu-machine.ts';
+import { type BootOptions, boot, DEFAULT_BOOT_OPTIONS, readKernelImage } from '../src/index.ts';
+import { differences, type Reference } from './compare-with-reference.ts';
+
+const ROOT = fileURLToPath(new URL('..', import.meta.url));
+const REFERENCES = join(ROOT, 'test/references');
+const DEMO = join(ROOT, 'images/demo');
+const CACHE = join(ROOT, 'images/cache');
+const COLLECTED = join(CACHE, 'references');
+const hasQemu = spawnSync('qemu-system-x86_64', ['--version']).status === 0;
+
+function sha256(path: string): string {
+  return createHash('sha256').update(readFileSync(path)).digest('hex');
+}
+
+function filesIn(folder: string, pattern: RegExp): string[] {
+  if (!existsSync(folder)) return [];
+  return readdirSync(folder, { recursive: true })
+    .map((name) => join(folder, String(name)))
+    .filter((path) => pattern.test(path));
+}
+
+function readReference(path: string): Reference {
+  return JSON.parse(readFileSync(path, 'utf8')) as Reference;
+}
+
+const demoImages = filesIn(DEMO, /Image$/).toSorted();
+const builtKernels = filesIn(join(CACHE, 'built'), /\/bzImage$/).toSorted();
+const imageOf = new Map(
+  [...demoImages, ...builtKernels, ...filesIn(join(CACHE, 'debian'), /\/vmlinuz[^/]*$/)].map((path) => [
+    sha256(path),
+    path,
+  ]),
+);
+
+async function compare(path: string, reference: Reference, options: Partial<BootOptions>): Promise<string[]> {
+  const image = await readKernelImage(path, readFileSync(path));
+  const { ram, entry, cmdline } = reference.machine;
+  const finished = await boot(image, { ...DEFAULT_BOOT_OPTIONS, memory: ram, entry, cmdline, ...options });
+  try {
+    return differences(finished.trace, reference);
+  } finally {
+    finished.close();
+  }
+}
+
+async function collect(image: string, output: string, ...options: string[]): Promise<Reference> {
+  mkdirSync(dirname(output), { recursive: true });
+  const part = `${output}.${process.pid}.part`;
+  await promisify(execFile)(join(ROOT, 'scripts/collect-reference'), [image, '-o', part, ...options]);
+  renameSync(part, output);
+  return readReference(output);
+}
+
+describe('the committed references', () => {
+  for (const file of readdirSync(REFERENCES).toSorted()) {
+    const reference = readReference(join(REFERENCES, file));
+    const path = imageOf.get(reference.image.sha256);
+    const name = basename(reference.image.path);
+    const way = reference.machine.entry;
+    it.skipIf(path === undefined)(
+      `${name} boots from ${way} as in QEMU${path === undefined ? ' (skipped: the image is not in images/cache)' : ''}`,
+      async () => {
+        expect(await compare(path!, reference, {})).toEqual([]);
+      },
+    );
+    it.skipIf(!path?.startsWith(DEMO))(
+      `${name} boots from ${way} as in QEMU with its own decompressor`,
+      async () => {
+        expect(await compare(path!, reference, { decompress: 'emulated' })).toEqual([]);
+      },
+    );
+  }
+});
+
+describe.skipIf(!hasQemu)(`QEMU on this machine${hasQemu ? '' : ' (skipped: no qemu-system-x86_64)'}`, () => {
+  for (const path of demoImages) {
+    it(`${basename(path)} boots as in Bootscope`, async () => {
+      const reference = await collect(path, join(COLLECTED, 'live', `${basename(path)}.json`));
+      expect(await compare(path, reference, {})).toEqual([]);
+    });
+    it(`${basename(path)} reaches its kernel's last line`, async () => {
+      const machine = await QemuMachine.start(
+        {
+          start: 'kernel',
+          image: path,
+          cmdline: '',
+          initrd: null,
+          memoryMegabytes: 64,
+          cpu: 'qemu64',
+          timeout: 30_000,
+        },
+        false,
+      );
+      try {
+        const seen = async () => {
+          while (!machine.serialOutput().includes('\n')) await sleep(20);
+          return machine.serialOutput();
+        };
+        expect(await Promise.race([seen(), machine.gone])).toMatch(
+          /^Bootscope demo kernel, .*data intact, at 0x/,
+        );
+      } finally {
+        await machine.close();
+      }
+    });
+  }
+
+  it('the zImage boots from a floppy as in Bootscope', async () => {
+    const path = join(DEMO, 'demo.zImage');
+    const output = join(COLLECTED, 'live', 'demo.zImage.floppy.json');
+    expect(await compare(path, await collect(path, output, '--start', 'floppy'), {})).toEqual([]);
+  });
+
+  for (const path of builtKernels) {
+    it(`the built kernel ${basename(dirname(path))} boots as in Bootscope`, async () => {
+      const output = join(COLLECTED, `${sha256(path)}.json`);
+      const reference = existsSync(output) ? readReference(output) : await collect(path, output);
+      expect(await compare(path, reference, {})).toEqual([]);
+    });
+  }
+});
