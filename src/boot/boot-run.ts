@@ -3,7 +3,7 @@
 
 import { createHash } from 'node:crypto';
 import { setImmediate as nextTurn } from 'node:timers/promises';
-import type { Cpu } from '../cpu/cpu.ts';
+import type { Cpu, Unhook } from '../cpu/cpu.ts';
 import { REGISTER_NAMES } from '../cpu/cpu.ts';
 import { type Extraction, extractKernel } from '../decompressor/extract-kernel.ts';
 import { findStub } from '../decompressor/find-stub.ts';
@@ -84,6 +84,8 @@ export class BootRun {
   #kernel: KernelAtJump | null = null;
   #stopped: string | null = null;
   #finished = false;
+  /** Takes the hooks on single instructions away. */
+  readonly #unhooks: Unhook[] = [];
   #biosCalls = 0;
 
   constructor(cpu: Cpu, image: KernelImage, options: BootOptions) {
@@ -190,7 +192,7 @@ export class BootRun {
     for (let offset = 0; offset < Math.min(head, code.length - 1); offset++) {
       if (code[offset] !== JMP_RAX[0] || code[offset + 1] !== JMP_RAX[1]) continue;
       const address = BigInt(this.#zo + offset);
-      this.#cpu.hookCode(address, address, () => {
+      this.#hookInstruction(address, () => {
         const target = Number(this.#cpu.readRegister('rax') & 0xffff_ffffn);
         const there = this.machine.ram.subarray(target, target + COMPARED_LABEL);
         if (this.#copyAddress !== null || Buffer.compare(there, label) !== 0) return;
@@ -263,11 +265,15 @@ export class BootRun {
     cpu.writeRegister('rax', result);
   }
 
-  /** The guest decompresses: the first instruction above 1 MiB and outside the stub is the kernel's. */
+  /**
+   * The guest decompresses: the first block above 1 MiB and outside the stub is the kernel's. All other hooks go, since
+   * the CPU is several times faster without hooks on single instructions.
+   */
   #watchForExit(stubStart: number, stubEnd: number): void {
+    for (const unhook of this.#unhooks.splice(0)) unhook();
     const leave = (address: bigint): void => this.#leave(address);
-    this.#cpu.hookCode(BigInt(ONE_MIB), BigInt(stubStart - 1), leave);
-    this.#cpu.hookCode(BigInt(stubEnd), 0xffff_ffff_ffff_ffffn, leave);
+    this.#cpu.hookBlock(BigInt(ONE_MIB), BigInt(stubStart - 1), leave);
+    this.#cpu.hookBlock(BigInt(stubEnd), 0xffff_ffff_ffff_ffffn, leave);
   }
 
   /** A stub that was not recognised and does not copy itself: it leaves through low memory, or from there upward. */
@@ -277,7 +283,7 @@ export class BootRun {
       this.#watchForExit(ONE_MIB, ONE_MIB);
       return;
     }
-    this.#cpu.hookCode(BigInt(codeEnd), 0xffff_ffff_ffff_ffffn, (address) => {
+    this.#cpu.hookBlock(BigInt(codeEnd), 0xffff_ffff_ffff_ffffn, (address) => {
       if (this.#copyAddress === null) this.#leave(address);
     });
   }
@@ -373,13 +379,17 @@ export class BootRun {
    */
   #watch(address: number, action: (address: number) => Promise<void> | void, cr0 = 0n, efer = 0n): void {
     let fired = false;
-    this.#cpu.hookCode(BigInt(address), BigInt(address), () => {
+    this.#hookInstruction(BigInt(address), () => {
       if (fired) return;
       if (cr0 !== 0n && (this.#cpu.readRegister('cr0') & cr0) !== cr0) return;
       if (efer !== 0n && (this.#cpu.readRegister('efer') & efer) !== efer) return;
       fired = true;
       this.#defer(() => action(address));
     });
+  }
+
+  #hookInstruction(address: bigint, hook: () => void): void {
+    this.#unhooks.push(this.#cpu.hookCode(address, address, hook));
   }
 
   /** Stops the CPU and does it then: hooks are not added inside hooks. */
@@ -391,11 +401,12 @@ export class BootRun {
   /** Hooks those that stand in the protected-mode code at offsets [from, to). */
   #hookStringInstructions(from: number, to: number): void {
     for (const offset of findRepInstructions(this.#image.protectedModeCode, from, to)) {
-      hookStringInstruction(this.#cpu, () => this.machine.ram, this.#zo + offset, {
+      const unhook = hookStringInstruction(this.#cpu, () => this.machine.ram, this.#zo + offset, {
         fast: this.#options.fastStrings,
         mode: this.#mode,
         onOperation: (operation) => this.#onStringOperation(operation),
       });
+      this.#unhooks.push(unhook);
     }
   }
 

@@ -11,6 +11,7 @@ export const LOADER_TYPE_UNDEFINED = 0xff;
 
 const VGA_MODES: Readonly<Record<string, number>> = { normal: 0xffff, ext: 0xfffe, ask: 0xfffd };
 const NORMAL_VGA = 0xffff;
+const PAGE = 0x1000;
 
 /** Longest command line without its NUL: `cmdline_size`, or 255 before protocol 2.06. */
 export function maxCommandLineLength(image: KernelImage): number {
@@ -64,18 +65,26 @@ function memOption(cmdline: string): number | null {
   return Number(match[1]) * unit;
 }
 
-/** End of the usable RAM that begins at 1 MiB, or of the highest usable RAM below 4 GiB. */
-export function endOfRam(e820: readonly E820Entry[]): number {
-  let end = 0n;
-  for (const entry of e820) {
-    const entryEnd = entry.address + entry.size;
-    if (entry.type === 1 && entry.address < 1n << 32n && entryEnd > end) end = entryEnd;
-  }
-  return Number(end > 1n << 32n ? 1n << 32n : end);
+/**
+ * Puts bytes into RAM as a loader does that does not look: what lies beyond the end of RAM is lost. Only another loader's
+ * addresses reach there; the trace names it as a hazard.
+ */
+export function placeBytes(ram: Uint8Array, bytes: Uint8Array, address: number): void {
+  if (address < ram.length) ram.set(bytes.subarray(0, ram.length - address), address);
+}
+
+/** Usable RAM below 4 GiB, by the memory map and by what there is: [start, end) by start. */
+function usableRam(e820: readonly E820Entry[], memory: number): readonly (readonly [number, number])[] {
+  return e820
+    .filter(({ type }) => type === 1)
+    .map(({ address, size }) => [Number(address), Math.min(Number(address + size), memory)] as const)
+    .filter(([start, end]) => start < end)
+    .sort(([a], [b]) => a - b);
 }
 
 /**
- * Places the initrd as high as it may lie: page-aligned, below `initrd_addr_max`, the end of RAM and `mem=`.
+ * Places the initrd as high as it may lie: page-aligned, in usable RAM, below `initrd_addr_max` and `mem=`. An address
+ * that was asked for is taken as it is.
  *
  * @returns its physical address
  * @throws BootscopeError `boot-initrd` where it does not fit above the protected-mode code
@@ -89,32 +98,24 @@ export function placeInitrd(
   const initrd = options.initrd!;
   const size = initrd.bytes.length;
   if (size === 0) throw new BootscopeError('boot-initrd', `${initrd.path}: the initrd is empty (0 bytes)`);
-  if (options.initrdAddress !== null) {
-    if (options.initrdAddress + size > options.memory) {
-      throw new BootscopeError(
-        'boot-initrd',
-        `${initrd.path}: ${size} bytes at ${hex(options.initrdAddress)} end at ${hex(options.initrdAddress + size)}, beyond ` +
-          `the ${options.memory / 2 ** 20} MiB of RAM`,
-      );
-    }
-    return options.initrdAddress;
-  }
+  if (options.initrdAddress !== null) return options.initrdAddress;
   // boot.rst: before protocol 2.03 the limit was 0x37ffffff.
   const addressMax = image.header.has('initrd_addr_max') ? image.header.get('initrd_addr_max') : 0x37ffffff;
-  const limit = Math.min(
-    endOfRam(e820),
-    addressMax + 1,
-    memOption(options.cmdline) ?? Number.POSITIVE_INFINITY,
-  );
-  const address = Math.floor((limit - size) / 0x1000) * 0x1000;
-  if (address < floor) {
-    throw new BootscopeError(
-      'boot-initrd',
-      `${initrd.path}: the initrd has ${size} bytes, but only ${Math.max(0, limit - floor)} bytes are free ` +
-        `between the kernel at ${hex(floor)} and ${hex(limit)}; give the guest more RAM with --memory`,
-    );
+  const limit = Math.min(addressMax + 1, memOption(options.cmdline) ?? Number.POSITIVE_INFINITY);
+  const free = usableRam(e820, options.memory)
+    .map(([start, end]) => [Math.max(start, floor), Math.min(end, limit)] as const)
+    .filter(([start, end]) => start < end);
+  for (const [start, end] of free.toReversed()) {
+    const address = Math.floor((end - size) / PAGE) * PAGE;
+    if (address >= start) return address;
   }
-  return address;
+  const largest = Math.max(0, ...free.map(([start, end]) => end - start));
+  throw new BootscopeError(
+    'boot-initrd',
+    `${initrd.path}: the initrd has ${size} bytes, but only ${largest} bytes of usable RAM are free in one piece ` +
+      `above the kernel's end at ${hex(floor)}${limit < options.memory ? ` and below ${hex(limit)}` : ''}; give the guest ` +
+      'more RAM with --memory',
+  );
 }
 
 export function hex(value: number | bigint): string {

@@ -9,7 +9,14 @@ import { writeSetupHeaderField } from '../image/setup-header.ts';
 import type { Machine } from '../machine/machine.ts';
 import type { LoadedImage } from './loaded-image.ts';
 import type { BootOptions } from './options.ts';
-import { commandLineBytes, hex, LOADER_TYPE_UNDEFINED, placeInitrd, videoMode } from './placement.ts';
+import {
+  commandLineBytes,
+  hex,
+  LOADER_TYPE_UNDEFINED,
+  placeBytes,
+  placeInitrd,
+  videoMode,
+} from './placement.ts';
 
 /** Where boot.rst's sample loader, and every kernel before protocol 2.02, wants boot sector and setup. */
 export const SETUP_ADDRESS = 0x90000;
@@ -67,14 +74,13 @@ export function loadReal16(machine: Machine, image: KernelImage, options: BootOp
 
   const cmdline = commandLineBytes(image, options.cmdline);
   const cmdlineAddress = options.cmdlineAddress ?? SETUP_ADDRESS + heapEnd;
-  const cmdlineLimit = options.cmdlineAddress === null ? machine.ebdaAddress : options.memory;
-  if (cmdlineAddress + cmdline.length > cmdlineLimit) {
+  if (options.cmdlineAddress === null && cmdlineAddress + cmdline.length > machine.ebdaAddress) {
     throw new BootscopeError(
       'boot-cmdline',
-      `the command line's ${cmdline.length} bytes at ${hex(cmdlineAddress)} do not fit below ${hex(cmdlineLimit)}`,
+      `the command line's ${cmdline.length} bytes at ${hex(cmdlineAddress)} do not fit below ${hex(machine.ebdaAddress)}`,
     );
   }
-  ram.set(cmdline, cmdlineAddress);
+  placeBytes(ram, cmdline, cmdlineAddress);
 
   const write = (name: Parameters<typeof writeSetupHeaderField>[2], value: number): void =>
     writeSetupHeaderField(ram, SETUP_ADDRESS, name, value);
@@ -93,7 +99,7 @@ export function loadReal16(machine: Machine, image: KernelImage, options: BootOp
         machine.e820,
         high ? loadAddress + code.length : HIGH_LOAD_ADDRESS,
       );
-      ram.set(options.initrd.bytes, address);
+      placeBytes(ram, options.initrd.bytes, address);
       initrd = { address, size: options.initrd.bytes.length };
       write('ramdisk_image', address);
       write('ramdisk_size', initrd.size);
