@@ -33,7 +33,7 @@ describeEachTransport('a counted block hook', (create) => {
     const bytes = transport.view(scratch, 8);
     new DataView(bytes.buffer, bytes.byteOffset, 8).setBigUint64(0, BigInt(rounds), true);
     transport.regWrite(RAX, scratch);
-    expect(transport.emuStart(BigInt(LOOP), 0n, 0, 0)).toBe(0);
+    expect(transport.emuStart(BigInt(LOOP), 0n)).toBe(0);
   }
 
   const hasOne = (added: ReturnType<Transport['hookAddCounted']>): added is NonNullable<typeof added> =>

@@ -75,7 +75,6 @@ interface Library {
     count: number,
   ) => UcError;
   readonly uc_emu_stop: (uc: Pointer) => UcError;
-  readonly uc_query: (uc: Pointer, type: number, result: Pointer) => UcError;
   readonly uc_hook_add: (
     uc: Pointer,
     hook: Pointer,
@@ -234,7 +233,6 @@ function loadLibrary(): Library {
     uc_reg_read_batch: handle.func('uc_reg_read_batch', I, [U, U, U, I]),
     uc_emu_start: handle.func('uc_emu_start', I, [U, Q, Q, Q, 'size_t']),
     uc_emu_stop: handle.func('uc_emu_stop', I, [U]),
-    uc_query: handle.func('uc_query', I, [U, I, U]),
     uc_hook_add: handle.func('uc_hook_add', I, [U, U, I, U, U, Q, Q, '...']),
     uc_hook_del: handle.func('uc_hook_del', I, [U, U]),
     uc_ctl: handle.func('uc_ctl', I, [U, 'uint32_t', '...']),
@@ -253,7 +251,6 @@ function wide(value: number | bigint): bigint {
   return typeof value === 'bigint' ? value : BigInt(value);
 }
 
-const UC_QUERY_TIMEOUT = 4;
 const UC_HOOK_BLOCK = 8;
 /** UC_CTL_WRITE(UC_CTL_TB_REMOVE_CACHE, 2) of unicorn.h. */
 const UC_CTL_REMOVE_CACHE = 0x48000009;
@@ -271,7 +268,6 @@ interface CountingHook {
 class NativeTransport implements Transport {
   readonly engine = 'native';
   readonly pointerSize = 8;
-  readonly hasTimeout = true;
   readonly stopsExactly = true;
   readonly #library: Library;
   #uc: Pointer = 0;
@@ -349,13 +345,8 @@ class NativeTransport implements Transport {
     return this.#library.uc_reg_read_batch(this.#uc, ids, values, count);
   }
 
-  emuStart(begin: bigint, until: bigint, timeout: number, count: number): UcError {
-    return this.#library.uc_emu_start(this.#uc, begin, until, timeout, count);
-  }
-
-  timedOut(): boolean {
-    const error = this.#library.uc_query(this.#uc, UC_QUERY_TIMEOUT, this.#out);
-    return error === 0 && this.#outPointer() !== 0;
+  emuStart(begin: bigint, until: bigint): UcError {
+    return this.#library.uc_emu_start(this.#uc, begin, until, 0, 0);
   }
 
   emuStop(): UcError {

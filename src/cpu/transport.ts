@@ -70,17 +70,16 @@ export interface Transport {
   /** `uc_reg_read_batch`: `ids` points to 32-bit ids, `values` to pointers of `pointerSize`. */
   regReadBatch(ids: Pointer, values: Pointer, count: number): UcError;
 
-  /** `uc_emu_start`. `timeout` (microseconds) and `count` 0: no bound. */
-  emuStart(begin: bigint, until: bigint, timeout: number, count: number): UcError;
+  /**
+   * `uc_emu_start`, without a bound: its timeout is a thread whose stop is lost when the thread is ahead of the
+   * emulation, and its instruction count hooks every instruction and zeroes the code buffer afterwards.
+   */
+  emuStart(begin: bigint, until: bigint): UcError;
   /**
    * Whether a stop asked for in the middle of a block, which takes effect before the next one, leaves RIP
    * at that next one (where no code hook exists).
    */
   readonly stopsExactly: boolean;
-  /** Whether a `timeout` other than 0 works; where it does not, the engine counts blocks. */
-  readonly hasTimeout: boolean;
-  /** `uc_query` of UC_QUERY_TIMEOUT: whether the last `emuStart` ended by its timeout. */
-  timedOut(): boolean;
   /** `uc_emu_stop`. */
   emuStop(): UcError;
 

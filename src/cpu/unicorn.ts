@@ -451,17 +451,15 @@ class UnicornCpu implements Cpu {
       this.#invalidInstruction = false;
       this.#restart = false;
       this.#changeHooks();
-      const byTimer = inSlices && this.#transport.hasTimeout && this.#stopsExactly();
-      this.#watchBlocks(inSlices && !byTimer);
+      this.#watchBlocks(inSlices);
       if (this.#flushBeforeRun) {
         this.#flushBeforeRun = false;
         this.#dropAllTranslations();
       }
       this.#translated = true;
       const dying = this.#dyingCodeHooks;
-      const left = byTimer ? Math.max(1, this.#sliceEnd - performance.now()) : 0;
       this.#emulating = true;
-      const error = this.#transport.emuStart(begin, 0n, Math.ceil(left * 1000), 0);
+      const error = this.#transport.emuStart(begin, 0n);
       this.#emulating = false;
       this.#dyingCodeHooks -= dying;
       this.#hookAddress = null;
@@ -483,7 +481,6 @@ class UnicornCpu implements Cpu {
         continue;
       }
       if (error !== UC_ERR_OK) return { kind: 'error', error: this.#transport.errorText(error) };
-      if (byTimer && this.#transport.timedOut()) return { kind: 'slice' };
       // The library takes an end address that cannot be switched off; it is the linear address 0.
       if (this.#linear(begin) === 0n) return { kind: 'error', error: 'the CPU came to linear address 0' };
       return { kind: 'halted' };
@@ -754,8 +751,7 @@ class UnicornCpu implements Cpu {
   }
 
   /**
-   * Hooks every block while it is needed: to end slices where the library's timer can't (the timer's stops,
-   * too, leave a wrong RIP while code hooks exist), and as the place for deferred stops while code hooks
+   * Hooks every block while it is needed: to end slices, and as the place for deferred stops while code hooks
    * cover only a part of the code.
    */
   #watchBlocks(forSlices: boolean): void {

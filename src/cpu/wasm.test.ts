@@ -97,7 +97,7 @@ describe.skipIf(script === null)(
         transport.regRead(RAX, scratch);
         return transport.view(scratch, 1)[0];
       };
-      const run = (address: number) => transport.emuStart(BigInt(address), 0n, 0, 0);
+      const run = (address: number) => transport.emuStart(BigInt(address), 0n);
 
       beforeEach(async () => {
         useScript(`${BUILDS.findIndex((build) => build.name === name)}.cjs`, change(script ?? ''));
@@ -193,7 +193,7 @@ describe.skipIf(script === null)(
       const ram = transport.allocate(size)!;
       expect(transport.memMapPtr(0n, size, UC_PROT_ALL, ram)).toBe(0);
       transport.view(ram, size).set(loadAndHalt(7), size - 4096);
-      expect(transport.emuStart(BigInt(size - 4096), 0n, 0, 0)).toBe(0);
+      expect(transport.emuStart(BigInt(size - 4096), 0n)).toBe(0);
       expect(process.memoryUsage().rss - before).toBeLessThan(200 << 20);
       expect(transport.allocate(1 << 30)).toBeNull();
       transport.close();

@@ -384,8 +384,6 @@ export async function wasmTransport(): Promise<Transport> {
 class WasmTransport implements Transport {
   readonly engine = 'wasm';
   readonly pointerSize = 4;
-  /** `uc_emu_start` starts a thread for its timeout, and without threads the module aborts. */
-  readonly hasTimeout = false;
   // Measured: RIP then points to an earlier block of a chain.
   readonly stopsExactly = false;
 
@@ -551,15 +549,9 @@ class WasmTransport implements Transport {
     return false;
   }
 
-  emuStart(begin: bigint, until: bigint, timeout: number, count: number): UcError {
-    if (timeout !== 0) {
-      throw new BootscopeError(
-        'cpu-wasm-timeout',
-        `The WASM engine has no timer; a timeout of ${timeout} µs cannot be kept.`,
-      );
-    }
+  emuStart(begin: bigint, until: bigint): UcError {
     try {
-      return this.#uc._uc_emu_start(this.#handle, begin, until, 0n, count);
+      return this.#uc._uc_emu_start(this.#handle, begin, until, 0n, 0);
     } catch (cause) {
       // A trap or abort() of the module: the instance is broken from here on.
       throw new BootscopeError(
@@ -570,10 +562,6 @@ class WasmTransport implements Transport {
         },
       );
     }
-  }
-
-  timedOut(): boolean {
-    return false;
   }
 
   emuStop(): UcError {
