@@ -73,8 +73,12 @@ export function timesOf(milliseconds: readonly number[]): Times {
 /** Below this many bytes a decompressed kernel counts as tiny: process start weighs more than its codec. */
 const TINY_KERNEL_BYTES = 16 * 2 ** 20;
 
+const LEAST_KERNEL_BYTES = 2 ** 20;
+
 /** The greatest ratio to QEMU that the project allows itself; null where it has set none. */
 export function targetRatio(engine: string, codec: string, kernelBytes: number): number | null {
+  // A demo that only prints a line is no kernel: there is nothing for a codec to gain.
+  if (kernelBytes < LEAST_KERNEL_BYTES) return null;
   const tiny = kernelBytes < TINY_KERNEL_BYTES;
   if (engine === 'wasm') {
     if (tiny) return null;
