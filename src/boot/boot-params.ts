@@ -8,7 +8,14 @@ import { type SetupHeaderField, writeSetupHeaderField } from '../image/setup-hea
 import type { Machine } from '../machine/machine.ts';
 import type { LoadedImage, Placed } from './loaded-image.ts';
 import type { BootOptions } from './options.ts';
-import { commandLineBytes, hex, LOADER_TYPE_UNDEFINED, placeInitrd, videoMode } from './placement.ts';
+import {
+  commandLineBytes,
+  hex,
+  LOADER_TYPE_UNDEFINED,
+  placeBytes,
+  placeInitrd,
+  videoMode,
+} from './placement.ts';
 
 export const BOOT_PARAMS_SIZE = 0x1000;
 const BOOT_PARAMS_ADDRESS = 0x10000;
@@ -89,7 +96,7 @@ export function loadWithBootParams(
   }
   const loadAddress = placeCode(image, options, entry);
   const code = image.protectedModeCode;
-  ram.set(code, loadAddress);
+  placeBytes(ram, code, loadAddress);
 
   const bootParams = options.bootParamsAddress ?? BOOT_PARAMS_ADDRESS;
   const cmdline = commandLineBytes(image, options.cmdline);
@@ -97,21 +104,9 @@ export function loadWithBootParams(
     address: options.cmdlineAddress ?? COMMAND_LINE_ADDRESS,
     size: cmdline.length,
   };
-  for (const [what, address, size] of [
-    ['boot_params', bootParams, BOOT_PARAMS_SIZE],
-    ['the command line', commandLine.address, commandLine.size],
-  ] as const) {
-    if (address + size > options.memory) {
-      throw new BootscopeError(
-        'boot-address',
-        `${what} at ${hex(address)} with ${size} bytes lies beyond the ${options.memory / 2 ** 20} MiB of RAM`,
-      );
-    }
-  }
-  ram.set(cmdline, commandLine.address);
+  placeBytes(ram, cmdline, commandLine.address);
 
-  const page = ram.subarray(bootParams, bootParams + BOOT_PARAMS_SIZE);
-  page.fill(0);
+  const page = new Uint8Array(BOOT_PARAMS_SIZE);
   const headerEnd = SETUP_HEADER_MAGIC + image.setup[SETUP_HEADER_END_BYTE]!;
   page.set(image.setup.subarray(SETUP_HEADER, Math.min(headerEnd, E820_TABLE)), SETUP_HEADER);
   writeScreenInfo(page);
@@ -125,11 +120,12 @@ export function loadWithBootParams(
   let initrd: Placed | null = null;
   if (options.initrd !== null) {
     const address = placeInitrd(image, options, machine.e820, loadAddress + code.length);
-    ram.set(options.initrd.bytes, address);
+    placeBytes(ram, options.initrd.bytes, address);
     initrd = { address, size: options.initrd.bytes.length };
     write('ramdisk_image', address);
     write('ramdisk_size', initrd.size);
   }
+  placeBytes(ram, page, bootParams);
   return {
     entry,
     setup: null,
@@ -142,7 +138,7 @@ export function loadWithBootParams(
   };
 }
 
-/** Where the code goes: `--load-address` of a relocatable kernel, aligned as it demands, else 0x100000. */
+/** Where the code goes: `--load-address`, taken as it is, else 0x100000. */
 function placeCode(image: KernelImage, options: BootOptions, entry: 'prot32' | 'long64'): number {
   const { header } = image;
   if (entry === 'long64' && (header.get('xloadflags') & 1) === 0) {
@@ -152,25 +148,8 @@ function placeCode(image: KernelImage, options: BootOptions, entry: 'prot32' | '
         'XLF_KERNEL_64); use --entry prot32 or real16',
     );
   }
-  const address = options.loadAddress ?? LOAD_ADDRESS;
-  if (address !== LOAD_ADDRESS) {
-    const alignment = header.get('kernel_alignment');
-    if (!header.has('relocatable_kernel') || header.get('relocatable_kernel') === 0) {
-      throw new BootscopeError(
-        'boot-load-address',
-        `${image.path}: this kernel is not relocatable and can only be loaded at ${hex(LOAD_ADDRESS)}, not at ${hex(address)}`,
-      );
-    }
-    if (alignment > 0 && address % alignment !== 0) {
-      throw new BootscopeError(
-        'boot-load-address',
-        `--load-address ${hex(address)} is not a multiple of this kernel's alignment ${hex(alignment)}`,
-      );
-    }
-    if (address < ONE_MIB) {
-      throw new BootscopeError('boot-load-address', `--load-address ${hex(address)} lies below 1 MiB`);
-    }
-  }
+  if (options.loadAddress !== null) return options.loadAddress;
+  const address = LOAD_ADDRESS;
   if (address + image.protectedModeCode.length > options.memory) {
     throw new BootscopeError(
       'boot-memory',
@@ -181,13 +160,15 @@ function placeCode(image: KernelImage, options: BootOptions, entry: 'prot32' | '
   return address;
 }
 
+/** All that the loader keeps for itself in low memory, from its GDT to the end of its page tables. */
+export const LOADER_MEMORY = { start: 0x500, end: 0xf000 } as const;
 /** Descriptors of the boot protocol; free low memory that no loader structure uses. */
-const GDT_ADDRESS = 0x500;
+const GDT_ADDRESS = LOADER_MEMORY.start;
 /** Below boot_params: where nothing else lies before the kernel runs. */
 const STACK_ADDRESS = 0x8000;
 /** PML4, page directory pointers, and four page directories of 2 MiB pages: the first 4 GiB mapped to themselves. */
 const PAGE_TABLES = 0x9000;
-const PAGE_TABLES_SIZE = 0x6000;
+const PAGE_TABLES_SIZE = LOADER_MEMORY.end - PAGE_TABLES;
 const STARTUP_64_OFFSET = 0x200n;
 const PRESENT_WRITABLE = 3n;
 const LARGE_PAGE = 0x80n;

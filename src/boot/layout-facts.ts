@@ -10,7 +10,7 @@ import type { Machine } from '../machine/machine.ts';
 import type { KernelAtJump, KernelSegment } from '../trace/boot-trace.ts';
 import { type PlacementRules, runArea } from '../trace/hazards.ts';
 import type { Extent, KernelPart, LayoutFacts, MemoryWrite, SetupMemory } from '../trace/regions.ts';
-import { BOOT_PARAMS_SIZE } from './boot-params.ts';
+import { BOOT_PARAMS_SIZE, LOADER_MEMORY } from './boot-params.ts';
 import { BOOT_SECTOR_ADDRESS } from './boot-sector.ts';
 import type { LoadedImage, Placed } from './loaded-image.ts';
 
@@ -70,6 +70,7 @@ export function layoutFacts(machine: Machine, image: KernelImage, seen: Observat
     bootParams:
       seen.bootParams === null ? null : { start: seen.bootParams, end: seen.bootParams + BOOT_PARAMS_SIZE },
     bootParamsByLoader: loaded.bootParams !== null,
+    loaderMemory: loaded.bootParams === null ? null : LOADER_MEMORY,
     setupData:
       seen.bootParams === null || header.protocol < 0x0209
         ? []
@@ -90,6 +91,7 @@ export function layoutFacts(machine: Machine, image: KernelImage, seen: Observat
 
 /** What the header and the loader say about where things may be. */
 export function placementRules(image: KernelImage, loaded: LoadedImage): PlacementRules {
+  const linkBase = findStubDetails(image)?.linkBase ?? 0;
   const { header } = image;
   const initrdMax = header.has('initrd_addr_max') ? header.get('initrd_addr_max') : OLD_INITRD_ADDRESS_MAX;
   return {
@@ -99,7 +101,7 @@ export function placementRules(image: KernelImage, loaded: LoadedImage): Placeme
     preferredAddress: header.get('pref_address'),
     initSize: header.has('init_size') ? header.get('init_size') : null,
     loadAddress: loaded.protectedModeCode.address,
-    madeForAddress: header.protocol >= 0x0200 ? header.get('code32_start') : 0,
+    linkedAddress: linkBase === 0 ? null : linkBase,
     high: image.kind === 'bzImage',
   };
 }

@@ -14,8 +14,8 @@ export interface PlacementRules {
   readonly initSize: number | null;
   /** Where the loader put the protected-mode code. */
   readonly loadAddress: number;
-  /** code32_start of the file: where a kernel that cannot be moved wants to be loaded; 0 where the header does not say. */
-  readonly madeForAddress: number;
+  /** The only address the stub's code runs at; null for a stub that finds out where it is. */
+  readonly linkedAddress: number | null;
   /** Whether it is loaded at or above 1 MiB. */
   readonly high: boolean;
 }
@@ -191,6 +191,7 @@ function freeRam(facts: LayoutFacts, area: Extent | null, except: Extent | null)
     facts.loaded,
     facts.started,
     facts.copy,
+    facts.loaderMemory,
     area,
     facts.runArea,
     facts.commandLine === except ? null : facts.commandLine,
@@ -271,6 +272,7 @@ function addPlacement(
     ["setup's stack", facts.setupMemory?.stack ?? null],
     ['the interrupt vectors and BIOS data', { start: 0, end: 0x500 }],
     ['the EBDA', facts.ebda],
+    ["the loader's own GDT, stack and page tables", facts.loaderMemory],
   ];
   for (const [index, thing] of placed.entries()) {
     const others = [...fixed, ...placed.slice(index + 1).map(({ what, extent }) => [what, extent] as const)];
@@ -351,25 +353,24 @@ function addSetup(hazards: Hazard[], facts: LayoutFacts): void {
   }
 }
 
-/** A relocatable kernel finds out where it lies and aligns itself; others are made for one address. */
+/**
+ * Stubs of 2.6.22 and later find out where they lie, and align themselves where that matters; older ones run at one address
+ * only.
+ */
 function addLoadAddress(hazards: Hazard[], facts: LayoutFacts, rules: PlacementRules): void {
   const { loaded } = facts;
   if (loaded === null || !rules.high) return;
   const add = (text: string, advice: string): void => {
     hazards.push(hazard('load-address', loaded, text, advice));
   };
-  const { loadAddress, madeForAddress } = rules;
-  const customary = madeForAddress || MIB;
-  if (loadAddress < MIB) {
+  const { loadAddress, linkedAddress } = rules;
+  if (linkedAddress !== null && loadAddress !== linkedAddress) {
     add(
-      `a bzImage was loaded at ${hex(loadAddress)}, below 1 MiB`,
-      `load it at ${hex(customary)}, or higher where it is relocatable`,
+      `the kernel was loaded at ${hex(loadAddress)}, but its stub is linked to run at ${hex(linkedAddress)} and nowhere else`,
+      `load it at ${hex(linkedAddress)}`,
     );
-  } else if (!rules.relocatable && loadAddress !== customary) {
-    add(
-      `this kernel is not relocatable and was loaded at ${hex(loadAddress)}; it is made for ${hex(customary)}`,
-      `load it at ${hex(customary)}`,
-    );
+  } else if (loadAddress < MIB) {
+    add(`a bzImage was loaded at ${hex(loadAddress)}, below 1 MiB`, `load it at ${hex(MIB)} or higher`);
   }
   for (const entry of facts.reserved) {
     const shared = common(loaded, entry);

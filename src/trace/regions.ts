@@ -59,6 +59,8 @@ export interface LayoutFacts {
   readonly bootParams: Extent | null;
   /** Whether the loader made boot_params; setup makes them otherwise. */
   readonly bootParamsByLoader: boolean;
+  /** What a loader of the 32- or 64-bit protocol keeps for itself: GDT, stack, page tables. */
+  readonly loaderMemory: Extent | null;
   /** setup_data nodes. */
   readonly setupData: readonly Extent[];
   /** The protected-mode code as the loader left it. */
