@@ -5,7 +5,7 @@ import { createHash } from 'node:crypto';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import type { Cpu, Unhook } from '../cpu/cpu.ts';
 import { REGISTER_NAMES } from '../cpu/cpu.ts';
-import { type Extraction, extractKernel } from '../decompressor/extract-kernel.ts';
+import { type Extraction, extractKernel, type KaslrRequest } from '../decompressor/extract-kernel.ts';
 import { findStub } from '../decompressor/find-stub.ts';
 import { type KernelFileParts, readKernelFileParts } from '../decompressor/kernel-sections.ts';
 import { locateKernel } from '../decompressor/locate-kernel.ts';
@@ -32,6 +32,7 @@ import { type LayoutFacts, type MemoryWrite, regionsAt } from '../trace/regions.
 import { enterLong64, enterProt32, loadWithBootParams } from './boot-params.ts';
 import { enterBootSector, loadBootSector } from './boot-sector.ts';
 import { CpuModeReader } from './cpu-mode.ts';
+import { kaslrRequest, machineSeed } from './kaslr-request.ts';
 import { layoutFacts, placementRules } from './layout-facts.ts';
 import type { LoadedImage } from './loaded-image.ts';
 import type { BootOptions } from './options.ts';
@@ -69,6 +70,7 @@ export class BootRun {
   readonly #options: BootOptions;
   readonly #stub: StubLayout | null;
   readonly #mode: CpuModeReader;
+  readonly #kaslr: KaslrRequest;
   readonly #recorder = new TraceRecorder();
   readonly #startedAt = performance.now();
   #loaded: LoadedImage | null = null;
@@ -95,6 +97,7 @@ export class BootRun {
     this.machine = new Machine(cpu, {
       memory: options.memory,
       cpuProfile: options.cpu,
+      seed: machineSeed(options.kaslr),
       // KASLR reads the TSC; x86-64 kernels from before it refuse a CPU without one.
       hideUncontrolledTsc: image.header.protocol >= FIRST_PROTOCOL_WITH_KASLR,
       ...(options.entry === 'boot-sector' ? { floppy: image.bytes } : {}),
@@ -103,6 +106,7 @@ export class BootRun {
     });
     this.#mode = new CpuModeReader(cpu, () => this.machine.ram);
     this.#stub = findStub(image);
+    this.#kaslr = kaslrRequest(options.kaslr, this.machine, this.#decompress);
     if (!this.#holdsKernel) {
       this.#recorder.notice(
         'this image speaks the boot protocol but holds no compressed kernel: it runs as far as it goes',
@@ -242,8 +246,14 @@ export class BootRun {
       zo: this.#zo,
       ram: this.machine.ram,
       readRegister: (name) => this.#cpu.readRegister(name),
+      ports: {
+        read: (port) => this.machine.ports.read(port, 1),
+        write: (port, value) => this.machine.ports.write(port, 1, value),
+      },
+      kaslr: this.#kaslr,
     });
     this.#extraction = extraction;
+    if (extraction.clearsIdt) this.#cpu.writeDescriptorTable('idtr', { base: 0n, limit: 0 });
     for (const step of extraction.steps) {
       this.#beginPhase(step.name, Number(step.address));
       this.#recorder.complete(step.summary);

@@ -1,6 +1,7 @@
 // What a caller decides about a boot; everything else follows from the image.
 
 import type { EngineName } from '../cpu/cpu.ts';
+import type { KaslrOption } from '../decompressor/kaslr-entropy.ts';
 import type { E820Entry } from '../machine/events.ts';
 import type { DecompressMode, EntryPoint, Phase } from '../trace/boot-trace.ts';
 
@@ -13,6 +14,7 @@ export interface BootOptions {
   readonly entry: EntryPoint;
   readonly decompress: DecompressMode;
   readonly cmdline: string;
+  readonly kaslr: KaslrOption;
   readonly initrd: { readonly path: string; readonly bytes: Uint8Array } | null;
   /** Where prot32 and long64 put the protected-mode code; null: where the boot protocol puts it. */
   readonly loadAddress: number | null;
@@ -43,6 +45,7 @@ export const DEFAULT_BOOT_OPTIONS: BootOptions = {
   entry: 'real16',
   decompress: 'hooked',
   cmdline: '',
+  kaslr: { kind: 'off' },
   initrd: null,
   loadAddress: null,
   initrdAddress: null,

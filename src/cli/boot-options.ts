@@ -2,6 +2,7 @@
 
 import { type Command, InvalidArgumentError, Option } from 'commander';
 import { type BootOptions, DEFAULT_BOOT_OPTIONS } from '../boot/options.ts';
+import { type KaslrOption, parseKaslrOption } from '../decompressor/kaslr-entropy.ts';
 import { BootscopeError } from '../error.ts';
 import { readImageFile } from '../image/image-file.ts';
 import type { E820Entry } from '../machine/events.ts';
@@ -9,6 +10,7 @@ import type { E820Entry } from '../machine/events.ts';
 /** What commander hands over; see `addBootOptions`. */
 export interface BootFlags {
   readonly cmdline: string;
+  readonly kaslr: KaslrOption;
   readonly initrd?: string;
   readonly memory: number;
   readonly engine: BootOptions['engine'];
@@ -55,6 +57,11 @@ export function addBootOptions(command: Command): Command {
   const defaults = DEFAULT_BOOT_OPTIONS;
   return command
     .option('--cmdline <text>', 'kernel command line', defaults.cmdline)
+    .addOption(
+      new Option('--kaslr <choice>', 'off, seed:N, entropy:RDTSC1,RDTSC2 or phys:ADDR,virt:ADDR')
+        .argParser(parseKaslrOption)
+        .default(defaults.kaslr, 'off'),
+    )
     .option('--initrd <file>', 'initial RAM disk')
     .addOption(
       new Option('--memory <size>', 'guest RAM, 64M to 1900M')
@@ -112,6 +119,7 @@ export async function bootOptions(flags: BootFlags): Promise<BootOptions> {
     entry: flags.entry,
     decompress: flags.decompress,
     cmdline: flags.cmdline,
+    kaslr: flags.kaslr,
     initrd:
       flags.initrd === undefined ? null : { path: flags.initrd, bytes: await readImageFile(flags.initrd) },
     loadAddress: flags.loadAddress ?? null,
