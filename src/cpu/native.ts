@@ -49,6 +49,14 @@ function cachedLibrary(): string | null {
   return findBelow(join(cache, 'bootscope', 'libunicorn'), libraryName(), 6);
 }
 
+/** What to load, in this order: the library by its name as the system finds it, then files that are there. */
+export function libraryCandidates(): readonly string[] {
+  const name = libraryName();
+  const files = [cachedLibrary()];
+  if (process.platform === 'darwin') files.push(`/opt/homebrew/lib/${name}`, `/usr/local/lib/${name}`);
+  return [name, ...files.filter((file) => file !== null && existsSync(file))] as string[];
+}
+
 /** What the process keeps of a loaded library: the functions and callback types, by their C names. */
 interface Library {
   readonly koffi: Koffi;
@@ -67,13 +75,7 @@ interface Library {
   readonly uc_reg_read: (uc: Pointer, id: number, value: Pointer) => UcError;
   readonly uc_reg_write: (uc: Pointer, id: number, value: Pointer) => UcError;
   readonly uc_reg_read_batch: (uc: Pointer, ids: Pointer, values: Pointer, count: number) => UcError;
-  readonly uc_emu_start: (
-    uc: Pointer,
-    begin: bigint,
-    until: bigint,
-    timeout: number,
-    count: number,
-  ) => UcError;
+  readonly uc_emu_start: (uc: Pointer, begin: bigint, until: bigint, timeout: 0, count: 0) => UcError;
   readonly uc_emu_stop: (uc: Pointer) => UcError;
   readonly uc_hook_add: (
     uc: Pointer,
@@ -103,8 +105,16 @@ interface Library {
 let loaded: Library | null = null;
 
 function loadKoffi(): Koffi {
-  // CommonJS: loading the add-on through require takes half the time of an import.
-  return createRequire(import.meta.url)('koffi') as Koffi;
+  try {
+    // CommonJS: loading the add-on through require takes half the time of an import.
+    return createRequire(import.meta.url)('koffi') as Koffi;
+  } catch (cause) {
+    throw new BootscopeError(
+      'cpu-no-engine',
+      `The npm package koffi, which calls the native engine, cannot be loaded: ${String(cause)}`,
+      { cause },
+    );
+  }
 }
 
 function openLibrary(koffi: Koffi): { handle: LibraryHandle; path: string } {
@@ -120,23 +130,15 @@ function openLibrary(koffi: Koffi): { handle: LibraryHandle; path: string } {
       );
     }
   }
-  const name = libraryName();
   let first: unknown;
-  try {
-    return { handle: koffi.load(name), path: name };
-  } catch (cause) {
-    first = cause;
-  }
-  const candidates = [cachedLibrary()];
-  if (process.platform === 'darwin') candidates.push(`/opt/homebrew/lib/${name}`, `/usr/local/lib/${name}`);
-  for (const candidate of candidates) {
-    if (candidate === null || !existsSync(candidate)) continue;
+  for (const candidate of libraryCandidates()) {
     try {
       return { handle: koffi.load(candidate), path: candidate };
     } catch (cause) {
-      first = cause;
+      first ??= cause;
     }
   }
+  const name = libraryName();
   throw new BootscopeError(
     'cpu-no-engine',
     `No ${name} (Unicorn 2.x) was found: run scripts/setup, install it (Debian: apt install libunicorn2), or name the file in BOOTSCOPE_LIBUNICORN.`,

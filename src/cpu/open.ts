@@ -13,6 +13,12 @@ export interface OpenCpuOptions {
 const NO_ENGINE =
   'No Unicorn engine is installed: run scripts/setup, or install libunicorn 2.x (Debian: apt install libunicorn2) or the npm package @alexaltea/unicorn-js.';
 
+/** The environment variable that names each binding's file. */
+const OVERRIDES: Readonly<Record<EngineName, string>> = {
+  native: 'BOOTSCOPE_LIBUNICORN',
+  wasm: 'BOOTSCOPE_UNICORN_JS',
+};
+
 async function openTransport(engine: EngineName): Promise<Transport> {
   // Imported only when taken: loading either binding costs tens of milliseconds.
   if (engine === 'native') return (await import('./native.ts')).nativeTransport();
@@ -33,6 +39,8 @@ export async function openCpu(options: OpenCpuOptions = {}): Promise<Cpu> {
       return createUnicorn(await openTransport(candidate));
     } catch (error) {
       if (!(error instanceof BootscopeError) || error.code !== 'cpu-no-engine') throw error;
+      // An engine that was named must not be passed over in silence.
+      if (process.env[OVERRIDES[candidate]]) throw error;
       causes.push(error);
     }
   }
