@@ -109,6 +109,16 @@ describeEachEngine('interrupts', (open) => {
     expect([machine.ram[0x600], machine.memory.read32(0x46c), sp]).toEqual([3, 3, 0x7c00]);
   });
 
+  it('wait until a guest that calls the BIOS with interrupts off turns them on', async () => {
+    const poll = [
+      ...[0xfa, 0xb4, 0x01, 0x9c, 0xff, 0x1e, 0x58, 0x00], // cli; mov ah, 1; pushf; call far [16h * 4]
+      ...[0xfb, 0x90, 0xeb, 0x00], // sti; nop; jmp $+2
+      ...[0x80, 0x3e, 0x00, 0x06, 0x03, 0x75, 0xed], // cmp byte [600h], 3; jne back
+    ];
+    const { machine, sp } = await run(poll, {}, hook(0x1c, [0xfe, 0x06, 0x00, 0x06, IRET]));
+    expect([machine.ram[0x600], machine.memory.read32(0x46c), sp]).toEqual([3, 3, 0x7c00]);
+  });
+
   it('count the ticks in the BDA when the guest leaves the timer to the BIOS', async () => {
     const { machine } = await run([0xf4]);
     expect([machine.idle(), machine.idle(), machine.idle()]).toEqual([true, true, true]);

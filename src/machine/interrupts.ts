@@ -66,21 +66,18 @@ export class Interrupts {
   }
 
   /**
-   * Brings a hardware interrupt to the CPU, which must not be running.
+   * Brings a hardware interrupt to the CPU, in a hook or between runs.
    * @param vector - what the interrupt controller gives for its line
+   * @returns false, with nothing changed, where the guest is in protected mode without a gate for it
    */
-  deliverHardware(vector: number): void {
+  deliverHardware(vector: number): boolean {
     const { cpu, memory } = this.#parts;
     if (cpu.readRegister('cr0') & CR0_PE) {
       const interrupt = { kind: 'hardware', errorCode: null } as const;
-      if (!deliverProtectedInterrupt(cpu, memory.bytes, vector, interrupt)) {
-        this.#parts.stop(
-          `a timer interrupt came as vector 0x${vector.toString(16)}, and the IDT has no gate for it`,
-        );
-      }
-    } else {
-      deliverRealModeInterrupt(cpu, memory.bytes, vector);
+      return deliverProtectedInterrupt(cpu, memory.bytes, vector, interrupt);
     }
+    deliverRealModeInterrupt(cpu, memory.bytes, vector);
+    return true;
   }
 
   /** Whether the vector still points to the BIOS. */
@@ -129,6 +126,7 @@ export class Interrupts {
       memory.write16(ROM_ADDRESS + ROM_ES_VALUE, result.es);
       cpu.writeRegister('rip', BigInt(ROM_RETURN_ES));
     }
+    this.#parts.afterService();
   }
 
   #realModeException(vector: number): void {

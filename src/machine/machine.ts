@@ -6,7 +6,7 @@ import { Bios } from './bios/bios.ts';
 import { diskVector } from './bios/disk.ts';
 import { keyboardVector, pushKey } from './bios/keyboard.ts';
 import { COM1_PORT, equipmentWord, installFirmware } from './bios/rom.ts';
-import { FLAG_IF, linear } from './bios/service.ts';
+import { linear } from './bios/service.ts';
 import { smallVectors } from './bios/small-services.ts';
 import { systemVector } from './bios/system.ts';
 import { TickCount, timerVectors, timeVector } from './bios/time.ts';
@@ -37,6 +37,7 @@ import {
   SystemControlB,
 } from './system-control.ts';
 import { TextScreen } from './text-screen.ts';
+import { TimerLine } from './timer-line.ts';
 import { Uart } from './uart.ts';
 import { VGA_FIRST_PORT, VGA_LAST_PORT, Vga } from './vga.ts';
 
@@ -48,13 +49,7 @@ const FOUR_GIB = 0x1_0000_0000n;
 /** Pages without memory that a guest may look at; one that wants more has lost its way. */
 const MAXIMUM_BUS_PAGES = 1024;
 
-const TIMER_LINE = 0;
 const TIMER_VECTOR = 0x08;
-const TIMER_HOOK_VECTOR = 0x1c;
-/** Ticks of doing nothing after which a halted guest is taken to have halted for good: about a minute. */
-const IDLE_TICKS = 1092;
-/** Slices without a port access or BIOS call after which a guest seems to wait for the timer. */
-const STALLED_SLICES = 2;
 const CR0_PE = 1n;
 const EFER_LMA = 1n << 10n;
 /** Most that the seed moves the TSC and the PIT ahead at power-on, in nanoseconds and in pulses. */
@@ -106,18 +101,13 @@ export class Machine {
 
   readonly #notices = new NoticeList();
   readonly #ticks: TickCount;
+  readonly #timer: TimerLine;
   readonly #tscPhase: bigint;
   #serialText = '';
   #teletypeText = '';
   #a20 = true;
   #stopReason: string | null = null;
-  #idleTicks = 0;
-  #activityAtIdle = -1;
-  /** A tick has passed that a handler of the guest's waits for. */
-  #timerPending = false;
-  #quietSlices = 0;
   #busPages = 0;
-  #activityAtSlice = -1;
 
   /**
    * Maps the RAM and installs the interrupt, IN, OUT, CPUID, invalid-access and (where the engine can) RDTSC hooks.
@@ -154,7 +144,16 @@ export class Machine {
       bios: this.bios,
       emulateInstruction: () => this.#emulateInstruction(),
       stop: (reason) => this.#stop(reason),
-      afterService: () => this.#deliverPendingTimer(),
+      afterService: () => this.#timer.afterService(),
+    });
+    this.#timer = new TimerLine({
+      cpu,
+      clock: this.clock,
+      pic: this.masterPic,
+      interrupts: this.interrupts,
+      ticks: this.#ticks,
+      activity: () => this.ports.accesses + this.bios.calls,
+      stop: (reason) => this.#stop(reason),
     });
     this.#wire();
     const tscIsControlled = cpu.hookRdtsc(() => this.rdtsc()) !== null;
@@ -232,76 +231,15 @@ export class Machine {
    *   interrupt can come, or a minute of timer interrupts has made no difference
    */
   idle(): boolean {
-    const { cpu } = this;
-    if (!(cpu.readRegister('rflags') & BigInt(FLAG_IF))) {
-      this.#stop('the guest halted with interrupts off');
-      return false;
-    }
-    if (!this.masterPic.wouldDeliver(TIMER_LINE)) {
-      this.#stop('the guest halted, and no interrupt can wake it: the timer is masked');
-      return false;
-    }
-    const activity = this.ports.accesses + this.bios.calls;
-    this.#idleTicks = activity === this.#activityAtIdle ? this.#idleTicks + 1 : 0;
-    this.#activityAtIdle = activity;
-    if (this.#idleTicks > IDLE_TICKS) {
-      this.#stop('the guest halted, and a minute of timer interrupts did not wake it');
-      return false;
-    }
-    this.clock.advanceToNextTick();
-    this.#deliverTimer();
-    return this.#stopReason === null;
+    return this.#timer.idle();
   }
 
   /**
-   * After a slice of a run: a real-mode guest that has done nothing outside the CPU for `STALLED_SLICES` slices
-   * and has interrupts on may be waiting for the timer in a loop, so it gets a tick. Everyone else is left alone.
+   * After a slice of a run: lets a waiting timer interrupt in. A real-mode guest that has had interrupts on and
+   * done nothing outside the CPU for some slices may be waiting for the timer in a loop, so it gets a tick too.
    */
   afterSlice(): void {
-    const activity = this.ports.accesses + this.bios.calls;
-    this.#quietSlices = activity === this.#activityAtSlice ? this.#quietSlices + 1 : 0;
-    this.#activityAtSlice = activity;
-    if (this.#quietSlices < STALLED_SLICES || this.#inProtectedMode) {
-      return;
-    }
-    const interruptsOn = (this.cpu.readRegister('rflags') & BigInt(FLAG_IF)) !== 0n;
-    if (interruptsOn && this.masterPic.wouldDeliver(TIMER_LINE)) {
-      this.clock.advanceToNextTick();
-      this.#deliverTimer();
-    }
-  }
-
-  /** IRQ 0: through the guest's handler where it has one, else what the BIOS's handler does. */
-  #deliverTimer(): void {
-    this.#timerPending = false;
-    const vector = this.masterPic.acknowledge(TIMER_LINE);
-    if (this.#inProtectedMode || !this.interrupts.pointsToBios(vector)) {
-      this.interrupts.deliverHardware(vector);
-      return;
-    }
-    this.#ticks.update();
-    this.masterPic.endOfInterrupt(TIMER_LINE);
-    if (!this.interrupts.pointsToBios(TIMER_HOOK_VECTOR)) {
-      this.interrupts.deliverHardware(TIMER_HOOK_VECTOR);
-    }
-  }
-
-  #onTick(): void {
-    if (this.#inProtectedMode) {
-      return;
-    }
-    if (this.interrupts.pointsToBios(TIMER_VECTOR)) {
-      this.#ticks.update();
-    }
-    this.#timerPending =
-      !this.interrupts.pointsToBios(TIMER_VECTOR) || !this.interrupts.pointsToBios(TIMER_HOOK_VECTOR);
-  }
-
-  #deliverPendingTimer(): void {
-    const interruptsOn = (this.cpu.readRegister('rflags') & BigInt(FLAG_IF)) !== 0n;
-    if (this.#timerPending && interruptsOn && this.masterPic.wouldDeliver(TIMER_LINE)) {
-      this.#deliverTimer();
-    }
+    this.#timer.afterSlice();
   }
 
   get #inProtectedMode(): boolean {
@@ -369,7 +307,6 @@ export class Machine {
   }
 
   #wire(): void {
-    this.clock.onTick = () => this.#onTick();
     this.uart.onByte = (byte) => {
       if (byte !== 0x0d) {
         this.#serialText += String.fromCharCode(byte);

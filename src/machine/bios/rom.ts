@@ -15,20 +15,24 @@ const OPTION_ROMS = 0xc0000;
  * that was there before it, the INT brings the call back to the machine.
  */
 export const ROM_STUBS = 0xc000;
-export const STUB_SIZE = 4;
+export const STUB_SIZE = 8;
 /** `mov es, cs:[ROM_ES_VALUE]; iret`: how a service returns a segment. */
-export const ROM_RETURN_ES = 0xc400;
-export const ROM_ES_VALUE = 0xc40c;
+export const ROM_RETURN_ES = 0xc800;
+export const ROM_ES_VALUE = 0xc80c;
 export const ROM_CONFIGURATION_TABLE = 0xe6f5;
 export const ROM_DISK_TABLE = 0xefc7;
 /** What INT 15h AX=5303h gives out as the 32-bit APM entry: it says "not supported". */
-export const ROM_APM_ENTRY = 0xc410;
+export const ROM_APM_ENTRY = 0xc810;
 export const ROM_FONT = 0xd000;
-export const ROM_EMPTY_TABLE = 0xc500;
+export const ROM_EMPTY_TABLE = 0xc900;
 export const ROM_VIDEO_TABLE = 0xf0a4;
-export const ROM_VBE_STRINGS = 0xc600;
-export const ROM_VBE_MODES = 0xc640;
+export const ROM_VBE_STRINGS = 0xca00;
+export const ROM_VBE_MODES = 0xca40;
 export const ROM_RESET = 0xfff0;
+
+const TIMER = 0x08;
+/** INT 1Ch: the BIOS's timer handler lets programs have their share. */
+const CALL_TIMER_HOOK = [0xcd, 0x1c];
 
 export const MODEL_AT = 0xfc;
 
@@ -144,7 +148,7 @@ function installRom(memory: GuestMemory, floppy: FloppyGeometry | null): void {
   memory.fill(OPTION_ROMS, ROM_ADDRESS - OPTION_ROMS, 0xff);
   memory.fill(ROM_ADDRESS, ROM_SIZE, 0);
   for (let vector = 0; vector < 256; vector++) {
-    put(memory, stubOffset(vector), [0xcd, vector, 0xcf]);
+    put(memory, stubOffset(vector), [0xcd, vector, ...(vector === TIMER ? CALL_TIMER_HOOK : []), 0xcf]);
   }
   put(memory, ROM_RETURN_ES, [
     ...[0x2e, 0x8e, 0x06, ROM_ES_VALUE & 0xff, ROM_ES_VALUE >>> 8], // mov es, cs:[ROM_ES_VALUE]
