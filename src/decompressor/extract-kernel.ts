@@ -313,7 +313,13 @@ class ExtractionRun {
     this.#details = findStubDetails(image);
     this.#commandLine = readGuestCommandLine(ram, passed.bootParams).text;
     this.#console = new GuestConsole(ram, passed.bootParams, context.ports ?? null);
-    this.#messages = new StubMessages(image, stub, this.#console, this.#commandLine);
+    this.#messages = new StubMessages(
+      image,
+      stub,
+      this.#console,
+      this.#commandLine,
+      ram[passed.bootParams + LOADFLAGS]!,
+    );
     this.#halt = new GuestHalt(image, this.#messages);
   }
 

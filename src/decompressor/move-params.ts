@@ -56,7 +56,7 @@ export async function decompressMoved(context: ExtractionContext): Promise<Extra
   );
   const needed = high ? 3 * 1024 : 1024;
   const console = new GuestConsole(ram, bootParams, context.ports ?? null);
-  const messages = new StubMessages(image, stub, console, '');
+  const messages = new StubMessages(image, stub, console, '', 0);
   const halt = new GuestHalt(image, messages);
   if (extended < needed) {
     halt.stop(

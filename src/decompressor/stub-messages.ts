@@ -3,7 +3,7 @@
 import type { KernelImage } from '../image/kernel-image.ts';
 import { hasOption } from './command-line.ts';
 import type { GuestConsole } from './guest-console.ts';
-import { decodeInstruction } from './instruction.ts';
+import { decodeInstruction, type Instruction } from './instruction.ts';
 import type { StubLayout } from './stub.ts';
 import { stubHasString, stubHasText, stubMatches } from './stub-text.ts';
 
@@ -59,6 +59,78 @@ export function findTrampolineVariable(image: KernelImage, stub: StubLayout): nu
   return null;
 }
 
+const QUIET_FLAG = 0x20;
+const DECOMPRESSING = /[.\n]*(?:Unc|Dec)ompressing Linux\.\.\. ?/g;
+
+/**
+ * Whether the stub holds its messages and does not print them: without CONFIG_X86_VERBOSE_BOOTUP the stubs of 2.6.26 to 3.6 hand
+ * them to a __putstr(error, text) that returns at once when its first argument is 0.
+ */
+function swallowsMessages(image: KernelImage, stub: StubLayout): boolean {
+  const code = image.protectedModeCode;
+  const text = stubMatches(image, DECOMPRESSING)[0];
+  if (text === undefined) {
+    return false;
+  }
+  const string = Buffer.from(code.buffer, code.byteOffset, code.byteLength).lastIndexOf(text, -1, 'latin1');
+  let at = stub.extractKernel;
+  // Displacements in position-independent 32-bit code count from the GOT, found by a call and an addition.
+  let got = 0;
+  let previous: Instruction | null = null;
+  let named = 0;
+  for (let count = 0; count < 5000; count++) {
+    const instruction = decodeInstruction(code, at, stub.bits);
+    if (instruction === null) {
+      return false;
+    }
+    const { opcode, next, displacement, immediate } = instruction;
+    const adds = (opcode === 0x81 && instruction.reg === 0) || opcode === 0x05;
+    if (stub.bits === 32 && adds && previous !== null) {
+      const pops = previous.opcode >= 0x58 && previous.opcode <= 0x5f;
+      if (pops || previous.opcode === 0xe8) {
+        got = (pops ? previous.offset : previous.next) + immediate;
+      }
+    }
+    const base = stub.bits === 64 ? next : got;
+    if (opcode === 0x8d && displacement + base === string) {
+      named = 4;
+    } else if (named > 0 && opcode === 0xe8) {
+      return testsFirstArgument(code, next + immediate, stub.bits);
+    } else {
+      named--;
+    }
+    previous = instruction;
+    at = next;
+  }
+  return false;
+}
+
+/** Whether a function tests its first argument, in EDI or EAX, before it does anything else with that register. */
+function testsFirstArgument(code: Uint8Array, offset: number, bits: 32 | 64): boolean {
+  const register = bits === 64 ? 7 : 0;
+  let at = offset;
+  for (let count = 0; count < 16; count++) {
+    const instruction = decodeInstruction(code, at, bits);
+    if (instruction === null) {
+      return false;
+    }
+    const { opcode, mod, reg, rm } = instruction;
+    if (opcode === 0x85 && mod === 3 && reg === register && rm === register) {
+      return true;
+    }
+    const writes =
+      ((opcode === 0x8b || opcode === 0x8d || opcode === 0x0fb6) && reg === register) ||
+      ((opcode === 0x89 || opcode === 0x31) && mod === 3 && rm === register) ||
+      opcode === 0xb8 + register ||
+      opcode === 0x58 + register;
+    if (writes || (opcode >= 0x70 && opcode <= 0x7f) || (opcode >= 0x0f80 && opcode <= 0x0f8f)) {
+      return false;
+    }
+    at = instruction.next;
+  }
+  return false;
+}
+
 /** Prints what this stub would print, on its console. */
 export class StubMessages {
   readonly #image: KernelImage;
@@ -69,13 +141,23 @@ export class StubMessages {
   readonly verbose: boolean;
   readonly #debug: boolean;
 
-  constructor(image: KernelImage, stub: StubLayout, console: GuestConsole, commandLine: string | null) {
+  /** @param loadflags - of boot_params, whose bit 5 tells stubs of 2.6.26 to 2.6.31 to be quiet */
+  constructor(
+    image: KernelImage,
+    stub: StubLayout,
+    console: GuestConsole,
+    commandLine: string | null,
+    loadflags: number,
+  ) {
     this.#image = image;
     this.#stub = stub;
     this.#console = console;
     // `quiet` and `debug` are options of 2.6.32 to 3.6; in later stubs the words belong to the EFI part.
     const takesOptions = stub.exitRegister === 'rbp';
-    this.#quiet = takesOptions && stubHasString(image, 'quiet') && hasOption(commandLine, 'quiet');
+    const quiet = stubHasString(image, 'quiet')
+      ? hasOption(commandLine, 'quiet')
+      : (loadflags & QUIET_FLAG) !== 0;
+    this.#quiet = takesOptions && stub.abi !== 'moveparams' && (quiet || swallowsMessages(image, stub));
     this.#debug = !takesOptions || !stubHasString(image, 'debug') || hasOption(commandLine, 'debug');
     this.verbose = stub.exitRegister === 'rax' && stubHasText(image, 'early console in ');
   }
@@ -103,7 +185,7 @@ export class StubMessages {
   }
 
   decompressing(): void {
-    this.#say(/[.\n]*(?:Unc|Dec)ompressing Linux\.\.\. ?/g);
+    this.#say(DECOMPRESSING);
   }
 
   parsingElf(): void {
