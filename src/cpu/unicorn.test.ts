@@ -268,6 +268,17 @@ describeEachEngine('a CPU', (open, engine) => {
       ]);
     }));
 
+  it('knows RIP in IN and OUT hooks while every instruction is hooked', () =>
+    withCpu((cpu, ram) => {
+      real(cpu, ram, [0x90, 0xe6, 0x80, 0xe4, 0x80, HLT]); // nop; out 80h, al; in al, 80h; hlt
+      cpu.hookCode(0n, EVERYWHERE, () => {});
+      const seen: bigint[] = [];
+      cpu.hookOut(() => seen.push(cpu.readRegister('rip')));
+      cpu.hookIn(() => seen.push(cpu.readRegister('rip')));
+      expect(cpu.run()).toEqual({ kind: 'halted' });
+      expect(seen).toEqual([1n, 3n]);
+    }));
+
   it('replaces CPUID', () =>
     withCpu((cpu, ram) => {
       protectedMode(cpu, ram, [0xb8, 7, 0, 0, 0, 0xb9, 1, 0, 0, 0, 0x0f, 0xa2, HLT]); // eax=7, ecx=1, cpuid
@@ -290,6 +301,20 @@ describeEachEngine('a CPU', (open, engine) => {
       });
       expect(cpu.run()).toEqual({ kind: 'halted' });
       expect(seen).toEqual([[0x200000n, 4, 0x11223344n, 0]]);
+    }));
+
+  it('knows in a write hook which instruction writes, in real mode too', () =>
+    withCpu((cpu, ram) => {
+      real(cpu, ram, [0x90, 0xa2, 0x00, 0x50, 0x90, 0x50, HLT]); // nop; mov [5000h], al; nop; push ax; hlt
+      const seen: bigint[] = [];
+      const names = ['rsp', 'rip'] as const;
+      const values = new BigUint64Array(2);
+      cpu.hookMemoryWrite(0x90000n, 0x9ffffn, () => {
+        cpu.readRegisters(names, values);
+        seen.push(cpu.readRegister('rip'), values[1]!);
+      });
+      expect(cpu.run()).toEqual({ kind: 'halted' });
+      expect(seen).toEqual([1n, 1n, 5n, 5n]);
     }));
 
   it('tells of an access to nothing, and ends the run when that is not healed', () =>

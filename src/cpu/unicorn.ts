@@ -46,6 +46,8 @@ const UC_X86_INS_CPUID = 113;
 const UC_X86_INS_IN = 218;
 const UC_X86_INS_OUT = 500;
 const UC_X86_INS_RDTSC = 608;
+/** 2.1 as `uc_version` >> 16. */
+const RIP_IS_OFFSET_SINCE = 0x0201;
 /** 2.1.2 as `uc_version` >> 8. */
 const RDTSC_HOOKABLE_SINCE = 0x020102;
 
@@ -143,6 +145,7 @@ class UnicornCpu implements Cpu {
   readonly engine: EngineName;
   readonly engineVersion: string;
   readonly #transport: Transport;
+  readonly #version: number;
   readonly #scratch: Pointer;
   #scratchBytes: Uint8Array<ArrayBuffer>;
   #scratchView: DataView;
@@ -174,6 +177,11 @@ class UnicornCpu implements Cpu {
   /** The last settled RIP was written by a hook. */
   #redirected = false;
   #inInterrupt = false;
+  #lastInstruction = 0n;
+  /** Linear address of the IN or OUT that a hook is called for, where every instruction is hooked. */
+  #portInstruction: bigint | null = null;
+  /** In a memory hook of Unicorn 2.0, whose RIP is the instruction's linear address. */
+  #ripIsLinear = false;
   #hasInterruptHook = false;
   #invalidInstruction = false;
   readonly #interruptHooks = new Set<InterruptHook>();
@@ -202,6 +210,7 @@ class UnicornCpu implements Cpu {
     this.#transport = transport;
     this.engine = transport.engine;
     const version = transport.version();
+    this.#version = version;
     this.engineVersion = `${version >>> 24}.${(version >>> 16) & 0xff}.${(version >>> 8) & 0xff}`;
     const error = transport.open(UC_ARCH_X86, UC_MODE_64);
     if (error !== UC_ERR_OK) {
@@ -324,9 +333,13 @@ class UnicornCpu implements Cpu {
     if (batch.eferIndex >= 0) values[batch.eferIndex] = words[(SCRATCH_MSR + 8) >> 3]!;
     if (batch.ripIndex >= 0) {
       if (this.#pendingRip !== null) values[batch.ripIndex] = this.#pendingRip;
-      else if (this.#hookAddress !== null) {
+      else {
+        const linear =
+          this.#hookAddress ?? this.#portInstruction ?? (this.#ripIsLinear ? values[batch.ripIndex]! : null);
         const last = first + batch.count;
-        values[batch.ripIndex] = this.#offsetInCs(this.#hookAddress, words[last - 2]!, words[last - 1]!);
+        if (linear !== null) {
+          values[batch.ripIndex] = this.#offsetInCs(linear, words[last - 2]!, words[last - 1]!);
+        }
       }
     }
   }
@@ -334,7 +347,9 @@ class UnicornCpu implements Cpu {
   readRegister(name: RegisterName): bigint {
     if (name === 'rip') {
       if (this.#pendingRip !== null) return this.#pendingRip;
-      if (this.#hookAddress !== null) return this.#ripOf(this.#hookAddress);
+      const linear = this.#hookAddress ?? this.#portInstruction;
+      if (linear !== null) return this.#ripOf(linear);
+      if (this.#ripIsLinear) return this.#ripOf(this.#readRawRip());
     }
     this.#refreshScratch();
     const place = name === 'efer' ? SCRATCH_MSR : SCRATCH_VALUE;
@@ -711,6 +726,7 @@ class UnicornCpu implements Cpu {
     // A hook before this one, on the same instruction, has sent the CPU elsewhere or has to be called first again.
     if (this.#stoppedAt !== null && (this.#pendingRip !== null || this.#restart)) return;
     this.#hookAddress = address;
+    this.#lastInstruction = address;
     this.#currentHook = record;
     if (this.#deferredStop) {
       this.#deferredStop = false;
@@ -826,21 +842,27 @@ class UnicornCpu implements Cpu {
 
   hookIn(hook: (port: number, size: 1 | 2 | 4) => number): Unhook {
     return this.#addHook('in', UC_HOOK_INSN, 1n, 0n, UC_X86_INS_IN, (port, size) => {
+      this.#portInstruction = this.#wholeCodeHooks > 0 ? this.#lastInstruction : null;
       try {
         return hook(port, size as 1 | 2 | 4) >>> 0;
       } catch (error) {
         this.#keep(error);
         return 0;
+      } finally {
+        this.#portInstruction = null;
       }
     });
   }
 
   hookOut(hook: (port: number, size: 1 | 2 | 4, value: number) => void): Unhook {
     return this.#addHook('out', UC_HOOK_INSN, 1n, 0n, UC_X86_INS_OUT, (port, size, value) => {
+      this.#portInstruction = this.#wholeCodeHooks > 0 ? this.#lastInstruction : null;
       try {
         hook(port, size as 1 | 2 | 4, value);
       } catch (error) {
         this.#keep(error);
+      } finally {
+        this.#portInstruction = null;
       }
     });
   }
@@ -864,7 +886,7 @@ class UnicornCpu implements Cpu {
 
   hookRdtsc(hook: () => bigint): Unhook | null {
     // The last byte of the version is Unicorn's "extra" and says nothing here.
-    if (this.#transport.version() >>> 8 < RDTSC_HOOKABLE_SINCE) return null;
+    if (this.#version >>> 8 < RDTSC_HOOKABLE_SINCE) return null;
     return this.#addHook('instruction', UC_HOOK_INSN, 1n, 0n, UC_X86_INS_RDTSC, () => {
       try {
         const stamp = hook();
@@ -885,11 +907,13 @@ class UnicornCpu implements Cpu {
     const record = this.#addTranslatedHook('write', begin, end, () =>
       this.#add('memory', UC_HOOK_MEM_WRITE, begin, end, 0, (_type, address, size, value) => {
         if (record.removed) return;
+        this.#ripIsLinear = this.#version >>> 16 < RIP_IS_OFFSET_SINCE;
         try {
           hook(address, size, BigInt.asUintN(size * 8, value));
         } catch (error) {
           this.#keep(error);
         }
+        this.#ripIsLinear = false;
       }),
     );
     return this.#unhookTranslated(record);
