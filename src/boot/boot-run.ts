@@ -37,7 +37,7 @@ import { layoutFacts, placementRules } from './layout-facts.ts';
 import type { LoadedImage } from './loaded-image.ts';
 import type { BootOptions } from './options.ts';
 import { hex } from './placement.ts';
-import { enterReal16, loadReal16, SETUP_ADDRESS } from './real16.ts';
+import { enterReal16, loadReal16, SETUP_ADDRESS, ZIMAGE_RUN_ADDRESS } from './real16.ts';
 import { findRepInstructions, hookStringInstruction, type StringOperation } from './string-instructions.ts';
 
 /** Kernels choose a random address from 3.14 on; protocol 2.12 came with 3.8, so all of those have it. */
@@ -235,6 +235,7 @@ export class BootRun {
     this.#watch(this.#zo + stub.extractKernel, async () => {
       this.#beginPhase('extract_kernel');
       if (this.#decompress === 'hooked') await this.#extractKernel();
+      else if (stub.relocated === null) this.#watchForExitInPlace();
       else this.#watchForExit(this.#zo, this.#zo + this.#image.protectedModeCode.length);
     });
   }
@@ -282,17 +283,27 @@ export class BootRun {
   #watchForExit(stubStart: number, stubEnd: number): void {
     for (const unhook of this.#unhooks.splice(0)) unhook();
     const leave = (address: bigint): void => this.#leave(address);
-    this.#cpu.hookBlock(BigInt(ONE_MIB), BigInt(stubStart - 1), leave);
+    if (stubStart > ONE_MIB) this.#cpu.hookBlock(BigInt(ONE_MIB), BigInt(stubStart - 1), leave);
     this.#cpu.hookBlock(BigInt(stubEnd), 0xffff_ffff_ffff_ffffn, leave);
   }
 
-  /** A stub that was not recognised and does not copy itself: it leaves through low memory, or from there upward. */
+  /**
+   * A stub that does not copy itself: a zImage's runs below 1 MiB and leaves upward; a bzImage's leaves through a routine
+   * in low memory that moves the kernel over it, and from there upward, or, where it is not recognised, behind itself.
+   */
   #watchForExitInPlace(): void {
-    const codeEnd = this.#zo + this.#image.protectedModeCode.length;
     if (this.#zo < ONE_MIB) {
       this.#watchForExit(ONE_MIB, ONE_MIB);
       return;
     }
+    const codeEnd = this.#zo + this.#image.protectedModeCode.length;
+    const unhook = this.#cpu.hookBlock(BigInt(ZIMAGE_RUN_ADDRESS), BigInt(SETUP_ADDRESS - 1), () => {
+      if (this.#pending !== null || this.#mode.read() !== 'prot32') return;
+      this.#defer(() => {
+        unhook();
+        this.#watchForExit(ONE_MIB, ONE_MIB);
+      });
+    });
     this.#cpu.hookBlock(BigInt(codeEnd), 0xffff_ffff_ffff_ffffn, (address) => {
       if (this.#copyAddress === null) this.#leave(address);
     });

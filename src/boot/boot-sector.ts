@@ -5,12 +5,11 @@ import { enterRealMode } from '../cpu/enter-mode.ts';
 import type { KernelImage } from '../image/kernel-image.ts';
 import type { Machine } from '../machine/machine.ts';
 import type { LoadedImage } from './loaded-image.ts';
-import { SETUP_ADDRESS } from './real16.ts';
+import { SETUP_ADDRESS, ZIMAGE_RUN_ADDRESS } from './real16.ts';
 
 export const BOOT_SECTOR_ADDRESS = 0x7c00;
 const SECTOR_SIZE = 512;
 const LOW_LOAD_ADDRESS = 0x10000;
-const ZIMAGE_RUN_ADDRESS = 0x1000;
 const HIGH_LOAD_ADDRESS = 0x100000;
 
 /** Puts the first sector at 0x7c00. Where the rest goes is the boot sector's choice; the usual places are returned. */

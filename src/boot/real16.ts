@@ -23,7 +23,7 @@ export const SETUP_ADDRESS = 0x90000;
 const HIGH_LOAD_ADDRESS = 0x100000;
 const LOW_LOAD_ADDRESS = 0x10000;
 /** setup moves a zImage's system down to here. */
-const ZIMAGE_RUN_ADDRESS = 0x1000;
+export const ZIMAGE_RUN_ADDRESS = 0x1000;
 
 const LOADED_HIGH = 0x01;
 const CAN_USE_HEAP = 0x80;
