@@ -440,7 +440,12 @@ class WasmTransport implements Transport {
 
   close(): UcError {
     if (this.#handle === 0) return 0;
-    const error = this.#uc._uc_close(this.#handle);
+    let error: UcError = 0;
+    try {
+      error = this.#uc._uc_close(this.#handle);
+    } catch {
+      // A module that a guest has broken can't tidy up either; what broke it has been reported by then.
+    }
     this.#handle = 0;
     // The heap with RAM and callbacks goes with the instance.
     for (const silence of this.#hooks.values()) silence();
