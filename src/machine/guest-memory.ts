@@ -78,6 +78,13 @@ export class GuestMemory {
     this.bytes.fill(value, address, address + length);
   }
 
+  /** Writes `count` words of 16 bits; `address` is even. */
+  fill16(address: number, count: number, value: number): void {
+    this.#check(address, count * 2);
+    const { buffer, byteOffset } = this.bytes;
+    new Uint16Array(buffer, byteOffset + address, count).fill(value);
+  }
+
   /** Whether [address, address + length) is RAM. */
   contains(address: number, length: number): boolean {
     return address >= 0 && length >= 0 && address + length <= this.size;

@@ -7,12 +7,12 @@ import {
   BDA_PAGE_OFFSET,
   BDA_PAGE_SIZE,
   BDA_ROWS,
+  TEXT_MEMORY,
+  TEXT_MEMORY_SIZE,
 } from './bios/rom.ts';
 import type { GuestMemory } from './guest-memory.ts';
 import type { Vga } from './vga.ts';
 
-const TEXT_MEMORY = 0xb8000;
-const TEXT_MEMORY_SIZE = 0x8000;
 export const NORMAL_ATTRIBUTE = 0x07;
 const PAGES = 8;
 
@@ -157,9 +157,7 @@ export class TextScreen {
 
   /** Blanks all pages. */
   clear(): void {
-    for (let offset = 0; offset < TEXT_MEMORY_SIZE; offset += 2) {
-      this.#memory.write16(TEXT_MEMORY + offset, (NORMAL_ATTRIBUTE << 8) | 0x20);
-    }
+    this.#memory.fill16(TEXT_MEMORY, TEXT_MEMORY_SIZE / 2, (NORMAL_ATTRIBUTE << 8) | 0x20);
   }
 
   #cell(page: number, row: number, column: number): number {

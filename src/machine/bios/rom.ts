@@ -6,8 +6,11 @@ import type { GuestMemory } from '../guest-memory.ts';
 
 export const ROM_SEGMENT = 0xf000;
 export const ROM_ADDRESS = 0xf0000;
-const ROM_SIZE = 0x10000;
 const OPTION_ROMS = 0xc0000;
+export const TEXT_MEMORY = 0xb8000;
+export const TEXT_MEMORY_SIZE = 0x8000;
+/** A space, grey on black. */
+const BLANK_CELL = 0x0720;
 
 // Offsets in the ROM segment.
 /**
@@ -98,9 +101,7 @@ export function installFirmware(memory: GuestMemory, options: FirmwareOptions): 
   installVectors(memory);
   installDataAreas(memory, options);
   installRom(memory, options.floppy);
-  for (let offset = 0; offset < 0x8000; offset += 2) {
-    memory.write16(0xb8000 + offset, 0x0720);
-  }
+  memory.fill16(TEXT_MEMORY, TEXT_MEMORY_SIZE / 2, BLANK_CELL);
 }
 
 /** Offset in the ROM segment of the stub that the vector points to. */
@@ -146,7 +147,6 @@ function installDataAreas(memory: GuestMemory, options: FirmwareOptions): void {
 
 function installRom(memory: GuestMemory, floppy: FloppyGeometry | null): void {
   memory.fill(OPTION_ROMS, ROM_ADDRESS - OPTION_ROMS, 0xff);
-  memory.fill(ROM_ADDRESS, ROM_SIZE, 0);
   for (let vector = 0; vector < 256; vector++) {
     put(memory, stubOffset(vector), [0xcd, vector, ...(vector === TIMER ? CALL_TIMER_HOOK : []), 0xcf]);
   }
@@ -179,7 +179,5 @@ function diskTable(floppy: FloppyGeometry | null): readonly number[] {
 }
 
 function put(memory: GuestMemory, offset: number, bytes: readonly number[]): void {
-  bytes.forEach((byte, index) => {
-    memory.write8(ROM_ADDRESS + offset + index, byte);
-  });
+  memory.bytes.set(bytes, ROM_ADDRESS + offset);
 }
