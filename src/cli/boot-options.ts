@@ -41,7 +41,9 @@ export function parseSize(text: string): number {
 /** `0x1343000` or a decimal number. */
 export function parseAddress(text: string): number {
   const value = /^(0x[0-9a-f]+|\d+)$/i.test(text) ? Number(text) : Number.NaN;
-  if (!Number.isSafeInteger(value)) throw new InvalidArgumentError('it is an address such as 0x1000000.');
+  if (!Number.isSafeInteger(value) || value > 0xffff_ffff) {
+    throw new InvalidArgumentError('it is an address below 4 GiB such as 0x1000000.');
+  }
   return value;
 }
 

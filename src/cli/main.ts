@@ -6,6 +6,9 @@ import { BootscopeError } from '../error.ts';
 import { registerBoot } from './boot.ts';
 import { registerExtract } from './extract.ts';
 import { registerInfo } from './info.ts';
+import { registerLayout } from './layout.ts';
+import { registerLint } from './lint.ts';
+import { registerVerify } from './verify.ts';
 
 const EXIT_UNUSABLE = 2;
 
@@ -24,7 +27,15 @@ const program = new Command('bootscope')
       'found a difference; 2 the command or its input is unusable.',
   );
 
-for (const register of [registerBoot, registerInfo, registerExtract]) register(program);
+for (const register of [
+  registerBoot,
+  registerInfo,
+  registerExtract,
+  registerVerify,
+  registerLayout,
+  registerLint,
+])
+  register(program);
 for (const command of program.commands) {
   command.exitOverride().option('--debug', 'print the stack trace of an error');
 }

@@ -21,7 +21,8 @@ export function traceToJson(trace: BootTrace, options: JsonOptions = { events: f
   });
 }
 
-function toJson(value: unknown): Json {
+/** Any value of a trace as JSON: `bigint` becomes a hex string. */
+export function toJson(value: unknown): Json {
   if (typeof value === 'bigint') return `0x${value.toString(16)}`;
   if (Array.isArray(value)) return value.map(toJson);
   if (typeof value === 'object' && value !== null) {

@@ -272,10 +272,10 @@ function addGap(facts: LayoutFacts, copy: Extent, add: Add): void {
   const inPlace = output <= copy.start + payload.start && outputEnd > copy.start + payload.start;
   if (!inPlace) return;
   add(
-    'gap kept for decompressing in place',
+    'in-place gap',
     'buffer',
     { start: outputEnd, end: copy.start + payload.end },
-    "from the output's end to the payload's end",
+    "kept for decompressing in place: from the output's end to the payload's end",
   );
 }
 

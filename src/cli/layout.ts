@@ -1,0 +1,51 @@
+// `bootscope layout IMAGE`: boots and draws the memory map of each phase.
+
+import { type Command, Option } from 'commander';
+import { boot } from '../boot/boot.ts';
+import { BootscopeError } from '../error.ts';
+import { readImageFile } from '../image/image-file.ts';
+import { readKernelImage } from '../image/kernel-image.ts';
+import { formatLayout } from '../report/layout-map.ts';
+import { PHASE_NAMES, type PhaseName } from '../trace/boot-trace.ts';
+import { addBootOptions, type BootFlags, bootOptions } from './boot-options.ts';
+import { terminal } from './terminal.ts';
+
+interface Flags extends BootFlags {
+  readonly phase?: PhaseName;
+  readonly all?: boolean;
+}
+
+/** Adds the subcommand `layout`. */
+export function registerLayout(program: Command): void {
+  const command = program
+    .command('layout')
+    .description('boot IMAGE and draw what lies where in physical memory at each phase')
+    .argument('<image>', 'bzImage, zImage, a gzip of one, or a Unified Kernel Image')
+    .addHelpText(
+      'after',
+      '\nMarks: + the phase adds it, > it has moved, ! bytes of it were overwritten; ~ its bounds are deduced.\n' +
+        'Bars: █ contents, ░ room that is kept, × overwritten; ┊ a stretch of memory left out, or another scale.',
+    );
+  addBootOptions(command)
+    .addOption(new Option('--phase <name>', 'draw this phase alone').choices([...PHASE_NAMES]))
+    .option('--all', 'draw every region: also small sections, and what has not changed')
+    .action(async (path: string, flags: Flags) => {
+      const image = await readKernelImage(path, await readImageFile(path));
+      const finished = await boot(image, { ...(await bootOptions(flags)), hash: false, events: false });
+      const { trace } = finished;
+      finished.close();
+      const { phase } = flags;
+      if (phase !== undefined && !trace.phases.some(({ name }) => name === phase)) {
+        const names = trace.phases.map(({ name }) => name).join(', ');
+        throw new BootscopeError('cli-phase', `this boot has no phase ${phase}; it has ${names}`);
+      }
+      process.stdout.write(
+        formatLayout(trace, {
+          ...terminal(process.stdout),
+          all: flags.all === true,
+          ...(phase === undefined ? {} : { phase }),
+        }),
+      );
+      process.exitCode = trace.kernel === null ? 1 : 0;
+    });
+}

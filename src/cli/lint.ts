@@ -1,0 +1,47 @@
+// `bootscope lint IMAGE`: says what goes wrong by where a loader puts things, and nothing else.
+
+import type { Command } from 'commander';
+import { boot } from '../boot/boot.ts';
+import { BootscopeError } from '../error.ts';
+import { readImageFile } from '../image/image-file.ts';
+import { readKernelImage } from '../image/kernel-image.ts';
+import { toJson } from '../report/json.ts';
+import { formatHazards } from '../report/layout-map.ts';
+import { addBootOptions, type BootFlags, bootOptions } from './boot-options.ts';
+import { terminal } from './terminal.ts';
+
+interface Flags extends BootFlags {
+  readonly json?: boolean;
+}
+
+/** Adds the subcommand `lint`. */
+export function registerLint(program: Command): void {
+  const command = program
+    .command('lint')
+    .description(
+      'boot IMAGE and print only the hazards of where things were placed; exit status 1 if there is one',
+    )
+    .argument('<image>', 'bzImage, zImage, a gzip of one, or a Unified Kernel Image');
+  addBootOptions(command)
+    .option('--json', 'print JSON')
+    .action(async (path: string, flags: Flags) => {
+      const image = await readKernelImage(path, await readImageFile(path));
+      const finished = await boot(image, { ...(await bootOptions(flags)), hash: false, events: false });
+      const { hazards, stopped } = finished.trace;
+      finished.close();
+      if (flags.json === true) {
+        process.stdout.write(`${JSON.stringify(toJson({ image: path, stopped, hazards }), null, 2)}\n`);
+      } else if (hazards.length > 0) {
+        process.stdout.write(formatHazards(hazards, terminal(process.stdout).color));
+      } else if (stopped === null) {
+        process.stdout.write(`${path}: no hazards\n`);
+      }
+      if (hazards.length > 0) process.exitCode = 1;
+      else if (stopped !== null) {
+        throw new BootscopeError(
+          'lint-stopped',
+          `${path}: no hazards were seen, but the kernel was not reached: ${stopped}`,
+        );
+      }
+    });
+}

@@ -1,0 +1,422 @@
+// A finished trace as memory maps for a terminal: for each phase its regions as bars over one axis, and what the phase adds,
+// moves and overwrites.
+
+import type {
+  BootTrace,
+  Hazard,
+  MemoryRegion,
+  Overwrite,
+  Phase,
+  PhaseName,
+  RegionKind,
+} from '../trace/boot-trace.ts';
+import { compareRegions, type RegionChange } from '../trace/layout-changes.ts';
+import type { PageTableWalk } from '../trace/page-tables.ts';
+import * as ansi from './ansi.ts';
+import { coverage, type MemoryAxis, memoryAxis } from './memory-axis.ts';
+
+export interface LayoutMapOptions {
+  /** The one phase to show; absent: all. */
+  readonly phase?: PhaseName;
+  /** Columns of a line. */
+  readonly width: number;
+  readonly color: boolean;
+  /** Show every region: no small sections taken together, nothing unchanged left out. */
+  readonly all: boolean;
+}
+
+const HAPPENED: Readonly<Record<PhaseName, string>> = {
+  'boot-sector': 'the BIOS has read the first sector and jumps to it',
+  setup: 'setup begins, in real mode',
+  startup_32: 'the stub begins, in protected mode',
+  startup_64: 'the stub has switched to long mode',
+  relocated: 'the stub has copied itself out of the way and goes on in the copy',
+  extract_kernel: 'about to decompress the payload',
+  decompressed: 'the payload is decompressed',
+  parse_elf: "the kernel's segments are in their places",
+  handle_relocations: 'the kernel is adjusted to its address',
+  kernel: 'the jump into the kernel',
+};
+
+const COLORS: Readonly<Record<RegionKind, readonly number[]>> = {
+  firmware: [ansi.GREY],
+  reserved: [ansi.GREY],
+  video: [ansi.GREY],
+  'boot-sector': [ansi.YELLOW],
+  setup: [ansi.YELLOW],
+  bss: [ansi.DIM],
+  heap: [ansi.DIM],
+  stack: [ansi.MAGENTA],
+  'boot-params': [ansi.MAGENTA, ansi.BOLD],
+  'command-line': [ansi.MAGENTA, ansi.BOLD],
+  'descriptor-table': [ansi.MAGENTA],
+  'page-table': [ansi.MAGENTA],
+  'compressed-kernel': [ansi.CYAN],
+  payload: [ansi.CYAN],
+  stub: [ansi.BLUE],
+  buffer: [ansi.DIM],
+  kernel: [ansi.GREEN],
+  relocations: [ansi.YELLOW],
+  initrd: [ansi.BRIGHT_BLUE, ansi.BOLD],
+  'setup-data': [ansi.MAGENTA, ansi.BOLD],
+};
+
+/** Room that is kept, in contrast to bytes that mean something. */
+const ROOM: ReadonlySet<RegionKind> = new Set(['buffer', 'bss', 'heap', 'stack', 'reserved']);
+/** What never changes and interests least: taken together once it has been shown. */
+const BACKGROUND: ReadonlySet<RegionKind> = new Set([
+  'firmware',
+  'reserved',
+  'video',
+  'setup',
+  'boot-sector',
+  'bss',
+]);
+
+const MARKS: Readonly<Record<RegionChange, string>> = { added: '+', moved: '>', resized: '>', same: ' ' };
+/** A section smaller than this part of its segment is shown together with its neighbours. */
+const SMALL_PART = 64n;
+const MAX_RANGES = 4;
+
+/** Columns of a row besides the bar: mark, addresses, size, name. */
+const START_COLUMNS = 11;
+const END_COLUMNS = 11;
+const SIZE_COLUMNS = 9;
+const NAME_COLUMNS = 30;
+const MIN_BAR = 24;
+
+export function formatLayout(trace: BootTrace, options: LayoutMapOptions): string {
+  const paint = ansi.painter(options.color);
+  const barColumns = Math.max(
+    MIN_BAR,
+    options.width - 2 - START_COLUMNS - END_COLUMNS - SIZE_COLUMNS - NAME_COLUMNS - 3,
+  );
+  const axis = memoryAxis(
+    trace.phases.flatMap(({ regions }) => regions).filter(({ kind, end }) => inPicture(kind, end, trace)),
+    barColumns,
+  );
+  const lost: Overwrite[] = [];
+  let text = `${heading(trace)}\n`;
+  let before: Phase | null = null;
+  for (const phase of trace.phases) {
+    lost.push(...phase.overwritten);
+    if (options.phase === undefined || options.phase === phase.name) {
+      text += `\n${new PhaseMap(trace, before, phase, lost, axis, options, paint).format()}`;
+    }
+    before = phase;
+  }
+  if (trace.hazards.length > 0) text += `\n${formatHazards(trace.hazards, options.color)}`;
+  if (trace.stopped !== null) text += `\nThe kernel was not reached: ${trace.stopped}.\n`;
+  return text;
+}
+
+/** Each hazard with its bytes and what would be safe. */
+export function formatHazards(hazards: readonly Hazard[], color: boolean): string {
+  const paint = ansi.painter(color);
+  return hazards
+    .map(
+      ({ code, text, advice, start, end }) =>
+        `${paint(code, ansi.RED, ansi.BOLD)} ${hex(start)}..${hex(end)}\n  ${sentence(text)}\n  ${paint(sentence(advice), ansi.GREEN)}\n`,
+    )
+    .join('');
+}
+
+function sentence(text: string): string {
+  return `${text.charAt(0).toUpperCase()}${text.slice(1)}.`;
+}
+
+/** The ROM below 4 GiB and the like would only stretch the picture. */
+function inPicture(kind: RegionKind, end: bigint, trace: BootTrace): boolean {
+  return kind !== 'reserved' || Number(end) <= trace.machine.ram;
+}
+
+function heading(trace: BootTrace): string {
+  const { image, machine } = trace;
+  const version = image.kernelVersion?.split(' ')[0];
+  return (
+    `${image.path}: ${image.kind}${version === undefined ? '' : ` of Linux ${version}`}, ` +
+    `${machine.entry} entry, ${machine.ram / 2 ** 20} MiB of RAM`
+  );
+}
+
+function hex(value: bigint): string {
+  return `0x${value.toString(16)}`;
+}
+
+/** `55.9 MiB`, at most nine columns. */
+export function formatSize(bytes: bigint): string {
+  const units = ['B', 'KiB', 'MiB', 'GiB', 'TiB', 'PiB', 'EiB'];
+  let value = Number(bytes);
+  let unit = 0;
+  while (value >= 1024 && unit < units.length - 1) {
+    value /= 1024;
+    unit++;
+  }
+  const whole = unit === 0 || Number.isInteger(value) || value >= 100;
+  return `${whole ? Math.round(value) : value.toFixed(1)} ${units[unit]}`;
+}
+
+/** A line of the map: one region, or several small ones together. */
+interface Row {
+  readonly name: string;
+  readonly depth: number;
+  readonly region: Pick<MemoryRegion, 'start' | 'end' | 'kind'>;
+  readonly mark: string;
+  readonly inferred: boolean;
+  /** Names of the regions it stands for. */
+  readonly members: readonly string[];
+}
+
+class PhaseMap {
+  readonly #trace: BootTrace;
+  readonly #phase: Phase;
+  readonly #lost: readonly Overwrite[];
+  readonly #axis: MemoryAxis;
+  readonly #options: LayoutMapOptions;
+  readonly #paint: ansi.Paint;
+  readonly #changes: ReadonlyMap<string, RegionChange>;
+  readonly #removed: readonly MemoryRegion[];
+  readonly #first: boolean;
+
+  constructor(
+    trace: BootTrace,
+    before: Phase | null,
+    phase: Phase,
+    lost: readonly Overwrite[],
+    axis: MemoryAxis,
+    options: LayoutMapOptions,
+    paint: ansi.Paint,
+  ) {
+    this.#trace = trace;
+    this.#phase = phase;
+    this.#lost = lost;
+    this.#axis = axis;
+    this.#options = options;
+    this.#paint = paint;
+    const { changes, removed } = compareRegions(before?.regions ?? [], phase.regions);
+    this.#changes = changes;
+    this.#removed = removed;
+    this.#first = before === null;
+  }
+
+  format(): string {
+    const phase = this.#phase;
+    const paint = this.#paint;
+    let text = `${paint(phase.name, ansi.BOLD)}  ${hex(phase.address)}  ${phase.mode}  ${paint(HAPPENED[phase.name], ansi.DIM)}\n`;
+    text += `  ${this.#scale()}\n`;
+    const { rows, left } = this.#rows();
+    for (const row of rows) text += `${this.#row(row)}\n`;
+    if (left.length > 0) text += this.#wrap(`unchanged: ${left.join(', ')}`, ansi.GREY);
+    const gone = this.#removed.filter(({ name, parent }) => name !== 'stack in use' && parent === undefined);
+    if (gone.length > 0) text += this.#wrap(`gone: ${gone.map(({ name }) => name).join(', ')}`, ansi.GREY);
+    for (const piece of phase.overwritten) text += this.#overwrite(piece);
+    if (phase.pageTables !== null) text += this.#wrap(describePaging(phase.pageTables), ansi.GREY);
+    return text;
+  }
+
+  /** Where the pieces of the axis begin; a label that has no room is left out. */
+  #scale(): string {
+    let line = '';
+    for (const piece of this.#axis.pieces) {
+      if (line.length > piece.column) continue;
+      line = `${line.padEnd(piece.column)}${formatAddress(piece.start)}`;
+    }
+    const last = this.#axis.pieces.at(-1);
+    const end = last === undefined ? '' : formatAddress(last.end);
+    const { columns } = this.#axis;
+    if (line.length + end.length < columns) line = line.padEnd(columns - end.length) + end;
+    const head = `${'START'.padStart(START_COLUMNS)}${'END'.padStart(END_COLUMNS)}${'SIZE'.padStart(SIZE_COLUMNS + 1)}`;
+    return this.#paint(`${line.padEnd(columns)}${head}`, ansi.GREY);
+  }
+
+  /** The rows to show, and the names of the unchanged background that is left out. */
+  #rows(): { rows: Row[]; left: string[] } {
+    const { regions } = this.#phase;
+    const changed = (name: string): boolean => this.#changes.get(name) !== 'same' || this.#lostNow(name);
+    const alone = this.#options.phase !== undefined || this.#options.all;
+    const left: string[] = [];
+    const rows: Row[] = [];
+    const children = new Map<string, MemoryRegion[]>();
+    for (const region of regions) {
+      if (region.parent !== undefined)
+        children.set(region.parent, [...(children.get(region.parent) ?? []), region]);
+    }
+    for (const region of regions) {
+      if (region.parent !== undefined && regions.some(({ name }) => name === region.parent)) continue;
+      const parts = children.get(region.name) ?? [];
+      const partChanged = parts.some(({ name }) => changed(name));
+      if (!alone && !this.#first && BACKGROUND.has(region.kind) && !changed(region.name) && !partChanged) {
+        left.push(region.name);
+        continue;
+      }
+      rows.push(this.#rowOf(region, 0));
+      if (alone || this.#first || partChanged) rows.push(...this.#parts(region, parts));
+    }
+    return { rows, left };
+  }
+
+  #lostNow(name: string): boolean {
+    return this.#phase.overwritten.some(({ region }) => region === name);
+  }
+
+  #rowOf(region: MemoryRegion, depth: number): Row {
+    const change = this.#changes.get(region.name) ?? 'same';
+    const quiet = this.#first || (region.name === 'stack in use' && change !== 'added');
+    return {
+      name: shortName(region),
+      depth,
+      region,
+      mark: this.#lostNow(region.name) ? '!' : quiet ? ' ' : MARKS[change],
+      inferred: region.inferred === true,
+      members: [region.name],
+    };
+  }
+
+  /** The parts of a region, neighbouring small ones taken together. */
+  #parts(whole: MemoryRegion, parts: readonly MemoryRegion[]): Row[] {
+    const rows: Row[] = [];
+    let small: MemoryRegion[] = [];
+    const flush = (): void => {
+      if (small.length > 2) {
+        const last = small.at(-1)!.end;
+        const row = this.#rowOf(small[0]!, 1);
+        rows.push({
+          ...row,
+          name: `… ${small.length} smaller sections`,
+          region: { start: small[0]!.start, end: last, kind: small[0]!.kind },
+          members: small.map(({ name }) => name),
+        });
+      } else rows.push(...small.map((region) => this.#rowOf(region, 1)));
+      small = [];
+    };
+    for (const part of parts) {
+      const isSmall =
+        part.kind === 'kernel' && (part.end - part.start) * SMALL_PART < whole.end - whole.start;
+      if (isSmall && !this.#options.all) small.push(part);
+      else {
+        flush();
+        rows.push(this.#rowOf(part, 1));
+      }
+    }
+    flush();
+    return rows;
+  }
+
+  #row(row: Row): string {
+    const { region, mark } = row;
+    const paint = this.#paint;
+    const codes = COLORS[region.kind];
+    const name = `${'  '.repeat(row.depth)}${row.name}${row.inferred ? ' ~' : ''}`;
+    const start = hex(region.start).padStart(START_COLUMNS);
+    const end = hex(region.end).padStart(END_COLUMNS);
+    const size = formatSize(region.end - region.start).padStart(SIZE_COLUMNS);
+    const markCodes = mark === '!' ? [ansi.RED, ansi.BOLD] : mark === ' ' ? [] : [ansi.GREEN, ansi.BOLD];
+    return (
+      `${paint(mark, ...markCodes)} ${this.#bar(row)}${start}${end} ${paint(size, ansi.DIM)}  ` +
+      paint(name, ...codes)
+    );
+  }
+
+  #bar(row: Row): string {
+    const { start, end, kind } = row.region;
+    const axis = this.#axis;
+    const cover = coverage(axis, Number(start), Number(end));
+    const most = Math.max(...cover);
+    const lost = new Array<number>(axis.columns).fill(0);
+    for (const piece of this.#lost) {
+      if (!row.members.includes(piece.region) && !this.#isPartOf(piece.region, row.members)) continue;
+      for (const [index, part] of coverage(axis, Number(piece.start), Number(piece.end)).entries()) {
+        lost[index] = Math.max(lost[index]!, part);
+      }
+    }
+    const mostLost = Math.max(...lost);
+    let bar = '';
+    let run = '';
+    let runCodes: readonly number[] = [];
+    const put = (character: string, codes: readonly number[]): void => {
+      if (codes !== runCodes) {
+        bar += this.#paint(run, ...runCodes);
+        run = '';
+        runCodes = codes;
+      }
+      run += character;
+    };
+    for (let index = 0; index < axis.columns; index++) {
+      const part = cover[index]!;
+      const taken = part >= 0.5 || (part > 0 && part === most);
+      const overwritten = lost[index]! > 0 && (lost[index]! >= 0.5 || lost[index] === mostLost);
+      if (part < 0) put('┊', FOLD);
+      else if (overwritten) put('×', LOST);
+      else if (!taken) put(' ', NOTHING);
+      else if (ROOM.has(kind)) put(part >= 0.5 ? '░' : '▏', COLORS[kind]);
+      else put(part >= 0.5 ? '█' : '▏', COLORS[kind]);
+    }
+    return bar + this.#paint(run, ...runCodes);
+  }
+
+  #isPartOf(name: string, parents: readonly string[]): boolean {
+    const parent = this.#phase.regions.find((region) => region.name === name)?.parent;
+    return parent !== undefined && parents.includes(parent);
+  }
+
+  #overwrite({ region, by, start, end }: Overwrite): string {
+    const whole = this.#trace.phases
+      .flatMap(({ regions }) => regions)
+      .find(({ name, start: from, end: to }) => name === region && from <= start && to >= end);
+    const size = formatSize(end - start);
+    const part =
+      whole === undefined || (whole.start === start && whole.end === end)
+        ? `all ${size}`
+        : `${size} of ${formatSize(whole.end - whole.start)}`;
+    const codes = this.#paint('!', ansi.RED, ansi.BOLD);
+    return `${codes} ${this.#paint(`${region}: ${hex(start)}..${hex(end)} (${part}) overwritten by ${by}`, ansi.RED)}\n`;
+  }
+
+  #wrap(text: string, ...codes: readonly number[]): string {
+    const lines: string[] = [];
+    let line = '';
+    for (const word of text.split(' ')) {
+      if (line.length + word.length + 3 > this.#options.width) {
+        lines.push(line);
+        line = '  ';
+      }
+      line += line.trim() === '' ? `${word}` : ` ${word}`;
+    }
+    lines.push(line);
+    return lines.map((each) => `  ${this.#paint(each, ...codes)}\n`).join('');
+  }
+}
+
+const FOLD: readonly number[] = [ansi.GREY];
+const LOST: readonly number[] = [ansi.BRIGHT_RED];
+const NOTHING: readonly number[] = [];
+
+/** A part's name without its parent's, a section's without `kernel`. */
+function shortName({ name, parent }: MemoryRegion): string {
+  if (parent === undefined) return name;
+  for (const prefix of [`${parent} `, 'kernel ']) {
+    if (name.startsWith(prefix)) return name.slice(prefix.length);
+  }
+  return name;
+}
+
+/** An address as a tick: `0`, `640K`, `16M`; in hex where it is no whole number of KiB. */
+function formatAddress(address: number): string {
+  if (address === 0) return '0';
+  if (address % 2 ** 20 === 0) return `${address / 2 ** 20}M`;
+  if (address % 2 ** 10 === 0 && address < 2 ** 20) return `${address / 2 ** 10}K`;
+  return `${(address / 2 ** 20).toFixed(1)}M`;
+}
+
+function describePaging(walk: PageTableWalk): string {
+  if (walk.mode === 'off') return 'paging off';
+  const tables = `${walk.tables.length} table${walk.tables.length === 1 ? '' : 's'} from ${hex(walk.root)}`;
+  const shown = walk.ranges.slice(0, MAX_RANGES).map((range) => {
+    const rights = `${range.writable ? 'w' : '-'}${range.executable ? 'x' : '-'}${range.user ? 'u' : '-'}`;
+    const target = range.start === range.physical ? 'to itself' : `to ${hex(range.physical)}`;
+    return `${hex(range.start)}..${hex(range.end)} ${target} (${formatSize(BigInt(range.pageSize))} pages, ${rights})`;
+  });
+  const more = walk.ranges.length - shown.length;
+  const rest = more > 0 ? ` and ${more} more ranges` : '';
+  return `paging: ${walk.mode}, ${tables}, maps ${shown.length === 0 ? 'nothing' : shown.join(', ')}${rest}`;
+}

@@ -1,0 +1,88 @@
+// A line of physical addresses with its empty stretches folded: to scale within each piece, so that a few columns show a
+// kilobyte below 1 MiB and a kernel of 60 MB alike.
+
+import type { MemoryRegion } from '../trace/boot-trace.ts';
+
+/** A stretch of memory drawn to one scale, over columns [column, column + columns). */
+export interface AxisPiece {
+  readonly start: number;
+  readonly end: number;
+  readonly column: number;
+  readonly columns: number;
+}
+
+export interface MemoryAxis {
+  readonly pieces: readonly AxisPiece[];
+  /** All columns, with one between pieces for the fold. */
+  readonly columns: number;
+}
+
+const MIB = 2 ** 20;
+/** Low memory has a scale of its own. */
+const LOW_COLUMNS = 8;
+const MIN_COLUMNS = 2;
+/** A stretch without regions is folded when it is longer than this part of what is drawn. */
+const FOLDED_PART = 1 / 8;
+
+/** The axis that all phases share, so that what moves is seen to move. */
+export function memoryAxis(regions: readonly MemoryRegion[], columns: number): MemoryAxis {
+  const high = merge(
+    regions
+      .map(({ start, end }) => ({ start: Math.max(Number(start), MIB), end: Number(end) }))
+      .filter(({ start, end }) => start < end),
+    0,
+  );
+  const drawn = high.reduce((sum, { start, end }) => sum + end - start, 0);
+  const stretches = merge(high, drawn * FOLDED_PART);
+  const folds = stretches.length;
+  const room = columns - LOW_COLUMNS - folds;
+  const total = stretches.reduce((sum, { start, end }) => sum + end - start, 0);
+  const widths = stretches.map(({ start, end }) =>
+    Math.max(MIN_COLUMNS, Math.floor(((end - start) / total) * room)),
+  );
+  // What rounding leaves, or what the narrow ones took, the widest makes up for.
+  const widest = widths.indexOf(Math.max(...widths));
+  const rest = room - widths.reduce((sum, width) => sum + width, 0);
+  if (widest >= 0) widths[widest] = Math.max(MIN_COLUMNS, widths[widest]! + rest);
+  const pieces: AxisPiece[] = [{ start: 0, end: MIB, column: 0, columns: LOW_COLUMNS }];
+  let column = LOW_COLUMNS;
+  for (const [index, { start, end }] of stretches.entries()) {
+    // Memory that goes on from 1 MiB is not folded, but has another scale: that needs the mark as well.
+    column += 1;
+    pieces.push({ start, end, column, columns: widths[index]! });
+    column += widths[index]!;
+  }
+  return { pieces, columns: column };
+}
+
+interface Stretch {
+  readonly start: number;
+  readonly end: number;
+}
+
+/** Stretches in order; those that overlap or are at most `gap` bytes apart become one. */
+function merge(stretches: readonly Stretch[], gap: number): Stretch[] {
+  const merged: { start: number; end: number }[] = [];
+  for (const { start, end } of stretches.toSorted((a, b) => a.start - b.start)) {
+    const last = merged.at(-1);
+    if (last !== undefined && start - last.end <= gap) last.end = Math.max(last.end, end);
+    else merged.push({ start, end });
+  }
+  return merged;
+}
+
+/**
+ * How much of each column the bytes [start, end) cover, 0 to 1; -1 for the columns of folds.
+ */
+export function coverage(axis: MemoryAxis, start: number, end: number): number[] {
+  const cover = new Array<number>(axis.columns).fill(-1);
+  for (const piece of axis.pieces) {
+    const bytes = (piece.end - piece.start) / piece.columns;
+    for (let index = 0; index < piece.columns; index++) {
+      const from = piece.start + index * bytes;
+      const covered = Math.min(end, from + bytes) - Math.max(start, from);
+      cover[piece.column + index] = Math.max(0, covered / bytes);
+    }
+  }
+  return cover;
+}

@@ -1,0 +1,332 @@
+// What the page and the pictures are drawn from: a finished trace in plain numbers and hex strings, with the changes from
+// phase to phase worked out. It travels as JSON inside the page, so that the page needs nothing but to draw.
+
+import type {
+  BootEvent,
+  BootTrace,
+  CpuMode,
+  Hazard,
+  MemoryRegion,
+  Overwrite,
+  Phase,
+  RegionKind,
+} from '../trace/boot-trace.ts';
+import type { PageTableWalk } from '../trace/page-tables.ts';
+
+/** What became of a region since the phase before. */
+export type RegionChange = 'first' | 'same' | 'new' | 'moved' | 'resized';
+
+/** Physical [start, end). Physical addresses have at most 52 bits, which a double holds exactly. */
+export interface ModelRange {
+  readonly start: number;
+  readonly end: number;
+}
+
+export interface ModelRegion extends ModelRange {
+  readonly name: string;
+  readonly kind: RegionKind;
+  readonly source: string;
+  readonly inferred: boolean;
+  readonly parent: string | null;
+  readonly change: RegionChange;
+  /** Where it lay in the phase before, for one that moved or was resized. */
+  readonly before: ModelRange | null;
+}
+
+export interface ModelOverwrite extends ModelRange {
+  readonly region: string;
+  readonly by: string;
+}
+
+export interface ModelRegister {
+  readonly name: string;
+  /** Hex. */
+  readonly value: string;
+  /** Value in the phase before, where it was another. */
+  readonly before: string | null;
+}
+
+export interface ModelMapping {
+  /** Linear [start, end) and the physical start, in hex: linear addresses use all 64 bits. */
+  readonly start: string;
+  readonly end: string;
+  readonly physical: string;
+  readonly identity: boolean;
+  /** `rwx`, `r-x`, with `u` behind it for pages of user mode. */
+  readonly rights: string;
+  readonly pageSize: number;
+}
+
+export interface ModelPageTables {
+  readonly mode: string;
+  readonly root: string;
+  readonly levels: number;
+  readonly identity: boolean;
+  readonly truncated: boolean;
+  readonly tables: number;
+  readonly ranges: readonly ModelMapping[];
+}
+
+export interface ModelPhase {
+  readonly name: string;
+  readonly address: string;
+  readonly mode: CpuMode;
+  readonly instructions: number | null;
+  readonly summary: string;
+  readonly registers: readonly ModelRegister[];
+  readonly regions: readonly ModelRegion[];
+  /** Regions of the phase before that are no more. */
+  readonly gone: readonly { readonly name: string; readonly start: number; readonly end: number }[];
+  /** What was overwritten since the phase before began. */
+  readonly overwritten: readonly ModelOverwrite[];
+  /** What was overwritten earlier, of regions that are still listed. */
+  readonly lost: readonly ModelOverwrite[];
+  readonly pageTables: ModelPageTables | null;
+}
+
+export interface ModelEvent {
+  readonly kind: string;
+  /** Index into `phases`; -1 where the phase is none of them. */
+  readonly phase: number;
+  readonly address: string;
+  readonly instructions: number | null;
+  readonly text: string;
+  readonly details: BootEvent['details'] | null;
+}
+
+export interface ModelHazard extends ModelRange {
+  readonly code: string;
+  readonly text: string;
+  readonly advice: string;
+}
+
+export interface ModelSegment extends ModelRange {
+  readonly virtual: string;
+  readonly filesz: string;
+  readonly flags: string;
+  readonly sha256: string | null;
+}
+
+export interface ReportModel {
+  readonly image: BootTrace['image'];
+  readonly machine: BootTrace['machine'];
+  readonly kernel: {
+    readonly entry: string;
+    readonly physicalBase: string;
+    readonly virtualBase: string;
+    readonly bootParams: string;
+    readonly entryMode: string;
+    readonly segments: readonly ModelSegment[];
+  } | null;
+  readonly stopped: string | null;
+  readonly hazards: readonly ModelHazard[];
+  readonly notices: readonly string[];
+  readonly console: string;
+  readonly phases: readonly ModelPhase[];
+  readonly events: readonly ModelEvent[];
+  /** Events that the trace has and `events` lacks; see `fitModel`. */
+  readonly eventsLeftOut: number;
+}
+
+export function hex(value: bigint | number): string {
+  return `0x${value.toString(16)}`;
+}
+
+/** `0x4cc078` bytes as `4.8 MiB`, a whole number of units without a fraction. */
+export function formatSize(bytes: number): string {
+  const units = ['bytes', 'KiB', 'MiB', 'GiB', 'TiB'];
+  let unit = 0;
+  let value = bytes;
+  while (value >= 1024 && unit < units.length - 1) {
+    value /= 1024;
+    unit++;
+  }
+  if (unit === 0) return value === 1 ? '1 byte' : `${value} bytes`;
+  return `${Number.isInteger(value) ? value : value.toFixed(1)} ${units[unit]}`;
+}
+
+export function reportModel(trace: BootTrace): ReportModel {
+  const phases: ModelPhase[] = [];
+  for (const [index, phase] of trace.phases.entries()) {
+    phases.push(modelPhase(phase, trace.phases[index - 1] ?? null, phases.at(-1) ?? null));
+  }
+  const { kernel } = trace;
+  return {
+    image: trace.image,
+    machine: trace.machine,
+    kernel:
+      kernel === null
+        ? null
+        : {
+            entry: hex(kernel.entry),
+            physicalBase: hex(kernel.physicalBase),
+            virtualBase: hex(kernel.virtualBase),
+            bootParams: hex(kernel.bootParams),
+            entryMode: kernel.entryMode,
+            segments: kernel.segments.map((segment) => ({
+              start: Number(segment.paddr),
+              end: Number(segment.paddr + segment.memsz),
+              virtual: hex(segment.vaddr),
+              filesz: hex(segment.filesz),
+              flags: segment.flags,
+              sha256: segment.sha256,
+            })),
+          },
+    stopped: trace.stopped,
+    hazards: trace.hazards.map(modelHazard),
+    notices: trace.notices,
+    console: trace.console,
+    phases,
+    events: trace.events.map((event) => ({
+      kind: event.kind,
+      phase: trace.phases.findIndex((phase) => phase.name === event.phase),
+      address: hex(event.address),
+      instructions: event.instructions,
+      text: event.text,
+      details: event.details,
+    })),
+    eventsLeftOut: 0,
+  };
+}
+
+function modelHazard(hazard: Hazard): ModelHazard {
+  return { ...hazard, start: Number(hazard.start), end: Number(hazard.end) };
+}
+
+function modelPhase(phase: Phase, previous: Phase | null, modelled: ModelPhase | null): ModelPhase {
+  const earlier = new Map((modelled?.regions ?? []).map((region) => [region.name, region]));
+  const names = new Set(phase.regions.map((region) => region.name));
+  const overwritten = phase.overwritten.map(modelOverwrite);
+  return {
+    name: phase.name,
+    address: hex(phase.address),
+    mode: phase.mode,
+    instructions: phase.instructions,
+    summary: phase.summary,
+    registers: [
+      ...Object.entries(phase.registers).map(([name, value]) => {
+        const before = previous?.registers[name as keyof Phase['registers']] ?? value;
+        return { name, value: hex(value), before: before === value ? null : hex(before) };
+      }),
+      descriptorTable('gdtr', phase, previous),
+      descriptorTable('idtr', phase, previous),
+    ],
+    regions: phase.regions.map((region) => modelRegion(region, modelled === null ? null : earlier)),
+    gone: (modelled?.regions ?? [])
+      .filter((region) => !names.has(region.name))
+      .map(({ name, start, end }) => ({ name, start, end })),
+    overwritten,
+    lost: [...(modelled?.lost ?? []), ...(modelled?.overwritten ?? [])].filter(
+      (loss) =>
+        names.has(loss.region) &&
+        !overwritten.some(
+          (now) => now.region === loss.region && now.start <= loss.start && now.end >= loss.end,
+        ),
+    ),
+    pageTables: phase.pageTables === null ? null : modelPageTables(phase.pageTables),
+  };
+}
+
+function descriptorTable(name: 'gdtr' | 'idtr', phase: Phase, previous: Phase | null): ModelRegister {
+  const text = (of: Phase): string => `${hex(of[name].base)} limit ${hex(of[name].limit)}`;
+  const value = text(phase);
+  const before = previous === null ? value : text(previous);
+  return { name, value, before: before === value ? null : before };
+}
+
+function modelRegion(region: MemoryRegion, earlier: ReadonlyMap<string, ModelRegion> | null): ModelRegion {
+  const start = Number(region.start);
+  const end = Number(region.end);
+  const before = earlier?.get(region.name);
+  let change: RegionChange = 'same';
+  if (earlier === null) change = 'first';
+  else if (before === undefined) change = 'new';
+  else if (before.end - before.start !== end - start) change = 'resized';
+  else if (before.start !== start) change = 'moved';
+  const changed = before !== undefined && (change === 'moved' || change === 'resized');
+  return {
+    name: region.name,
+    start,
+    end,
+    kind: region.kind,
+    source: region.source,
+    inferred: region.inferred === true,
+    parent: region.parent ?? null,
+    change,
+    before: changed ? { start: before.start, end: before.end } : null,
+  };
+}
+
+function modelOverwrite(overwrite: Overwrite): ModelOverwrite {
+  return { ...overwrite, start: Number(overwrite.start), end: Number(overwrite.end) };
+}
+
+function modelPageTables(walk: PageTableWalk): ModelPageTables {
+  return {
+    mode: walk.mode,
+    root: hex(walk.root),
+    levels: walk.levels,
+    identity: walk.identity,
+    truncated: walk.truncated,
+    tables: walk.tables.length,
+    ranges: walk.ranges.map((range) => ({
+      start: hex(range.start),
+      end: hex(range.end),
+      physical: hex(range.physical),
+      identity: range.start === range.physical,
+      rights: `r${range.writable ? 'w' : '-'}${range.executable ? 'x' : '-'}${range.user ? 'u' : ''}`,
+      pageSize: range.pageSize,
+    })),
+  };
+}
+
+/** Limits of what a page carries besides its events; far above what a boot of a kernel has. */
+const MAX_PAGE_REGIONS = 600;
+const MAX_PAGE_MAPPINGS = 256;
+const MAX_PAGE_CONSOLE = 64 * 1024;
+
+/**
+ * The same model in at most about `bytes` of JSON. What is shortened says so: the console and the page tables' ranges are
+ * cut, the smallest parts of regions go, then the details of events, then events from the end (`eventsLeftOut`).
+ */
+export function fitModel(model: ReportModel, bytes: number): ReportModel {
+  const base: ReportModel = {
+    ...model,
+    console:
+      model.console.length <= MAX_PAGE_CONSOLE
+        ? model.console
+        : `${model.console.slice(0, MAX_PAGE_CONSOLE)}\n… ${model.console.length - MAX_PAGE_CONSOLE} more characters`,
+    phases: model.phases.map((phase) => ({
+      ...phase,
+      regions: largestRegions(phase.regions, MAX_PAGE_REGIONS),
+      pageTables:
+        phase.pageTables === null || phase.pageTables.ranges.length <= MAX_PAGE_MAPPINGS
+          ? phase.pageTables
+          : {
+              ...phase.pageTables,
+              ranges: phase.pageTables.ranges.slice(0, MAX_PAGE_MAPPINGS),
+              truncated: true,
+            },
+    })),
+    events: [],
+  };
+  let left = bytes - JSON.stringify(base).length;
+  let { events } = model;
+  if (JSON.stringify(events).length > left) events = events.map((event) => ({ ...event, details: null }));
+  const kept: ModelEvent[] = [];
+  for (const event of events) {
+    left -= JSON.stringify(event).length + 1;
+    if (left < 0) break;
+    kept.push(event);
+  }
+  return { ...base, events: kept, eventsLeftOut: model.eventsLeftOut + model.events.length - kept.length };
+}
+
+/** Regions that are no part of another stay; of the parts, the largest. */
+function largestRegions(regions: readonly ModelRegion[], most: number): readonly ModelRegion[] {
+  if (regions.length <= most) return regions;
+  const rank = (region: ModelRegion): number =>
+    region.parent === null ? Number.POSITIVE_INFINITY : region.end - region.start;
+  const kept = new Set([...regions].sort((a, b) => rank(b) - rank(a)).slice(0, most));
+  return regions.filter((region) => kept.has(region));
+}
