@@ -76,7 +76,7 @@ function swallowsMessages(image: KernelImage, stub: StubLayout): boolean {
   let at = stub.extractKernel;
   // Displacements in position-independent 32-bit code count from the GOT, found by a call and an addition.
   let got = 0;
-  let previous: Instruction | null = null;
+  let history: readonly Instruction[] = [];
   let named = 0;
   for (let count = 0; count < 5000; count++) {
     const instruction = decodeInstruction(code, at, stub.bits);
@@ -84,13 +84,7 @@ function swallowsMessages(image: KernelImage, stub: StubLayout): boolean {
       return false;
     }
     const { opcode, next, displacement, immediate } = instruction;
-    const adds = (opcode === 0x81 && instruction.reg === 0) || opcode === 0x05;
-    if (stub.bits === 32 && adds && previous !== null) {
-      const pops = previous.opcode >= 0x58 && previous.opcode <= 0x5f;
-      if (pops || previous.opcode === 0xe8) {
-        got = (pops ? previous.offset : previous.next) + immediate;
-      }
-    }
+    got = stub.bits === 32 ? (gotAfter(instruction, history) ?? got) : 0;
     const base = stub.bits === 64 ? next : got;
     if (opcode === 0x8d && displacement + base === string) {
       named = 4;
@@ -99,32 +93,73 @@ function swallowsMessages(image: KernelImage, stub: StubLayout): boolean {
     } else {
       named--;
     }
-    previous = instruction;
+    history = [instruction, ...history.slice(0, 1)];
     at = next;
   }
   return false;
 }
 
-/** Whether a function tests its first argument, in EDI or EAX, before it does anything else with that register. */
+/**
+ * The GOT's offset where `instruction` completes its computation: `call thunk; add $imm, %reg` or `call 1f; 1: pop %reg;
+ * add $imm, %reg`; null elsewhere. `history`: the instructions before, the last first.
+ */
+function gotAfter(instruction: Instruction, history: readonly Instruction[]): number | null {
+  const { opcode, mod, reg, rm, immediate } = instruction;
+  const [last, secondLast] = history;
+  const register = opcode === 0x05 ? 0 : opcode === 0x81 && mod === 3 && reg === 0 ? rm : -1;
+  if (register < 0 || last === undefined) {
+    return null;
+  }
+  if (last.opcode === 0xe8) {
+    return last.next + immediate;
+  }
+  const pops = last.opcode === 0x58 + register && secondLast?.opcode === 0xe8 && secondLast.immediate === 0;
+  return pops ? last.offset + immediate : null;
+}
+
+/**
+ * Whether a function tests its first argument before it does anything else with it: in EDI, or in a 32-bit stub in EAX or on
+ * the stack.
+ */
 function testsFirstArgument(code: Uint8Array, offset: number, bits: 32 | 64): boolean {
-  const register = bits === 64 ? 7 : 0;
+  const STACK_POINTER = 4;
+  // Registers that hold the first argument; where on the stack it lies, counted from the stack pointer.
+  const holders = new Set([bits === 64 ? 7 : 0]);
+  let depth = 4;
   let at = offset;
   for (let count = 0; count < 16; count++) {
     const instruction = decodeInstruction(code, at, bits);
     if (instruction === null) {
       return false;
     }
-    const { opcode, mod, reg, rm } = instruction;
-    if (opcode === 0x85 && mod === 3 && reg === register && rm === register) {
+    const { opcode, mod, reg, rm, sib, displacement, immediate } = instruction;
+    const readsArgument =
+      bits === 32 && sib && rm === STACK_POINTER && (mod === 1 || mod === 2) && displacement === depth;
+    if (
+      (opcode === 0x85 && mod === 3 && reg === rm && holders.has(reg)) ||
+      (opcode === 0x83 && reg === 7 && immediate === 0 && readsArgument)
+    ) {
       return true;
     }
-    const writes =
-      ((opcode === 0x8b || opcode === 0x8d || opcode === 0x0fb6) && reg === register) ||
-      ((opcode === 0x89 || opcode === 0x31) && mod === 3 && rm === register) ||
-      opcode === 0xb8 + register ||
-      opcode === 0x58 + register;
-    if (writes || (opcode >= 0x70 && opcode <= 0x7f) || (opcode >= 0x0f80 && opcode <= 0x0f8f)) {
+    if ((opcode >= 0x70 && opcode <= 0x7f) || (opcode >= 0x0f80 && opcode <= 0x0f8f)) {
       return false;
+    }
+    if (opcode >= 0x50 && opcode <= 0x57) {
+      depth += 4;
+    } else if (opcode >= 0x58 && opcode <= 0x5f) {
+      depth -= 4;
+      holders.delete(opcode - 0x58);
+    } else if ((opcode === 0x83 || opcode === 0x81) && mod === 3 && reg === 5 && rm === STACK_POINTER) {
+      depth += immediate;
+    } else if (opcode === 0xe8 && immediate === 0) {
+      depth += 4;
+    } else if (opcode === 0x8b || opcode === 0x8d || opcode === 0x0fb6) {
+      holders.delete(reg);
+      if (opcode === 0x8b && readsArgument) {
+        holders.add(reg);
+      }
+    } else if ((opcode === 0x89 || opcode === 0x31) && mod === 3) {
+      holders.delete(rm);
     }
     at = instruction.next;
   }
