@@ -132,7 +132,7 @@ function decompressedPieces(extraction: Extraction | null): LayoutFacts['decompr
       end,
       name:
         what !== 'decompressed kernel'
-          ? `decompressed kernel, ${what}`
+          ? `${what} of the kernel`
           : file === null
             ? what
             : 'decompressed ELF file',
@@ -182,12 +182,14 @@ function kernelParts(segments: readonly Segment[], file: KernelFileParts | null)
     start: Number(segment.paddr),
     end: Number(segment.paddr + segment.memsz),
     source: file === null ? 'the flat kernel' : `program header ${index}`,
+    hasBytes: true,
   }));
   const sections = (file?.sections ?? []).map((section) => ({
     name: `kernel ${section.name}`,
     start: Number(section.paddr),
     end: Number(section.paddr + section.size),
     source: `ELF section ${section.name}`,
+    hasBytes: section.hasBytes,
     parent: name(section.segment),
   }));
   return [...parts, ...sections];

@@ -24,7 +24,7 @@ export function registerLayout(program: Command): void {
     .addHelpText(
       'after',
       '\nMarks: + the phase adds it, > it has moved, ! bytes of it were overwritten; ~ its bounds are deduced.\n' +
-        'Bars: █ contents, ░ room that is kept, × overwritten; ┊ a stretch of memory left out, or another scale.',
+        'Bars: █ contents, ░ room that is kept, × overwritten, ▓ in danger; ┊ memory left out, or another scale.',
     );
   addBootOptions(command)
     .addOption(new Option('--phase <name>', 'draw this phase alone').choices([...PHASE_NAMES]))

@@ -74,16 +74,25 @@ const BACKGROUND: ReadonlySet<RegionKind> = new Set([
 ]);
 
 const MARKS: Readonly<Record<RegionChange, string>> = { added: '+', moved: '>', resized: '>', same: ' ' };
-/** A section smaller than this part of its segment is shown together with its neighbours. */
-const SMALL_PART = 64n;
+/** Sections that are shown whatever their size; others are taken together while they are smaller than this part of the kernel. */
+const WELL_KNOWN: ReadonlySet<string> = new Set(
+  ['.text', '.rodata', '.data', '.data..percpu', '.init.text', '.init.data', '.bss', '.brk'].map(
+    (name) => `kernel ${name}`,
+  ),
+);
+const SMALL_PART = 48n;
 const MAX_RANGES = 4;
+/** What a hazard endangers: shown in the bars before it happens. */
+const VICTIMS: ReadonlySet<RegionKind> = new Set(['initrd', 'command-line', 'boot-params', 'setup-data']);
 
 /** Columns of a row besides the bar: mark, addresses, size, name. */
 const START_COLUMNS = 11;
-const END_COLUMNS = 11;
+const END_COLUMNS = 12;
 const SIZE_COLUMNS = 9;
-const NAME_COLUMNS = 30;
-const MIN_BAR = 24;
+const NAME_COLUMNS = 25;
+const MIN_BAR = 20;
+/** Columns that a tick of the scale needs, with the space behind it. */
+const TICK_COLUMNS = 6;
 
 export function formatLayout(trace: BootTrace, options: LayoutMapOptions): string {
   const paint = ansi.painter(options.color);
@@ -177,6 +186,7 @@ class PhaseMap {
   readonly #changes: ReadonlyMap<string, RegionChange>;
   readonly #removed: readonly MemoryRegion[];
   readonly #first: boolean;
+  readonly #kernelSize: bigint;
 
   constructor(
     trace: BootTrace,
@@ -197,6 +207,9 @@ class PhaseMap {
     this.#changes = changes;
     this.#removed = removed;
     this.#first = before === null;
+    this.#kernelSize = phase.regions
+      .filter(({ source }) => source.startsWith('program header'))
+      .reduce((sum, { start, end }) => sum + end - start, 0n);
   }
 
   format(): string {
@@ -214,17 +227,23 @@ class PhaseMap {
     return text;
   }
 
-  /** Where the pieces of the axis begin; a label that has no room is left out. */
+  /** Where the pieces of the axis begin, and round addresses within them; a tick that has no room is left out. */
   #scale(): string {
-    let line = '';
-    for (const piece of this.#axis.pieces) {
-      if (line.length > piece.column) continue;
-      line = `${line.padEnd(piece.column)}${formatAddress(piece.start)}`;
-    }
-    const last = this.#axis.pieces.at(-1);
-    const end = last === undefined ? '' : formatAddress(last.end);
     const { columns } = this.#axis;
-    if (line.length + end.length < columns) line = line.padEnd(columns - end.length) + end;
+    let line = '';
+    const put = (address: number, column: number): void => {
+      const label = formatAddress(address);
+      const room = line.length === 0 || line.length < column;
+      if (room && column + label.length <= columns) line = `${line.padEnd(column)}${label}`;
+    };
+    for (const { start, end, column, columns: width } of this.#axis.pieces) {
+      put(start, column);
+      const bytes = (end - start) / width;
+      const step = 2 ** Math.ceil(Math.log2(bytes * TICK_COLUMNS));
+      for (let tick = (Math.floor(start / step) + 1) * step; tick < end; tick += step) {
+        put(tick, column + Math.floor((tick - start) / bytes));
+      }
+    }
     const head = `${'START'.padStart(START_COLUMNS)}${'END'.padStart(END_COLUMNS)}${'SIZE'.padStart(SIZE_COLUMNS + 1)}`;
     return this.#paint(`${line.padEnd(columns)}${head}`, ansi.GREY);
   }
@@ -250,7 +269,7 @@ class PhaseMap {
         continue;
       }
       rows.push(this.#rowOf(region, 0));
-      if (alone || this.#first || partChanged) rows.push(...this.#parts(region, parts));
+      if (alone || this.#first || partChanged) rows.push(...this.#parts(parts));
     }
     return { rows, left };
   }
@@ -273,11 +292,11 @@ class PhaseMap {
   }
 
   /** The parts of a region, neighbouring small ones taken together. */
-  #parts(whole: MemoryRegion, parts: readonly MemoryRegion[]): Row[] {
+  #parts(parts: readonly MemoryRegion[]): Row[] {
     const rows: Row[] = [];
     let small: MemoryRegion[] = [];
     const flush = (): void => {
-      if (small.length > 2) {
+      if (small.length > 1) {
         const last = small.at(-1)!.end;
         const row = this.#rowOf(small[0]!, 1);
         rows.push({
@@ -291,7 +310,9 @@ class PhaseMap {
     };
     for (const part of parts) {
       const isSmall =
-        part.kind === 'kernel' && (part.end - part.start) * SMALL_PART < whole.end - whole.start;
+        part.source.startsWith('ELF section') &&
+        !WELL_KNOWN.has(part.name) &&
+        (part.end - part.start) * SMALL_PART < this.#kernelSize;
       if (isSmall && !this.#options.all) small.push(part);
       else {
         flush();
@@ -306,7 +327,7 @@ class PhaseMap {
     const { region, mark } = row;
     const paint = this.#paint;
     const codes = COLORS[region.kind];
-    const name = `${'  '.repeat(row.depth)}${row.name}${row.inferred ? ' ~' : ''}`;
+    const name = cut(`${'  '.repeat(row.depth)}${row.name}`, NAME_COLUMNS - 2) + (row.inferred ? ' ~' : '');
     const start = hex(region.start).padStart(START_COLUMNS);
     const end = hex(region.end).padStart(END_COLUMNS);
     const size = formatSize(region.end - region.start).padStart(SIZE_COLUMNS);
@@ -330,6 +351,15 @@ class PhaseMap {
       }
     }
     const mostLost = Math.max(...lost);
+    const danger = new Array<number>(axis.columns).fill(0);
+    for (const { start: from, end: to } of VICTIMS.has(kind) ? this.#trace.hazards : []) {
+      const low = Math.max(Number(from), Number(start));
+      const high = Math.min(Number(to), Number(end));
+      if (low >= high) continue;
+      for (const [index, part] of coverage(axis, low, high).entries()) {
+        danger[index] = Math.max(danger[index]!, part);
+      }
+    }
     let bar = '';
     let run = '';
     let runCodes: readonly number[] = [];
@@ -348,6 +378,7 @@ class PhaseMap {
       if (part < 0) put('┊', FOLD);
       else if (overwritten) put('×', LOST);
       else if (!taken) put(' ', NOTHING);
+      else if (danger[index]! > 0) put('▓', LOST);
       else if (ROOM.has(kind)) put(part >= 0.5 ? '░' : '▏', COLORS[kind]);
       else put(part >= 0.5 ? '█' : '▏', COLORS[kind]);
     }
@@ -391,6 +422,10 @@ const FOLD: readonly number[] = [ansi.GREY];
 const LOST: readonly number[] = [ansi.BRIGHT_RED];
 const NOTHING: readonly number[] = [];
 
+function cut(text: string, columns: number): string {
+  return text.length <= columns ? text : `${text.slice(0, columns - 1)}…`;
+}
+
 /** A part's name without its parent's, a section's without `kernel`. */
 function shortName({ name, parent }: MemoryRegion): string {
   if (parent === undefined) return name;
@@ -412,7 +447,7 @@ function describePaging(walk: PageTableWalk): string {
   if (walk.mode === 'off') return 'paging off';
   const tables = `${walk.tables.length} table${walk.tables.length === 1 ? '' : 's'} from ${hex(walk.root)}`;
   const shown = walk.ranges.slice(0, MAX_RANGES).map((range) => {
-    const rights = `${range.writable ? 'w' : '-'}${range.executable ? 'x' : '-'}${range.user ? 'u' : '-'}`;
+    const rights = `r${range.writable ? 'w' : '-'}${range.executable ? 'x' : '-'}${range.user ? ' for users too' : ''}`;
     const target = range.start === range.physical ? 'to itself' : `to ${hex(range.physical)}`;
     return `${hex(range.start)}..${hex(range.end)} ${target} (${formatSize(BigInt(range.pageSize))} pages, ${rights})`;
   });

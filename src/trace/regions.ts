@@ -30,6 +30,8 @@ export interface ZoPart extends Extent {
 export interface KernelPart extends Extent {
   readonly name: string;
   readonly source: string;
+  /** False for .bss and .brk. */
+  readonly hasBytes: boolean;
   /** Name of the segment that a section is a part of. */
   readonly parent?: string;
 }
@@ -281,7 +283,7 @@ function addGap(facts: LayoutFacts, copy: Extent, add: Add): void {
 
 function addKernel(phase: PhaseName, facts: LayoutFacts, add: Add): void {
   if (reached(phase, 'decompressed') && !reached(phase, 'parse_elf')) {
-    for (const piece of facts.decompressed) add(piece.name, 'buffer', piece, 'the output of the codec');
+    for (const piece of facts.decompressed) add(piece.name, 'kernel', piece, 'the output of the codec');
   }
   if (reached(phase, 'decompressed')) {
     add('relocation lists', 'relocations', facts.relocations, 'behind the ELF file in the output');
@@ -289,7 +291,8 @@ function addKernel(phase: PhaseName, facts: LayoutFacts, add: Add): void {
   // A flat kernel has no parse_elf and is in its place at the jump.
   if (!reached(phase, 'parse_elf')) return;
   for (const { parent, ...part } of facts.kernelParts) {
-    add(part.name, 'kernel', part, part.source, parent === undefined ? {} : { parent });
+    const kind = part.hasBytes ? 'kernel' : 'bss';
+    add(part.name, kind, part, part.source, parent === undefined ? {} : { parent });
   }
 }
 
