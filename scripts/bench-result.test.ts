@@ -1,7 +1,14 @@
 // Medians, targets, and what counts as slower between two benchmark runs.
 
 import { expect, test } from 'vitest';
-import { type BenchResult, type BootRow, compareResults, targetRatio, timesOf } from './bench-result.ts';
+import {
+  type BenchResult,
+  type BootRow,
+  compareResults,
+  pairedRatio,
+  targetRatio,
+  timesOf,
+} from './bench-result.ts';
 
 const row: BootRow = {
   image: 'vmlinuz',
@@ -11,6 +18,7 @@ const row: BootRow = {
   bootscope: { median: 1000, min: 900, max: 1100 },
   qemu: { median: 4000, min: 3900, max: 4100 },
   ratio: 0.25,
+  cpu: { bootscope: 900, qemu: 3900 },
   target: 0.4,
   memory: { bootscope: 200e6, qemu: 130e6, limit: 400e6 },
   phases: [],
@@ -31,6 +39,10 @@ function result(boot: Partial<BootRow>): BenchResult {
 test('the median of an even number of runs lies between the middle two', () => {
   expect(timesOf([4, 1, 3, 2])).toEqual({ median: 2.5, min: 1, max: 4 });
   expect(timesOf([9])).toEqual({ median: 9, min: 9, max: 9 });
+});
+
+test('the ratio of alternating runs does not depend on the load that both had', () => {
+  expect(pairedRatio([100, 1000, 200], [200, 2000, 400])).toBe(0.5);
 });
 
 test('boots are compared by their ratio to QEMU, not by a time that a busy machine changes', () => {

@@ -18,8 +18,10 @@ export interface BootRow {
   readonly bootscope: Times;
   /** From starting QEMU to the kernel's first instruction; null where QEMU did not get there. */
   readonly qemu: Times | null;
-  /** Median of Bootscope over median of QEMU, from alternating runs. */
+  /** Bootscope's time over QEMU's in the run right after it; the median of these pairs. */
   readonly ratio: number | null;
+  /** Processor time of all threads in milliseconds, medians: what a busy machine changes least. */
+  readonly cpu: { readonly bootscope: number; readonly qemu: number | null };
   readonly target: number | null;
   /** Peak resident memory in bytes. */
   readonly memory: { readonly bootscope: number; readonly qemu: number; readonly limit: number };
@@ -68,6 +70,11 @@ export function timesOf(milliseconds: readonly number[]): Times {
   const middle = (sorted.length - 1) / 2;
   const median = (sorted[Math.floor(middle)]! + sorted[Math.ceil(middle)]!) / 2;
   return { median, min: sorted[0]!, max: sorted.at(-1)! };
+}
+
+/** The median ratio of runs that alternated; of more use than a ratio of medians when the machine's load changes. */
+export function pairedRatio(ours: readonly number[], theirs: readonly number[]): number {
+  return timesOf(ours.map((time, index) => time / theirs[index]!)).median;
 }
 
 /** Below this many bytes a decompressed kernel counts as tiny: process start weighs more than its codec. */

@@ -28,6 +28,7 @@ import {
   type BootRow,
   type CodecRow,
   type CommandRow,
+  pairedRatio,
   type Times,
   targetRatio,
   timesOf,
@@ -66,7 +67,7 @@ const QEMU_TIMEOUT = 60_000;
 /** What the process may need beside the guest RAM that the boot touches. */
 const MEMORY_ALLOWANCE = 250 * 2 ** 20;
 const INFO_LIMIT = 150;
-const COLUMN_WIDTHS = [42, 6, 7, 19, 21, 6, 12, 8];
+const COLUMN_WIDTHS = [42, 6, 7, 21, 21, 6, 12, 13, 14];
 const TOOLS: Readonly<Record<CodecName, readonly [string, ...string[]]>> = {
   gzip: ['gzip', '-dc'],
   bzip2: ['bzip2', '-dc'],
@@ -176,19 +177,18 @@ function timeCommand(parameters: readonly string[], statuses: readonly number[] 
   return milliseconds;
 }
 
-/** Runs the command once more, apart from the timed runs, and returns its peak resident memory in bytes. */
-function memoryOf(parameters: readonly string[]): number {
+/** Runs the command once more, apart from the timed runs: peak resident memory in bytes, processor time in milliseconds. */
+function usageOf(parameters: readonly string[]): { memory: number; cpu: number } {
   const report =
-    'import{writeSync}from"node:fs";process.on("exit",()=>writeSync(3,String(process.resourceUsage().maxRSS)))';
+    'import{writeSync}from"node:fs";process.on("exit",()=>{const{maxRSS,userCPUTime,systemCPUTime}=' +
+    'process.resourceUsage();writeSync(3,JSON.stringify([maxRSS*1024,(userCPUTime+systemCPUTime)/1000]))})';
   const { output } = spawnSync(
     process.execPath,
     ['--import', `data:text/javascript,${report}`, COMMAND, ...parameters],
-    {
-      stdio: ['ignore', 'ignore', 'ignore', 'pipe'],
-      encoding: 'utf8',
-    },
+    { stdio: ['ignore', 'ignore', 'ignore', 'pipe'], encoding: 'utf8' },
   );
-  return Number(output[3] ?? 0) * 1024;
+  const [memory, cpu] = JSON.parse(output[3] || '[0,0]') as [number, number];
+  return { memory, cpu };
 }
 
 // ---------------------------------------------------------------- boots
@@ -196,7 +196,17 @@ function memoryOf(parameters: readonly string[]): number {
 async function benchBoots(): Promise<BootRow[]> {
   console.log('Boot to the kernel entry, milliseconds: median (least to greatest)\n');
   console.log(
-    tableLine(['image', 'codec', 'engine', 'Bootscope', 'QEMU', 'ratio', 'target', 'peak MB', 'QEMU MB']),
+    tableLine([
+      'image',
+      'codec',
+      'engine',
+      'Bootscope',
+      'QEMU',
+      'ratio',
+      'target',
+      'CPU ms (QEMU)',
+      'peak MB (QEMU)',
+    ]),
   );
   const rows: BootRow[] = [];
   for (const [path, image] of kernels) {
@@ -233,6 +243,7 @@ async function benchBoot(path: string, image: KernelImage, engine: EngineName): 
 
   const ours: number[] = [];
   const theirs: number[] = [];
+  const theirCpu: number[] = [];
   let qemuMemory = 0;
   let qemuFails = qemuVersion === null;
   timeCommand(parameters);
@@ -248,13 +259,17 @@ async function benchBoot(path: string, image: KernelImage, engine: EngineName): 
         memoryMegabytes: MEMORY_MEGABYTES,
         timeoutMilliseconds: QEMU_TIMEOUT,
       });
-      if (run >= 0) theirs.push(timing.milliseconds);
+      if (run >= 0) {
+        theirs.push(timing.milliseconds);
+        theirCpu.push(timing.cpuMilliseconds);
+      }
       qemuMemory = Math.max(qemuMemory, timing.peakMemory);
     } catch {
       qemuFails = true;
     }
   }
 
+  const usages = Array.from({ length: Math.min(runs, 3) }, () => usageOf(parameters));
   const bootscope = timesOf(ours);
   const qemu = theirs.length === runs ? timesOf(theirs) : null;
   const codec = image.payload?.codec ?? 'none';
@@ -266,10 +281,14 @@ async function benchBoot(path: string, image: KernelImage, engine: EngineName): 
     engine,
     bootscope,
     qemu,
-    ratio: qemu === null ? null : bootscope.median / qemu.median,
+    ratio: qemu === null ? null : pairedRatio(ours, theirs),
+    cpu: {
+      bootscope: timesOf(usages.map(({ cpu }) => cpu)).median,
+      qemu: qemu === null ? null : timesOf(theirCpu).median,
+    },
     target: targetRatio(engine, codec, kernelBytes),
     memory: {
-      bootscope: memoryOf(parameters),
+      bootscope: Math.max(...usages.map((usage) => usage.memory)),
       qemu: qemuMemory,
       limit: observed.touched + MEMORY_ALLOWANCE,
     },
@@ -327,8 +346,9 @@ function bootLine(row: BootRow): string {
     row.qemu === null ? 'not reached' : times(row.qemu),
     row.ratio?.toFixed(2) ?? '',
     row.target === null ? 'none' : `${row.target.toFixed(2)}${verdict}`,
-    `${megabytes(memory.bootscope)}${memory.bootscope <= memory.limit ? '' : ` > ${megabytes(memory.limit)} MISSED`}`,
-    megabytes(memory.qemu),
+    `${row.cpu.bootscope.toFixed(0)} (${row.cpu.qemu?.toFixed(0) ?? '-'})`,
+    `${megabytes(memory.bootscope)} (${megabytes(memory.qemu)})` +
+      (memory.bootscope <= memory.limit ? '' : ` MISSED ${megabytes(memory.limit)}`),
   ]);
 }
 
@@ -432,7 +452,7 @@ function benchCommands(): CommandRow[] {
   for (const [parameters, limit] of list) {
     timeCommand(parameters);
     const time = timesOf(Array.from({ length: runs }, () => timeCommand(parameters)));
-    const memory = memoryOf(parameters);
+    const { memory } = usageOf(parameters);
     const command = `bootscope ${parameters.map((text) => (kernels.has(text) ? shortName(text) : text)).join(' ')}`;
     rows.push({ command, time, memory, limit });
     const verdict = limit === null ? '' : `${limit} ${time.median <= limit ? 'met' : 'MISSED'}`;

@@ -2,7 +2,7 @@
 
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { createServer, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -23,6 +23,8 @@ export interface QemuTiming {
   readonly milliseconds: number;
   /** Highest resident set in bytes (VmHWM). */
   readonly peakMemory: number;
+  /** Processor time of all threads in milliseconds; a busy machine changes it less than the time on the clock. */
+  readonly cpuMilliseconds: number;
 }
 
 /**
@@ -66,7 +68,7 @@ export async function timeQemu(task: QemuTask): Promise<QemuTiming> {
     remote = new GdbRemote(socket);
     await Promise.race([runTo(remote, task.entry, task.arrival), gaveUp]);
     const milliseconds = performance.now() - startedAt;
-    return { milliseconds, peakMemory: peakMemoryOf(qemu.pid!) };
+    return { milliseconds, peakMemory: peakMemoryOf(qemu.pid!), cpuMilliseconds: cpuTimeOf(qemu.pid!) };
   } finally {
     clearTimeout(timer);
     qemu.kill('SIGKILL');
@@ -90,8 +92,21 @@ async function runTo(remote: GdbRemote, entry: bigint, arrival: number): Promise
   }
 }
 
+/** What the threads that live have used, by the first field of each schedstat (nanoseconds). */
+function cpuTimeOf(pid: number): number {
+  try {
+    const threads = readdirSync(`/proc/${pid}/task`);
+    const nanoseconds = threads.map((thread) =>
+      Number(readFileSync(`/proc/${pid}/task/${thread}/schedstat`, 'utf8').split(' ')[0]),
+    );
+    return nanoseconds.reduce((sum, time) => sum + time, 0) / 1e6;
+  } catch {
+    return 0;
+  }
+}
+
 /** VmHWM of a process in bytes; 0 where /proc does not tell. */
-export function peakMemoryOf(pid: number): number {
+function peakMemoryOf(pid: number): number {
   try {
     const line = /^VmHWM:\s+(\d+) kB/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'));
     return line === null ? 0 : Number(line[1]) * 1024;
