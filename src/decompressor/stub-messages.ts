@@ -84,7 +84,7 @@ function swallowsMessages(image: KernelImage, stub: StubLayout): boolean {
       return false;
     }
     const { opcode, next, displacement, immediate } = instruction;
-    got = stub.bits === 32 ? (gotAfter(instruction, history) ?? got) : 0;
+    got = stub.bits === 32 ? (gotAfter(code, instruction, history) ?? got) : 0;
     const base = stub.bits === 64 ? next : got;
     if (opcode === 0x8d && displacement + base === string) {
       named = 4;
@@ -103,7 +103,11 @@ function swallowsMessages(image: KernelImage, stub: StubLayout): boolean {
  * The GOT's offset where `instruction` completes its computation: `call thunk; add $imm, %reg` or `call 1f; 1: pop %reg;
  * add $imm, %reg`; null elsewhere. `history`: the instructions before, the last first.
  */
-function gotAfter(instruction: Instruction, history: readonly Instruction[]): number | null {
+function gotAfter(
+  code: Uint8Array,
+  instruction: Instruction,
+  history: readonly Instruction[],
+): number | null {
   const { opcode, mod, reg, rm, immediate } = instruction;
   const [last, secondLast] = history;
   const register = opcode === 0x05 ? 0 : opcode === 0x81 && mod === 3 && reg === 0 ? rm : -1;
@@ -111,7 +115,10 @@ function gotAfter(instruction: Instruction, history: readonly Instruction[]): nu
     return null;
   }
   if (last.opcode === 0xe8) {
-    return last.next + immediate;
+    // The thunk: mov (%esp), %reg; ret.
+    const thunk = last.next + last.immediate;
+    const isThunk = code[thunk] === 0x8b && code[thunk + 2] === 0x24 && code[thunk + 3] === 0xc3;
+    return isThunk ? last.next + immediate : null;
   }
   const pops = last.opcode === 0x58 + register && secondLast?.opcode === 0xe8 && secondLast.immediate === 0;
   return pops ? last.offset + immediate : null;
