@@ -66,6 +66,14 @@ describeEachEngine('a CPU', (open, engine) => {
       expect(cpu.readRegister('ss')).toBe(0x9000n);
     }));
 
+  it('reads lists of names that are made anew for each call', () =>
+    withCpu((cpu) => {
+      const values = new BigUint64Array(3);
+      cpu.writeRegister('rbx', 7n);
+      for (let call = 0; call < 5000; call++) cpu.readRegisters(['rax', 'rbx', 'rip'], values);
+      expect([...values]).toEqual([0n, 7n, 0n]);
+    }));
+
   it('gives a code hook the linear address, and RIP as the offset in CS', () =>
     withCpu((cpu, ram) => {
       real(cpu, ram, [0x40, 0x43, HLT]); // inc ax; inc bx; hlt

@@ -11,6 +11,7 @@ import type {
   Unhook,
 } from './cpu.ts';
 import { findEnvironment, type GuestEnvironment } from './environment.ts';
+import { Registers } from './registers.ts';
 import { linearToPhysical } from './translate.ts';
 import type { HookShape, HookShapes, Pointer, Transport } from './transport.ts';
 
@@ -51,45 +52,6 @@ const RIP_IS_OFFSET_SINCE = 0x0201;
 /** 2.1.2 as `uc_version` >> 8. */
 const RDTSC_HOOKABLE_SINCE = 0x020102;
 
-const UC_X86_REG_GDTR = 243;
-const UC_X86_REG_IDTR = 242;
-/** Read and written through `uc_x86_msr`: the number at 0, the value at 8. */
-const UC_X86_REG_MSR = 248;
-const MSR_EFER = 0xc0000080;
-
-/** `uc_x86_reg` of each register. */
-const REGISTER_IDS: Readonly<Record<RegisterName, number>> = {
-  rax: 35,
-  rbx: 37,
-  rcx: 38,
-  rdx: 40,
-  rsi: 43,
-  rdi: 39,
-  rbp: 36,
-  rsp: 44,
-  r8: 106,
-  r9: 107,
-  r10: 108,
-  r11: 109,
-  r12: 110,
-  r13: 111,
-  r14: 112,
-  r15: 113,
-  rip: 41,
-  rflags: 253,
-  cs: 11,
-  ds: 17,
-  es: 28,
-  fs: 32,
-  gs: 33,
-  ss: 49,
-  cr0: 50,
-  cr2: 52,
-  cr3: 53,
-  cr4: 54,
-  efer: UC_X86_REG_MSR,
-};
-
 const PAGE_SIZE = 4096;
 const MAX_64 = 0xffff_ffff_ffff_ffffn;
 const MASK_32 = 0xffff_ffffn;
@@ -99,26 +61,6 @@ const CR0_PG = 1n << 31n;
 const LARGE_PAGE = 0x20_0000;
 /** Blocks (or instructions) between two looks at the clock where slices are counted in hooks. */
 const HOOKS_PER_LOOK = 2048;
-
-/** Layout of the first scratch page, in bytes. */
-const SCRATCH_VALUE = 0;
-const SCRATCH_TABLE = 16;
-const SCRATCH_MSR = 48;
-const SCRATCH_BATCHES = 64;
-const SCRATCH_SIZE = 16 * PAGE_SIZE;
-
-/** A prepared `uc_reg_read_batch`: where its ids, its pointers and its values lie. */
-interface Batch {
-  readonly ids: Pointer;
-  readonly pointers: Pointer;
-  readonly count: number;
-  /** Offset of value 0 in the scratch block. */
-  readonly values: number;
-  /** The asked registers' values; made anew where the engine's heap has moved. */
-  view: BigUint64Array;
-  readonly ripIndex: number;
-  readonly eferIndex: number;
-}
 
 /** A hook that is made part of translated code, and so has to come and go while the library isn't running. */
 interface TranslatedHook {
@@ -146,13 +88,7 @@ class UnicornCpu implements Cpu {
   readonly engineVersion: string;
   readonly #transport: Transport;
   readonly #version: number;
-  readonly #scratch: Pointer;
-  #scratchBytes: Uint8Array<ArrayBuffer>;
-  #scratchView: DataView;
-  #scratchWords: BigUint64Array;
-  #scratchUsed = SCRATCH_BATCHES;
-  readonly #batches = new WeakMap<readonly RegisterName[], Batch>();
-  readonly #csBatch: Batch;
+  readonly #registers: Registers;
   readonly #blocks = new Map<number, { pointer: Pointer; size: number; view: Uint8Array<ArrayBuffer> }>();
 
   #running = false;
@@ -216,27 +152,7 @@ class UnicornCpu implements Cpu {
     if (error !== UC_ERR_OK) {
       throw new BootscopeError('cpu-open', `Unicorn cannot be opened: ${transport.errorText(error)}`);
     }
-    const scratch = transport.allocate(SCRATCH_SIZE);
-    if (scratch === null)
-      throw new BootscopeError('cpu-memory', `The host has no ${SCRATCH_SIZE} bytes left`);
-    this.#scratch = scratch;
-    this.#scratchBytes = transport.view(scratch, SCRATCH_SIZE);
-    this.#scratchView = new DataView(this.#scratchBytes.buffer, this.#scratchBytes.byteOffset, SCRATCH_SIZE);
-    this.#scratchWords = new BigUint64Array(
-      this.#scratchBytes.buffer,
-      this.#scratchBytes.byteOffset,
-      SCRATCH_SIZE / 8,
-    );
-    this.#csBatch = this.#makeBatch(['cs', 'cr0']);
-  }
-
-  /** Views of the scratch block, made anew where the engine's heap has moved. */
-  #refreshScratch(): void {
-    if (this.#scratchBytes.byteLength !== 0) return;
-    const bytes = this.#transport.view(this.#scratch, SCRATCH_SIZE);
-    this.#scratchBytes = bytes;
-    this.#scratchView = new DataView(bytes.buffer, bytes.byteOffset, SCRATCH_SIZE);
-    this.#scratchWords = new BigUint64Array(bytes.buffer, bytes.byteOffset, SCRATCH_SIZE / 8);
+    this.#registers = new Registers(transport);
   }
 
   #check(error: number, what: string): void {
@@ -272,76 +188,16 @@ class UnicornCpu implements Cpu {
     return block.view;
   }
 
-  #makeBatch(names: readonly RegisterName[]): Batch {
-    // Two more registers than asked for: with CS and CR0 a RIP in a hook can be made right.
-    const withRip = names.includes('rip');
-    const ids = names.map((name) => REGISTER_IDS[name]);
-    if (withRip) ids.push(REGISTER_IDS.cs, REGISTER_IDS.cr0);
-    const count = ids.length;
-    const { pointerSize } = this.#transport;
-    const align = (offset: number) => Math.ceil(offset / 8) * 8;
-    const values = align(this.#scratchUsed);
-    const pointers = values + count * 8;
-    const idsAt = align(pointers + count * pointerSize);
-    const end = idsAt + count * 4;
-    if (end > SCRATCH_SIZE) {
-      throw new BootscopeError(
-        'cpu-memory',
-        `Too many different lists of registers were read (${SCRATCH_SIZE} bytes are full)`,
-      );
-    }
-    this.#scratchUsed = end;
-    this.#refreshScratch();
-    const view = this.#scratchView;
-    for (let index = 0; index < count; index++) {
-      const id = ids[index]!;
-      const target = this.#scratch + (id === UC_X86_REG_MSR ? SCRATCH_MSR : values + index * 8);
-      if (pointerSize === 8) view.setBigUint64(pointers + index * 8, BigInt(target), true);
-      else view.setUint32(pointers + index * 4, target, true);
-      view.setUint32(idsAt + index * 4, id, true);
-    }
-    return {
-      ids: this.#scratch + idsAt,
-      pointers: this.#scratch + pointers,
-      count,
-      values,
-      view: this.#scratchWords.subarray(values >> 3, (values >> 3) + names.length),
-      ripIndex: names.indexOf('rip'),
-      eferIndex: names.indexOf('efer'),
-    };
-  }
-
-  #runBatch(batch: Batch): void {
-    if (batch.eferIndex >= 0) this.#scratchView.setUint32(SCRATCH_MSR, MSR_EFER, true);
-    const error = this.#transport.regReadBatch(batch.ids, batch.pointers, batch.count);
-    if (error !== UC_ERR_OK) this.#check(error, 'Reading registers');
-    this.#refreshScratch();
-  }
-
   readRegisters(names: readonly RegisterName[], values: BigUint64Array): void {
-    let batch = this.#batches.get(names);
-    if (batch === undefined) {
-      batch = this.#makeBatch(names);
-      this.#batches.set(names, batch);
+    const { ripIndex, cs, cr0 } = this.#registers.readMany(names, values);
+    if (ripIndex < 0) return;
+    if (this.#pendingRip !== null) {
+      values[ripIndex] = this.#pendingRip;
+      return;
     }
-    this.#runBatch(batch);
-    const words = this.#scratchWords;
-    const first = batch.values >> 3;
-    // One copy of bytes: a loop would make a BigInt of each.
-    if (batch.view.byteLength === 0) batch.view = words.subarray(first, first + names.length);
-    values.set(batch.view);
-    if (batch.eferIndex >= 0) values[batch.eferIndex] = words[(SCRATCH_MSR + 8) >> 3]!;
-    if (batch.ripIndex >= 0) {
-      if (this.#pendingRip !== null) values[batch.ripIndex] = this.#pendingRip;
-      else {
-        const linear =
-          this.#hookAddress ?? this.#portInstruction ?? (this.#ripIsLinear ? values[batch.ripIndex]! : null);
-        const last = first + batch.count;
-        if (linear !== null) {
-          values[batch.ripIndex] = this.#offsetInCs(linear, words[last - 2]!, words[last - 1]!);
-        }
-      }
-    }
+    const linear =
+      this.#hookAddress ?? this.#portInstruction ?? (this.#ripIsLinear ? values[ripIndex]! : null);
+    if (linear !== null) values[ripIndex] = this.#offsetInCs(linear, cs(), cr0());
   }
 
   readRegister(name: RegisterName): bigint {
@@ -349,16 +205,9 @@ class UnicornCpu implements Cpu {
       if (this.#pendingRip !== null) return this.#pendingRip;
       const linear = this.#hookAddress ?? this.#portInstruction;
       if (linear !== null) return this.#ripOf(linear);
-      if (this.#ripIsLinear) return this.#ripOf(this.#readRawRip());
+      if (this.#ripIsLinear) return this.#ripOf(this.#registers.read('rip'));
     }
-    this.#refreshScratch();
-    const place = name === 'efer' ? SCRATCH_MSR : SCRATCH_VALUE;
-    // Segment registers are written as 16 bits only.
-    if (name === 'efer') this.#scratchView.setUint32(SCRATCH_MSR, MSR_EFER, true);
-    else this.#scratchView.setBigUint64(SCRATCH_VALUE, 0n, true);
-    this.#check(this.#transport.regRead(REGISTER_IDS[name], this.#scratch + place), `Reading ${name}`);
-    this.#refreshScratch();
-    return this.#scratchView.getBigUint64(name === 'efer' ? SCRATCH_MSR + 8 : SCRATCH_VALUE, true);
+    return this.#registers.read(name);
   }
 
   writeRegister(name: RegisterName, value: bigint): void {
@@ -366,42 +215,17 @@ class UnicornCpu implements Cpu {
       // The library's own way (it ends the block and goes on) forgets a stop asked for in the same hook.
       this.#pendingRip = BigInt.asUintN(64, value);
       this.#requestStop();
-      return;
+    } else {
+      this.#registers.write(name, value);
     }
-    this.#refreshScratch();
-    if (name === 'efer') {
-      this.#scratchView.setUint32(SCRATCH_MSR, MSR_EFER, true);
-      this.#scratchView.setBigUint64(SCRATCH_MSR + 8, BigInt.asUintN(64, value), true);
-      this.#check(this.#transport.regWrite(UC_X86_REG_MSR, this.#scratch + SCRATCH_MSR), 'Writing efer');
-      return;
-    }
-    this.#scratchView.setBigUint64(SCRATCH_VALUE, BigInt.asUintN(64, value), true);
-    this.#check(
-      this.#transport.regWrite(REGISTER_IDS[name], this.#scratch + SCRATCH_VALUE),
-      `Writing ${name}`,
-    );
   }
 
   readDescriptorTable(name: 'gdtr' | 'idtr'): DescriptorTableRegister {
-    this.#refreshScratch();
-    const id = name === 'gdtr' ? UC_X86_REG_GDTR : UC_X86_REG_IDTR;
-    this.#check(this.#transport.regRead(id, this.#scratch + SCRATCH_TABLE), `Reading ${name}`);
-    this.#refreshScratch();
-    return {
-      base: this.#scratchView.getBigUint64(SCRATCH_TABLE + 8, true),
-      // The register has 16 bits of limit; 2.0.1 leaves what LGDT of an unset table had above them.
-      limit: this.#scratchView.getUint32(SCRATCH_TABLE + 16, true) & 0xffff,
-    };
+    return this.#registers.readTable(name);
   }
 
   writeDescriptorTable(name: 'gdtr' | 'idtr', value: DescriptorTableRegister): void {
-    this.#refreshScratch();
-    const id = name === 'gdtr' ? UC_X86_REG_GDTR : UC_X86_REG_IDTR;
-    this.#scratchView.setBigUint64(SCRATCH_TABLE, 0n, true);
-    this.#scratchView.setBigUint64(SCRATCH_TABLE + 8, value.base, true);
-    this.#scratchView.setUint32(SCRATCH_TABLE + 16, value.limit, true);
-    this.#scratchView.setUint32(SCRATCH_TABLE + 20, 0, true);
-    this.#check(this.#transport.regWrite(id, this.#scratch + SCRATCH_TABLE), `Writing ${name}`);
+    this.#registers.writeTable(name, value);
   }
 
   /** The hidden CS base, looked up again whenever CS or CR0.PE has changed. */
@@ -422,14 +246,13 @@ class UnicornCpu implements Cpu {
   }
 
   #ripOf(linear: bigint): bigint {
-    this.#runBatch(this.#csBatch);
-    const first = this.#csBatch.values >> 3;
-    return this.#offsetInCs(linear, this.#scratchWords[first]!, this.#scratchWords[first + 1]!);
+    return this.#offsetInCs(linear, this.#registers.read('cs'), this.#registers.read('cr0'));
   }
 
   /** The engine's hidden CPU state, null where this build's layout is unknown. */
   #hidden(): GuestEnvironment | null {
-    if (this.#environment === undefined) this.#environment = findEnvironment(this.#transport, this.#scratch);
+    if (this.#environment === undefined)
+      this.#environment = findEnvironment(this.#transport, this.#registers.scratch);
     return this.#environment;
   }
 
@@ -459,7 +282,7 @@ class UnicornCpu implements Cpu {
   }
 
   #runUntilEnd(inSlices: boolean): RunEnd {
-    let begin = this.#readRawRip();
+    let begin = this.#registers.read('rip');
     for (;;) {
       this.#stoppedAt = null;
       this.#deferredStop = false;
@@ -478,7 +301,6 @@ class UnicornCpu implements Cpu {
       this.#emulating = false;
       this.#dyingCodeHooks -= dying;
       this.#hookAddress = null;
-      this.#refreshScratch();
       begin = this.#settleRip();
       if (this.#invalidInstruction && this.#thrown === null) {
         const moved = this.#reportInvalidInstruction();
@@ -510,28 +332,16 @@ class UnicornCpu implements Cpu {
       rip = this.#pendingRip;
       for (const hook of this.#translatedHooks) hook.skip = null;
     } else if (this.#stoppedAt !== null) rip = this.#ripOf(this.#stoppedAt);
-    else return this.#readRawRip();
+    else return this.#registers.read('rip');
     this.#pendingRip = null;
     this.#stoppedAt = null;
-    this.#scratchView.setBigUint64(SCRATCH_VALUE, rip, true);
-    this.#check(this.#transport.regWrite(REGISTER_IDS.rip, this.#scratch + SCRATCH_VALUE), 'Writing rip');
+    this.#registers.write('rip', rip);
     return rip;
   }
 
-  #readRawRip(): bigint {
-    this.#refreshScratch();
-    this.#check(this.#transport.regRead(REGISTER_IDS.rip, this.#scratch + SCRATCH_VALUE), 'Reading rip');
-    this.#refreshScratch();
-    return this.#scratchView.getBigUint64(SCRATCH_VALUE, true);
-  }
-
   #linear(rip: bigint): bigint {
-    this.#runBatch(this.#csBatch);
-    const first = this.#csBatch.values >> 3;
-    return BigInt.asUintN(
-      64,
-      rip + this.#baseOfCs(this.#scratchWords[first]!, this.#scratchWords[first + 1]!),
-    );
+    const base = this.#baseOfCs(this.#registers.read('cs'), this.#registers.read('cr0'));
+    return BigInt.asUintN(64, rip + base);
   }
 
   stop(): void {
