@@ -1,11 +1,15 @@
 // What `--kaslr` means for one boot: which entropy the stub's random numbers are made of, and where it comes from.
 
+import { hasOption } from '../decompressor/command-line.ts';
 import type { KaslrRequest } from '../decompressor/extract-kernel.ts';
-import type { EntropySource } from '../decompressor/kaslr.ts';
+import { findStub } from '../decompressor/find-stub.ts';
+import { type EntropySource, findKaslr } from '../decompressor/kaslr.ts';
 import { type KaslrOption, listedEntropy } from '../decompressor/kaslr-entropy.ts';
 import { BootscopeError } from '../error.ts';
+import type { KernelImage } from '../image/kernel-image.ts';
 import type { Machine } from '../machine/machine.ts';
 import type { DecompressMode } from '../trace/boot-trace.ts';
+import type { BootOptions } from './options.ts';
 
 const PIT_CONTROL = 0x43;
 const PIT_COUNTER_0 = 0x40;
@@ -13,6 +17,17 @@ const PIT_COUNTER_0 = 0x40;
 const READ_BACK_COUNTER_0 = 0xc2;
 /** The counter holds no count yet. */
 const STATUS_NULL_COUNT = 0x40;
+
+/**
+ * The command line under which the guest's own code does what `--kaslr` says: with `off`, a kernel that would draw an
+ * address gets `nokaslr`.
+ */
+export function cmdlineForGuest(image: KernelImage, options: Pick<BootOptions, 'cmdline' | 'kaslr'>): string {
+  const { cmdline, kaslr } = options;
+  const stub = kaslr.kind === 'off' ? findStub(image) : null;
+  if (stub === null || findKaslr(image, stub) === null || hasOption(cmdline, 'nokaslr')) return cmdline;
+  return `${cmdline} nokaslr`.trim();
+}
 
 /** The seed of the machine's entropy; 0 where the user names none. */
 export function machineSeed(option: KaslrOption): bigint {

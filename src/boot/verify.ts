@@ -1,0 +1,223 @@
+// Boots an image twice, with extract_kernel done in TypeScript and with the guest's own code on the CPU, and compares
+// memory and registers at the jump into the kernel.
+
+import { findStub } from '../decompressor/find-stub.ts';
+import type { KernelImage } from '../image/kernel-image.ts';
+import type { BootTrace, KernelSegment, MemoryRegion, Phase, RegisterSnapshot } from '../trace/boot-trace.ts';
+import { boot, type FinishedBoot } from './boot.ts';
+import { cmdlineForGuest } from './kaslr-request.ts';
+import type { BootOptions } from './options.ts';
+
+/** What differs in one region, from the first differing byte to the last, [start, end). */
+export interface MemoryDifference {
+  readonly start: number;
+  readonly end: number;
+  /** Bytes that really differ. */
+  readonly bytes: number;
+  /** The smallest region that `start` lies in. */
+  readonly region: string;
+  /** Why it must differ; null: it must not. */
+  readonly expected: string | null;
+}
+
+export interface RegisterDifference {
+  readonly name: string;
+  readonly hooked: bigint;
+  readonly emulated: bigint;
+  readonly expected: string | null;
+}
+
+export interface Verification {
+  readonly hooked: BootTrace;
+  readonly emulated: BootTrace;
+  readonly memory: readonly MemoryDifference[];
+  readonly registers: readonly RegisterDifference[];
+  /** What else must be equal and is not, one sentence each: stops, phases, entry, segments. */
+  readonly problems: readonly string[];
+  /** No problem, and no difference without a reason. */
+  readonly equal: boolean;
+}
+
+/** Both memories from physical address 0, and what is known of the jump. */
+interface Jump {
+  readonly hooked: Uint8Array;
+  readonly emulated: Uint8Array;
+  readonly phase: Phase;
+  readonly segments: readonly KernelSegment[];
+}
+
+const CHUNK = 0x10000;
+/** Bits 5 and 6 of an entry (Intel SDM 3A 4.8). */
+const PAGE_ACCESSED_DIRTY = 0x60;
+/** How far below the stack pointer the guest's functions may have written. */
+const STACK_REACH = 0x10000;
+/** Differing bytes closer together than this are told as one range. */
+const MERGE_DISTANCE = 64;
+
+/** The System V ABI lets a function change these; extract_kernel's own values are never used again. */
+const CALLER_SAVED: readonly string[] = ['rcx', 'rdx', 'rdi', 'r8', 'r9', 'r10', 'r11', 'rflags', 'cr2'];
+const SCRATCH_REGIONS: Readonly<Record<string, string>> = {
+  heap: "the decompressor's heap, scratch of the guest's code",
+  stack: "below the stack pointer, scratch of the guest's code",
+  bss: "the stub's own variables, written by the guest's code",
+  stub: "the stub's own variables, written by the guest's code",
+};
+
+/**
+ * @throws BootscopeError as `boot`
+ */
+export async function verify(image: KernelImage, options: BootOptions): Promise<Verification> {
+  const shared = { ...options, cmdline: cmdlineForGuest(image, options) };
+  const hooked = await boot(image, { ...shared, decompress: 'hooked' });
+  try {
+    const emulated = await boot(image, { ...shared, decompress: 'emulated' });
+    try {
+      return compare(hooked, emulated, findStub(image)?.exitRegister === 'rax');
+    } finally {
+      emulated.close();
+    }
+  } finally {
+    hooked.close();
+  }
+}
+
+function compare(hooked: FinishedBoot, emulated: FinishedBoot, returnsEntry: boolean): Verification {
+  const problems = compareTraces(hooked.trace, emulated.trace);
+  const atJump = hooked.trace.phases.at(-1)!;
+  const memory = compareMemory({
+    hooked: hooked.machine.ram,
+    emulated: emulated.machine.ram,
+    phase: atJump,
+    segments: hooked.trace.kernel?.segments ?? [],
+  });
+  const registers = compareRegisters(atJump, emulated.trace.phases.at(-1)!, returnsEntry);
+  const unexplained = [...memory, ...registers].filter((difference) => difference.expected === null);
+  return {
+    hooked: hooked.trace,
+    emulated: emulated.trace,
+    memory,
+    registers,
+    problems,
+    equal: problems.length === 0 && unexplained.length === 0,
+  };
+}
+
+function compareTraces(hooked: BootTrace, emulated: BootTrace): string[] {
+  const problems: string[] = [];
+  if (hooked.machine.decompress !== 'hooked') {
+    problems.push('the stub was not recognised: both boots let the guest decompress, nothing was compared');
+  }
+  for (const trace of [hooked, emulated]) {
+    if (trace.kernel === null)
+      problems.push(`${trace.machine.decompress}: no kernel was reached: ${trace.stopped}`);
+  }
+  if (hooked.kernel === null || emulated.kernel === null) return problems;
+  for (const name of ['entry', 'physicalBase', 'virtualBase', 'bootParams', 'entryMode'] as const) {
+    const [ours, theirs] = [hooked.kernel[name], emulated.kernel[name]];
+    if (ours !== theirs) problems.push(`${name}: hooked ${show(ours)}, emulated ${show(theirs)}`);
+  }
+  for (const [index, segment] of hooked.kernel.segments.entries()) {
+    const other = emulated.kernel.segments[index];
+    if (other === undefined || other.paddr !== segment.paddr || other.sha256 !== segment.sha256) {
+      problems.push(
+        `segment ${index}: hooked ${show(segment.paddr)} ${segment.sha256}, emulated ` +
+          `${other === undefined ? 'none' : `${show(other.paddr)} ${other.sha256}`}`,
+      );
+    }
+  }
+  if (hooked.console !== emulated.console) {
+    problems.push(
+      `console: hooked ${JSON.stringify(hooked.console)}, emulated ${JSON.stringify(emulated.console)}`,
+    );
+  }
+  return problems;
+}
+
+function show(value: bigint | string): string {
+  return typeof value === 'bigint' ? `0x${value.toString(16)}` : value;
+}
+
+function compareMemory(jump: Jump): MemoryDifference[] {
+  const { hooked, emulated } = jump;
+  const found = new Map<string, MemoryDifference>();
+  let open: { start: number; last: number; bytes: number } | null = null;
+  const close = (): void => {
+    if (open !== null) {
+      const next = classify(open.start, open.last + 1, open.bytes, jump);
+      const key = `${next.region} ${next.expected}`;
+      const sum = found.get(key);
+      found.set(key, sum === undefined ? next : { ...sum, end: next.end, bytes: sum.bytes + next.bytes });
+    }
+    open = null;
+  };
+  for (let chunk = 0; chunk < hooked.length; chunk += CHUNK) {
+    const end = Math.min(chunk + CHUNK, hooked.length);
+    if (Buffer.compare(hooked.subarray(chunk, end), emulated.subarray(chunk, end)) === 0) continue;
+    for (let address = chunk; address < end; address++) {
+      if (hooked[address] === emulated[address]) continue;
+      if (open !== null && address - (open as { last: number }).last > MERGE_DISTANCE) close();
+      open ??= { start: address, last: address, bytes: 0 };
+      open.last = address;
+      open.bytes++;
+    }
+  }
+  close();
+  return [...found.values()];
+}
+
+function classify(start: number, end: number, bytes: number, jump: Jump): MemoryDifference {
+  const region = smallestRegion(jump.phase.regions, start);
+  const difference = { start, end, bytes, region: region?.name ?? 'no region' };
+  const inKernel = jump.segments.some(
+    ({ paddr, filesz }) => paddr < BigInt(end) && paddr + filesz > BigInt(start),
+  );
+  const rsp = Number(jump.phase.registers.rsp);
+  if (inKernel) return { ...difference, expected: null };
+  if (end <= rsp && start >= rsp - STACK_REACH) return { ...difference, expected: SCRATCH_REGIONS.stack! };
+  if (region?.kind === 'page-table' && onlyPageUse(jump, start, end)) {
+    return {
+      ...difference,
+      expected: 'accessed and dirty bits, which the CPU sets as the guest uses the pages',
+    };
+  }
+  return { ...difference, expected: region === null ? null : (SCRATCH_REGIONS[region.kind] ?? null) };
+}
+
+/** Whether all that differs in [start, end) are the accessed and dirty bits of page table entries. */
+function onlyPageUse(jump: Jump, start: number, end: number): boolean {
+  for (let address = start; address < end; address++) {
+    const changed = jump.hooked[address]! ^ jump.emulated[address]!;
+    if (changed !== 0 && (address % 8 !== 0 || (changed & ~PAGE_ACCESSED_DIRTY) !== 0)) return false;
+  }
+  return true;
+}
+
+function smallestRegion(regions: readonly MemoryRegion[], address: number): MemoryRegion | null {
+  const at = BigInt(address);
+  return regions
+    .filter(({ start, end }) => start <= at && at < end)
+    .reduce<MemoryRegion | null>(
+      (smallest, region) =>
+        smallest === null || region.end - region.start < smallest.end - smallest.start ? region : smallest,
+      null,
+    );
+}
+
+/** @param returnsEntry - whether the stub uses what extract_kernel returns in RAX */
+function compareRegisters(hooked: Phase, emulated: Phase, returnsEntry: boolean): RegisterDifference[] {
+  const differences: RegisterDifference[] = [];
+  const add = (name: string, ours: bigint, theirs: bigint): void => {
+    if (ours === theirs) return;
+    const free = CALLER_SAVED.includes(name) || (name === 'rax' && !returnsEntry);
+    const expected = free ? 'a register that functions may change' : null;
+    differences.push({ name, hooked: ours, emulated: theirs, expected });
+  };
+  for (const name of Object.keys(hooked.registers) as (keyof RegisterSnapshot)[]) {
+    add(name, hooked.registers[name], emulated.registers[name]);
+  }
+  for (const table of ['gdtr', 'idtr'] as const) {
+    add(`${table} base`, hooked[table].base, emulated[table].base);
+    add(`${table} limit`, BigInt(hooked[table].limit), BigInt(emulated[table].limit));
+  }
+  return differences;
+}

@@ -1,0 +1,73 @@
+// `bootscope verify IMAGE`: the trap and the guest's own extract_kernel must leave the same memory and registers.
+
+import type { Command } from 'commander';
+import { type Verification, verify } from '../boot/verify.ts';
+import { readImageFile } from '../image/image-file.ts';
+import { readKernelImage } from '../image/kernel-image.ts';
+import { toJson } from '../report/json.ts';
+import { formatColumns } from '../report/table.ts';
+import { addBootOptions, type BootFlags, bootOptions } from './boot-options.ts';
+
+interface Flags extends BootFlags {
+  readonly json?: boolean;
+}
+
+export function registerVerify(program: Command): void {
+  const command = program
+    .command('verify')
+    .description(
+      "boot IMAGE twice, with extract_kernel in TypeScript and with the guest's own, and compare memory and\n" +
+        'registers at the jump; exit status 1 when something differs without a reason',
+    )
+    .argument('<image>', 'as for boot');
+  addBootOptions(command)
+    .option('--json', 'print the comparison as JSON')
+    .action(async (path: string, flags: Flags) => {
+      const image = await readKernelImage(path, await readImageFile(path));
+      const result = await verify(image, await bootOptions(flags));
+      process.stdout.write(flags.json === true ? jsonOf(result) : textOf(path, result));
+      process.exitCode = result.equal ? 0 : 1;
+    });
+}
+
+function jsonOf({ equal, problems, memory, registers, hooked }: Verification): string {
+  const { image, machine, kernel } = hooked;
+  return `${JSON.stringify(toJson({ equal, image, machine, kernel, problems, memory, registers }), null, 2)}\n`;
+}
+
+function hex(value: bigint | number): string {
+  return `0x${value.toString(16)}`;
+}
+
+function textOf(path: string, result: Verification): string {
+  const { kernel } = result.hooked;
+  let text = `${path}: hooked and emulated ${result.equal ? 'agree' : 'DIFFER'}`;
+  if (kernel !== null) {
+    text += `, entry ${hex(kernel.entry)}, physical base ${hex(kernel.physicalBase)}, virtual base ${hex(kernel.virtualBase)}`;
+  }
+  text += '\n';
+  for (const problem of result.problems) text += `  ${problem}\n`;
+  const because = (expected: string | null): string => expected ?? 'NOT EXPECTED';
+  if (result.memory.length > 0) {
+    text += formatColumns(
+      [
+        ['MEMORY', 'END', 'BYTES', 'REGION', 'WHY'],
+        ...result.memory.map((row) => [
+          hex(row.start),
+          hex(row.end),
+          String(row.bytes),
+          row.region,
+          because(row.expected),
+        ]),
+      ],
+      [0, 1, 2],
+    );
+  }
+  if (result.registers.length > 0) {
+    text += formatColumns([
+      ['REGISTER', 'HOOKED', 'EMULATED', 'WHY'],
+      ...result.registers.map((row) => [row.name, hex(row.hooked), hex(row.emulated), because(row.expected)]),
+    ]);
+  }
+  return text;
+}
