@@ -131,11 +131,7 @@ function decompressedPieces(extraction: Extraction | null): LayoutFacts['decompr
       start,
       end,
       name:
-        what !== 'decompressed kernel'
-          ? `${what} of the kernel`
-          : file === null
-            ? what
-            : 'decompressed ELF file',
+        what !== 'decompressed kernel' ? `kernel ${what}` : file === null ? what : 'decompressed ELF file',
     }));
 }
 
@@ -153,12 +149,21 @@ function extractionWrites(
   outputLength: number | null,
 ): MemoryWrite[] {
   if (extraction !== null) {
-    return extraction.writes.map(({ start, end, what }) => {
+    const writes = extraction.writes.map(({ start, end, what }): MemoryWrite => {
       const segment = /^program header (\d+)$/.exec(what);
       return segment === null
         ? { phase: 'extract_kernel', start, end, what: 'the decompressed kernel' }
         : { phase: 'decompressed', start, end, what: `segment ${segment[1]} of the kernel` };
     });
+    const start = Number(extraction.output);
+    const inPlace = extraction.writes.some((write) => write.start === start);
+    // From low and high buffer the stub's move routine brings it to its place.
+    return inPlace
+      ? writes
+      : [
+          ...writes,
+          { phase: 'decompressed', start, end: start + extraction.outputLength, what: 'the kernel, moved' },
+        ];
   }
   if (kernel === null || outputLength === null) return [];
   const start = Number(kernel.physicalBase);
@@ -176,12 +181,13 @@ function extractionWrites(
 }
 
 function kernelParts(segments: readonly Segment[], file: KernelFileParts | null): KernelPart[] {
-  const name = (index: number): string => `kernel segment ${index} (${segments[index]?.flags})`;
+  const name = (index: number): string =>
+    file === null ? 'flat kernel' : `kernel segment ${index} (${segments[index]?.flags})`;
   const parts = segments.map((segment, index) => ({
     name: name(index),
     start: Number(segment.paddr),
     end: Number(segment.paddr + segment.memsz),
-    source: file === null ? 'the flat kernel' : `program header ${index}`,
+    source: file === null ? 'what was decompressed' : `program header ${index}`,
     hasBytes: true,
   }));
   const sections = (file?.sections ?? []).map((section) => ({

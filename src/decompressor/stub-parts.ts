@@ -43,7 +43,7 @@ const MAX_TEXT_ALIGNMENT = 64;
  */
 export function findStubParts(image: KernelImage, details: StubDetails | null): StubPart[] {
   const { payload } = image;
-  const fileEnd = details?.bss?.start ?? image.protectedModeCode.length;
+  const fileEnd = Math.min(details?.bss?.start ?? Number.POSITIVE_INFINITY, image.protectedModeCode.length);
   const parts: StubPart[] = [];
   const add = (
     name: StubPart['name'],

@@ -18,8 +18,9 @@ export interface MemoryAxis {
 }
 
 const MIB = 2 ** 20;
-/** Low memory has a scale of its own. */
+/** Low memory has a scale of its own; where the kernel is loaded there, a larger one. */
 const LOW_COLUMNS = 8;
+const LOW_KERNEL_COLUMNS = 16;
 const MIN_COLUMNS = 2;
 /** A stretch without regions is folded when it is longer than this part of what is drawn. */
 const FOLDED_PART = 1 / 8;
@@ -32,20 +33,29 @@ export function memoryAxis(regions: readonly MemoryRegion[], columns: number): M
       .filter(({ start, end }) => start < end),
     0,
   );
-  const drawn = high.reduce((sum, { start, end }) => sum + end - start, 0);
+  const low = regions.some(({ kind, start }) => kind === 'compressed-kernel' && start < MIB)
+    ? LOW_KERNEL_COLUMNS
+    : LOW_COLUMNS;
+  const reserved = regions
+    .filter(({ kind }) => kind === 'reserved')
+    .map(({ start, end }) => ({ start: Number(start), end: Number(end) }));
+  const isReserved = (stretch: Stretch): boolean =>
+    reserved.some(({ start, end }) => start <= stretch.start && end >= stretch.end);
+  const sizeOf = (stretch: Stretch): number => (isReserved(stretch) ? 0 : stretch.end - stretch.start);
+  const drawn = high.reduce((sum, stretch) => sum + sizeOf(stretch), 0);
   const stretches = merge(high, drawn * FOLDED_PART);
   const folds = stretches.length;
-  const room = columns - LOW_COLUMNS - folds;
-  const total = stretches.reduce((sum, { start, end }) => sum + end - start, 0);
-  const widths = stretches.map(({ start, end }) =>
-    Math.max(MIN_COLUMNS, Math.floor(((end - start) / total) * room)),
+  const room = columns - low - folds;
+  const total = stretches.reduce((sum, stretch) => sum + sizeOf(stretch), 0);
+  const widths = stretches.map((stretch) =>
+    Math.max(MIN_COLUMNS, Math.floor((sizeOf(stretch) / Math.max(1, total)) * room)),
   );
   // What rounding leaves, or what the narrow ones took, the widest makes up for.
   const widest = widths.indexOf(Math.max(...widths));
   const rest = room - widths.reduce((sum, width) => sum + width, 0);
   if (widest >= 0) widths[widest] = Math.max(MIN_COLUMNS, widths[widest]! + rest);
-  const pieces: AxisPiece[] = [{ start: 0, end: MIB, column: 0, columns: LOW_COLUMNS }];
-  let column = LOW_COLUMNS;
+  const pieces: AxisPiece[] = [{ start: 0, end: MIB, column: 0, columns: low }];
+  let column = low;
   for (const [index, { start, end }] of stretches.entries()) {
     // Memory that goes on from 1 MiB is not folded, but has another scale: that needs the mark as well.
     column += 1;

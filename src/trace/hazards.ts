@@ -51,10 +51,10 @@ interface Placed {
 /** All hazards of a placement, those that overwrite something first. Empty: nothing is known to go wrong. */
 export function findHazards(facts: LayoutFacts, rules: PlacementRules): Hazard[] {
   const placed = placedThings(facts);
-  const area = kernelArea(facts);
+  const areas = kernelAreas(facts);
   const hazards: Hazard[] = [];
-  if (area !== null) addKernelArea(hazards, facts, area, placed);
-  addStubCopy(hazards, facts, area, placed);
+  for (const area of areas) addKernelArea(hazards, facts, area, placed);
+  addStubCopy(hazards, facts, areas, placed);
   addPlacement(hazards, facts, placed, rules);
   addInitrdMax(hazards, facts, rules);
   addSetup(hazards, facts);
@@ -79,17 +79,33 @@ interface Area extends Extent {
   readonly what: string;
 }
 
-/** The memory the kernel takes: init_size from its run address, or what its segments cover where KASLR or age decide. */
-function kernelArea(facts: LayoutFacts): Area | null {
+/** The memory the kernel takes: init_size from its run address, or what it was seen to take where KASLR or age decide. */
+function kernelAreas(facts: LayoutFacts): Area[] {
   const { runArea: area, output } = facts;
   if (area !== null && (output === null || output === area.start)) {
-    return { ...area, what: `init_size ${hex(area.end - area.start)}` };
+    return [{ ...area, what: `init_size ${hex(area.end - area.start)}` }];
   }
-  const ends = [...facts.kernelParts, ...facts.decompressed].map(({ end }) => end);
-  const starts = [...facts.kernelParts, ...facts.decompressed].map(({ start }) => start);
-  if (ends.length === 0)
-    return area === null ? null : { ...area, what: `init_size ${hex(area.end - area.start)}` };
-  return { start: Math.min(...starts), end: Math.max(...ends), what: 'its segments' };
+  const segments = facts.kernelParts.filter(({ parent }) => parent === undefined);
+  return [
+    ...merge(segments).map((extent) => ({ ...extent, what: 'its segments' })),
+    ...facts.decompressed
+      .filter(
+        (piece) => !segments.some((segment) => segment.start <= piece.start && segment.end >= piece.end),
+      )
+      .map(({ start, end, name }) => ({ start, end, what: `the ${name}` })),
+  ];
+}
+
+/** Extents that overlap or touch as one. */
+function merge(extents: readonly Extent[]): Extent[] {
+  const merged: { start: number; end: number }[] = [];
+  for (const { start, end } of extents.toSorted((a, b) => a.start - b.start)) {
+    const last = merged.at(-1);
+    // Segments are aligned: what lies between two of them belongs to the kernel.
+    if (last !== undefined && start - last.end < 2 * MIB) last.end = Math.max(last.end, end);
+    else merged.push({ start, end });
+  }
+  return merged;
 }
 
 function hex(value: number): string {
@@ -120,7 +136,7 @@ function addKernelArea(hazards: Hazard[], facts: LayoutFacts, area: Area, placed
         shared,
         `the kernel takes ${range(area)} (${area.what}) to decompress itself and start, and ${thing.what} lies at ` +
           `${range(thing.extent)}: ${hex(shared.end - shared.start)} bytes of it are in the way`,
-        safePlace(thing, facts, area),
+        safePlace(thing, facts),
       ),
     );
   }
@@ -181,7 +197,7 @@ function subtract(extent: Extent, others: readonly Extent[]): Extent[] {
 }
 
 /** Usable RAM that nothing is known to take, by start. */
-function freeRam(facts: LayoutFacts, area: Extent | null, except: Extent | null): Extent[] {
+function freeRam(facts: LayoutFacts, except: Extent | null): Extent[] {
   const low = facts.setup ?? { start: 0x90000, end: 0xa0000 };
   const taken: (Extent | null)[] = [
     { start: 0, end: PAGE },
@@ -192,7 +208,7 @@ function freeRam(facts: LayoutFacts, area: Extent | null, except: Extent | null)
     facts.started,
     facts.copy,
     facts.loaderMemory,
-    area,
+    ...kernelAreas(facts),
     facts.runArea,
     facts.commandLine === except ? null : facts.commandLine,
     facts.initrd === except ? null : facts.initrd,
@@ -216,10 +232,10 @@ function freeRam(facts: LayoutFacts, area: Extent | null, except: Extent | null)
     .sort((a, b) => a.start - b.start);
 }
 
-function safePlace(thing: Placed, facts: LayoutFacts, area: Extent | null, limit = FOUR_GIB): string {
+function safePlace(thing: Placed, facts: LayoutFacts, limit = FOUR_GIB): string {
   const { what, option, extent } = thing;
   const size = extent.end - extent.start;
-  const room = freeRam(facts, area, extent)
+  const room = freeRam(facts, extent)
     .map(({ start, end }) => ({ start, end: Math.min(end, limit) }))
     .filter(({ start, end }) => end - start >= size)
     .at(-1);
@@ -234,7 +250,7 @@ function safePlace(thing: Placed, facts: LayoutFacts, area: Extent | null, limit
 function addStubCopy(
   hazards: Hazard[],
   facts: LayoutFacts,
-  area: Extent | null,
+  areas: readonly Extent[],
   placed: readonly Placed[],
 ): void {
   const { copy } = facts;
@@ -243,14 +259,14 @@ function addStubCopy(
   const whole = { start: copy.start, end: Math.max(copy.end, ...ends) };
   for (const thing of placed) {
     const shared = common(whole, thing.extent);
-    if (shared === null || (area !== null && common(area, thing.extent) !== null)) continue;
+    if (shared === null || areas.some((area) => common(area, thing.extent) !== null)) continue;
     hazards.push(
       hazard(
         'stub-copy-overlap',
         shared,
         `the stub copies itself to ${range(whole)} with its heap, stack and page tables, and ${thing.what} lies at ` +
           `${range(thing.extent)}: ${hex(shared.end - shared.start)} bytes of it are in the way`,
-        safePlace(thing, facts, area),
+        safePlace(thing, facts),
       ),
     );
   }
@@ -263,7 +279,6 @@ function addPlacement(
   placed: readonly Placed[],
   rules: PlacementRules,
 ): void {
-  const area = kernelArea(facts);
   const fixed: readonly (readonly [string, Extent | null])[] = [
     ['the protected-mode code as loaded', facts.loaded],
     ["setup's code", facts.setup],
@@ -277,7 +292,7 @@ function addPlacement(
   for (const [index, thing] of placed.entries()) {
     const others = [...fixed, ...placed.slice(index + 1).map(({ what, extent }) => [what, extent] as const)];
     const limit = thing.what === 'the initrd' ? (rules.initrdAddressMax ?? FOUR_GIB) + 1 : FOUR_GIB;
-    const advice = safePlace(thing, facts, area, limit);
+    const advice = safePlace(thing, facts, limit);
     for (const [what, extent] of others) {
       const shared = extent === null ? null : common(thing.extent, extent);
       if (shared === null || extent === null) continue;
@@ -307,7 +322,7 @@ function addInitrdMax(hazards: Hazard[], facts: LayoutFacts, rules: PlacementRul
       'initrd-above-max',
       { start: Math.max(initrd.start, max + 1), end: initrd.end },
       `the initrd at ${range(initrd)} ends above initrd_addr_max ${hex(max)}, the highest address this kernel takes one at`,
-      safePlace(thing, facts, kernelArea(facts), max + 1),
+      safePlace(thing, facts, max + 1),
     ),
   );
 }

@@ -146,7 +146,7 @@ export function regionsAt(phase: PhaseName, facts: LayoutFacts, registers: Layou
   addFirmware(facts, add);
   addSetup(phase, facts, add);
   addLoaderData(phase, facts, add);
-  addCompressedKernel(phase, facts, add);
+  addCompressedKernel(phase, facts, registers.tables, add);
   addKernel(phase, facts, add);
   addRegisters(registers, facts, add);
   return regions.sort((a, b) => compare(a.start, b.start) || compare(b.end, a.end));
@@ -215,7 +215,12 @@ function addLoaderData(phase: PhaseName, facts: LayoutFacts, add: Add): void {
   }
 }
 
-function addCompressedKernel(phase: PhaseName, facts: LayoutFacts, add: Add): void {
+function addCompressedKernel(
+  phase: PhaseName,
+  facts: LayoutFacts,
+  inForce: readonly PageTable[],
+  add: Add,
+): void {
   const { loaded, started, copy, runArea } = facts;
   if (loaded === null || phase === 'boot-sector') return;
   const moved = started !== null && started.start !== loaded.start && reached(phase, 'startup_32');
@@ -228,12 +233,16 @@ function addCompressedKernel(phase: PhaseName, facts: LayoutFacts, add: Add): vo
     add('ZO copy', 'compressed-kernel', copy, 'observed copy of the stub');
     addZoParts(facts, copy, 'ZO copy', true, add);
   }
-  // bss, heap, stack and page tables belong to the ZO that runs; startup_32 builds the tables at the copy's place already.
+  // bss, heap, stack and page tables belong to the ZO that runs; startup_32 builds the tables at the copy's place already,
+  // where it has run.
   if (copied || (copy === null && reached(phase, 'startup_32'))) {
     addZoParts(facts, copied ? copy : first, 'ZO', false, add);
   } else if (copy !== null && reached(phase, 'startup_64')) {
     const tables = facts.zo.filter(({ name }) => name === 'page tables');
-    addZoParts({ ...facts, zo: tables }, copy, 'ZO', false, add);
+    const built = tables.some(({ start, end }) =>
+      inForce.some(({ address }) => address >= copy.start + start && address < copy.start + end),
+    );
+    if (built) addZoParts({ ...facts, zo: tables }, copy, 'ZO', false, add);
   }
   if (runArea !== null && reached(phase, 'startup_32')) {
     const chosen = facts.output !== null && facts.output !== runArea.start && reached(phase, 'decompressed');
@@ -330,19 +339,22 @@ function tableRuns(tables: readonly PageTable[]): readonly Extent[] {
 
 /** The longest stack a boot has: setup's, which may reach down through its segment. */
 const MAX_STACK = 0x10000;
+const MAX_POPPED = 64;
 
 /** From the stack pointer up to where the stack began; to the end of the page where that is not known. */
 function addStack(registers: LayoutRegisters, facts: LayoutFacts, add: Add): void {
-  const real = registers.mode === 'real16';
+  // Behind the last descriptor there is none to load: SS still is what real mode left.
+  const real = registers.mode === 'real16' || Number(registers.ss & 0xfff8n) + 7 > registers.gdtr.limit;
   const start = Number(real ? (registers.ss << 4n) + (registers.rsp & 0xffffn) : registers.rsp);
   const stack = facts.zo.find(({ name }) => name === 'stack');
   const tops = [facts.started, facts.copy].map((base) =>
     base === null || stack === undefined ? null : base.start + stack.end,
   );
-  const end = [facts.setupStackEnd, ...tops].find(
-    (top) => top !== null && start <= top && top - start <= MAX_STACK,
-  );
-  if (end !== undefined && end !== null) {
+  const known = [facts.bootSector?.start ?? null, facts.setupStackEnd, ...tops].filter((top) => top !== null);
+  // Arguments popped off an empty stack leave the pointer a little above where it began.
+  if (known.some((top) => start >= top && start - top <= MAX_POPPED)) return;
+  const end = known.find((top) => start < top && top - start <= MAX_STACK);
+  if (end !== undefined) {
     add('stack in use', 'stack', { start, end }, 'from the stack pointer to where it began');
   } else if (start < facts.ram) {
     const page = Math.ceil(start / PAGE) * PAGE;
