@@ -139,6 +139,14 @@ describeEachEngine('Machine', (open) => {
     expect(machine.notices).toEqual(['no memory answers at 0xfee00000']);
   });
 
+  it('ends the run when the guest writes behind the end of RAM', async () => {
+    const write = [...load({ ebx: 0x4000010 }), ...[0x67, 0x66, 0x89, 0x03]]; // mov [ebx], eax
+    const { machine } = await run(write);
+    expect(machine.stopReason).toBe(
+      'the guest wrote to 0x4000010, where there is no memory: RAM ends at 0x4000000',
+    );
+  });
+
   it('gives a tick to a guest that waits for one in a loop', async () => {
     const wait = [
       ...[0xa1, 0x6c, 0x04], // mov ax, [46Ch]

@@ -46,6 +46,8 @@ export const MINIMUM_MEMORY = 64 * MIB;
 export const MAXIMUM_MEMORY = 1900 * MIB;
 const PAGE = 4096;
 const FOUR_GIB = 0x1_0000_0000n;
+/** From here to 4 GiB a PC has its devices; no RAM of this machine reaches so far. */
+const DEVICES_START = 0xc000_0000n;
 /** Pages without memory that a guest may look at; one that wants more has lost its way. */
 const MAXIMUM_BUS_PAGES = 1024;
 
@@ -81,7 +83,7 @@ export class Machine {
   readonly cpu: Cpu;
   readonly e820: readonly E820Entry[];
   readonly clock = new Clock();
-  readonly entropy: Entropy;
+  entropy: Entropy;
   readonly cpuid: Cpuid;
   readonly memory: GuestMemory;
   readonly ports: PortBus;
@@ -102,7 +104,7 @@ export class Machine {
   readonly #notices = new NoticeList();
   readonly #ticks: TickCount;
   readonly #timer: TimerLine;
-  readonly #tscPhase: bigint;
+  #tscPhase: bigint;
   #serialText = '';
   #teletypeText = '';
   #a20 = true;
@@ -211,6 +213,13 @@ export class Machine {
   rdtsc(): bigint {
     this.clock.advance(1);
     return BigInt(Math.floor(this.clock.nanoseconds * (TSC_HZ / 1e9))) + this.#tscPhase;
+  }
+
+  /** Sets the sources of randomness as if the machine had been made with this seed; the clock goes on. */
+  reseed(seed: bigint): void {
+    this.entropy = new Entropy(seed);
+    this.#tscPhase = this.entropy.next64() % TSC_PHASES;
+    this.pit.phase = Number(this.entropy.next64() % PIT_PHASES);
   }
 
   /** What the next RDRAND gives. */
@@ -328,24 +337,28 @@ export class Machine {
   }
 
   /**
-   * Physical addresses below 4 GiB where a PC has nothing (or a device that this one has not): reads give all
-   * ones. Writes stay in the page, which a PC would lose; nobody has been seen to care.
+   * Where there is no memory, reads give all ones, and so does the range of devices below 4 GiB to the end
+   * (what is written there stays in the page, which a PC would lose). A guest that writes between the
+   * end of RAM and there, or jumps out of memory, has gone wrong: the run ends with a sentence.
    */
   #openBus(access: InvalidAccess): boolean {
     const { cpu, memory } = this;
-    const page = Number(access.address) & ~(PAGE - 1);
-    const inBus = access.address >= BigInt(memory.size) && access.address < FOUR_GIB;
-    if (
-      access.type === 'fetch' ||
-      access.reason !== 'unmapped' ||
-      !inBus ||
-      this.#busPages >= MAXIMUM_BUS_PAGES
-    ) {
+    const { type, address } = access;
+    if (access.reason !== 'unmapped') {
       return false;
     }
+    const lost = type === 'fetch' || (type === 'write' && address < DEVICES_START);
+    if (lost || address >= FOUR_GIB || this.#busPages >= MAXIMUM_BUS_PAGES) {
+      const verb = type === 'fetch' ? 'jumped to' : type === 'write' ? 'wrote to' : 'read from';
+      this.#stop(
+        `the guest ${verb} 0x${address.toString(16)}, where there is no memory: RAM ends at 0x${memory.size.toString(16)}`,
+      );
+      return false;
+    }
+    const page = Number(address) - (Number(address) % PAGE);
     this.#busPages++;
-    cpu.mapRam(page >>> 0, PAGE).fill(0xff);
-    this.#notices.addMemory(page >>> 0);
+    cpu.mapRam(page, PAGE).fill(0xff);
+    this.#notices.addMemory(page);
     return true;
   }
 

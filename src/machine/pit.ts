@@ -62,13 +62,14 @@ class Counter {
 export class Pit implements PortDevice {
   readonly name = 'PIT';
   readonly #clock: Clock;
-  readonly #phase: number;
+  /** Pulses the counters are ahead at power-on, so that the seed shows in what they read. */
+  phase: number;
   readonly #counters = [new Counter(), new Counter(), new Counter()] as const;
 
-  /** @param phase - pulses the counters are ahead at power-on, so that the seed shows in what they read */
+  /** @param phase - see the field */
   constructor(clock: Clock, phase = 0) {
     this.#clock = clock;
-    this.#phase = phase;
+    this.phase = phase;
   }
 
   /** OUT of counter 2, which port 61h shows. */
@@ -132,7 +133,7 @@ export class Pit implements PortDevice {
   }
 
   get #pulses(): number {
-    return this.#phase + Math.floor((this.#clock.nanoseconds * PIT_HZ) / 1e9);
+    return this.phase + Math.floor((this.#clock.nanoseconds * PIT_HZ) / 1e9);
   }
 
   #readCount(counter: Counter): number {
