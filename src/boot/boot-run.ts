@@ -5,7 +5,12 @@ import { createHash } from 'node:crypto';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import type { Cpu, Unhook } from '../cpu/cpu.ts';
 import { REGISTER_NAMES } from '../cpu/cpu.ts';
-import { type Extraction, extractKernel, type KaslrRequest } from '../decompressor/extract-kernel.ts';
+import {
+  type Extraction,
+  type ExtractionContext,
+  extractKernel,
+  type KaslrRequest,
+} from '../decompressor/extract-kernel.ts';
 import { findStub } from '../decompressor/find-stub.ts';
 import { type KernelFileParts, readKernelFileParts } from '../decompressor/kernel-sections.ts';
 import { locateKernel } from '../decompressor/locate-kernel.ts';
@@ -86,6 +91,7 @@ export class BootRun {
   #kernel: KernelAtJump | null = null;
   #stopped: string | null = null;
   #finished = false;
+  #stopAtExtractKernel = false;
   /** Takes the hooks on single instructions away. */
   readonly #unhooks: Unhook[] = [];
   #biosCalls = 0;
@@ -139,6 +145,17 @@ export class BootRun {
   async start(): Promise<void> {
     this.#load();
     await this.#run();
+  }
+
+  /**
+   * Runs up to the call of extract_kernel and leaves the CPU at its first instruction.
+   *
+   * @returns what the function works on; null where the boot did not get there
+   */
+  async startToExtractKernel(): Promise<ExtractionContext | null> {
+    this.#stopAtExtractKernel = true;
+    await this.start();
+    return this.#finished ? this.#extractionContext() : null;
   }
 
   /** By the entry that was asked for; ends with the CPU at its first instruction and that phase begun. */
@@ -234,14 +251,16 @@ export class BootRun {
     const stub = this.#stub!;
     this.#watch(this.#zo + stub.extractKernel, async () => {
       this.#beginPhase('extract_kernel');
-      if (this.#decompress === 'hooked') await this.#extractKernel();
+      if (this.#stopAtExtractKernel) this.#finished = true;
+      else if (this.#decompress === 'hooked') await this.#extractKernel();
       else if (stub.relocated === null) this.#watchForExitInPlace();
       else this.#watchForExit(this.#zo, this.#zo + this.#image.protectedModeCode.length);
     });
   }
 
-  async #extractKernel(): Promise<void> {
-    const extraction = await extractKernel({
+  /** What extract_kernel works on, when the CPU stands at its first instruction. */
+  #extractionContext(): ExtractionContext {
+    return {
       image: this.#image,
       stub: this.#stub!,
       zo: this.#zo,
@@ -252,7 +271,11 @@ export class BootRun {
         write: (port, value) => this.machine.ports.write(port, 1, value),
       },
       kaslr: this.#kaslr,
-    });
+    };
+  }
+
+  async #extractKernel(): Promise<void> {
+    const extraction = await extractKernel(this.#extractionContext());
     this.#extraction = extraction;
     if (extraction.clearsIdt) this.#cpu.writeDescriptorTable('idtr', { base: 0n, limit: 0 });
     for (const step of extraction.steps) {

@@ -60,7 +60,7 @@ export function kaslrRequest(
 }
 
 /** The sources the guest's own code would ask, by the same accesses in the same order. */
-function machineEntropy(machine: Machine): EntropySource {
+export function machineEntropy(machine: Machine): EntropySource {
   const { cpuid, ports } = machine;
   return {
     rdrand: () => (cpuid.hasRdrand ? machine.rdrand() : null),

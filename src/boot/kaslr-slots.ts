@@ -1,0 +1,82 @@
+// What KASLR can choose from at one boot, and what many boots choose: one boot up to extract_kernel serves all draws.
+
+import { openCpu } from '../cpu/open.ts';
+import { readKaslrInput } from '../decompressor/extract-kernel.ts';
+import {
+  drawLocation,
+  findKaslrSlots,
+  type KaslrInput,
+  type KaslrSlots,
+  kaslrSeed,
+} from '../decompressor/kaslr.ts';
+import { BootscopeError } from '../error.ts';
+import type { KernelImage } from '../image/kernel-image.ts';
+import type { Machine } from '../machine/machine.ts';
+import { BootRun } from './boot-run.ts';
+import { machineEntropy } from './kaslr-request.ts';
+import type { BootOptions } from './options.ts';
+
+/** One boot's choice; null where nothing is drawn. `virtual` counts from __START_KERNEL_map. */
+export interface KaslrLocation {
+  readonly physical: number | null;
+  readonly virtual: number | null;
+}
+
+export interface KaslrSurvey {
+  readonly slots: KaslrSlots;
+  /** 32 or 64. */
+  readonly bits: 32 | 64;
+  /** Where the kernel goes without KASLR. */
+  readonly output: number;
+  /** One a seed, for the seeds 1, 2, 3 and so on. */
+  readonly draws: readonly KaslrLocation[];
+}
+
+/**
+ * @param draws - how many boots to draw for; boot n has the machine of `--kaslr seed:n`
+ * @throws BootscopeError `kaslr-none` for a kernel without KASLR, `kaslr-not-reached` when extract_kernel was not reached
+ */
+export async function surveyKaslr(
+  image: KernelImage,
+  options: BootOptions,
+  draws: number,
+): Promise<KaslrSurvey> {
+  const cpu = await openCpu({ engine: options.engine });
+  try {
+    const run = new BootRun(cpu, image, { ...options, decompress: 'hooked' });
+    const context = await run.startToExtractKernel();
+    if (context === null) {
+      const { stopped, notices } = run.trace();
+      throw new BootscopeError(
+        'kaslr-not-reached',
+        `${image.path}: the call of extract_kernel was not reached: ${stopped ?? notices.join('; ')}`,
+      );
+    }
+    const input = await readKaslrInput(context);
+    if (input === null) {
+      throw new BootscopeError('kaslr-none', `${image.path}: this kernel was built without KASLR`);
+    }
+    const slots = findKaslrSlots(input);
+    return {
+      slots,
+      bits: input.bits,
+      output: input.output,
+      draws: slots.disabled === null ? drawMany(run.machine, slots, input, draws) : [],
+    };
+  } finally {
+    cpu.close();
+  }
+}
+
+function drawMany(machine: Machine, slots: KaslrSlots, input: KaslrInput, count: number): KaslrLocation[] {
+  const seed = kaslrSeed(input);
+  const entropy = machineEntropy(machine);
+  const { nanoseconds } = machine.clock;
+  const draws: KaslrLocation[] = [];
+  for (let boot = 1; boot <= count; boot++) {
+    machine.clock.nanoseconds = nanoseconds;
+    machine.reseed(BigInt(boot));
+    draws.push(drawLocation(slots, seed, input, entropy));
+  }
+  return draws;
+}

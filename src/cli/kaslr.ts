@@ -1,0 +1,191 @@
+// `bootscope kaslr IMAGE`: every place KASLR can choose, what it avoids and why, and what many boots draw.
+
+import { type Command, InvalidArgumentError, Option } from 'commander';
+import { type KaslrLocation, type KaslrSurvey, surveyKaslr } from '../boot/kaslr-slots.ts';
+import { physicalSlot } from '../decompressor/kaslr.ts';
+import { readImageFile } from '../image/image-file.ts';
+import { readKernelImage } from '../image/kernel-image.ts';
+import { formatColumns } from '../report/table.ts';
+import { addBootOptions, type BootFlags, bootOptions } from './boot-options.ts';
+
+interface Flags extends BootFlags {
+  readonly draws: number;
+  readonly slots?: boolean;
+  readonly json?: boolean;
+}
+
+const MAX_DRAWS = 1_000_000;
+const START_KERNEL_MAP = 0xffff_ffff_8000_0000n;
+/** Bars of the picture: neighbouring slots are put together until there are no more than this. */
+const BARS = 32;
+const BAR_WIDTH = 50;
+
+function parseDraws(text: string): number {
+  const value = Number(text);
+  if (!Number.isInteger(value) || value < 0 || value > MAX_DRAWS) {
+    throw new InvalidArgumentError(`it is a number of boots from 0 to ${MAX_DRAWS}.`);
+  }
+  return value;
+}
+
+export function registerKaslr(program: Command): void {
+  const command = program
+    .command('kaslr')
+    .description('list the addresses that KASLR chooses from, what it avoids, and what many boots draw')
+    .argument('<image>', 'as for boot');
+  addBootOptions(command)
+    .addOption(
+      new Option('--draws <n>', 'draw for n boots, with the seeds 1 to n').argParser(parseDraws).default(0),
+    )
+    .option('--slots', 'list every slot and not only the areas')
+    .option('--json', 'print all of it as JSON')
+    .action(async (path: string, flags: Flags) => {
+      const image = await readKernelImage(path, await readImageFile(path));
+      const survey = await surveyKaslr(image, await bootOptions(flags), flags.draws);
+      process.stdout.write(flags.json === true ? jsonOf(survey) : textOf(path, survey, flags.slots === true));
+    });
+}
+
+function hex(value: number | bigint): string {
+  return `0x${value.toString(16)}`;
+}
+
+function virtualAddress(survey: KaslrSurvey, fromMap: number): string {
+  return survey.bits === 64 ? hex(START_KERNEL_MAP + BigInt(fromMap)) : hex(fromMap);
+}
+
+function jsonOf(survey: KaslrSurvey): string {
+  const { slots, output, draws } = survey;
+  return `${JSON.stringify(
+    {
+      disabled: slots.disabled,
+      alignment: hex(slots.alignment),
+      imageSize: hex(slots.imageSize),
+      output: hex(output),
+      minimum: hex(slots.minimum),
+      limit: hex(slots.limit),
+      physical: {
+        slots: slots.physicalSlots,
+        areas: slots.areas.map(({ start, count }) => ({ start: hex(start), count })),
+      },
+      virtual: { slots: slots.virtualSlots, start: virtualAddress(survey, slots.virtualStart) },
+      avoided: slots.avoided.map(({ start, end, reason }) => ({ start: hex(start), end: hex(end), reason })),
+      warnings: slots.warnings,
+      notices: slots.notices,
+      draws: draws.map(({ physical, virtual }) => ({
+        physical: physical === null ? null : hex(physical),
+        virtual: virtual === null ? null : virtualAddress(survey, virtual),
+      })),
+    },
+    null,
+    2,
+  )}\n`;
+}
+
+function textOf(path: string, survey: KaslrSurvey, everySlot: boolean): string {
+  const { slots, draws } = survey;
+  if (slots.disabled !== null) return `${path}: KASLR chooses nothing: ${slots.disabled}\n`;
+  let text =
+    `${path}: ${slots.physicalSlots} physical and ${slots.virtualSlots} virtual slots, ${hex(slots.alignment)} apart, ` +
+    `for an image of ${hex(slots.imageSize)} bytes\n` +
+    `physical: from ${hex(slots.minimum)}, below ${hex(slots.limit)}; without KASLR the kernel goes to ${hex(survey.output)}\n`;
+  if (slots.virtualSlots > 0) {
+    const last = slots.virtualStart + (slots.virtualSlots - 1) * slots.alignment;
+    text += `virtual: ${virtualAddress(survey, slots.virtualStart)} to ${virtualAddress(survey, last)}\n`;
+  }
+  text += `\n${formatColumns(
+    [
+      ['FIRST SLOT', 'LAST SLOT', 'SLOTS'],
+      ...slots.areas.map(({ start, count }) => [
+        hex(start),
+        hex(start + (count - 1) * slots.alignment),
+        String(count),
+      ]),
+    ],
+    [0, 1, 2],
+  )}`;
+  if (everySlot) {
+    text += '\nphysical slots:\n';
+    for (let slot = 0; slot < slots.physicalSlots; slot++)
+      text += `  ${slot}\t${hex(physicalSlot(slots, slot))}\n`;
+    if (slots.virtualSlots > 0) text += '\nvirtual slots:\n';
+    for (let slot = 0; slot < slots.virtualSlots; slot++) {
+      text += `  ${slot}\t${virtualAddress(survey, slots.virtualStart + slot * slots.alignment)}\n`;
+    }
+  }
+  text += `\n${formatColumns(
+    [
+      ['AVOIDED', 'END', 'BECAUSE'],
+      ...slots.avoided.map(({ start, end, reason }) => [hex(start), hex(end), reason]),
+    ],
+    [0, 1],
+  )}`;
+  for (const line of [...slots.warnings, ...slots.notices]) text += `${line}\n`;
+  if (draws.length > 0) text += drawsText(survey);
+  return text;
+}
+
+function drawsText(survey: KaslrSurvey): string {
+  const { slots, draws } = survey;
+  const physical = counts(draws, 'physical');
+  const all = Array.from({ length: slots.physicalSlots }, (_, slot) => physicalSlot(slots, slot));
+  let text = `\n${draws.length} boots\n`;
+  text += distribution('physical', all, physical, hex);
+  if (slots.virtualSlots > 0) {
+    const places = Array.from(
+      { length: slots.virtualSlots },
+      (_, slot) => slots.virtualStart + slot * slots.alignment,
+    );
+    text += distribution('virtual', places, counts(draws, 'virtual'), (place) =>
+      virtualAddress(survey, place),
+    );
+  }
+  return text;
+}
+
+function counts(draws: readonly KaslrLocation[], which: 'physical' | 'virtual'): Map<number, number> {
+  const found = new Map<number, number>();
+  for (const draw of draws) {
+    const place = draw[which];
+    if (place !== null) found.set(place, (found.get(place) ?? 0) + 1);
+  }
+  return found;
+}
+
+/**
+ * A table of bars with the chi-square statistic against equal chances. Its expectation is the degrees of freedom, its
+ * standard deviation the root of twice that.
+ */
+function distribution(
+  name: string,
+  places: readonly number[],
+  found: ReadonlyMap<number, number>,
+  show: (place: number) => string,
+): string {
+  const drawn = [...found.values()].reduce((sum, count) => sum + count, 0);
+  if (places.length === 0 || drawn === 0) return `${name}: nothing is drawn\n`;
+  const expected = drawn / places.length;
+  let chiSquare = 0;
+  for (const place of places) chiSquare += ((found.get(place) ?? 0) - expected) ** 2 / expected;
+  const freedom = places.length - 1;
+  const deviation = freedom === 0 ? 0 : (chiSquare - freedom) / Math.sqrt(2 * freedom);
+  const each = Math.ceil(places.length / BARS);
+  const bars: { readonly first: number; readonly slots: number; readonly count: number }[] = [];
+  for (let index = 0; index < places.length; index += each) {
+    const group = places.slice(index, index + each);
+    const count = group.reduce((sum, place) => sum + (found.get(place) ?? 0), 0);
+    bars.push({ first: group[0]!, slots: group.length, count });
+  }
+  const highest = Math.max(...bars.map(({ count, slots }) => count / slots));
+  const rows = bars.map(({ first, slots, count }) => [
+    show(first),
+    String(slots),
+    String(count),
+    '█'.repeat(Math.round((BAR_WIDTH * count) / slots / highest)),
+  ]);
+  return (
+    `\n${name}: ${found.size} of ${places.length} slots drawn, ${expected.toFixed(1)} times each expected; ` +
+    `chi-square ${chiSquare.toFixed(1)} with ${freedom} degrees of freedom (${deviation.toFixed(2)} standard deviations)\n` +
+    formatColumns([['FROM', 'SLOTS', 'BOOTS', ''], ...rows], [0, 1, 2])
+  );
+}
