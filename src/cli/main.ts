@@ -6,6 +6,7 @@ import { BootscopeError } from '../error.ts';
 import { registerBoot } from './boot.ts';
 import { registerExtract } from './extract.ts';
 import { registerInfo } from './info.ts';
+import { registerKaslr } from './kaslr.ts';
 import { registerLayout } from './layout.ts';
 import { registerLint } from './lint.ts';
 import { registerVerify } from './verify.ts';
@@ -32,6 +33,7 @@ for (const register of [
   registerInfo,
   registerExtract,
   registerVerify,
+  registerKaslr,
   registerLayout,
   registerLint,
 ])
