@@ -49,7 +49,7 @@ describe('finding the WASM engine', () => {
   it('names the exports that are missing', async () => {
     useScript(
       'bare.cjs',
-      'module.exports = async () => ({ _malloc() {}, addFunction() {}, wasmMemory: { buffer: new ArrayBuffer(8) } });',
+      'module.exports = async () => ({ _malloc() {}, _free() {}, addFunction() {}, wasmMemory: { buffer: new ArrayBuffer(8) } });',
     );
     await expect(wasmTransport()).rejects.toThrow(
       /does not export _uc_version, _uc_strerror, .*_uc_context_free;/,

@@ -16,6 +16,7 @@ const PAGE = 4096;
 /** What the module must export under these names; `_uc_ctl` is used where it is there (2.1.4 lacks it). */
 const REQUIRED_EXPORTS = [
   '_malloc',
+  '_free',
   '_uc_version',
   '_uc_strerror',
   '_uc_open',
@@ -38,6 +39,9 @@ type RequiredExport = (typeof REQUIRED_EXPORTS)[number];
 
 /** `UC_CTL_WRITE(UC_CTL_TB_REMOVE_CACHE, 2)` of unicorn.h: type | argument count << 26 | write << 30. */
 const CTL_REMOVE_CACHE = 9 | (2 << 26) | (1 << 30);
+
+/** From here on a block is worth not being filled with zeroes: 4 MiB. */
+const LARGE_BLOCK = 0x40_0000;
 
 /** Bytes before the CPU state in `struct uc_context` (uc_priv.h, 32-bit), and more than a CPU state can have. */
 const CONTEXT_HEADER = 28;
@@ -454,19 +458,32 @@ class WasmTransport implements Transport {
   }
 
   allocate(size: number): Pointer | null {
-    const fresh = this.#memory.buffer.byteLength;
-    let block = 0;
-    try {
-      block = this.#uc._malloc(size + PAGE) >>> 0;
-    } catch {
-      // Some builds abort instead of returning 0 when the heap cannot grow.
+    // What lies behind the present end of the heap is zero, and costs real memory only when it is touched.
+    const heapEnd = this.#memory.buffer.byteLength;
+    if (size >= LARGE_BLOCK) {
+      // A large block comes from the end of the heap; where it would begin, a smaller one shows. What the allocator
+      // writes behind that one must lie before `heapEnd`, too.
+      const probe = this.#malloc(LARGE_BLOCK);
+      if (probe !== 0) this.#uc._free(probe);
+      const used = heapEnd - probe;
+      const block = probe === 0 || used < LARGE_BLOCK + PAGE ? 0 : this.#malloc(used + size);
+      if (block !== 0 && block <= heapEnd && block + used >= heapEnd) return heapEnd;
+      if (block !== 0) this.#uc._free(block);
     }
+    const block = this.#malloc(size + PAGE);
     if (block === 0) return null;
     const aligned = Math.ceil(block / PAGE) * PAGE;
-    // What lies beyond the old end of the heap is new and zero; touching it would cost real memory.
-    if (aligned < fresh)
-      new Uint8Array(this.#memory.buffer, aligned, Math.min(size, fresh - aligned)).fill(0);
+    if (aligned < heapEnd) this.view(aligned, Math.min(size, heapEnd - aligned)).fill(0);
     return aligned;
+  }
+
+  /** 0 where there is not so much; some builds abort instead when the heap cannot grow. */
+  #malloc(size: number): Pointer {
+    try {
+      return this.#uc._malloc(size) >>> 0;
+    } catch {
+      return 0;
+    }
   }
 
   view(pointer: Pointer, size: number): Uint8Array<ArrayBuffer> {
