@@ -10,6 +10,7 @@ import { chmod, mkdir, readdir, rename, rm, utimes, writeFile } from 'node:fs/pr
 import { dirname, join, relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { build } from 'esbuild';
+import { bundlePage } from './bundle-page.mjs';
 
 process.chdir(fileURLToPath(new URL('..', import.meta.url)));
 
@@ -32,6 +33,7 @@ const result = await build({
   target: 'node20',
   // Native code, and a package that is there or not: loaded from node_modules when an engine starts.
   external: ['koffi', '@alexaltea/unicorn-js'],
+  define: { BOOTSCOPE_PAGE_ASSETS: JSON.stringify(await bundlePage()) },
   // CommonJS packages in the bundle ask for Node's own modules through `require`.
   banner: { js: "import { createRequire as r } from 'node:module'; const require = r(import.meta.url);" },
   legalComments: 'linked',

@@ -1,12 +1,12 @@
 // `bootscope extract IMAGE -o FILE`: writes the kernel's ELF file out of a boot image, as its build compressed it.
 
-import { open } from 'node:fs/promises';
 import type { Command } from 'commander';
 import { BootscopeError } from '../error.ts';
 import { extractVmlinux } from '../image/extract-vmlinux.ts';
 import { identifyFile } from '../image/identify.ts';
 import { readImageFile } from '../image/image-file.ts';
 import { readKernelImage } from '../image/kernel-image.ts';
+import { writeOutput } from './output-file.ts';
 
 interface ExtractFlags {
   readonly output: string;
@@ -38,7 +38,7 @@ async function extract(path: string, flags: ExtractFlags): Promise<void> {
   const kernel = await extractVmlinux(image);
   const relocationLength = kernel.bytes.length - kernel.kernelLength;
   const bytes = flags.withRelocs === true ? kernel.bytes : kernel.bytes.subarray(0, kernel.kernelLength);
-  await write(flags.output, bytes, flags.force === true);
+  await writeOutput(flags.output, bytes, flags.force === true);
 
   const what = kernel.elf === null ? 'flat binary' : `ELF${kernel.elf.bits} ${kernel.elf.machineName}`;
   const relocations =
@@ -50,32 +50,6 @@ async function extract(path: string, flags: ExtractFlags): Promise<void> {
   if (kernel.elf === null) {
     process.stderr.write(
       `notice: ${path} holds no ELF file but a flat binary, as kernels before 2.6.26 do\n`,
-    );
-  }
-}
-
-async function write(path: string, bytes: Uint8Array, force: boolean): Promise<void> {
-  if (path === '-') {
-    await new Promise<void>((resolve, reject) => {
-      process.stdout.write(bytes, (error) => (error == null ? resolve() : reject(error)));
-    });
-    return;
-  }
-  try {
-    const file = await open(path, force ? 'w' : 'wx');
-    try {
-      await file.writeFile(bytes);
-    } finally {
-      await file.close();
-    }
-  } catch (error) {
-    const exists = error instanceof Error && 'code' in error && error.code === 'EEXIST';
-    throw new BootscopeError(
-      'cli-output',
-      exists
-        ? `${path} exists already, --force overwrites it`
-        : `${path} cannot be written: ${error instanceof Error ? error.message : String(error)}`,
-      { cause: error },
     );
   }
 }

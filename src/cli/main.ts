@@ -4,11 +4,14 @@ import { Command, CommanderError } from 'commander';
 import packageJson from '../../package.json' with { type: 'json' };
 import { BootscopeError } from '../error.ts';
 import { registerBoot } from './boot.ts';
+import { registerCheck } from './check.ts';
 import { registerExtract } from './extract.ts';
 import { registerInfo } from './info.ts';
 import { registerKaslr } from './kaslr.ts';
 import { registerLayout } from './layout.ts';
 import { registerLint } from './lint.ts';
+import { registerRecord } from './record.ts';
+import { registerReport } from './report.ts';
 import { registerVerify } from './verify.ts';
 
 const EXIT_UNUSABLE = 2;
@@ -34,8 +37,11 @@ for (const register of [
   registerExtract,
   registerVerify,
   registerKaslr,
+  registerRecord,
+  registerCheck,
   registerLayout,
   registerLint,
+  registerReport,
 ])
   register(program);
 for (const command of program.commands) {

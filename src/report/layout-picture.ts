@@ -26,6 +26,7 @@ const LABEL_HEIGHT = 17;
 /** Widths of a character in pixels, on the safe side of the usual fonts. */
 const MONO_WIDTH = 6.7;
 const TEXT_WIDTH = 6.6;
+const BOLD_WIDTH = 7.4;
 const AXIS_WIDTH = 88;
 const ARROW_GUTTER = 22;
 
@@ -39,12 +40,12 @@ export function escapeXml(text: string): string {
     .replace(/[^\t\n\r\u{20}-\u{d7ff}\u{e000}-\u{fffd}\u{10000}-\u{10ffff}]/gu, '\u{fffd}');
 }
 
-function n(value: number): string {
+function fixed(value: number): string {
   return String(Math.round(value * 10) / 10);
 }
 
 /** As much of a text as fits, with an ellipsis where some is left out. */
-function fit(text: string, width: number, characterWidth: number): string {
+function shorten(text: string, width: number, characterWidth: number): string {
   const most = Math.floor(width / characterWidth);
   if (text.length <= most) return text;
   return most < 3 ? '' : `${text.slice(0, most - 1).trimEnd()}…`;
@@ -64,8 +65,8 @@ function definitions(prefix: string): string {
 
 function svg(width: number, height: number, label: string, content: string): string {
   return (
-    `<svg xmlns="http://www.w3.org/2000/svg" class="layout" viewBox="0 0 ${n(width)} ${n(height)}" ` +
-    `width="${n(width)}" height="${n(height)}" role="img" aria-label="${escapeXml(label)}">${content}</svg>`
+    `<svg xmlns="http://www.w3.org/2000/svg" class="layout" viewBox="0 0 ${fixed(width)} ${fixed(height)}" ` +
+    `width="${fixed(width)}" height="${fixed(height)}" role="img" aria-label="${escapeXml(label)}">${content}</svg>`
   );
 }
 
@@ -122,9 +123,9 @@ export function drawAllPhases(model: ReportModel, selected: number | null, optio
     const chosen = index === selected ? ' selected' : '';
     content +=
       `<g class="column${chosen}" data-phase="${index}">` +
-      `<rect class="column-back" x="${n(x - 4)}" y="2" width="${n(columnWidth + 8)}" height="${n(height - 4)}" rx="6"/>` +
-      `<text class="column-name" x="${n(x)}" y="20">${escapeXml(fit(phase.name, columnWidth, 7.6))}</text>` +
-      `<text class="column-mode" x="${n(x)}" y="36">${escapeXml(fit(`${phase.address} ${phase.mode}`, columnWidth, MONO_WIDTH))}</text>` +
+      `<rect class="column-back" x="${fixed(x - 4)}" y="2" width="${fixed(columnWidth + 8)}" height="${fixed(height - 4)}" rx="6"/>` +
+      `<text class="column-name" x="${fixed(x)}" y="20">${escapeXml(shorten(phase.name, columnWidth, 7.6))}</text>` +
+      `<text class="column-mode" x="${fixed(x)}" y="36">${escapeXml(shorten(`${phase.address} ${phase.mode}`, columnWidth, MONO_WIDTH))}</text>` +
       `${drawColumn(phase, column, options, 'all', false)}</g>`;
   }
   return svg(width, height, 'Physical memory in each phase', content);
@@ -136,7 +137,7 @@ function drawFolds(scale: AddressScale, view: ScaleView, area: Box): string {
     const extent = extentOf(fold, scale, view, area);
     if (extent === null || extent.height < 4) continue;
     const middle = extent.y + extent.height / 2;
-    let path = `M${n(area.x)} ${n(middle)}`;
+    let path = `M${fixed(area.x)} ${fixed(middle)}`;
     for (let x = area.x; x + 12 <= area.x + area.width; x += 12) path += 'q3 -4 6 0t6 0';
     out += `<path class="fold" d="${path}"><title>${escapeXml(`nothing in ${range(fold)}, ${formatSize(fold.end - fold.start)}`)}</title></path>`;
   }
@@ -163,8 +164,8 @@ function drawAxis(regions: readonly ModelRegion[], scale: AddressScale, view: Sc
     taken.push(y);
     const text = Math.min(Math.max(y + 3.5, area.y + 7), area.y + area.height);
     out +=
-      `<path class="tick" d="M${AXIS_WIDTH - 6} ${n(y)}H${n(area.x + area.width)}"/>` +
-      `<text class="address" x="${AXIS_WIDTH - 10}" y="${n(text)}" text-anchor="end">${hex(address)}</text>`;
+      `<path class="tick" d="M${AXIS_WIDTH - 6} ${fixed(y)}H${fixed(area.x + area.width)}"/>` +
+      `<text class="address" x="${AXIS_WIDTH - 10}" y="${fixed(text)}" text-anchor="end">${hex(address)}</text>`;
   };
   tick(0);
   for (const region of ranked) {
@@ -190,12 +191,12 @@ function drawColumn(
   interactive: boolean,
 ): string {
   const { scale, view, highlight } = options;
-  let out = `<rect class="memory" x="${n(area.x)}" y="${n(area.y)}" width="${n(area.width)}" height="${n(area.height)}"/>`;
+  let out = `<rect class="memory" x="${fixed(area.x)}" y="${fixed(area.y)}" width="${fixed(area.width)}" height="${fixed(area.height)}"/>`;
   for (const ghost of ghosts(phase)) {
     const extent = extentOf(ghost, scale, view, area);
     if (extent === null || extent.height < 3) continue;
     out +=
-      `<rect class="ghost" x="${n(area.x + 1.5)}" y="${n(extent.y)}" width="${n(area.width - 3)}" height="${n(extent.height)}">` +
+      `<rect class="ghost" x="${fixed(area.x + 1.5)}" y="${fixed(extent.y)}" width="${fixed(area.width - 3)}" height="${fixed(extent.height)}">` +
       `<title>${escapeXml(`before: ${ghost.name} ${range(ghost)}`)}</title></rect>`;
   }
   const placed = placeRegions(phase.regions, scale, view, area);
@@ -208,8 +209,8 @@ function drawColumn(
     if (region.name === highlight) classes.push('highlight');
     const inset = width > 8 ? 0.75 : 0;
     out +=
-      `<rect class="${classes.join(' ')}" data-region="${escapeXml(region.name)}" x="${n(x + inset)}" y="${n(y)}" ` +
-      `width="${n(Math.max(1, width - 2 * inset))}" height="${n(height)}"${height > 6 ? ' rx="1.5"' : ''}>` +
+      `<rect class="${classes.join(' ')}" data-region="${escapeXml(region.name)}" x="${fixed(x + inset)}" y="${fixed(y)}" ` +
+      `width="${fixed(Math.max(1, width - 2 * inset))}" height="${fixed(height)}"${height > 6 ? ' rx="1.5"' : ''}>` +
       `<title>${escapeXml(describeRegion(region))}</title></rect>`;
   }
   const hatch = (overwrites: readonly ModelOverwrite[], pattern: string): void => {
@@ -220,8 +221,8 @@ function drawColumn(
       const x = box?.x ?? area.x + area.width - 8;
       const width = box?.width ?? 8;
       out +=
-        `<rect class="overwritten" fill="url(#${prefix}-${pattern})" x="${n(x + 0.75)}" y="${n(extent.y)}" ` +
-        `width="${n(Math.max(1, width - 1.5))}" height="${n(extent.height)}">` +
+        `<rect class="overwritten" fill="url(#${prefix}-${pattern})" x="${fixed(x + 0.75)}" y="${fixed(extent.y)}" ` +
+        `width="${fixed(Math.max(1, width - 1.5))}" height="${fixed(extent.height)}">` +
         `<title>${escapeXml(`${overwrite.region}: ${range(overwrite)} overwritten by ${overwrite.by}`)}</title></rect>`;
     }
   };
@@ -229,9 +230,9 @@ function drawColumn(
   hatch(phase.overwritten, 'now');
   if (!interactive) {
     for (const { region, x, y, width, height } of placed) {
-      const text = height < 13 ? '' : fit(region.name, width - 8, TEXT_WIDTH);
+      const text = height < 13 ? '' : shorten(region.name, width - 8, TEXT_WIDTH);
       if (text.length < Math.min(4, region.name.length)) continue;
-      out += `<text class="inside" x="${n(x + 4)}" y="${n(Math.min(y + height / 2 + 4, y + 14))}">${escapeXml(text)}</text>`;
+      out += `<text class="inside" x="${fixed(x + 4)}" y="${fixed(Math.min(y + height / 2 + 4, y + 14))}">${escapeXml(text)}</text>`;
     }
   }
   return out;
@@ -287,7 +288,7 @@ function drawCopies(copies: readonly Copy[], scale: AddressScale, view: ScaleVie
     const to = at(copy.target);
     const bend = area.x - 8 - (index % 3) * 5;
     out +=
-      `<path class="copy" marker-end="url(#one-head)" d="M${n(area.x)} ${n(from)}H${n(bend)}V${n(to)}H${n(area.x)}">` +
+      `<path class="copy" marker-end="url(#one-head)" d="M${fixed(area.x)} ${fixed(from)}H${fixed(bend)}V${fixed(to)}H${fixed(area.x)}">` +
       `<title>${escapeXml(`${formatSize(copy.length)} copied from ${hex(copy.source)} to ${hex(copy.target)}`)}</title></path>`;
   }
   return out;
@@ -327,12 +328,12 @@ function drawLabels(
     out +=
       `<g class="label mark-${mark}${chosen}" data-region="${escapeXml(region.name)}">` +
       `<title>${escapeXml(describeRegion(region))}</title>` +
-      `<path class="leader" d="M${n(from)} ${n(middle)}H${n(right + 3)}L${n(x - 4)} ${n(y)}"/>` +
-      `<circle class="leader-dot" cx="${n(from)}" cy="${n(middle)}" r="1.6"/>` +
-      `<rect class="label-back" x="${n(x - 3)}" y="${n(y - LABEL_HEIGHT / 2)}" width="${n(width)}" height="${LABEL_HEIGHT}" rx="3"/>` +
-      (sign === '' ? '' : `<text class="label-mark" x="${n(x)}" y="${n(y + 4)}">${sign}</text>`) +
-      `<text class="label-name" x="${n(x + (sign === '' ? 0 : 14))}" y="${n(y + 4)}">${escapeXml(fit(region.name, room, TEXT_WIDTH))}</text>` +
-      `<text class="label-range" x="${n(x + width - 8)}" y="${n(y + 4)}" text-anchor="end">${numbers}</text></g>`;
+      `<path class="leader" d="M${fixed(from)} ${fixed(middle)}H${fixed(right + 3)}L${fixed(x - 4)} ${fixed(y)}"/>` +
+      `<circle class="leader-dot" cx="${fixed(from)}" cy="${fixed(middle)}" r="1.6"/>` +
+      `<rect class="label-back" x="${fixed(x - 3)}" y="${fixed(y - LABEL_HEIGHT / 2)}" width="${fixed(width)}" height="${LABEL_HEIGHT}" rx="3"/>` +
+      (sign === '' ? '' : `<text class="label-mark" x="${fixed(x)}" y="${fixed(y + 4)}">${sign}</text>`) +
+      `<text class="label-name" x="${fixed(x + (sign === '' ? 0 : 14))}" y="${fixed(y + 4)}">${escapeXml(shorten(region.name, room, sign === '' ? TEXT_WIDTH : BOLD_WIDTH))}</text>` +
+      `<text class="label-range" x="${fixed(x + width - 8)}" y="${fixed(y + 4)}" text-anchor="end">${numbers}</text></g>`;
   }
   return out;
 }

@@ -54,7 +54,7 @@ export function placeRegions(
   for (const cluster of clusters(regions)) {
     const lanes = assignLanes(cluster);
     const count = Math.max(...lanes.values()) + 1;
-    const width = area.width / count;
+    const edges = laneEdges(cluster, lanes, count, area);
     for (const region of cluster) {
       const extent = extentOf(region, scale, view, area);
       if (extent === null) continue;
@@ -63,7 +63,7 @@ export function placeRegions(
       if (exact < 0.4 && region.parent !== null && region.change === 'same') continue;
       const lane = lanes.get(region)!;
       const span = freeLanes(region, lane, count, cluster, lanes);
-      placed.push({ region, x: area.x + lane * width, width: span * width, ...extent });
+      placed.push({ region, x: edges[lane]!, width: edges[lane + span]! - edges[lane]!, ...extent });
     }
   }
   return placed;
@@ -106,6 +106,27 @@ function assignLanes(cluster: readonly ModelRegion[]): Map<ModelRegion, number> 
     laneOf.set(region.name, lane);
   }
   return lanes;
+}
+
+/** A lane that holds nothing but buffers, which other regions fill, is narrow. */
+const BUFFER_LANE = 0.3;
+
+/** Left edges of the lanes, and behind them the right edge of the last. */
+function laneEdges(
+  cluster: readonly ModelRegion[],
+  lanes: ReadonlyMap<ModelRegion, number>,
+  count: number,
+  area: Box,
+): readonly number[] {
+  const weights = Array.from({ length: count }, (_, lane) =>
+    cluster.every((region) => lanes.get(region) !== lane || region.kind === 'buffer') && count > 1
+      ? BUFFER_LANE
+      : 1,
+  );
+  const total = weights.reduce((sum, weight) => sum + weight, 0);
+  const edges = [area.x];
+  for (const weight of weights) edges.push(edges.at(-1)! + (weight / total) * area.width);
+  return edges;
 }
 
 /** How many lanes to the right, its own included, a region may take without covering another. */

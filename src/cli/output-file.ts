@@ -1,0 +1,48 @@
+// Writes what a subcommand made to a file or to standard output; no file is overwritten unless that was asked for.
+
+import { access, open } from 'node:fs/promises';
+import { BootscopeError } from '../error.ts';
+
+/**
+ * Writes to the file `path`, or to standard output where it is `-`.
+ *
+ * @throws BootscopeError `cli-output` when the file exists and `force` is false, or cannot be written
+ */
+export async function writeOutput(path: string, content: Uint8Array | string, force: boolean): Promise<void> {
+  if (path === '-') {
+    await new Promise<void>((resolve, reject) => {
+      process.stdout.write(content, (error) => (error == null ? resolve() : reject(error)));
+    });
+    return;
+  }
+  try {
+    const file = await open(path, force ? 'w' : 'wx');
+    try {
+      await file.writeFile(content);
+    } finally {
+      await file.close();
+    }
+  } catch (error) {
+    const exists = error instanceof Error && 'code' in error && error.code === 'EEXIST';
+    throw exists ? existsAlready(path) : cannotBeWritten(path, error);
+  }
+}
+
+/** Says early, before long work, that `writeOutput` would refuse. */
+export async function checkOutput(path: string, force: boolean): Promise<void> {
+  if (path === '-' || force) return;
+  const exists = await access(path).then(
+    () => true,
+    () => false,
+  );
+  if (exists) throw existsAlready(path);
+}
+
+function existsAlready(path: string): BootscopeError {
+  return new BootscopeError('cli-output', `${path} exists already, --force overwrites it`);
+}
+
+function cannotBeWritten(path: string, error: unknown): BootscopeError {
+  const reason = error instanceof Error ? error.message : String(error);
+  return new BootscopeError('cli-output', `${path} cannot be written: ${reason}`, { cause: error });
+}

@@ -1,0 +1,78 @@
+// `bootscope report IMAGE`: boots and writes the trace as a page, a picture, a file for Perfetto, or JSON.
+
+import { type Command, Option } from 'commander';
+import { boot } from '../boot/boot.ts';
+import { readImageFile } from '../image/image-file.ts';
+import { readKernelImage } from '../image/kernel-image.ts';
+import { SCALE_MODES, type ScaleMode } from '../report/address-scale.ts';
+import { chromeTrace } from '../report/chrome-trace.ts';
+import { traceToJson } from '../report/json.ts';
+import { reportModel } from '../report/report-model.ts';
+import { formatSvg } from '../report/svg.ts';
+import type { BootTrace } from '../trace/boot-trace.ts';
+import { addBootOptions, type BootFlags, bootOptions } from './boot-options.ts';
+import { checkOutput, writeOutput } from './output-file.ts';
+
+const FORMATS = ['html', 'svg', 'chrome-trace', 'json'] as const;
+type Format = (typeof FORMATS)[number];
+
+interface Flags extends BootFlags {
+  readonly output: string;
+  readonly format?: Format;
+  readonly scale?: ScaleMode;
+  readonly force?: boolean;
+}
+
+export function registerReport(program: Command): void {
+  const command = program
+    .command('report')
+    .description(
+      'boot IMAGE and write what happened as one HTML page, an SVG picture, JSON or a Perfetto trace',
+    )
+    .argument('<image>', 'bzImage, zImage, a gzip of one, or a Unified Kernel Image');
+  addBootOptions(command)
+    .requiredOption('-o, --output <file>', 'file to write, - for standard output')
+    .addOption(
+      new Option('--format <format>', 'by default what the name of the file says, else html').choices(
+        FORMATS,
+      ),
+    )
+    .addOption(
+      new Option('--scale <scale>', 'scale of the picture (folded for html, even for svg)').choices(
+        SCALE_MODES,
+      ),
+    )
+    .option('--force', 'write over a file that is there')
+    .action(async (path: string, flags: Flags) => {
+      const force = flags.force === true;
+      await checkOutput(flags.output, force);
+      const image = await readKernelImage(path, await readImageFile(path));
+      const finished = await boot(image, await bootOptions(flags));
+      const { trace } = finished;
+      finished.close();
+      const text = await format(trace, flags.format ?? formatOf(flags.output), flags.scale);
+      await writeOutput(flags.output, text, force);
+      process.exitCode = trace.kernel === null ? 1 : 0;
+    });
+}
+
+function formatOf(path: string): Format {
+  if (path.endsWith('.svg')) return 'svg';
+  return path.endsWith('.json') ? 'json' : 'html';
+}
+
+async function format(trace: BootTrace, as: Format, scale: ScaleMode | undefined): Promise<string> {
+  switch (as) {
+    case 'html': {
+      // Carries the page's script and style, which no other command needs.
+      const { formatHtml } = await import('../report/html.ts');
+      return formatHtml(reportModel(trace), { scale: scale ?? 'folded' });
+    }
+    case 'svg':
+      return formatSvg(reportModel(trace), { scale: scale ?? 'even' });
+    case 'chrome-trace':
+      return `${JSON.stringify(chromeTrace(reportModel(trace)))}\n`;
+    case 'json':
+      return `${JSON.stringify(traceToJson(trace, { events: true }), null, 2)}\n`;
+  }
+}

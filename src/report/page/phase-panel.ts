@@ -1,0 +1,335 @@
+// What is known of one phase, beside the picture: what changed, registers, page tables, and the list of regions.
+
+import { isSection } from '../address-scale.ts';
+import { markSign } from '../layout-picture.ts';
+import { kindLabel } from '../region-kinds.ts';
+import {
+  formatSize,
+  hex,
+  type ModelPageTables,
+  type ModelPhase,
+  type ModelRange,
+  type ModelRegion,
+  type ReportModel,
+} from '../report-model.ts';
+import { card, h } from './dom.ts';
+import { registerBits } from './register-bits.ts';
+
+export type ChooseRegion = (name: string | null) => void;
+
+function range(of: ModelRange): HTMLElement {
+  return h('span', { class: 'mono range' }, `${hex(of.start)}–${hex(of.end)}`);
+}
+
+/** The chosen region, or what the phase is about. */
+export function summaryCard(
+  model: ReportModel,
+  index: number,
+  chosen: string | null,
+  choose: ChooseRegion,
+  zoomTo: (region: ModelRegion) => void,
+): HTMLElement {
+  const phase = model.phases[index]!;
+  const next = model.phases[index + 1];
+  const facts = h(
+    'dl',
+    { class: 'facts' },
+    ...fact('begins at', h('span', { class: 'mono' }, phase.address)),
+    ...fact('CPU mode', phase.mode),
+    ...(phase.instructions === null
+      ? []
+      : fact('instructions before', phase.instructions.toLocaleString('en'))),
+    ...(phase.summary === '' ? [] : fact('in it', phase.summary)),
+    ...(next === undefined ? [] : fact('goes on to', `${next.name} at ${next.address}`)),
+  );
+  const region = phase.regions.find((candidate) => candidate.name === chosen);
+  return card(
+    'phase',
+    phase.name,
+    facts,
+    region === undefined ? null : regionDetails(phase, region, choose, zoomTo),
+  );
+}
+
+function fact(name: string, value: Node | string): readonly [HTMLElement, HTMLElement] {
+  return [h('dt', {}, name), h('dd', {}, value)];
+}
+
+function regionDetails(
+  phase: ModelPhase,
+  region: ModelRegion,
+  choose: ChooseRegion,
+  zoomTo: (region: ModelRegion) => void,
+): HTMLElement {
+  const sharing = phase.regions.filter(
+    (other) => other !== region && other.start < region.end && other.end > region.start && !isSection(other),
+  );
+  const overwritten = [...phase.overwritten, ...phase.lost].filter((loss) => loss.region === region.name);
+  return h(
+    'div',
+    { class: 'chosen', id: 'chosen' },
+    h(
+      'div',
+      { class: 'chosen-head' },
+      h('span', { class: `swatch k-${region.kind}`, 'aria-hidden': 'true' }),
+      h('h3', {}, region.name),
+      h('button', { type: 'button', onclick: () => zoomTo(region) }, 'Zoom to it'),
+      h(
+        'button',
+        {
+          type: 'button',
+          class: 'tool',
+          'aria-label': 'Close',
+          title: 'Close (Esc)',
+          onclick: () => choose(null),
+        },
+        '×',
+      ),
+    ),
+    h(
+      'dl',
+      { class: 'facts' },
+      ...fact('range', range(region)),
+      ...fact('size', `${formatSize(region.end - region.start)} (${hex(region.end - region.start)})`),
+      ...fact('kind', kindLabel(region.kind)),
+      ...fact('known from', region.inferred ? `inferred: ${region.source}` : region.source),
+      ...(region.before === null ? [] : fact('before', range(region.before))),
+      ...overwritten.flatMap((loss) => fact('overwritten', h('span', {}, range(loss), ` by ${loss.by}`))),
+      ...(sharing.length === 0
+        ? []
+        : fact(
+            'shares memory with',
+            h(
+              'span',
+              { class: 'links' },
+              ...sharing.slice(0, 14).map((other) => regionLink(other.name, choose)),
+            ),
+          )),
+    ),
+  );
+}
+
+function regionLink(name: string, choose: ChooseRegion): HTMLElement {
+  return h('button', { type: 'button', class: 'link', onclick: () => choose(name) }, name);
+}
+
+/** What the phase found changed since the one before. */
+export function changesCard(model: ReportModel, index: number, choose: ChooseRegion): HTMLElement {
+  const phase = model.phases[index]!;
+  const items: HTMLElement[] = [];
+  const item = (mark: string, word: string, ...content: readonly (Node | string)[]): void => {
+    items.push(
+      h(
+        'li',
+        { class: `change mark-${mark}` },
+        h('span', { class: 'change-word' }, markSign(mark) === '' ? word : `${markSign(mark)} ${word}`),
+        h('span', { class: 'change-text' }, ...content),
+      ),
+    );
+  };
+  for (const loss of phase.overwritten) {
+    item('lost', 'overwritten', regionLink(loss.region, choose), ' ', range(loss), ` by ${loss.by}`);
+  }
+  const sections = phase.regions.filter((region) => isSection(region) && region.change === 'new').length;
+  for (const region of phase.regions) {
+    if (isSection(region)) continue;
+    if (region.change === 'new') {
+      item(
+        'new',
+        'new',
+        regionLink(region.name, choose),
+        ' ',
+        range(region),
+        `, ${formatSize(region.end - region.start)}`,
+      );
+    } else if (region.change === 'moved' && region.before !== null) {
+      item(
+        'moved',
+        'moved',
+        regionLink(region.name, choose),
+        ' ',
+        range(region.before),
+        ' to ',
+        range(region),
+      );
+    } else if (region.change === 'resized' && region.before !== null) {
+      item(
+        'resized',
+        'resized',
+        regionLink(region.name, choose),
+        ' ',
+        range(region.before),
+        ' to ',
+        range(region),
+      );
+    }
+  }
+  if (sections > 0) item('new', 'new', `${sections} sections of the kernel`);
+  for (const gone of phase.gone) item('gone', '− gone', gone.name, ' ', range(gone));
+  const first = index === 0;
+  return card(
+    'changes',
+    first ? 'What changed' : `What changed since ${model.phases[index - 1]!.name}`,
+    items.length === 0
+      ? h('p', { class: 'hint' }, first ? 'The boot begins here.' : 'No region changed.')
+      : h('ul', { class: 'changes' }, ...items),
+  );
+}
+
+export function registersCard(phase: ModelPhase): HTMLElement {
+  const changed = phase.registers.filter((register) => register.before !== null).length;
+  return card(
+    'registers',
+    'Registers',
+    h(
+      'p',
+      { class: 'hint' },
+      changed === 0 ? 'as in the phase before' : `${changed} changed since the phase before`,
+    ),
+    h(
+      'div',
+      { class: 'registers' },
+      ...phase.registers.map((register) => {
+        const bits = registerBits(register.name, register.value);
+        return h(
+          'div',
+          {
+            class: `register${register.before === null ? '' : ' register-changed'}${bits === '' && !register.name.endsWith('dtr') ? '' : ' register-wide'}`,
+            ...(register.before === null ? {} : { title: `before: ${register.before}` }),
+          },
+          h('span', { class: 'register-name' }, register.name),
+          h('span', { class: 'mono' }, register.value),
+          bits === '' ? null : h('span', { class: 'bits' }, bits),
+        );
+      }),
+    ),
+  );
+}
+
+const SHOWN_MAPPINGS = 64;
+
+export function pageTablesCard(tables: ModelPageTables | null): HTMLElement {
+  if (tables === null) {
+    return card('page-tables', 'Page tables', h('p', { class: 'hint' }, 'They were not looked at.'));
+  }
+  if (tables.levels === 0) {
+    return card(
+      'page-tables',
+      'Page tables',
+      h('p', { class: 'hint' }, 'Paging is off: a linear address is a physical address.'),
+    );
+  }
+  const rows = tables.ranges
+    .slice(0, SHOWN_MAPPINGS)
+    .map((mapped) =>
+      h(
+        'tr',
+        {},
+        h('td', { class: 'mono' }, `${mapped.start}–${mapped.end}`),
+        h('td', { class: 'mono' }, mapped.identity ? 'itself' : mapped.physical),
+        h('td', { class: 'mono' }, mapped.rights),
+        h('td', {}, formatSize(mapped.pageSize)),
+      ),
+    );
+  const more = tables.ranges.length - rows.length;
+  return card(
+    'page-tables',
+    'Page tables',
+    h(
+      'p',
+      { class: 'hint' },
+      `${tables.mode} paging, ${tables.tables} ${tables.tables === 1 ? 'table' : 'tables'}, root ${tables.root}; ` +
+        (tables.identity
+          ? 'every mapped address leads to itself'
+          : 'not all mapped addresses lead to themselves'),
+    ),
+    h(
+      'div',
+      { class: 'scroll' },
+      h(
+        'table',
+        {},
+        h(
+          'thead',
+          {},
+          h('tr', {}, ...['linear', 'leads to', 'rights', 'pages'].map((text) => h('th', {}, text))),
+        ),
+        h('tbody', {}, ...rows),
+      ),
+    ),
+    more > 0 || tables.truncated
+      ? h(
+          'p',
+          { class: 'hint' },
+          more > 0 ? `${more} more ranges` : 'the walk ended at its limit; there is more',
+        )
+      : null,
+  );
+}
+
+export function regionsCard(
+  phase: ModelPhase,
+  chosen: string | null,
+  showSections: boolean,
+  choose: ChooseRegion,
+  toggleSections: () => void,
+): HTMLElement {
+  const lost = new Set(phase.overwritten.map((loss) => loss.region));
+  const byName = new Map(phase.regions.map((region) => [region.name, region]));
+  const depth = (region: ModelRegion): number => {
+    let levels = 0;
+    for (let at = region; at.parent !== null && levels < 4; levels++) {
+      const parent = byName.get(at.parent);
+      if (parent === undefined) break;
+      at = parent;
+    }
+    return levels;
+  };
+  const sections = phase.regions.filter(isSection).length;
+  const rows = phase.regions
+    .filter((region) => showSections || !isSection(region) || region.name === chosen)
+    .map((region) => {
+      const mark = lost.has(region.name) ? 'lost' : region.change;
+      const word = mark === 'lost' ? 'overwritten' : mark === 'same' || mark === 'first' ? '' : mark;
+      return h(
+        'li',
+        {},
+        h(
+          'button',
+          {
+            type: 'button',
+            class: `region-row depth-${depth(region)} mark-${mark}`,
+            'data-region': region.name,
+            'aria-pressed': String(region.name === chosen),
+            onclick: () => choose(region.name === chosen ? null : region.name),
+          },
+          h('span', { class: `swatch k-${region.kind}`, 'aria-hidden': 'true' }),
+          h('span', { class: 'region-name' }, region.name),
+          h('span', { class: 'mono region-range' }, `${hex(region.start)}–${hex(region.end)}`),
+          h('span', { class: 'region-size' }, formatSize(region.end - region.start)),
+          h('span', { class: 'region-mark' }, word === '' ? '' : `${markSign(mark)} ${word}`),
+          h(
+            'span',
+            { class: 'region-source' },
+            region.inferred ? `inferred: ${region.source}` : region.source,
+          ),
+        ),
+      );
+    });
+  return card(
+    'regions',
+    'Regions',
+    sections === 0
+      ? null
+      : h(
+          'p',
+          { class: 'hint' },
+          h(
+            'button',
+            { type: 'button', class: 'link', 'aria-pressed': String(showSections), onclick: toggleSections },
+            showSections ? 'Hide the sections of the kernel' : `Show ${sections} sections of the kernel`,
+          ),
+        ),
+    h('ul', { class: 'region-list' }, ...rows),
+  );
+}
