@@ -114,7 +114,7 @@ export function readKernelElf(bytes: Uint8Array): KernelElf {
  *
  * @param ram - physical memory from address 0
  * @param checkAlignment - whether this stub refuses segments that are not 2 MiB aligned (64-bit, 4.16 on)
- * @throws BootscopeError `kernel-elf` for a segment outside the file or RAM, `guest-error` for what the stub itself refuses
+ * @throws BootscopeError `kernel-elf` for a segment outside the file, `stub-memory` for one outside RAM, `guest-error` for what the stub itself refuses
  */
 export function placeSegments(
   ram: Uint8Array,
@@ -140,8 +140,8 @@ export function placeSegments(
     }
     if (address < 0 || address + segment.filesz > ram.length) {
       throw new BootscopeError(
-        'kernel-elf',
-        `segment ${index} of the kernel goes to 0x${address.toString(16)} + 0x${segment.filesz.toString(16)}, RAM has 0x${ram.length.toString(16)} bytes`,
+        'stub-memory',
+        `segment ${index} of the kernel goes to 0x${address.toString(16)} + 0x${segment.filesz.toString(16)}, RAM has 0x${ram.length.toString(16)} bytes (--memory gives more)`,
       );
     }
     ram.copyWithin(address, output + segment.offset, output + segment.offset + segment.filesz);

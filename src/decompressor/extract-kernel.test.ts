@@ -1,0 +1,339 @@
+import { gzipSync } from 'node:zlib';
+import { describe, expect, it } from 'vitest';
+import { BootscopeError } from '../error.ts';
+import type { KernelImage } from '../image/kernel-image.ts';
+import {
+  type Extraction,
+  type ExtractionContext,
+  extractKernel,
+  type KaslrRequest,
+} from './extract-kernel.ts';
+import { findStub } from './find-stub.ts';
+import { makeKernel, makeMoveParamsStub, makeStub32, makeStub64 } from './test-stubs.ts';
+
+const MAP64 = 0xffffffff80000000n;
+const MAP32 = 0xc0000000n;
+const BOOT_PARAMS = 0x90000;
+const STACK = 0x3800000;
+const MOVE_PARAMS = STACK + 0x100;
+
+function pattern(length: number, seed: number): Uint8Array {
+  return Uint8Array.from({ length }, (_, index) => (index * 7 + seed) & 0xff);
+}
+
+/** A kernel of two segments; the word at 0x100 of the first and those at 0x10 and 0x20 of the second can be relocated. */
+function kernel64(entry = 0x1000000): Uint8Array {
+  return makeKernel({
+    bits: 64,
+    entry,
+    virtualOffset: MAP64,
+    segments: [
+      { paddr: 0x1000000, content: pattern(0x4000, 1) },
+      { paddr: 0x1200000, content: pattern(0x3000, 2), memsz: 0x8000 },
+    ],
+    relocations: [[0x81200010], [0x81200020], [0x81000100]],
+  });
+}
+
+interface Setup {
+  readonly commandLine?: string;
+  readonly kaslr?: KaslrRequest;
+  readonly output?: number;
+  readonly zo?: number;
+  /** Changes guest memory before the call. */
+  readonly prepare?: (ram: Uint8Array) => void;
+}
+
+async function extract(
+  image: KernelImage,
+  setup: Setup = {},
+): Promise<{ extraction: Extraction; ram: Uint8Array }> {
+  const stub = findStub(image)!;
+  const ram = new Uint8Array(0x4000000);
+  const view = new DataView(ram.buffer);
+  const output = setup.output ?? 0x1000000;
+  const zo = setup.zo ?? 0x1800000 - 0x40000;
+  ram.set(image.protectedModeCode, zo);
+  ram.set(image.bytes.subarray(0x1f1, 0x270), BOOT_PARAMS + 0x1f1);
+  ram.set(Buffer.from(`${setup.commandLine ?? ''}\0`, 'latin1'), 0x99000);
+  if (image.header.protocol >= 0x202) view.setUint32(BOOT_PARAMS + 0x228, 0x99000, true);
+  ram[BOOT_PARAMS + 0x0e] = 25;
+  ram[BOOT_PARAMS + 0x07] = 80;
+  ram[BOOT_PARAMS + 0x01] = 3;
+  const input = zo + image.payload!.offset;
+  const length = image.payload!.length;
+  const registers: Partial<Record<string, bigint>> = { rsp: BigInt(STACK) };
+  if (stub.abi === 'rmode-output') {
+    Object.assign(registers, { rdi: BigInt(BOOT_PARAMS), rsi: BigInt(output) });
+  } else if (stub.abi === 'rmode-heap-input') {
+    Object.assign(registers, {
+      rdi: BigInt(BOOT_PARAMS),
+      rsi: BigInt(zo + 0x1000),
+      rdx: BigInt(input),
+      rcx: BigInt(length),
+      r8: BigInt(output),
+    });
+  } else {
+    const stacked =
+      stub.abi === 'moveparams'
+        ? [MOVE_PARAMS, BOOT_PARAMS]
+        : stub.abi === 'stack-rmode-output'
+          ? [BOOT_PARAMS, output]
+          : [BOOT_PARAMS, zo + 0x1000, input, length, output];
+    for (const [index, value] of stacked.entries()) view.setUint32(STACK + 4 + 4 * index, value, true);
+  }
+  setup.prepare?.(ram);
+  const context: ExtractionContext = {
+    image,
+    stub,
+    zo,
+    ram,
+    readRegister: (name) => registers[name] ?? 0n,
+    ...(setup.kaslr === undefined ? {} : { kaslr: setup.kaslr }),
+  };
+  return { extraction: await extractKernel(context), ram };
+}
+
+async function refusal(promise: Promise<unknown>): Promise<BootscopeError> {
+  const error = await promise.then(
+    () => null,
+    (reason: unknown) => reason,
+  );
+  expect(error).toBeInstanceOf(BootscopeError);
+  return error as BootscopeError;
+}
+
+describe('extract_kernel of a 64-bit stub', () => {
+  it('moves each segment to its place and returns output + e_entry - LOAD_PHYSICAL_ADDR', async () => {
+    const { image } = makeStub64('rmode-output', { payload: gzipSync(kernel64(0x1000b53)) });
+    const { extraction, ram } = await extract(image);
+    expect(extraction).toMatchObject({
+      output: 0x1000000n,
+      returnValue: 0x1000b53n,
+      entry: 0x1000b53n,
+      virtualBase: 0xffffffff81000000n,
+    });
+    expect(Buffer.compare(ram.subarray(0x1000000, 0x1004000), pattern(0x4000, 1))).toBe(0);
+    expect(Buffer.compare(ram.subarray(0x1200000, 0x1203000), pattern(0x3000, 2))).toBe(0);
+    expect(extraction.segments[1]).toEqual({
+      paddr: 0x1200000n,
+      vaddr: 0xffffffff81200000n,
+      filesz: 0x3000n,
+      memsz: 0x8000n,
+      flags: 'r-x',
+    });
+    expect(extraction.steps.map(({ name }) => name)).toEqual(['decompressed', 'parse_elf']);
+  });
+
+  it('returns the output itself in the generations that take the entry for granted', async () => {
+    const { image } = makeStub64('rmode-heap-input', { payload: gzipSync(kernel64(0x1000b53)) });
+    const { extraction } = await extract(image);
+    expect(extraction.returnValue).toBe(0x1000000n);
+  });
+
+  it('places a kernel relative to where its loader put it, without relocating it', async () => {
+    const { image } = makeStub64('rmode-output', { payload: gzipSync(kernel64()) });
+    const { extraction, ram } = await extract(image, { output: 0x1400000 });
+    expect(extraction.entry).toBe(0x1400000n);
+    expect(extraction.virtualBase).toBe(0xffffffff81000000n);
+    expect(Buffer.compare(ram.subarray(0x1600000, 0x1603000), pattern(0x3000, 2))).toBe(0);
+    expect(extraction.relocations).toEqual({ relocations32: 0, inverse32: 0, relocations64: 0 });
+  });
+
+  it('relocates by the forced virtual address: 32-bit up, inverse down, 64-bit up', async () => {
+    const { image } = makeStub64('rmode-output', { payload: gzipSync(kernel64()) });
+    const kaslr = { kind: 'forced', physical: 0x2000000, virtual: 0x1600000 } as const;
+    const { extraction, ram } = await extract(image, { kaslr });
+    expect(extraction.relocations).toEqual({ relocations32: 1, inverse32: 1, relocations64: 1 });
+    expect(extraction).toMatchObject({ output: 0x2000000n, virtualBase: 0xffffffff81600000n });
+    const before = new DataView(pattern(0x4000, 1).buffer);
+    const second = new DataView(pattern(0x3000, 2).buffer);
+    const view = new DataView(ram.buffer);
+    expect(view.getUint32(0x2000100, true)).toBe((before.getUint32(0x100, true) + 0x600000) >>> 0);
+    expect(view.getUint32(0x2200020, true)).toBe((second.getUint32(0x20, true) - 0x600000) >>> 0);
+    expect(view.getBigUint64(0x2200010, true)).toBe(second.getBigUint64(0x10, true) + 0x600000n);
+  });
+
+  it('refuses a forced address that is unaligned, outside RAM, or over the compressed kernel', async () => {
+    const { image } = makeStub64('rmode-output', { payload: gzipSync(kernel64()) });
+    const force = async (physical: number): Promise<BootscopeError> =>
+      refusal(extract(image, { kaslr: { kind: 'forced', physical, virtual: null } }));
+    expect(await force(0x2000100)).toMatchObject({ code: 'kaslr-forced' });
+    expect((await force(0x4000000)).message).toContain('0x4000000');
+    expect((await force(0x1600000)).message).toContain('over the compressed one');
+  });
+
+  it('stops as the guest does when the payload is damaged, naming the kernel’s message and what is wrong', async () => {
+    const payload = gzipSync(kernel64());
+    payload[payload.length >> 1]! ^= 0xff;
+    const { image } = makeStub64('rmode-output', { payload, text: 'uncompression error' });
+    const error = await refusal(extract(image));
+    expect(error.code).toBe('guest-error');
+    expect(error.message).toContain('"uncompression error"');
+  });
+
+  it('stops where the destination is not aligned', async () => {
+    const text = 'Destination physical address inappropriately aligned';
+    const { image } = makeStub64('rmode-output', { payload: gzipSync(kernel64()), text });
+    const error = await refusal(extract(image, { output: 0x1100000 }));
+    expect(error.message).toContain(`"${text}": 0x1100000 is no multiple of 0x200000`);
+  });
+
+  it('stops where a segment is not aligned only if the stub looks', async () => {
+    const odd = makeKernel({
+      bits: 64,
+      entry: 0x1000000,
+      virtualOffset: MAP64,
+      segments: [{ paddr: 0x1000000, content: pattern(64, 3) }],
+      align: 0x1000,
+    });
+    const lax = makeStub64('rmode-output', { payload: gzipSync(odd) });
+    expect((await extract(lax.image)).extraction.entry).toBe(0x1000000n);
+    const strict = makeStub64('rmode-output', {
+      payload: gzipSync(odd),
+      text: "Alignment of LOAD segment isn't multiple of 2MB",
+    });
+    expect((await refusal(extract(strict.image))).message).toContain('0x1000');
+  });
+
+  it('refuses arguments that are not the image’s', async () => {
+    const { image } = makeStub64('rmode-heap-input', { payload: gzipSync(kernel64()) });
+    const stub = findStub(image)!;
+    const context: ExtractionContext = {
+      image,
+      stub,
+      zo: 0x1700000,
+      ram: new Uint8Array(0x2000000),
+      readRegister: (name) => (name === 'rdx' ? 0x1234n : 0n),
+    };
+    expect((await refusal(extractKernel(context))).message).toContain('0x1234');
+  });
+
+  it('says how much RAM is missing', async () => {
+    const { image } = makeStub64('rmode-output', { payload: gzipSync(kernel64()) });
+    const error = await refusal(extract(image, { output: 0x3e00000 }));
+    expect(error.code).toBe('stub-memory');
+    expect(error.message).toContain('RAM has 0x4000000 bytes');
+  });
+
+  it('prints what the stub would and moves the cursor in boot_params', async () => {
+    const { image } = makeStub64('rmode-output', {
+      payload: gzipSync(kernel64()),
+      text: "nokaslr\0KASLR disabled: 'nokaslr' on cmdline.",
+    });
+    const { extraction, ram } = await extract(image, { commandLine: 'quiet nokaslr' });
+    expect(extraction.console).toBe("\n\nKASLR disabled: 'nokaslr' on cmdline.\n\n");
+    expect(ram[BOOT_PARAMS + 1]).toBe(3 + 4);
+    expect(String.fromCharCode(ram[0xb8000 + 5 * 160]!, ram[0xb8000 + 5 * 160 + 2]!)).toBe('KA');
+  });
+
+  it('notes the ACPI root pointer where the stub looks for one', async () => {
+    const { image } = makeStub64('rmode-output', { payload: gzipSync(kernel64()), text: 'RSD PTR ' });
+    const { ram } = await extract(image, {
+      prepare: (memory) => {
+        const rsdp = memory.subarray(0xf0010, 0xf0010 + 20);
+        rsdp.set(Buffer.from('RSD PTR ', 'latin1'));
+        rsdp[8] = -rsdp.reduce((sum, byte) => sum + byte, 0) & 0xff;
+      },
+    });
+    expect(new DataView(ram.buffer).getBigUint64(BOOT_PARAMS + 0x70, true)).toBe(0xf0010n);
+  });
+});
+
+describe('extract_kernel of a 32-bit stub', () => {
+  const kernel = makeKernel({
+    bits: 32,
+    entry: 0x1000000,
+    virtualOffset: MAP32,
+    segments: [{ paddr: 0x1000000, content: pattern(0x4000, 5) }],
+    relocations: [[0xc1000200, 0xc1000300]],
+  });
+
+  it.each(['stack-rmode-output', 'stack-rmode-heap-input'] as const)(
+    'relocates a kernel that is not where it was linked to (%s)',
+    async (kind) => {
+      const { image } = makeStub32(kind, { payload: gzipSync(kernel) });
+      const { extraction, ram } = await extract(image, { output: 0x1200000 });
+      expect(extraction.relocations.relocations32).toBe(2);
+      expect(extraction.virtualBase).toBe(0xc1200000n);
+      const before = new DataView(pattern(0x4000, 5).buffer).getUint32(0x300, true);
+      expect(new DataView(ram.buffer).getUint32(0x1200300, true)).toBe((before + 0x200000) >>> 0);
+    },
+  );
+
+  it('leaves the relocations to a stub that does them itself', async () => {
+    const { image } = makeStub32('relocates-itself', { payload: gzipSync(kernel) });
+    const { extraction, ram } = await extract(image, { output: 0x1200000 });
+    expect(extraction.relocations.relocations32).toBe(0);
+    expect(Buffer.compare(ram.subarray(0x1200000, 0x1204000), pattern(0x4000, 5))).toBe(0);
+  });
+
+  it('stops with the kernel’s message at a relocation outside the kernel', async () => {
+    const wild = makeKernel({
+      bits: 32,
+      entry: 0x1000000,
+      virtualOffset: MAP32,
+      segments: [{ paddr: 0x1000000, content: pattern(0x400, 5) }],
+      relocations: [[0xc5000000]],
+    });
+    const { image } = makeStub32('stack-rmode-output', { payload: gzipSync(wild) });
+    const error = await refusal(extract(image, { output: 0x1200000 }));
+    expect(error.message).toContain('32-bit relocation outside of kernel!');
+  });
+});
+
+describe('a flat kernel', () => {
+  const flat = pattern(0x5000, 9);
+
+  it('is entered at its start', async () => {
+    const { image } = makeStub64('rmode-heap-input-rbp', { payload: gzipSync(flat) });
+    const { extraction, ram } = await extract(image);
+    expect(extraction.entry).toBe(0x1000000n);
+    expect(extraction.segments).toHaveLength(1);
+    expect(Buffer.compare(ram.subarray(0x1000000, 0x1005000), flat)).toBe(0);
+  });
+
+  it('is refused by a stub that knows ELF', async () => {
+    const text = 'Kernel is not a valid ELF file';
+    const { image } = makeStub64('rmode-heap-input', { payload: gzipSync(flat), text });
+    expect((await refusal(extract(image))).message).toContain(text);
+  });
+});
+
+describe('decompress_kernel of a moveparams stub', () => {
+  const kernel = pattern(0x9a000, 4);
+  const memory = (kibibytes: number) => (ram: Uint8Array) =>
+    new DataView(ram.buffer).setUint16(BOOT_PARAMS + 2, kibibytes, true);
+
+  it('fills the low buffer, then the high one, and tells the move routine', async () => {
+    const { image, labels } = makeMoveParamsStub('bzImage', { payload: gzipSync(kernel) });
+    const { extraction, ram } = await extract(image, { zo: 0x100000, prepare: memory(60000) });
+    const view = new DataView(ram.buffer);
+    const [low, lowCount, high, highCount] = [0, 4, 8, 12].map((at) =>
+      view.getUint32(MOVE_PARAMS + at, true),
+    );
+    expect([low, lowCount]).toEqual([0x2000, 0x8e000]);
+    // The buffer would lie over the kernel's own place: it goes where nothing need be moved.
+    expect(high).toBe(Math.max(labels.bssEnd + 0x3000, 0x100000 + 0x8e000));
+    expect(highCount).toBe(0);
+    expect(extraction).toMatchObject({ returnValue: 1n, entry: 0x100000n });
+    expect(Buffer.compare(ram.subarray(0x2000, 0x90000), kernel.subarray(0, 0x8e000))).toBe(0);
+    expect(Buffer.compare(ram.subarray(high!, high! + 0xc000), kernel.subarray(0x8e000))).toBe(0);
+  });
+
+  it('writes a zImage’s kernel to 1 MiB', async () => {
+    const { image } = makeMoveParamsStub('zImage', { payload: gzipSync(kernel) });
+    const { extraction, ram } = await extract(image, { zo: 0x1000, prepare: memory(60000) });
+    expect(extraction.returnValue).toBe(0n);
+    expect(Buffer.compare(ram.subarray(0x100000, 0x100000 + kernel.length), kernel)).toBe(0);
+  });
+
+  it('stops where the BIOS told of too little memory', async () => {
+    const { image } = makeMoveParamsStub('bzImage', {
+      payload: gzipSync(kernel),
+      text: 'Less than 4MB of memory',
+    });
+    const error = await refusal(extract(image, { zo: 0x100000, prepare: memory(2048) }));
+    expect(error.message).toContain('2048 KiB');
+  });
+});

@@ -1,0 +1,51 @@
+import { describe, expect, it } from 'vitest';
+import { BootscopeError } from '../error.ts';
+import { mapIdentity } from './identity-map.ts';
+
+const STUB = 0x10000;
+const TOP = STUB;
+
+/** A four-level map of the first 2 MiB, in tables that follow each other from `TOP`. */
+function tables(): { ram: Uint8Array; entry: (table: number, slot: number) => bigint } {
+  const ram = new Uint8Array(0x100000);
+  const view = new DataView(ram.buffer);
+  view.setBigUint64(TOP, BigInt(TOP + 0x1000) | 0x63n, true);
+  view.setBigUint64(TOP + 0x1000, BigInt(TOP + 0x2000) | 0x63n, true);
+  view.setBigUint64(TOP + 0x2000, 0x183n, true);
+  return { ram, entry: (table, slot) => view.getBigUint64(table + 8 * slot, true) };
+}
+
+function map(ram: Uint8Array, maps: boolean, start: number, end: number, stubEnd = STUB + 0x10000): number {
+  const input = { ram, cr3: BigInt(TOP), fiveLevels: false, stubStart: STUB, stubEnd, maps };
+  return mapIdentity(input, [{ start, end, written: true }]);
+}
+
+describe('page tables after extract_kernel', () => {
+  it('map the 2 MiB pages that were touched, and mark those that were there', () => {
+    const { ram, entry } = tables();
+    expect(map(ram, true, 0x1ff000, 0x400001)).toBe(2);
+    expect(entry(TOP + 0x2000, 0)).toBe(0x1e3n);
+    expect(entry(TOP + 0x2000, 1)).toBe(0x2001e3n);
+    expect(entry(TOP + 0x2000, 2)).toBe(0x4001e3n);
+    expect(entry(TOP + 0x2000, 3)).toBe(0n);
+  });
+
+  it('take a new table behind the last one for another gigabyte', () => {
+    const { ram, entry } = tables();
+    expect(map(ram, true, 0x40000000, 0x40200000)).toBe(1);
+    expect(entry(TOP + 0x1000, 1)).toBe(BigInt(TOP + 0x3000) | 0x63n);
+    expect(entry(TOP + 0x3000, 0)).toBe(0x400001e3n);
+  });
+
+  it('only get accessed and dirty bits in stubs that map nothing', () => {
+    const { ram, entry } = tables();
+    expect(map(ram, false, 0, 0x400000)).toBe(0);
+    expect(entry(TOP + 0x2000, 0)).toBe(0x1e3n);
+    expect(entry(TOP + 0x2000, 1)).toBe(0n);
+  });
+
+  it('are refused where the stub’s buffer is used up', () => {
+    const { ram } = tables();
+    expect(() => map(ram, true, 0x40000000, 0x40200000, STUB + 0x3000)).toThrow(BootscopeError);
+  });
+});
