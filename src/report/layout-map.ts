@@ -92,7 +92,7 @@ const SIZE_COLUMNS = 9;
 const NAME_COLUMNS = 25;
 const MIN_BAR = 20;
 /** Columns that a tick of the scale needs, with the space behind it. */
-const TICK_COLUMNS = 6;
+const TICK_COLUMNS = 7;
 
 export function formatLayout(trace: BootTrace, options: LayoutMapOptions): string {
   const paint = ansi.painter(options.color);
@@ -231,8 +231,8 @@ class PhaseMap {
   #scale(): string {
     const { columns } = this.#axis;
     let line = '';
-    const put = (address: number, column: number): void => {
-      const label = formatAddress(address);
+    const put = (address: number, column: number, step = 2 ** 17): void => {
+      const label = formatAddress(address, step);
       const room = line.length === 0 || line.length < column;
       if (room && column + label.length <= columns) line = `${line.padEnd(column)}${label}`;
     };
@@ -241,7 +241,7 @@ class PhaseMap {
       const bytes = (end - start) / width;
       const step = 2 ** Math.ceil(Math.log2(bytes * TICK_COLUMNS));
       for (let tick = (Math.floor(start / step) + 1) * step; tick < end; tick += step) {
-        put(tick, column + Math.floor((tick - start) / bytes));
+        put(tick, column + Math.floor((tick - start) / bytes), step);
       }
     }
     const head = `${'START'.padStart(START_COLUMNS)}${'END'.padStart(END_COLUMNS)}${'SIZE'.padStart(SIZE_COLUMNS + 1)}`;
@@ -435,12 +435,12 @@ function shortName({ name, parent }: MemoryRegion): string {
   return name;
 }
 
-/** An address as a tick: `0`, `640K`, `16M`; in hex where it is no whole number of KiB. */
-function formatAddress(address: number): string {
+/** An address as a tick: `0`, `640K`, `16M`, with as many digits as ticks `step` bytes apart need. */
+function formatAddress(address: number, step: number): string {
   if (address === 0) return '0';
   if (address % 2 ** 20 === 0) return `${address / 2 ** 20}M`;
   if (address % 2 ** 10 === 0 && address < 2 ** 20) return `${address / 2 ** 10}K`;
-  return `${(address / 2 ** 20).toFixed(1)}M`;
+  return `${(address / 2 ** 20).toFixed(step < 2 ** 14 ? 3 : step < 2 ** 17 ? 2 : 1)}M`;
 }
 
 function describePaging(walk: PageTableWalk): string {

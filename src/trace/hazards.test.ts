@@ -1,0 +1,140 @@
+import { describe, expect, it } from 'vitest';
+import { findHazards, type PlacementRules, runArea } from './hazards.ts';
+import type { LayoutFacts } from './regions.ts';
+import { FACTS } from './test-facts.ts';
+
+const RULES: PlacementRules = {
+  initrdAddressMax: 0x7fff_ffff,
+  relocatable: true,
+  alignment: 0x20_0000,
+  preferredAddress: 0x100_0000,
+  initSize: 0xba_0000,
+  loadAddress: 0x10_0000,
+  linkedAddress: null,
+  high: true,
+};
+
+function codes(facts: Partial<LayoutFacts>, rules: Partial<PlacementRules> = {}): string[] {
+  return findHazards({ ...FACTS, ...facts }, { ...RULES, ...rules }).map(({ code }) => code);
+}
+
+describe('runArea', () => {
+  it('starts at pref_address when loaded below, at the aligned load address when above', () => {
+    expect(runArea(RULES)).toEqual({ start: 0x100_0000, end: 0x1ba_0000 });
+    expect(runArea({ ...RULES, loadAddress: 0x210_0000 })?.start).toBe(0x220_0000);
+  });
+
+  it('starts at pref_address wherever a kernel that is not relocatable was loaded', () => {
+    expect(runArea({ ...RULES, relocatable: false, loadAddress: 0x210_0000 })?.start).toBe(0x100_0000);
+  });
+
+  it('is not known without init_size', () => {
+    expect(runArea({ ...RULES, initSize: null })).toBeNull();
+  });
+});
+
+describe('findHazards', () => {
+  it('finds nothing in a sound placement', () => {
+    expect(codes({})).toEqual([]);
+    expect(codes({ initrd: { start: 0x800_0000, end: 0x900_0000 } })).toEqual([]);
+  });
+
+  it('names an initrd in the run area with the bytes in the way and the addresses that are safe', () => {
+    const initrd = { start: 0x134_3000, end: 0x144_3000 };
+    const [hazard, ...others] = findHazards({ ...FACTS, initrd }, RULES);
+    expect(others).toEqual([]);
+    expect(hazard).toMatchObject({ code: 'run-area-overlap', start: 0x134_3000n, end: 0x144_3000n });
+    expect(hazard?.text).toContain('0x1000000..0x1ba0000');
+    expect(hazard?.text).toContain('0x1343000..0x1443000');
+    expect(hazard?.advice).toContain('from 0x1ba0000 to 0xfee0000');
+  });
+
+  it('gives no hazard where the initrd begins with the byte behind the run area', () => {
+    expect(codes({ initrd: { start: 0x1ba_0000, end: 0x1bb_0000 } })).toEqual([]);
+    expect(codes({ initrd: { start: 0x1b9_ffff, end: 0x1bb_0000 } })).toEqual(['run-area-overlap']);
+  });
+
+  it('names command line and boot_params of a loader in the run area', () => {
+    expect(codes({ commandLine: { start: 0x110_0000, end: 0x110_0010 } })).toEqual(['run-area-overlap']);
+    const bootParams = { start: 0x120_0000, end: 0x120_1000 };
+    expect(codes({ bootParams, bootParamsByLoader: true })).toEqual(['run-area-overlap']);
+  });
+
+  it('names setup_data in the run area', () => {
+    expect(codes({ setupData: [{ start: 0x110_0000, end: 0x110_0020 }] })).toEqual(['run-area-overlap']);
+  });
+
+  it('counts what KASLR chose, and the copy of the stub that is made all the same', () => {
+    const moved = { output: 0x800_0000, decompressed: [], kernelParts: [] };
+    const chosen = [{ name: 'decompressed ELF file', start: 0x800_0000, end: 0x8b2_0000 }];
+    const initrd = { start: 0x110_0000, end: 0x120_0000 };
+    expect(codes({ ...moved, decompressed: chosen, initrd })).toEqual([]);
+    expect(codes({ ...moved, decompressed: chosen, initrd: { start: 0x1b5_0000, end: 0x1b6_0000 } })).toEqual(
+      ['stub-copy-overlap'],
+    );
+    expect(codes({ ...moved, decompressed: chosen, initrd: { start: 0x810_0000, end: 0x820_0000 } })).toEqual(
+      ['run-area-overlap'],
+    );
+  });
+
+  it('names a run area in reserved memory and beyond the end of RAM', () => {
+    const hole = { start: 0x180_0000, end: 0x190_0000, type: 2 };
+    const usable = [
+      { start: 0, end: 0x9fc00 },
+      { start: 0x10_0000, end: 0x180_0000 },
+      { start: 0x190_0000, end: 0xffe_0000 },
+    ];
+    expect(codes({ usable, reserved: [...FACTS.reserved, hole] })).toEqual(['run-area-reserved']);
+    const small = {
+      ram: 0x180_0000,
+      usable: [
+        { start: 0, end: 0x9fc00 },
+        { start: 0x10_0000, end: 0x180_0000 },
+      ],
+      reserved: FACTS.reserved.slice(0, 2),
+    };
+    const [hazard] = findHazards({ ...FACTS, ...small }, RULES);
+    expect(hazard).toMatchObject({ code: 'run-area-beyond-ram', start: 0x180_0000n, end: 0x1ba_0000n });
+  });
+
+  it('names a hole of the memory map in the run area', () => {
+    const usable = [
+      { start: 0, end: 0x9fc00 },
+      { start: 0x10_0000, end: 0x180_0000 },
+      { start: 0x181_0000, end: 0xffe_0000 },
+    ];
+    expect(codes({ usable })).toEqual(['run-area-beyond-ram']);
+  });
+
+  it('names an initrd above initrd_addr_max, and one beyond RAM', () => {
+    const initrd = { start: 0x800_0000, end: 0x900_0000 };
+    expect(codes({ initrd }, { initrdAddressMax: 0x8ff_fffe })).toEqual(['initrd-above-max']);
+    expect(codes({ initrd }, { initrdAddressMax: 0x8ff_ffff })).toEqual([]);
+    expect(codes({ initrd: { start: 0xffd_0000, end: 0x1001_0000 } })).toEqual([
+      'not-usable-ram',
+      'beyond-ram',
+    ]);
+  });
+
+  it('names what a loader put over each other', () => {
+    const initrd = { start: 0x21_0000, end: 0x31_0000 };
+    const [hazard] = findHazards({ ...FACTS, initrd }, RULES);
+    expect(hazard).toMatchObject({ code: 'placement-overlap', start: 0x21_0000n, end: 0x22_0000n });
+    expect(codes({ commandLine: { start: 0x95000, end: 0x95010 } })).toEqual(['placement-overlap']);
+  });
+
+  it("names setup's stack over its own code, and in the EBDA", () => {
+    const memory = FACTS.setupMemory!;
+    const low = { ...memory, stack: { start: 0x94c00, end: 0x95000 } };
+    expect(codes({ setupMemory: low, setupStackEnd: 0x95000 })).toEqual(['setup-heap-over-setup']);
+    expect(codes({ setupStackEnd: 0x9fd00, commandLine: null })).toEqual(['setup-heap-over-ebda']);
+  });
+
+  it('names a load address only for a stub that runs at another address and nowhere else', () => {
+    const loaded = { start: 0x200_0000, end: 0x212_0000 };
+    const moved = { loaded, started: loaded };
+    expect(codes(moved, { loadAddress: 0x200_0000 })).toEqual([]);
+    expect(codes(moved, { loadAddress: 0x200_0000, relocatable: false })).toEqual([]);
+    expect(codes(moved, { loadAddress: 0x200_0000, linkedAddress: 0x10_0000 })).toEqual(['load-address']);
+  });
+});
