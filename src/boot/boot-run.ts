@@ -565,8 +565,7 @@ export class BootRun {
         bootProtocol: image.header.version,
         kernelVersion: image.kernelVersion,
         codec: payload?.codec ?? null,
-        payload:
-          payload === null ? null : { offset: image.setupSize + payload.offset, length: payload.length },
+        payload: payload === null ? null : { offset: payload.offset, length: payload.length },
       },
       machine: {
         engine: this.#cpu.engine,

@@ -178,7 +178,7 @@ export interface BootTrace {
     readonly bootProtocol: string | null;
     readonly kernelVersion: string | null;
     readonly codec: CodecName | null;
-    /** Offset in the file and length in bytes. */
+    /** Offset in the protected-mode code, as payload_offset, and length; bytes. */
     readonly payload: { readonly offset: number; readonly length: number } | null;
   };
   readonly machine: {

@@ -1,0 +1,45 @@
+// `bootscope record IMAGE -o ref.json`: writes a boot as a reference that later boots are checked against.
+
+import { dirname, relative, resolve } from 'node:path';
+import type { Command } from 'commander';
+import { boot } from '../boot/boot.ts';
+import { readImageFile } from '../image/image-file.ts';
+import { readKernelImage } from '../image/kernel-image.ts';
+import { traceToJson } from '../report/json.ts';
+import { addBootOptions, type BootFlags, bootOptions } from './boot-options.ts';
+import { checkOutput, writeOutput } from './output-file.ts';
+import { recordedOptions } from './reference-file.ts';
+
+interface Flags extends BootFlags {
+  readonly output: string;
+  readonly ignore?: readonly string[];
+  readonly force?: boolean;
+}
+
+export function registerRecord(program: Command): void {
+  const command = program
+    .command('record')
+    .description('boot IMAGE and write what happened as a reference for `check`')
+    .argument('<image>', 'as for boot')
+    .requiredOption('-o, --output <file>', 'where the reference goes; - for standard output');
+  addBootOptions(command)
+    .option('--ignore <field...>', 'fields that checks against this reference leave out')
+    .option('--force', 'overwrite an existing file')
+    .action(async (path: string, flags: Flags) => {
+      await checkOutput(flags.output, flags.force === true);
+      const image = await readKernelImage(path, await readImageFile(path));
+      const options = await bootOptions(flags);
+      const { trace, close } = await boot(image, options);
+      close();
+      const recorded = recordedOptions(options);
+      const here = flags.output === '-' ? process.cwd() : dirname(resolve(flags.output));
+      const initrd = recorded.initrd === null ? null : relative(here, resolve(recorded.initrd));
+      const reference = {
+        options: { ...recorded, initrd },
+        policy: { ignore: flags.ignore ?? [] },
+        ...(traceToJson(trace) as object),
+      };
+      await writeOutput(flags.output, `${JSON.stringify(reference, null, 2)}\n`, flags.force === true);
+      process.exitCode = trace.kernel === null ? 1 : 0;
+    });
+}

@@ -1,0 +1,103 @@
+// Reference files on disk: what `record` writes, `check` reads, and the boot options that a reference asks for.
+
+import { dirname, resolve } from 'node:path';
+import { type BootOptions, DEFAULT_BOOT_OPTIONS } from '../boot/options.ts';
+import { type KaslrOption, parseKaslrOption } from '../decompressor/kaslr-entropy.ts';
+import { BootscopeError } from '../error.ts';
+import { readImageFile } from '../image/image-file.ts';
+import type { Reference } from '../report/reference.ts';
+import type { EntryPoint } from '../trace/boot-trace.ts';
+
+/** How the recorded boot was made, so that a check makes the same. Files are named relative to the reference. */
+export interface RecordedOptions {
+  readonly memory: number;
+  readonly cpu: string;
+  readonly entry: EntryPoint;
+  readonly decompress: BootOptions['decompress'];
+  readonly cmdline: string;
+  /** As `--kaslr` takes it. */
+  readonly kaslr: string;
+  readonly initrd: string | null;
+  readonly loadAddress: number | null;
+  readonly initrdAddress: number | null;
+  readonly cmdlineAddress: number | null;
+  readonly bootParamsAddress: number | null;
+}
+
+export function recordedOptions(options: BootOptions): RecordedOptions {
+  const { memory, cpu, entry, decompress, cmdline } = options;
+  const { loadAddress, initrdAddress, cmdlineAddress, bootParamsAddress } = options;
+  return {
+    memory,
+    cpu,
+    entry,
+    decompress,
+    cmdline,
+    kaslr: kaslrText(options.kaslr),
+    initrd: options.initrd?.path ?? null,
+    loadAddress,
+    initrdAddress,
+    cmdlineAddress,
+    bootParamsAddress,
+  };
+}
+
+function kaslrText(kaslr: KaslrOption): string {
+  switch (kaslr.kind) {
+    case 'off':
+      return 'off';
+    case 'seed':
+      return `seed:${kaslr.seed}`;
+    case 'entropy':
+      return `entropy:${kaslr.rdtsc.join(',')}`;
+    case 'forced': {
+      const parts = [];
+      if (kaslr.physical !== null) parts.push(`phys:0x${kaslr.physical.toString(16)}`);
+      if (kaslr.virtual !== null) parts.push(`virt:0x${kaslr.virtual.toString(16)}`);
+      return parts.join(',');
+    }
+  }
+}
+
+/**
+ * @throws BootscopeError `reference-unusable` where the file is no reference
+ */
+export async function readReference(path: string): Promise<Reference> {
+  const text = new TextDecoder().decode(await readImageFile(path));
+  let value: unknown;
+  try {
+    value = JSON.parse(text);
+  } catch (error) {
+    throw new BootscopeError('reference-unusable', `${path} is no JSON: ${(error as Error).message}`);
+  }
+  const usable = typeof value === 'object' && value !== null && 'image' in value && 'phases' in value;
+  if (!usable) {
+    throw new BootscopeError(
+      'reference-unusable',
+      `${path} is no reference: it has no image and phases (bootscope record writes one)`,
+    );
+  }
+  return value as Reference;
+}
+
+/** The options a reference was made with; one from elsewhere names RAM, entry and command line in `machine`. */
+export async function optionsOf(path: string, reference: Reference): Promise<BootOptions> {
+  const recorded = reference.options as RecordedOptions | undefined;
+  if (recorded === undefined) {
+    const machine = (reference.machine ?? {}) as Partial<Record<'ram' | 'entry' | 'cmdline', never>>;
+    return {
+      ...DEFAULT_BOOT_OPTIONS,
+      memory: machine.ram ?? DEFAULT_BOOT_OPTIONS.memory,
+      entry: machine.entry ?? DEFAULT_BOOT_OPTIONS.entry,
+      cmdline: machine.cmdline ?? DEFAULT_BOOT_OPTIONS.cmdline,
+    };
+  }
+  const { initrd, kaslr, ...plain } = recorded;
+  const initrdPath = initrd === null ? null : resolve(dirname(path), initrd);
+  return {
+    ...DEFAULT_BOOT_OPTIONS,
+    ...plain,
+    kaslr: parseKaslrOption(kaslr),
+    initrd: initrdPath === null ? null : { path: initrdPath, bytes: await readImageFile(initrdPath) },
+  };
+}
