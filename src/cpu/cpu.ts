@@ -117,7 +117,7 @@ export interface Cpu {
    * divisions that fault in the middle of a block leave an older RIP with WASM, unless a code hook covers them.
    */
   hookInterrupt(hook: (vector: number, exception: { readonly errorCode: number } | null) => void): Unhook;
-  /** In IN and OUT hooks RIP is that of an earlier instruction, unless a code hook covers all addresses. */
+  /** Of several the first answers. In IN and OUT hooks RIP is an earlier instruction's, unless a code hook covers everything. */
   hookIn(hook: (port: number, size: 1 | 2 | 4) => number): Unhook;
   hookOut(hook: (port: number, size: 1 | 2 | 4, value: number) => void): Unhook;
   /** Replaces CPUID; the hook gets leaf (EAX) and subleaf (ECX) and returns [EAX, EBX, ECX, EDX]. */

@@ -487,6 +487,42 @@ describeEachEngine('a CPU', (open, engine) => {
     }),
   );
 
+  it.each(['hookOut', 'hookIn', 'hookInterrupt', 'hookBlock'] as const)(
+    'takes hooks of every kind from within a %s hook',
+    (kind) =>
+      withCpu((cpu, ram) => {
+        protectedMode(cpu, ram, [
+          ...[0xe6, 0x80, 0xe4, 0x80, 0xcd, 0x10], // 0: out 80h, al; in al, 80h; int 10h
+          ...[0xa3, 0, 0, 0x20, 0], // 6: mov [0x200000], eax
+          ...[0x0f, 0xa2, 0x41, 0x39, 0xf1, 0x72, 0xee, HLT], // 11: cpuid; inc ecx; cmp ecx, esi; jb 0; hlt
+        ]);
+        cpu.writeRegister('rsi', 3n);
+        const seen = new Set<string>();
+        const add = () => {
+          if (cpu.readRegister('rcx') !== 1n) return;
+          cpu.hookOut(() => seen.add('out'));
+          cpu.hookIn(() => seen.add('in').size);
+          cpu.hookInterrupt(() => seen.add('interrupt'));
+          cpu.hookMemoryWrite(0x200000n, 0x200003n, () => seen.add('write'));
+          cpu.hookCpuid((_leaf, count) => [seen.add('cpuid').size, 0, count, 0]);
+          cpu.hookCode(BigInt(MIB + 6), BigInt(MIB + 6), () => seen.add('code'));
+          cpu.hookBlock(BigInt(MIB), BigInt(MIB), () => seen.add('block'));
+          cpu.hookInvalidAccess(() => false);
+        };
+        cpu.hookInterrupt(() => {});
+        // CPUID replaces ECX; this one keeps it.
+        cpu.hookCpuid((_leaf, count) => [0, 0, count, 0]);
+        if (kind === 'hookOut') cpu.hookOut(add);
+        else if (kind === 'hookIn') cpu.hookIn(() => Number(add()));
+        else if (kind === 'hookInterrupt') cpu.hookInterrupt(add);
+        else cpu.hookBlock(BigInt(MIB), BigInt(MIB), add);
+        expect(cpu.run()).toEqual({ kind: 'halted' });
+        // Of several IN hooks the first one answers.
+        if (kind === 'hookIn') seen.add('in');
+        expect([...seen].sort()).toEqual(['block', 'code', 'cpuid', 'in', 'interrupt', 'out', 'write']);
+      }),
+  );
+
   it('tells of writes by code that ran before the hook came', () =>
     withCpu((cpu, ram) => {
       protectedMode(cpu, ram, [0xc6, 0x05, 0, 0, 0x20, 0, 0x55, HLT]); // mov byte [0x200000], 55h; hlt

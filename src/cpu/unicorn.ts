@@ -62,9 +62,12 @@ const LARGE_PAGE = 0x20_0000;
 /** Blocks (or instructions) between two looks at the clock where slices are counted in hooks. */
 const HOOKS_PER_LOOK = 2048;
 
-/** A hook that is made part of translated code, and so has to come and go while the library isn't running. */
-interface TranslatedHook {
-  readonly kind: 'code' | 'block' | 'write';
+/**
+ * A hook comes and goes only while the library isn't running: code and block hooks and the check for write
+ * hooks are made part of translated code, and koffi can't call a callback that was made during the running call.
+ */
+interface HookRecord {
+  readonly kind: 'code' | 'block' | 'write' | 'other';
   readonly begin: bigint;
   readonly end: bigint;
   /** Adds it to the library; called once. */
@@ -78,7 +81,7 @@ interface TranslatedHook {
 
 type InterruptHook = Parameters<Cpu['hookInterrupt']>[0];
 
-function isWhole(hook: TranslatedHook): boolean {
+function isWhole(hook: HookRecord): boolean {
   return hook.begin === 0n && hook.end === MAX_64;
 }
 
@@ -121,11 +124,9 @@ class UnicornCpu implements Cpu {
   #hasInterruptHook = false;
   #invalidInstruction = false;
   readonly #interruptHooks = new Set<InterruptHook>();
-  /** Hooks of other kinds that were taken away during a run. */
-  #hooksToDelete: Pointer[] = [];
   /** In the order they were added, which is the order the library calls them in. */
-  #translatedHooks: TranslatedHook[] = [];
-  #currentHook: TranslatedHook | null = null;
+  #hooks: HookRecord[] = [];
+  #currentHook: HookRecord | null = null;
   /** The library has been asked to return so that hooks can come and go; the run then goes on. */
   #restart = false;
   #hooksChanged = false;
@@ -137,7 +138,7 @@ class UnicornCpu implements Cpu {
   #codeHooks = 0;
   #wholeCodeHooks = 0;
   /** A hook on every block, for what needs one: see `#watchBlocks`. */
-  #blockWatch: TranslatedHook | null = null;
+  #blockWatch: HookRecord | null = null;
   #looksLeft = HOOKS_PER_LOOK;
   #environment: GuestEnvironment | null | undefined;
   #closed = false;
@@ -275,9 +276,7 @@ class UnicornCpu implements Cpu {
       this.#emulating = false;
       this.#pendingRip = null;
       this.#hookAddress = null;
-      for (const hook of this.#translatedHooks) hook.skip = null;
-      for (const hook of this.#hooksToDelete) this.#transport.hookDel(hook);
-      this.#hooksToDelete = [];
+      for (const hook of this.#hooks) hook.skip = null;
     }
   }
 
@@ -330,7 +329,7 @@ class UnicornCpu implements Cpu {
     this.#redirected = this.#pendingRip !== null;
     if (this.#pendingRip !== null) {
       rip = this.#pendingRip;
-      for (const hook of this.#translatedHooks) hook.skip = null;
+      for (const hook of this.#hooks) hook.skip = null;
     } else if (this.#stoppedAt !== null) rip = this.#ripOf(this.#stoppedAt);
     else return this.#registers.read('rip');
     this.#pendingRip = null;
@@ -390,42 +389,36 @@ class UnicornCpu implements Cpu {
     return hook;
   }
 
-  /** Adds a hook that the library looks for each time it is due, so that it may come at any time. */
+  /** Adds a hook that the library looks for each time it is due, not when it translates. */
   #addHook<K extends HookShape>(
     shape: K,
     type: number,
-    begin: bigint,
-    end: bigint,
     instruction: number,
-    callback: HookShapes[K],
+    callback: (record: HookRecord) => HookShapes[K],
   ): Unhook {
-    const hook = this.#add(shape, type, begin, end, instruction, callback);
-    let removed = false;
-    return () => {
-      if (removed || this.#closed) return;
-      removed = true;
-      if (this.#running) this.#hooksToDelete.push(hook);
-      else this.#transport.hookDel(hook);
-    };
+    const record = this.#addRecord('other', 1n, 0n, () =>
+      this.#add(shape, type, 1n, 0n, instruction, callback(record)),
+    );
+    return this.#unhook(record);
   }
 
-  #addTranslatedHook(
-    kind: TranslatedHook['kind'],
+  #addRecord(
+    kind: HookRecord['kind'],
     begin: bigint,
     end: bigint,
-    add: (record: TranslatedHook) => Pointer,
-  ): TranslatedHook {
-    const record: TranslatedHook = {
+    add: (record: HookRecord) => Pointer,
+  ): HookRecord {
+    const record: HookRecord = {
       ...{ kind, begin, end, handle: null, removed: false, skip: null },
       add: () => add(record),
     };
-    this.#translatedHooks.push(record);
+    this.#hooks.push(record);
     this.#hooksChanged = true;
     if (this.#emulating) this.#requestRestart();
     return record;
   }
 
-  #removeTranslatedHook(record: TranslatedHook): void {
+  #removeRecord(record: HookRecord): void {
     record.removed = true;
     this.#hooksChanged = true;
   }
@@ -438,7 +431,7 @@ class UnicornCpu implements Cpu {
     const address = this.#hookAddress;
     if (current !== null && address !== null) {
       // Block hooks are called before code hooks, and each kind in the order of adding.
-      for (const hook of this.#translatedHooks) {
+      for (const hook of this.#hooks) {
         const before = current.kind === 'code' && hook.kind === 'block';
         if ((before || hook.kind === current.kind) && hook.begin <= address && address <= hook.end) {
           hook.skip = address;
@@ -446,7 +439,7 @@ class UnicornCpu implements Cpu {
         if (hook === current) break;
       }
       if (current.kind === 'code') {
-        for (const hook of this.#translatedHooks) {
+        for (const hook of this.#hooks) {
           if (hook.kind === 'block' && hook.begin <= address && address <= hook.end) hook.skip = address;
         }
       }
@@ -458,7 +451,7 @@ class UnicornCpu implements Cpu {
   #changeHooks(): void {
     if (!this.#hooksChanged) return;
     this.#hooksChanged = false;
-    for (const hook of this.#translatedHooks) {
+    for (const hook of this.#hooks) {
       if (hook.removed && hook.handle !== null) {
         this.#deleteTranslated(hook.handle);
         this.#count(hook, -1);
@@ -466,15 +459,15 @@ class UnicornCpu implements Cpu {
       } else if (!hook.removed && hook.handle === null) {
         hook.handle = hook.add();
         this.#count(hook, 1);
-        if (hook.kind !== 'write') this.#retranslate(hook.begin, hook.end);
+        if (hook.kind === 'code' || hook.kind === 'block') this.#retranslate(hook.begin, hook.end);
         // Its range is of data; any code may write there.
-        else if (this.#translated) this.#flushBeforeRun = true;
+        else if (hook.kind === 'write' && this.#translated) this.#flushBeforeRun = true;
       }
     }
-    this.#translatedHooks = this.#translatedHooks.filter((hook) => !hook.removed);
+    this.#hooks = this.#hooks.filter((hook) => !hook.removed);
   }
 
-  #count(hook: TranslatedHook, change: number): void {
+  #count(hook: HookRecord, change: number): void {
     if (hook.kind !== 'code') return;
     this.#codeHooks += change;
     if (isWhole(hook)) this.#wholeCodeHooks += change;
@@ -509,9 +502,9 @@ class UnicornCpu implements Cpu {
     begin: bigint,
     end: bigint,
     hook: (address: bigint, size: number) => void,
-  ): TranslatedHook {
+  ): HookRecord {
     const type = kind === 'code' ? UC_HOOK_CODE : UC_HOOK_BLOCK;
-    return this.#addTranslatedHook(kind, begin, end, (record) => {
+    return this.#addRecord(kind, begin, end, (record) => {
       const countsTime = kind === 'code' && isWhole(record);
       return this.#add('code', type, begin, end, 0, (address, size) => {
         if (record.removed) return;
@@ -523,7 +516,7 @@ class UnicornCpu implements Cpu {
 
   /** Runs the body of a code or block hook. */
   #atInstruction(
-    record: TranslatedHook,
+    record: HookRecord,
     address: bigint,
     size: number,
     hook: (address: bigint, size: number) => void,
@@ -552,19 +545,19 @@ class UnicornCpu implements Cpu {
     this.#currentHook = null;
   }
 
-  #unhookTranslated(record: TranslatedHook): Unhook {
+  #unhook(record: HookRecord): Unhook {
     return () => {
       if (record.removed || this.#closed) return;
-      this.#removeTranslatedHook(record);
+      this.#removeRecord(record);
     };
   }
 
   hookCode(begin: bigint, end: bigint, hook: (address: bigint, size: number) => void): Unhook {
-    return this.#unhookTranslated(this.#addInstructionHook('code', begin, end, hook));
+    return this.#unhook(this.#addInstructionHook('code', begin, end, hook));
   }
 
   hookBlock(begin: bigint, end: bigint, hook: (address: bigint, size: number) => void): Unhook {
-    return this.#unhookTranslated(this.#addInstructionHook('block', begin, end, hook));
+    return this.#unhook(this.#addInstructionHook('block', begin, end, hook));
   }
 
   #lookAtClock(address: bigint): void {
@@ -586,14 +579,14 @@ class UnicornCpu implements Cpu {
     if (this.#blockWatch === null) {
       this.#blockWatch = this.#addBlockWatch();
     } else {
-      this.#removeTranslatedHook(this.#blockWatch);
+      this.#removeRecord(this.#blockWatch);
       this.#blockWatch = null;
     }
     this.#changeHooks();
   }
 
-  #addBlockWatch(): TranslatedHook {
-    return this.#addTranslatedHook('block', 0n, MAX_64, (record) => {
+  #addBlockWatch(): HookRecord {
+    return this.#addRecord('block', 0n, MAX_64, (record) => {
       const look = (address: bigint, size: number) => {
         if (record.removed) return;
         record.skip = null;
@@ -613,7 +606,7 @@ class UnicornCpu implements Cpu {
   hookInterrupt(hook: InterruptHook): Unhook {
     if (this.#interruptHooks.size === 0 && !this.#hasInterruptHook) {
       this.#hasInterruptHook = true;
-      this.#addHook('interrupt', UC_HOOK_INTR, 1n, 0n, 0, (vector) => {
+      this.#addHook('interrupt', UC_HOOK_INTR, 0, () => (vector) => {
         this.#inInterrupt = true;
         try {
           const details = vector < EXCEPTION_VECTORS ? this.#hidden()?.takeException() : undefined;
@@ -626,7 +619,7 @@ class UnicornCpu implements Cpu {
         this.#inInterrupt = false;
       });
       // The library reports undefined instructions apart from all other exceptions.
-      this.#addHook('instruction', UC_HOOK_INSN_INVALID, 1n, 0n, 0, () => {
+      this.#addHook('instruction', UC_HOOK_INSN_INVALID, 0, () => () => {
         this.#invalidInstruction = true;
         this.#transport.emuStop();
         return 1;
@@ -651,7 +644,8 @@ class UnicornCpu implements Cpu {
   }
 
   hookIn(hook: (port: number, size: 1 | 2 | 4) => number): Unhook {
-    return this.#addHook('in', UC_HOOK_INSN, 1n, 0n, UC_X86_INS_IN, (port, size) => {
+    return this.#addHook('in', UC_HOOK_INSN, UC_X86_INS_IN, (record) => (port, size) => {
+      if (record.removed) return 0;
       this.#portInstruction = this.#wholeCodeHooks > 0 ? this.#lastInstruction : null;
       try {
         return hook(port, size as 1 | 2 | 4) >>> 0;
@@ -665,7 +659,8 @@ class UnicornCpu implements Cpu {
   }
 
   hookOut(hook: (port: number, size: 1 | 2 | 4, value: number) => void): Unhook {
-    return this.#addHook('out', UC_HOOK_INSN, 1n, 0n, UC_X86_INS_OUT, (port, size, value) => {
+    return this.#addHook('out', UC_HOOK_INSN, UC_X86_INS_OUT, (record) => (port, size, value) => {
+      if (record.removed) return;
       this.#portInstruction = this.#wholeCodeHooks > 0 ? this.#lastInstruction : null;
       try {
         hook(port, size as 1 | 2 | 4, value);
@@ -678,7 +673,8 @@ class UnicornCpu implements Cpu {
   }
 
   hookCpuid(hook: (leaf: number, subleaf: number) => readonly [number, number, number, number]): Unhook {
-    return this.#addHook('instruction', UC_HOOK_INSN, 1n, 0n, UC_X86_INS_CPUID, () => {
+    return this.#addHook('instruction', UC_HOOK_INSN, UC_X86_INS_CPUID, (record) => () => {
+      if (record.removed) return 0;
       try {
         const leaf = Number(this.readRegister('rax') & MASK_32);
         const subleaf = Number(this.readRegister('rcx') & MASK_32);
@@ -697,7 +693,8 @@ class UnicornCpu implements Cpu {
   hookRdtsc(hook: () => bigint): Unhook | null {
     // The last byte of the version is Unicorn's "extra" and says nothing here.
     if (this.#version >>> 8 < RDTSC_HOOKABLE_SINCE) return null;
-    return this.#addHook('instruction', UC_HOOK_INSN, 1n, 0n, UC_X86_INS_RDTSC, () => {
+    return this.#addHook('instruction', UC_HOOK_INSN, UC_X86_INS_RDTSC, (record) => () => {
+      if (record.removed) return 0;
       try {
         const stamp = hook();
         this.writeRegister('rax', stamp & MASK_32);
@@ -714,7 +711,7 @@ class UnicornCpu implements Cpu {
     end: bigint,
     hook: (address: bigint, size: number, value: bigint) => void,
   ): Unhook {
-    const record = this.#addTranslatedHook('write', begin, end, () =>
+    const record = this.#addRecord('write', begin, end, () =>
       this.#add('memory', UC_HOOK_MEM_WRITE, begin, end, 0, (_type, address, size, value) => {
         if (record.removed) return;
         this.#ripIsLinear = this.#version >>> 16 < RIP_IS_OFFSET_SINCE;
@@ -726,11 +723,12 @@ class UnicornCpu implements Cpu {
         this.#ripIsLinear = false;
       }),
     );
-    return this.#unhookTranslated(record);
+    return this.#unhook(record);
   }
 
   hookInvalidAccess(hook: (access: InvalidAccess) => boolean): Unhook {
-    return this.#addHook('invalid', UC_HOOK_MEM_INVALID, 1n, 0n, 0, (type, address, size) => {
+    return this.#addHook('invalid', UC_HOOK_MEM_INVALID, 0, (record) => (type, address, size) => {
+      if (record.removed) return false;
       const kind = INVALID_ACCESS[type];
       if (kind === undefined) return false;
       try {
