@@ -434,6 +434,7 @@ class WasmTransport implements Transport {
       // Nothing is unmapped by a size of 0; a build without WASM_BIGINT refuses the BigInts.
       return this.#uc._uc_mem_unmap(this.#handle, 0n, 0n) || this.#watchTranslations();
     } catch (cause) {
+      if (!(cause instanceof TypeError)) throw this.#brokenDown(cause);
       throw new BootscopeError(
         'cpu-no-engine',
         `${this.#file} does not take 64-bit arguments as BigInt; it has to be built with Emscripten's WASM_BIGINT.`,
@@ -575,15 +576,14 @@ class WasmTransport implements Transport {
     try {
       return this.#uc._uc_emu_start(this.#handle, begin, until, 0n, 0);
     } catch (cause) {
-      // A trap or abort() of the module: the instance is broken from here on.
-      throw new BootscopeError(
-        'cpu-wasm-abort',
-        `The WASM engine broke down: ${this.#lastError() || String(cause)}`,
-        {
-          cause,
-        },
-      );
+      throw this.#brokenDown(cause);
     }
+  }
+
+  /** For a trap or abort() of the module, which leaves the instance unusable. */
+  #brokenDown(cause: unknown): BootscopeError {
+    const reason = this.#lastError() || String(cause);
+    return new BootscopeError('cpu-wasm-abort', `The WASM engine broke down: ${reason}`, { cause });
   }
 
   emuStop(): UcError {
