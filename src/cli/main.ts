@@ -5,6 +5,7 @@ import packageJson from '../../package.json' with { type: 'json' };
 import { BootscopeError } from '../error.ts';
 import { registerBoot } from './boot.ts';
 import { registerCheck } from './check.ts';
+import { registerDiff } from './diff.ts';
 import { registerExtract } from './extract.ts';
 import { registerInfo } from './info.ts';
 import { registerKaslr } from './kaslr.ts';
@@ -42,6 +43,7 @@ for (const register of [
   registerLayout,
   registerLint,
   registerReport,
+  registerDiff,
 ])
   register(program);
 for (const command of program.commands) {

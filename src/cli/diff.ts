@@ -1,0 +1,131 @@
+// `bootscope diff A B`: what changed between two boots, each a recorded trace or an image that is booted now.
+
+import { Command } from 'commander';
+import { boot } from '../boot/boot.ts';
+import { BootscopeError } from '../error.ts';
+import { readImageFile } from '../image/image-file.ts';
+import { readKernelImage } from '../image/kernel-image.ts';
+import { compareTraces, formatDifferences } from '../report/difference.ts';
+import { traceToJson } from '../report/json.ts';
+import { checkTrace, looksLikeJson, parseTraceJson, type TraceJson } from '../report/trace-json.ts';
+import { addBootOptions, type BootFlags, bootOptions } from './boot-options.ts';
+
+interface Flags extends BootFlags {
+  readonly aOptions?: string;
+  readonly bOptions?: string;
+  readonly registers?: boolean;
+  readonly strict?: boolean;
+  readonly json?: boolean;
+}
+
+/** Options of this subcommand that say nothing about a boot. */
+const OWN_OPTIONS: ReadonlySet<string> = new Set([
+  'aOptions',
+  'bOptions',
+  'registers',
+  'strict',
+  'json',
+  'debug',
+]);
+
+export function registerDiff(program: Command): void {
+  const command = program
+    .command('diff')
+    .description('compare two boots: traces from `boot --json` or `report --format json`, or images to boot')
+    .argument('<a>', 'a trace in JSON, or an image')
+    .argument('<b>', 'a trace in JSON, or an image');
+  addBootOptions(command)
+    .option('--a-options <options>', 'boot options for A alone, such as "--cmdline nokaslr"')
+    .option('--b-options <options>', 'boot options for B alone; the others go to both')
+    .option('--registers', 'print each register that differs')
+    .option('--strict', 'compare also the path of the image and the engine')
+    .option('--json', 'print the differences as JSON')
+    .addHelpText(
+      'after',
+      '\nExit status: 0 nothing differs, 1 something does, 2 one of them is unusable.\n\n' +
+        'Examples:\n' +
+        '  bootscope diff old.json vmlinuz-new --cmdline nokaslr\n' +
+        '  bootscope diff vmlinuz vmlinuz --b-options "--memory 1G"',
+    )
+    .action(async (pathA: string, pathB: string, flags: Flags) => {
+      const [bytesA, bytesB] = [await readImageFile(pathA), await readImageFile(pathB)];
+      const [isTraceA, isTraceB] = [looksLikeJson(bytesA), looksLikeJson(bytesB)];
+      const shared = Object.keys(flags).filter(
+        (name) => !OWN_OPTIONS.has(name) && command.getOptionValueSource(name) === 'cli',
+      );
+      if (isTraceA && isTraceB && shared.length > 0) {
+        throw new BootscopeError(
+          'cli-unused-options',
+          `${pathA} and ${pathB} are recorded traces; nothing is booted, so boot options change nothing`,
+        );
+      }
+      const a = await side(pathA, bytesA, isTraceA, flags, flags.aOptions, '--a-options');
+      const b = await side(pathB, bytesB, isTraceB, flags, flags.bOptions, '--b-options');
+      const differences = compareTraces(a, b, { strict: flags.strict === true });
+      process.stdout.write(
+        flags.json === true
+          ? `${JSON.stringify({ a: identity(a), b: identity(b), equal: differences.length === 0, differences }, null, 2)}\n`
+          : formatDifferences(a, b, differences, { registers: flags.registers === true }),
+      );
+      process.exitCode = differences.length === 0 ? 0 : 1;
+    });
+}
+
+function identity(trace: TraceJson): { readonly path: unknown; readonly kernelVersion: unknown } {
+  return { path: trace.image.path ?? null, kernelVersion: trace.image.kernelVersion ?? null };
+}
+
+async function side(
+  path: string,
+  bytes: Uint8Array,
+  isTrace: boolean,
+  shared: BootFlags,
+  own: string | undefined,
+  option: string,
+): Promise<TraceJson> {
+  if (isTrace) {
+    if (own !== undefined) {
+      throw new BootscopeError(
+        'cli-unused-options',
+        `${option}: ${path} is a recorded trace, it is not booted`,
+      );
+    }
+    return parseTraceJson(path, new TextDecoder().decode(bytes));
+  }
+  const flags = own === undefined ? shared : { ...shared, ...parseOwnOptions(own, option) };
+  const finished = await boot(await readKernelImage(path, bytes), await bootOptions(flags));
+  const { trace } = finished;
+  finished.close();
+  return checkTrace(path, traceToJson(trace));
+}
+
+/** Only what the text really says, so that it goes over the shared options and no default does. */
+function parseOwnOptions(text: string, option: string): Partial<BootFlags> {
+  const parser = addBootOptions(new Command(option)).exitOverride();
+  parser.parse(splitWords(text, option), { from: 'user' });
+  if (parser.args.length > 0) {
+    throw new BootscopeError('cli-option', `${option}: \`${parser.args[0]}\` is no boot option`);
+  }
+  return Object.fromEntries(
+    Object.entries(parser.opts()).filter(([name]) => parser.getOptionValueSource(name) === 'cli'),
+  ) as Partial<BootFlags>;
+}
+
+/** Words parted by spaces; single or double quotes hold spaces, a backslash any character. */
+function splitWords(text: string, option: string): string[] {
+  const words: string[] = [];
+  const pattern = /\s*((?:[^\s"'\\]|\\.|"(?:[^"\\]|\\.)*"|'[^']*')+)/gy;
+  let end = 0;
+  for (let match = pattern.exec(text); match !== null; match = pattern.exec(text)) {
+    end = pattern.lastIndex;
+    words.push(
+      match[1]!.replace(/\\(.)|"((?:[^"\\]|\\.)*)"|'([^']*)'/g, (_, escaped, double, single) =>
+        escaped !== undefined ? String(escaped) : (single ?? String(double).replace(/\\(.)/g, '$1')),
+      ),
+    );
+  }
+  if (text.slice(end).trim() !== '') {
+    throw new BootscopeError('cli-option', `${option}: a quote in \`${text}\` is not closed`);
+  }
+  return words;
+}

@@ -1,0 +1,134 @@
+// Reads back the JSON that `boot --json` and `report --format json` write, checked as far as comparing needs it.
+
+import { BootscopeError } from '../error.ts';
+
+/** A physical or linear address, or another 64-bit value, as `0x…`. */
+export type HexText = string;
+
+export interface RegionJson {
+  readonly name: string;
+  readonly start: HexText;
+  readonly end: HexText;
+  readonly kind: string;
+  readonly parent?: string;
+}
+
+export interface OverwriteJson {
+  readonly region: string;
+  readonly by: string;
+  readonly start: HexText;
+  readonly end: HexText;
+}
+
+export interface PhaseJson {
+  readonly name: string;
+  readonly address: HexText;
+  readonly mode: string;
+  readonly instructions: number | null;
+  readonly registers: Readonly<Record<string, HexText>>;
+  readonly regions: readonly RegionJson[];
+  readonly overwritten: readonly OverwriteJson[];
+  readonly pageTables: Readonly<Record<string, unknown>> | null;
+}
+
+export interface SegmentJson {
+  readonly paddr: HexText;
+  readonly vaddr: HexText;
+  readonly filesz: HexText;
+  readonly memsz: HexText;
+  readonly flags: string;
+  readonly sha256: string | null;
+}
+
+export interface TraceJson {
+  readonly image: Readonly<Record<string, unknown>>;
+  readonly machine: Readonly<Record<string, unknown>>;
+  readonly phases: readonly PhaseJson[];
+  readonly kernel: (Readonly<Record<string, unknown>> & { readonly segments: readonly SegmentJson[] }) | null;
+  readonly stopped: string | null;
+  readonly hazards: readonly { readonly code: string; readonly start: HexText; readonly end: HexText }[];
+  readonly console: string;
+  readonly notices: readonly string[];
+}
+
+/** Whether a file is meant as JSON: its first character that is no space opens an object. */
+export function looksLikeJson(bytes: Uint8Array): boolean {
+  const first = bytes
+    .subarray(0, 64)
+    .find((byte) => ![0x20, 0x09, 0x0a, 0x0d, 0xef, 0xbb, 0xbf].includes(byte));
+  return first === 0x7b;
+}
+
+/**
+ * @param path - how to name the file in messages
+ * @throws BootscopeError `report-not-a-trace`, with the place of what is missing or of another kind
+ */
+export function parseTraceJson(path: string, text: string): TraceJson {
+  let value: unknown;
+  try {
+    value = JSON.parse(text.replace(/^\uFEFF/, ''));
+  } catch (error) {
+    throw notATrace(path, error instanceof Error ? error.message : String(error));
+  }
+  return checkTrace(path, value);
+}
+
+/** The same for JSON that was never a text. */
+export function checkTrace(path: string, value: unknown): TraceJson {
+  const trace = record(path, '$', value);
+  for (const part of ['image', 'machine']) record(path, `$.${part}`, trace[part]);
+  for (const [index, entry] of list(path, '$.phases', trace.phases).entries()) {
+    checkPhase(path, `$.phases[${index}]`, entry);
+  }
+  if (trace.kernel !== null) {
+    const kernel = record(path, '$.kernel', trace.kernel);
+    for (const [index, entry] of list(path, '$.kernel.segments', kernel.segments).entries()) {
+      const at = `$.kernel.segments[${index}]`;
+      const segment = record(path, at, entry);
+      for (const field of ['paddr', 'vaddr', 'filesz', 'memsz'])
+        hexText(path, `${at}.${field}`, segment[field]);
+    }
+  }
+  // Left out by earlier versions, and nothing to compare where they are missing.
+  return { hazards: [], console: '', notices: [], stopped: null, ...trace } as unknown as TraceJson;
+}
+
+function checkPhase(path: string, at: string, value: unknown): void {
+  const phase = record(path, at, value);
+  if (typeof phase.name !== 'string') throw notATrace(path, `${at}.name is no text`);
+  hexText(path, `${at}.address`, phase.address);
+  for (const [name, register] of Object.entries(record(path, `${at}.registers`, phase.registers))) {
+    hexText(path, `${at}.registers.${name}`, register);
+  }
+  for (const [index, entry] of list(path, `${at}.regions`, phase.regions).entries()) {
+    const here = `${at}.regions[${index}]`;
+    const region = record(path, here, entry);
+    if (typeof region.name !== 'string') throw notATrace(path, `${here}.name is no text`);
+    hexText(path, `${here}.start`, region.start);
+    hexText(path, `${here}.end`, region.end);
+  }
+}
+
+function record(path: string, at: string, value: unknown): Readonly<Record<string, unknown>> {
+  if (typeof value === 'object' && value !== null && !Array.isArray(value))
+    return value as Record<string, unknown>;
+  throw notATrace(path, `${at} is ${value === undefined ? 'missing' : 'no object'}`);
+}
+
+function list(path: string, at: string, value: unknown): readonly unknown[] {
+  if (Array.isArray(value)) return value;
+  throw notATrace(path, `${at} is ${value === undefined ? 'missing' : 'no list'}`);
+}
+
+function hexText(path: string, at: string, value: unknown): void {
+  if (typeof value !== 'string' || !/^0x[0-9a-f]+$/.test(value)) {
+    throw notATrace(path, `${at} is ${JSON.stringify(value)}, no address such as 0x100000`);
+  }
+}
+
+function notATrace(path: string, why: string): BootscopeError {
+  return new BootscopeError(
+    'report-not-a-trace',
+    `${path} is no trace as \`bootscope boot --json\` writes it: ${why}`,
+  );
+}
