@@ -1,0 +1,312 @@
+import { describe, expect, it } from 'vitest';
+import { BootscopeError } from '../error.ts';
+import {
+  bootSeed,
+  chooseRandomLocation,
+  drawLocation,
+  type EntropySource,
+  findKaslrSlots,
+  type KaslrGeneration,
+  type KaslrInput,
+  kaslrSeed,
+  mixRandom,
+  physicalSlot,
+} from './kaslr.ts';
+import { listedEntropy, parseKaslrOption, streamEntropy } from './kaslr-entropy.ts';
+import {
+  KASLR_BOOT_PARAMS,
+  KASLR_BUILD_STRING,
+  KASLR_INPUT,
+  KASLR_INPUT_LENGTH,
+  KASLR_RAM,
+  KASLR_SCENARIOS,
+  type KaslrScenario,
+  writeKaslrMemory,
+} from './test-kaslr.ts';
+
+const SINCE_510: KaslrGeneration = {
+  kind: 'separate',
+  avoids: 'whole',
+  optIn: false,
+  setsFlag: true,
+  memmap: true,
+  mem: true,
+  hugePages: true,
+  setupIndirect: true,
+  i8254Swapped: false,
+  reportsEntry: false,
+  noRegionWarning: 'Physical KASLR disabled: no suitable memory region!',
+  since510: true,
+  roundsSize: true,
+  buildString: KASLR_BUILD_STRING,
+};
+
+function inputOf(scenario: KaslrScenario, generation: Partial<KaslrGeneration> = {}): KaslrInput {
+  const ram = new Uint8Array(KASLR_RAM);
+  writeKaslrMemory(ram, scenario);
+  return {
+    bits: scenario.bits,
+    generation: {
+      ...SINCE_510,
+      roundsSize: scenario.bits === 64,
+      hugePages: scenario.bits === 64,
+      ...generation,
+    },
+    ram,
+    bootParams: KASLR_BOOT_PARAMS,
+    input: KASLR_INPUT,
+    inputLength: KASLR_INPUT_LENGTH,
+    output: scenario.output ?? 0x1000000,
+    outputSize: scenario.outputSize,
+    loadPhysicalAddress: 0x1000000,
+    alignment: 0x200000,
+  };
+}
+
+function counts(values: readonly number[]): { source: EntropySource; used: () => number } {
+  let used = 0;
+  return {
+    source: { rdrand: () => null, rdtsc: () => null, i8254: () => values[used++]! },
+    used: () => used,
+  };
+}
+
+const FIRST = KASLR_SCENARIOS[0]!;
+
+describe('choose_random_location', () => {
+  it.each(KASLR_SCENARIOS)('chooses what the guest’s own code chose: $name', (scenario) => {
+    const entropy = counts(scenario.i8254);
+    const choice = chooseRandomLocation(inputOf(scenario), entropy.source);
+    expect([choice.physical.toString(16), choice.virtual.toString(16), entropy.used()]).toEqual([
+      scenario.physical.toString(16),
+      scenario.virtual.toString(16),
+      scenario.counts,
+    ]);
+  });
+
+  it('sets KASLR_FLAG unless KASLR is off', () => {
+    const on = inputOf(FIRST);
+    chooseRandomLocation(on, counts([1, 2]).source);
+    expect(on.ram[KASLR_BOOT_PARAMS + 0x211]).toBe(0x02);
+    const off = inputOf({ ...FIRST, commandLine: 'nokaslr' });
+    expect(chooseRandomLocation(off, counts([]).source).slots.disabled).toContain('nokaslr');
+    expect(off.ram[KASLR_BOOT_PARAMS + 0x211]).toBe(0);
+  });
+
+  it('takes RDRAND and the time stamp counter, and then not the timer', () => {
+    const asked: string[] = [];
+    const source: EntropySource = {
+      rdrand: () => {
+        asked.push('rdrand');
+        return 1n;
+      },
+      rdtsc: () => {
+        asked.push('rdtsc');
+        return 2n;
+      },
+      i8254: () => {
+        asked.push('i8254');
+        return 3;
+      },
+    };
+    const choice = chooseRandomLocation(inputOf(FIRST), source);
+    expect(asked).toEqual(['rdrand', 'rdtsc', 'rdrand', 'rdtsc']);
+    expect(choice.draws[0]?.random).toBe(mixRandom(choice.draws[0]!.seed ^ 1n ^ 2n, 64));
+  });
+
+  it('counts what was printed between the draws in the second seed', () => {
+    const input = inputOf(FIRST);
+    let printed = 0;
+    const choice = chooseRandomLocation(input, counts([1, 2]).source, {
+      warn: () => {},
+      debug: () => {
+        input.ram[KASLR_BOOT_PARAMS] = ++printed;
+      },
+    });
+    expect(choice.draws[0]!.seed).not.toBe(choice.draws[1]!.seed);
+  });
+
+  it('warns as the stub does when no slot is left', () => {
+    const choice = chooseRandomLocation(
+      inputOf({ ...FIRST, e820: [[0, 0x9fc00, 1]] }),
+      counts([1, 2]).source,
+    );
+    expect(choice.warnings).toEqual([
+      'Invalid physical address chosen!\n',
+      'Physical KASLR disabled: no suitable memory region!',
+    ]);
+    expect(choice.physical).toBe(0x1000000);
+  });
+});
+
+describe('the one address of 3.14 to 4.7', () => {
+  const OLD: Partial<KaslrGeneration> = {
+    kind: 'physical',
+    avoids: 'parts',
+    setsFlag: false,
+    memmap: false,
+    mem: false,
+    hugePages: false,
+    since510: false,
+    roundsSize: false,
+  };
+
+  it('is drawn once, lies above the given one and below 1 GiB, and moves the virtual one with it', () => {
+    const entropy = counts([1234]);
+    const choice = chooseRandomLocation(inputOf(FIRST, OLD), entropy.source);
+    expect(entropy.used()).toBe(1);
+    expect(choice.physical).toBe(choice.virtual);
+    expect(choice.physical).toBeGreaterThanOrEqual(0x1000000);
+    expect(choice.physical + FIRST.outputSize).toBeLessThanOrEqual(0x1ff00000);
+    expect(choice.physical % 0x200000).toBe(0);
+  });
+
+  it('keeps clear of the end of the input, of heap and stack, and of nothing else of the stub', () => {
+    const slots = findKaslrSlots({
+      ...inputOf(FIRST, OLD),
+      heapAndStack: { start: 0x1c00000, end: 0x1c14000 },
+    });
+    const unsafe = Math.floor(FIRST.outputSize / 4096) + 32768 + 18;
+    expect(slots.avoided.map(({ start, end }) => [start, end])).toEqual([
+      [KASLR_INPUT + KASLR_INPUT_LENGTH - unsafe, KASLR_INPUT + KASLR_INPUT_LENGTH],
+      [0x99000, 0x99006],
+      [0x1c00000, 0x1c14000],
+    ]);
+  });
+
+  it('is drawn only with kaslr on the command line where hibernation is built in', () => {
+    const input = inputOf(FIRST, { ...OLD, optIn: true });
+    expect(findKaslrSlots(input).disabled).toContain('hibernation');
+    expect(
+      findKaslrSlots(inputOf({ ...FIRST, commandLine: 'kaslr' }, { ...OLD, optIn: true })).disabled,
+    ).toBeNull();
+  });
+});
+
+describe('the slots', () => {
+  it('are counted and numbered through all areas, lowest first', () => {
+    const slots = findKaslrSlots(inputOf(FIRST));
+    expect(slots.physicalSlots).toBe(slots.areas.reduce((sum, { count }) => sum + count, 0));
+    const addresses = Array.from({ length: slots.physicalSlots }, (_, slot) => physicalSlot(slots, slot));
+    expect(addresses).toEqual(addresses.toSorted((a, b) => a - b));
+    expect(new Set(addresses).size).toBe(addresses.length);
+    expect(() => physicalSlot(slots, slots.physicalSlots)).toThrow(BootscopeError);
+  });
+
+  it('touch nothing that is avoided, and say why it is', () => {
+    const slots = findKaslrSlots(inputOf(KASLR_SCENARIOS[2]!));
+    expect(slots.avoided.map(({ reason }) => reason)).toContain('initrd');
+    for (let slot = 0; slot < slots.physicalSlots; slot++) {
+      const start = physicalSlot(slots, slot);
+      for (const range of slots.avoided) {
+        expect(range.start >= start + slots.imageSize || range.end <= start).toBe(true);
+      }
+    }
+  });
+
+  it('include a gap of exactly the image’s size since 5.10 only', () => {
+    const scenario: KaslrScenario = {
+      ...FIRST,
+      e820: [[0x2000000, 0x4000000, 1]],
+      initrd: [0x2c00000, 0x3400000],
+      outputSize: 0xc00000,
+    };
+    expect(findKaslrSlots(inputOf(scenario)).physicalSlots).toBe(1);
+    expect(findKaslrSlots(inputOf(scenario, { since510: false })).physicalSlots).toBe(0);
+  });
+
+  it('lose whole pages of 1 GiB to hugepages=, before 5.10 the last one of a region only if something follows', () => {
+    const scenario: KaslrScenario = {
+      ...FIRST,
+      e820: [[0x40000000, 0x40000000, 1]],
+      commandLine: 'hugepagesz=1G hugepages=1',
+    };
+    expect(findKaslrSlots(inputOf(scenario)).physicalSlots).toBe(0);
+    expect(findKaslrSlots(inputOf(scenario, { since510: false })).physicalSlots).toBeGreaterThan(0);
+  });
+
+  it('stop at a list of setup_data that never ends', () => {
+    const input = inputOf({ ...FIRST, setupData: [[0x3000000, 1, 8]] });
+    new DataView(input.ram.buffer).setBigUint64(0x3000000, 0x3000000n, true);
+    expect(() => findKaslrSlots(input)).toThrow(BootscopeError);
+  });
+});
+
+describe('many draws', () => {
+  it('give the same addresses as one boot each', () => {
+    const input = inputOf(FIRST);
+    const slots = findKaslrSlots(input);
+    const seed = kaslrSeed(input);
+    for (const values of [
+      [1, 2],
+      [500, 60000],
+    ]) {
+      const choice = chooseRandomLocation(inputOf(FIRST), counts(values).source);
+      expect(drawLocation(slots, seed, input, counts(values).source)).toEqual({
+        physical: choice.physical,
+        virtual: choice.virtual,
+      });
+    }
+  });
+
+  it('reach every slot', () => {
+    const input = inputOf(FIRST);
+    const slots = findKaslrSlots(input);
+    const seed = kaslrSeed(input);
+    let state = 1n;
+    const source = streamEntropy(
+      () => {
+        state = BigInt.asUintN(64, state * 6364136223846793005n + 1442695040888963407n);
+        return state ^ (state >> 31n);
+      },
+      { rdrand: false, tsc: true },
+    );
+    const seen = new Set(
+      Array.from(
+        { length: 20 * slots.physicalSlots },
+        () => drawLocation(slots, seed, input, source).physical,
+      ),
+    );
+    expect(seen.size).toBe(slots.physicalSlots);
+  });
+});
+
+describe('seeds and mixing', () => {
+  it('fold whole words only, rotating right by 7 before each', () => {
+    const params = new Uint8Array(16);
+    params[0] = 0x80;
+    expect(bootSeed('', params, 64)).toBe(1n);
+    expect(bootSeed('1234567', new Uint8Array(0), 64)).toBe(0x0037363534333231n);
+    expect(bootSeed('12345678', new Uint8Array(0), 64)).toBe(0x3837363534333231n);
+    expect(bootSeed('123', new Uint8Array(0), 32)).toBe(0x00333231n);
+  });
+
+  it('add both halves of the product', () => {
+    expect(mixRandom(1n, 64)).toBe(0x5d6008cbf3848dd3n);
+    expect(mixRandom(2n ** 64n - 1n, 64)).toBe(2n ** 64n - 1n);
+    expect(mixRandom(1n, 32)).toBe(0x3f39e593n);
+  });
+});
+
+describe('--kaslr', () => {
+  it.each([
+    ['off', { kind: 'off' }],
+    ['seed:42', { kind: 'seed', seed: 42n }],
+    ['entropy:0x10,17', { kind: 'entropy', rdtsc: [16n, 17n] }],
+    ['phys:0x2000000', { kind: 'forced', physical: 0x2000000, virtual: null }],
+    ['phys:0x2000000,virt:0xffffffff9a000000', { kind: 'forced', physical: 0x2000000, virtual: 0x1a000000 }],
+    ['virt:0x1a000000', { kind: 'forced', physical: null, virtual: 0x1a000000 }],
+  ])('understands %s', (text, option) => {
+    expect(parseKaslrOption(text)).toEqual(option);
+  });
+
+  it.each(['', 'on', 'seed:', 'seed:x', 'entropy:1,,2', 'phys:1,seed:2', 'phys:-1'])('refuses %j', (text) => {
+    expect(() => parseKaslrOption(text)).toThrow(BootscopeError);
+  });
+
+  it('says when the listed values are used up', () => {
+    const source = listedEntropy([1n]);
+    expect(source.rdtsc()).toBe(1n);
+    expect(() => source.rdtsc()).toThrow('reads the time stamp counter 2 times');
+  });
+});
