@@ -23,6 +23,8 @@ export interface PlacementRules {
 const PAGE = 0x1000;
 const MIB = 2 ** 20;
 const FOUR_GIB = 2 ** 32;
+/** What firmware keeps at the end of RAM. */
+const FIRMWARE_RESERVE = 0x20000;
 
 /**
  * Where the kernel runs from without KASLR, with the memory that it needs until it has read its memory map (boot.rst,
@@ -140,7 +142,11 @@ function addKernelArea(hazards: Hazard[], facts: LayoutFacts, area: Area, placed
       ),
     );
   }
-  const bigger = `a relocatable kernel may be loaded where ${hex(area.end - area.start)} bytes of usable RAM are in one piece`;
+  const elsewhere = `a relocatable kernel may be loaded where ${hex(area.end - area.start)} bytes of usable RAM are in one piece`;
+  const advice =
+    area.end > ramEnd(facts)
+      ? `give the guest at least ${Math.ceil((area.end + FIRMWARE_RESERVE) / MIB)} MiB of RAM`
+      : elsewhere;
   for (const entry of facts.reserved) {
     const shared = common(area, entry);
     if (shared === null || shared.start >= facts.ram) continue;
@@ -149,7 +155,7 @@ function addKernelArea(hazards: Hazard[], facts: LayoutFacts, area: Area, placed
         'run-area-reserved',
         shared,
         `the kernel takes ${range(area)} (${area.what}), which reaches into the E820 entry ${range(entry)} of type ${entry.type}`,
-        bigger,
+        advice,
       ),
     );
   }
@@ -158,10 +164,8 @@ function addKernelArea(hazards: Hazard[], facts: LayoutFacts, area: Area, placed
       hazard(
         'run-area-beyond-ram',
         hole,
-        `the kernel takes ${range(area)} (${area.what}), where ${range(hole)} is no RAM: it ends at ${hex(ramEnd(facts))}`,
-        area.end > ramEnd(facts)
-          ? `give the guest at least ${Math.ceil((area.end + 0x20000) / MIB)} MiB of RAM`
-          : bigger,
+        `the kernel takes ${range(area)} (${area.what}), where ${range(hole)} is no RAM`,
+        advice,
       ),
     );
   }
