@@ -117,8 +117,8 @@ interface EntropyRead {
 interface Choice {
   /** Each RDTSC and RDRAND of the stub, in the order of the boot. */
   readonly entropy: EntropyRead[];
-  /** The 4096 bytes of boot_params at extract_kernel's first instruction, base64: the kernel hashes them. */
-  readonly bootParams: string;
+  /** The 4096 bytes of boot_params at the first of them, base64: the kernel hashes them with what it read. */
+  readonly bootParams: string | null;
 }
 
 const BOOT_PARAMS_SIZE = 4096;
@@ -146,11 +146,10 @@ async function visitPhases(
     const atCall = await visit('extract_kernel', [addresses.extractKernel]);
     if (options.kaslr) {
       const startup = phases.find(({ name }) => name === 'startup_32')!;
-      const bootParams = await machine.readPhysical(BigInt(startup.registers.rsi!), BOOT_PARAMS_SIZE);
-      const entropy = await runThroughChoice(machine, addresses, atCall);
+      const choice = await runThroughChoice(machine, addresses, atCall, BigInt(startup.registers.rsi!));
       const atKernel = await machine.registers();
       phases.push(describePhase('kernel', atKernel));
-      return { phases, atKernel, choice: { entropy, bootParams: bootParams.toString('base64') } };
+      return { phases, atKernel, choice };
     }
   }
   const atKernel = await visit('kernel', [addresses.kernel]);
@@ -165,8 +164,10 @@ async function runThroughChoice(
   machine: QemuMachine,
   addresses: BootAddresses,
   atCall: QemuRegisters,
-): Promise<EntropyRead[]> {
+  bootParamsAddress: bigint,
+): Promise<Choice> {
   const entropy: EntropyRead[] = [];
+  let bootParams: string | null = null;
   const width = atCall.mode === 'long64' ? 8 : 4;
   const stack = atCall.values.rsp;
   const saved = await machine.readPhysical(stack, width);
@@ -179,6 +180,7 @@ async function runThroughChoice(
     if (stop === CATCHER) break;
     const read = reads.find(({ address }) => address === stop)!;
     const before = await machine.registers();
+    bootParams ??= (await machine.readPhysical(bootParamsAddress, BOOT_PARAMS_SIZE)).toString('base64');
     await machine.step();
     entropy.push({
       instruction: read.instruction,
@@ -192,7 +194,8 @@ async function runThroughChoice(
   for (let steps = 0; steps < EXIT_STEPS; steps++) {
     await machine.step();
     const { rip } = (await machine.registers()).values;
-    if (rip < addresses.returnSite! || rip > addresses.returnSite! + EXIT_REACH) return entropy;
+    if (rip < addresses.returnSite! || rip > addresses.returnSite! + EXIT_REACH)
+      return { entropy, bootParams };
   }
   throw new Error(`${EXIT_STEPS} steps behind extract_kernel the stub had not left for the kernel`);
 }

@@ -63,7 +63,9 @@ async function collect(image: string, output: string, ...options: string[]): Pro
 }
 
 describe('the committed references', () => {
-  for (const file of readdirSync(REFERENCES).toSorted()) {
+  for (const file of readdirSync(REFERENCES)
+    .filter((name) => name.endsWith('.json'))
+    .toSorted()) {
     const reference = readReference(join(REFERENCES, file));
     const path = imageOf.get(reference.image.sha256);
     const name = basename(reference.image.path);
