@@ -3,17 +3,6 @@
 import { Command, CommanderError } from 'commander';
 import packageJson from '../../package.json' with { type: 'json' };
 import { BootscopeError } from '../error.ts';
-import { registerBoot } from './boot.ts';
-import { registerCheck } from './check.ts';
-import { registerDiff } from './diff.ts';
-import { registerExtract } from './extract.ts';
-import { registerInfo } from './info.ts';
-import { registerKaslr } from './kaslr.ts';
-import { registerLayout } from './layout.ts';
-import { registerLint } from './lint.ts';
-import { registerRecord } from './record.ts';
-import { registerReport } from './report.ts';
-import { registerVerify } from './verify.ts';
 
 const EXIT_UNUSABLE = 2;
 
@@ -32,20 +21,23 @@ const program = new Command('bootscope')
       'found a difference; 2 the command or its input is unusable.',
   );
 
-for (const register of [
-  registerBoot,
-  registerInfo,
-  registerExtract,
-  registerVerify,
-  registerKaslr,
-  registerRecord,
-  registerCheck,
-  registerLayout,
-  registerLint,
-  registerReport,
-  registerDiff,
-])
-  register(program);
+/** Each subcommand with its module; only what is asked for is loaded, since loading all takes longer than some boots. */
+const COMMANDS: Readonly<Record<string, () => Promise<(program: Command) => void>>> = {
+  boot: async () => (await import('./boot.ts')).registerBoot,
+  check: async () => (await import('./check.ts')).registerCheck,
+  diff: async () => (await import('./diff.ts')).registerDiff,
+  extract: async () => (await import('./extract.ts')).registerExtract,
+  info: async () => (await import('./info.ts')).registerInfo,
+  kaslr: async () => (await import('./kaslr.ts')).registerKaslr,
+  layout: async () => (await import('./layout.ts')).registerLayout,
+  lint: async () => (await import('./lint.ts')).registerLint,
+  record: async () => (await import('./record.ts')).registerRecord,
+  report: async () => (await import('./report.ts')).registerReport,
+  verify: async () => (await import('./verify.ts')).registerVerify,
+};
+
+const asked = COMMANDS[process.argv[2] ?? ''];
+for (const load of asked === undefined ? Object.values(COMMANDS) : [asked]) (await load())(program);
 for (const command of program.commands) {
   command.exitOverride().option('--debug', 'print the stack trace of an error');
 }
