@@ -31,7 +31,7 @@ import type {
 } from '../trace/boot-trace.ts';
 import { findHazards } from '../trace/hazards.ts';
 import { findOverwrites } from '../trace/overwrites.ts';
-import { type PageTableWalk, walkPageTables } from '../trace/page-tables.ts';
+import { type PageTable, type PageTableWalk, walkPageTables } from '../trace/page-tables.ts';
 import { TraceRecorder } from '../trace/recorder.ts';
 import { type LayoutFacts, type MemoryWrite, regionsAt } from '../trace/regions.ts';
 import { enterLong64, enterProt32, loadWithBootParams } from './boot-params.ts';
@@ -535,7 +535,10 @@ export class BootRun {
       const tables = phase.pageTables?.tables ?? [];
       const regions = regionsAt(phase.name, facts, { mode, ss, rsp, gdtr, idtr, tables });
       const earlier = this.#recorder.phases[index - 1]?.name;
-      const writes = facts.writes.filter((write) => write.phase === earlier);
+      const writes = [
+        ...facts.writes.filter((write) => write.phase === earlier),
+        ...newTables(tables, before, phase.name),
+      ];
       const overwritten = findOverwrites(before, writes, lost);
       this.#recorder.setLayout(index, regions, overwritten);
       lost.push(...overwritten);
@@ -585,6 +588,23 @@ export class BootRun {
       notices: [...this.#recorder.notices, ...this.machine.notices],
     };
   }
+}
+
+/** Page tables that were not in force before were written since. */
+function newTables(
+  tables: readonly PageTable[],
+  before: readonly MemoryRegion[],
+  phase: PhaseName,
+): readonly MemoryWrite[] {
+  const known = before.filter(({ kind }) => kind === 'page-table');
+  return tables
+    .filter(({ address }) => !known.some(({ start, end }) => address >= start && address < end))
+    .map(({ address, size }) => ({
+      phase,
+      start: Number(address),
+      end: Number(address) + size,
+      what: 'page tables',
+    }));
 }
 
 function snapshot(cpu: Cpu): RegisterSnapshot {

@@ -77,6 +77,8 @@ export function formatTrace(trace: BootTrace): string {
   }
   if (trace.notices.length > 0) text += '\nnotices:\n';
   for (const notice of trace.notices) text += `  ${notice}\n`;
+  if (trace.hazards.length > 0) text += '\nhazards:\n';
+  for (const { code, text: what, advice } of trace.hazards) text += `  ${code}: ${what}; ${advice}\n`;
   if (trace.stopped !== null) text += `\nNo kernel was reached: ${trace.stopped}.\n`;
   return text;
 }
