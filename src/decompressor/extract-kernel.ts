@@ -31,6 +31,7 @@ import {
   readKernelElf,
   startsWithElf,
 } from './place-kernel.ts';
+import { sanitizeBootParams } from './sanitize-boot-params.ts';
 import type { StubLayout } from './stub.ts';
 import { findTrampolineVariable, StubMessages } from './stub-messages.ts';
 import { stubHasString, stubHasText } from './stub-text.ts';
@@ -286,7 +287,6 @@ export const NO_RELOCATIONS: RelocationCounts = { relocations32: 0, inverse32: 0
 
 /** Offsets in boot_params. */
 const ACPI_RSDP_ADDR = 0x070;
-const SENTINEL = 0x1ef;
 const LOADFLAGS = 0x211;
 const XLOADFLAGS = 0x236;
 const KASLR_FLAG = 0x02;
@@ -366,11 +366,7 @@ class ExtractionRun {
         ram[bootParams + XLOADFLAGS] = ram[bootParams + XLOADFLAGS]! | XLF_MEM_ENCRYPTION;
       }
     }
-    if (ram[bootParams + SENTINEL] !== 0) {
-      this.#notices.push(
-        'boot_params has a sentinel that is not 0: the kernel would clear the fields the loader did not mean to set, which was left out',
-      );
-    }
+    sanitizeBootParams(image, ram.subarray(bootParams, bootParams + 4096));
     if (stubHasText(image, 'earlyprintk\0')) {
       this.#console.initialiseSerial(this.#commandLine);
     }
@@ -444,7 +440,7 @@ class ExtractionRun {
     const total = findKernelTotalSize(image, stub, elf);
     const needed = Math.max(bytes.length, total.bytes);
     const rounded = generation?.roundsSize === false || stub.bits === 32 ? needed : alignTwoMib(needed);
-    const variable = findTrampolineVariable(image, stub);
+    const variable = this.#messages.verbose ? findTrampolineVariable(image, stub) : null;
     this.#messages.values(
       {
         input_data: inputAddress,

@@ -87,6 +87,11 @@ describe('finding decompress_kernel of a moveparams stub', () => {
       exitRegister: null,
     });
   });
+
+  it('recognises the one of 2.2, which is passed the struct alone', () => {
+    const { image, labels } = makeMoveParamsStub('bzImage', { payload: PAYLOAD }, true);
+    expect(findStubDetails(image)).toMatchObject({ argumentCount: 1, layout: { call: labels.call } });
+  });
 });
 
 describe('what is no stub', () => {

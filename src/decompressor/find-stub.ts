@@ -673,30 +673,36 @@ function isArgumentPreparation(instruction: Instruction): boolean {
   );
 }
 
+/**
+ * What the four instructions before a call pass, if they make room for a struct moveparams: its address and boot_params (2), or
+ * the address alone (1, to 2.2); 0 for anything else.
+ */
+function moveParamsArguments(before: readonly Instruction[]): number {
+  const [first, second, third, fourth] = before as [Instruction, Instruction, Instruction, Instruction];
+  const makesRoom = ({ opcode, mod, reg, rm, immediate }: Instruction): boolean =>
+    opcode === 0x83 && mod === 3 && reg === 5 && rm === RSP && immediate === 16;
+  if (
+    makesRoom(first) &&
+    isMove(second, RAX, RSP) &&
+    third.opcode === 0x50 + RSI &&
+    fourth.opcode === 0x50 + RAX
+  ) {
+    return 2;
+  }
+  return makesRoom(third) && fourth.opcode === 0x50 + RSP ? 1 : 0;
+}
+
 function findMoveParamsStub(image: KernelImage, startup32: readonly Instruction[]): StubDetails | null {
   const code = image.protectedModeCode;
   const found: StubDetails[] = [];
   for (let index = 4; index + 3 < startup32.length; index++) {
-    const [room, pointer, pushRmode, pushPointer] = startup32.slice(index - 4, index) as [
-      Instruction,
-      Instruction,
-      Instruction,
-      Instruction,
-    ];
     const call = startup32[index]!;
     const test = startup32[index + 1]!;
     const branch = startup32[index + 2]!;
+    const argumentCount = moveParamsArguments(startup32.slice(index - 4, index));
     const fits =
       call.opcode === CALL &&
-      // sub $16, %esp; mov %esp, %eax: room for struct moveparams
-      room.opcode === 0x83 &&
-      room.mod === 3 &&
-      room.reg === 5 &&
-      room.rm === RSP &&
-      room.immediate === 16 &&
-      isMove(pointer, RAX, RSP) &&
-      pushRmode.opcode === 0x50 + RSI &&
-      pushPointer.opcode === 0x50 + RAX &&
+      argumentCount > 0 &&
       (test.opcode === 0x09 || test.opcode === 0x85) &&
       test.mod === 3 &&
       test.reg === RAX &&
@@ -732,13 +738,13 @@ function findMoveParamsStub(image: KernelImage, startup32: readonly Instruction[
         exitJump: exit.offset,
         exitRegister: null,
         evidence: [
-          'a struct moveparams of 16 bytes is made on the stack and passed with boot_params',
+          'a struct moveparams of 16 bytes is made on the stack and passed',
           `the result decides between ljmp to ${hexadecimal(exit.immediate)} and a move routine`,
         ],
       },
       linkBase,
       displacementBase: 0,
-      argumentCount: 2,
+      argumentCount,
       inputData: null,
       inputLength: null,
       bss,

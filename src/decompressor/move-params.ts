@@ -20,6 +20,8 @@ const ONE_MIB = 0x100000;
 /** Where the low buffer starts, and the highest address it may end at. */
 const LOW_BUFFER_START = 0x2000;
 const LOW_BUFFER_MAX = 0x90000;
+/** Where stubs to 2.2 take the boot parameters from, which later ones are passed. */
+const FIXED_BOOT_PARAMS = 0x90000;
 /** Fields of the boot parameters as old stubs read them: extended memory in KiB by INT 15h AH=88h and AX=E801h. */
 const EXT_MEM_K = 0x002;
 const ALT_MEM_K = 0x1e0;
@@ -33,10 +35,10 @@ export async function decompressMoved(context: ExtractionContext): Promise<Extra
   const payload = image.payload!;
   const stack = Number(context.readRegister('rsp'));
   const moveParams = readUint32(ram, stack + 4);
-  const bootParams = readUint32(ram, stack + 8);
   const view = new DataView(ram.buffer, ram.byteOffset, ram.byteLength);
   const details = findStubDetails(image);
   const end = details?.bss?.end;
+  const bootParams = details?.argumentCount === 1 ? FIXED_BOOT_PARAMS : readUint32(ram, stack + 8);
   if (details === null || end === undefined) {
     throw new BootscopeError(
       'stub-arguments',

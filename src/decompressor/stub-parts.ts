@@ -73,7 +73,7 @@ export function findStubParts(image: KernelImage, details: StubDetails | null): 
         add('text, rodata and data', text, fileEnd, 'behind the payload, up to the bss');
       } else {
         add('text and rodata', text, data.start, 'behind the payload, up to the data', data);
-        add('data', data.start, fileEnd, data.source, data);
+        add('data', data.start, Math.min(fileEnd, data.end), data.source, data);
       }
     }
   }
@@ -94,18 +94,20 @@ function findData(
   image: KernelImage,
   details: StubDetails | null,
   textFrom: number,
-): { start: number; source: string; inferred: boolean } | null {
+): { start: number; end: number; source: string; inferred: boolean } | null {
   const bss = details?.bss?.start ?? image.protectedModeCode.length;
   const section = readPe(image.bytes)?.sections.find(({ name }) => name === '.data');
   if (section !== undefined) {
     const start = section.virtualAddress - image.setupSize;
-    if (start > textFrom && start < bss) return { start, source: 'PE section .data', inferred: false };
+    // Behind its bytes may come what signs the file.
+    const end = start + section.fileSize;
+    if (start > textFrom && start < bss) return { start, end, source: 'PE section .data', inferred: false };
   }
   if (details === null || !details.layout.abi.endsWith('rmode-output')) return null;
   const start = Math.floor((bss - 1) / PAGE) * PAGE;
   const padded = image.protectedModeCode.subarray(start - 4, start).every((byte) => byte === 0);
   return bss % 0x200 === 0 && start > textFrom && padded
-    ? { start, source: 'the last page before the bss', inferred: true }
+    ? { start, end: bss, source: 'the last page before the bss', inferred: true }
     : null;
 }
 

@@ -244,6 +244,8 @@ export function makeStub32(
 export function makeMoveParamsStub(
   kind: 'bzImage' | 'zImage',
   recipe: StubRecipe,
+  /** To 2.2: boot_params are not passed. */
+  addressAlone = false,
 ): { image: KernelImage; labels: { call: number; extractKernel: number; exit: number; bssEnd: number } } {
   const link = kind === 'bzImage' ? 0x100000 : 0x1000;
   const extractKernel = 0x100;
@@ -257,7 +259,7 @@ export function makeMoveParamsStub(
     .emit('8e d8')
     .emit('31 c0 bf', link + bss)
     .emit('b9', link + bssEnd);
-  asm.emit('29 f9 fc f3 aa 83 ec 10 89 e0 56 50');
+  asm.emit('29 f9 fc f3 aa 83 ec 10').emit(addressAlone ? '54' : '89 e0 56 50');
   const call = asm.offset;
   asm.relative('e8', extractKernel).emit('09 c0 75 0b 5e 5e 31 db');
   const exit = asm.offset;
