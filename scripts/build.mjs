@@ -32,10 +32,12 @@ const result = await build({
   format: 'esm',
   target: 'node20',
   // Native code, and a package that is there or not: loaded from node_modules when an engine starts.
-  external: ['koffi', '@alexaltea/unicorn-js'],
+  external: ['koffi', '@alexaltea/unicorn-js', 'iced-x86', 'seek-bzip'],
   define: { BOOTSCOPE_PAGE_ASSETS: JSON.stringify(await bundlePage()) },
   // CommonJS packages in the bundle ask for Node's own modules through `require`.
   banner: { js: "import { createRequire as r } from 'node:module'; const require = r(import.meta.url);" },
+  // Less to read and to parse at each start.
+  minifyWhitespace: true,
   legalComments: 'linked',
   logLevel: 'warning',
   write: false,

@@ -22,7 +22,7 @@ export interface BootFlags {
   readonly cmdlineAddress?: number;
   readonly bootParamsAddress?: number;
   readonly e820?: string;
-  readonly hash: boolean;
+  readonly hash?: boolean;
   readonly timeout?: number;
 }
 
@@ -102,7 +102,8 @@ export function addBootOptions(command: Command): Command {
       ),
     )
     .option('--e820 <file>', 'memory map: lines of START END TYPE, hexadecimal, END exclusive')
-    .option('--no-hash', 'leave out the SHA-256 of image and segments')
+    .option('--hash', 'SHA-256 of image and segments (the default where JSON is written)')
+    .option('--no-hash', 'leave them out')
     .addOption(
       new Option(
         '--timeout <seconds>',
@@ -129,7 +130,7 @@ export async function bootOptions(flags: BootFlags): Promise<BootOptions> {
     cmdlineAddress: flags.cmdlineAddress ?? null,
     bootParamsAddress: flags.bootParamsAddress ?? null,
     e820: flags.e820 === undefined ? null : parseE820(flags.e820, await readImageFile(flags.e820)),
-    hash: flags.hash,
+    hash: flags.hash ?? true,
     timeoutSeconds: flags.timeout ?? null,
   };
 }

@@ -77,7 +77,7 @@ describeEachEngine('entering a mode', (open) => {
       expect(read(cpu, ['cs', 'ds', 'es', 'ss'])).toEqual([0x10n, 0x18n, 0x18n, 0x18n]);
       expect(read(cpu, ['cr0', 'cr3', 'cr4', 'efer', 'rflags'])).toEqual([0x11n, 0n, 0n, 0n, 2n]);
       expect(read(cpu, ['rip', 'rsi', 'rbx', 'rbp', 'rdi'])).toEqual([BigInt(MIB), 0x90000n, 0n, 0n, 0n]);
-      expect(cpu.readDescriptorTable('gdtr')).toEqual({ base: 0x8000n, limit: 31 });
+      expect(cpu.readDescriptorTable('gdtr')).toEqual({ base: 0x8000n, limit: 47 });
       expect(cpu.run()).toEqual({ kind: 'halted' });
       expect([...ram.subarray(0x200000, 0x200004)]).toEqual([0, 0x70, 0, 0]);
       expect(cpu.readRegister('rcx')).toBe(0x12345678n);

@@ -45,8 +45,8 @@ export interface RealModeState extends Omit<CommonState, 'rsp'> {
 
 interface FlatState extends CommonState {
   /**
-   * Physical address where the four descriptors of the boot protocol are written (32 bytes that stay the
-   * guest's GDT): null, null, code at selector 10h, data at 18h.
+   * Physical address where the descriptors of the boot protocol are written (48 bytes that stay the
+   * guest's GDT): null, null, code at selector 10h, data at 18h, a TSS at 20h.
    */
   readonly gdtAddress: number;
 }
@@ -81,11 +81,13 @@ const CR4_PAE = 0x20n;
 const EFER_LMA = 1n << 10n;
 const FLAGS_ALWAYS = 2;
 
-const GDT_SIZE = 32;
+const GDT_SIZE = 48;
 const BOOT_CS = 0x10n;
 const DESCRIPTOR_CODE_32 = 0x00cf_9b00_0000_ffffn;
 const DESCRIPTOR_CODE_64 = 0x00af_9b00_0000_ffffn;
 const DESCRIPTOR_DATA = 0x00cf_9300_0000_ffffn;
+/** An available TSS of 4 KiB at 0; in long mode its second half is the next entry. */
+const DESCRIPTOR_TSS = 0x0080_8900_0000_0000n;
 const REAL_MODE_TABLE_LIMIT = 0xffff;
 
 const GENERAL = [
@@ -182,7 +184,7 @@ export function enterRealMode(cpu: Cpu, ram: Uint8Array, state: RealModeState): 
   cpu.writeDescriptorTable('gdtr', { base: 0n, limit: REAL_MODE_TABLE_LIMIT });
 }
 
-/** Writes the boot protocol's descriptors: 10h is flat code, 18h flat data. */
+/** Writes the boot protocol's descriptors: 10h is flat code, 18h flat data; 20h a TSS, which 3.8's startup_64 loads. */
 function writeBootGdt(ram: Uint8Array, address: number, code: bigint): void {
   if (address < 0 || address + GDT_SIZE > ram.length) {
     throw new BootscopeError(
@@ -191,7 +193,7 @@ function writeBootGdt(ram: Uint8Array, address: number, code: bigint): void {
     );
   }
   const view = viewOf(ram);
-  [0n, 0n, code, DESCRIPTOR_DATA].forEach((descriptor, index) => {
+  [0n, 0n, code, DESCRIPTOR_DATA, DESCRIPTOR_TSS, 0n].forEach((descriptor, index) => {
     view.setBigUint64(address + index * 8, descriptor, true);
   });
 }

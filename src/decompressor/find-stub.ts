@@ -63,8 +63,20 @@ export function findStub(image: KernelImage): StubLayout | null {
   return findStubDetails(image)?.layout ?? null;
 }
 
-/** `findStub` with what else the stub's code tells. */
+/** Several steps of a boot ask for the same image, and walking the code takes milliseconds. */
+const known = new WeakMap<KernelImage, StubDetails | null>();
+
+/** `findStub` with what else the stub's code tells. An image is walked once; its bytes must not change afterwards. */
 export function findStubDetails(image: KernelImage): StubDetails | null {
+  let details = known.get(image);
+  if (details === undefined) {
+    details = walkStub(image);
+    known.set(image, details);
+  }
+  return details;
+}
+
+function walkStub(image: KernelImage): StubDetails | null {
   const code = image.protectedModeCode;
   const startup32 = walk(code, 0, 32);
   const found = [

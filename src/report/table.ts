@@ -52,11 +52,12 @@ export function formatTrace(trace: BootTrace): string {
   text += formatColumns([['PHASE', 'ADDRESS', 'MODE', 'AT', 'WHAT HAPPENED'], ...rows], [1, 3]);
 
   if (kernel !== null) {
+    const hashed = kernel.segments.some(({ sha256 }) => sha256 !== null);
     text += `\nkernel entry ${hex(kernel.entry)} (${kernel.entryMode}), physical base ${hex(kernel.physicalBase)}, `;
     text += `virtual base ${hex(kernel.virtualBase)}, boot_params ${hex(kernel.bootParams)}\n`;
     text += formatColumns(
       [
-        ['SEGMENT', 'PHYSICAL', 'END', 'VIRTUAL', 'FILESZ', 'MEMSZ', 'FLAGS', 'SHA-256'],
+        ['SEGMENT', 'PHYSICAL', 'END', 'VIRTUAL', 'FILESZ', 'MEMSZ', 'FLAGS', ...(hashed ? ['SHA-256'] : [])],
         ...kernel.segments.map((segment, index) => [
           String(index),
           hex(segment.paddr),
@@ -65,7 +66,7 @@ export function formatTrace(trace: BootTrace): string {
           hex(segment.filesz),
           hex(segment.memsz),
           segment.flags,
-          segment.sha256?.slice(0, 16) ?? '',
+          ...(hashed ? [segment.sha256?.slice(0, 16) ?? ''] : []),
         ]),
       ],
       [0, 1, 2, 3, 4, 5],
