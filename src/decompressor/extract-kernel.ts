@@ -124,6 +124,11 @@ interface Arguments {
 /**
  * Does what extract_kernel does, up to its return; the caller then returns to the stub with `returnValue`.
  *
+ * Equal to the guest's own function: all memory outside the stub, boot_params, text on screen and serial port, page tables with
+ * their accessed and dirty bits, entropy asked for. Different: the stub's own variables, heap and stack, and the registers a
+ * function may change. Left out: EFI (memory map, root pointer from its tables), SEV and TDX, unaccepted memory, immovable
+ * memory of ACPI's SRAT.
+ *
  * @throws BootscopeError `guest-error` where the guest's function would print an error and halt (the message quotes the
  *   kernel's), `stub-arguments` when the arguments do not fit the image, `stub-memory` when RAM is too small for the output
  */
@@ -753,6 +758,11 @@ class ExtractionRun {
         },
         [
           { start: 0, end: 0x100000, written: false },
+          {
+            start: this.#passed.inputAddress,
+            end: this.#passed.inputAddress + this.#passed.inputLength,
+            written: false,
+          },
           { start: output, end: output + length, written: true },
           ...placed.map(({ address, filesz }) => ({ start: address, end: address + filesz, written: true })),
         ],
