@@ -32,7 +32,7 @@ function result(boot: Partial<BootRow>): BenchResult {
     boots: [{ ...row, ...boot }],
     codecs: [],
     commands: [],
-    stepsPerSecond: null,
+    stepRates: [],
   };
 }
 

@@ -60,8 +60,8 @@ export interface BenchResult {
   readonly boots: readonly BootRow[];
   readonly codecs: readonly CodecRow[];
   readonly commands: readonly CommandRow[];
-  /** Instructions per second of a recorded instruction trace; null where it was not measured. */
-  readonly stepsPerSecond: number | null;
+  /** Instructions that a single-stepped boot executes in a second, by engine. */
+  readonly stepRates: readonly { readonly engine: string; readonly perSecond: number }[];
 }
 
 /** Median, least and greatest; of an even number of runs the mean of the middle two. */
@@ -131,6 +131,8 @@ function figures(result: BenchResult): Map<string, number> {
     else map.set(`${name}, ms`, row.later.median);
   }
   for (const row of result.commands) map.set(`${row.command}, ms`, row.time.median);
-  if (result.stepsPerSecond !== null) map.set('instruction trace, µs a step', 1e6 / result.stepsPerSecond);
+  for (const { engine, perSecond } of result.stepRates) {
+    map.set(`single steps (${engine}), µs a step`, 1e6 / perSecond);
+  }
   return map;
 }

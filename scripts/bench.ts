@@ -34,11 +34,12 @@ import {
   timesOf,
 } from './bench-result.ts';
 import { timeQemu } from './qemu-timing.ts';
+import { measureStepRate } from './step-rate.ts';
 
 const usage = `usage: npm run bench -- [options] [IMAGE ...]
   --runs N      runs of each measurement after the warm-up (default 5)
   --engine E    native or wasm; default: each that is here
-  --only PART   boots, codecs or commands
+  --only PART   boots, codecs, commands or steps
   --json FILE   write the result for scripts/bench-compare
   --markdown    print the boots once more as the table of README.md`;
 
@@ -96,6 +97,7 @@ const engines = await installedEngines();
 const boots = wants('boots') ? await benchBoots() : [];
 const codecs = wants('codecs') ? await benchCodecs() : [];
 const commands = wants('commands') ? benchCommands() : [];
+const stepRates = wants('steps') ? await benchSteps() : [];
 const result: BenchResult = {
   date: new Date().toISOString(),
   machine: {
@@ -108,7 +110,7 @@ const result: BenchResult = {
   boots,
   codecs,
   commands,
-  stepsPerSecond: null,
+  stepRates,
 };
 if (flags.json !== undefined) writeFileSync(flags.json, `${JSON.stringify(result, null, 2)}\n`);
 const verdicts = [
@@ -121,7 +123,7 @@ console.log(
     `${runs} runs; ${verdicts.filter(Boolean).length} of ${verdicts.length} targets met`,
 );
 
-if (boots.length + codecs.length + commands.length === 0) process.exitCode = 1;
+if (boots.length + codecs.length + commands.length + stepRates.length === 0) process.exitCode = 1;
 if (flags.markdown) console.log(`\n${markdownTable(boots)}`);
 
 // ---------------------------------------------------------------- what there is
@@ -459,6 +461,22 @@ function benchCommands(): CommandRow[] {
     console.log(`${command}\n${tableLine(['', '', '', times(time), verdict, '', '', megabytes(memory)])}`);
   }
   return rows;
+}
+
+// ---------------------------------------------------------------- single steps
+
+async function benchSteps(): Promise<{ engine: string; perSecond: number }[]> {
+  const [path, image] = [...kernels].at(-1)!;
+  const rates: { engine: string; perSecond: number }[] = [];
+  console.log(`\nSingle steps of ${shortName(path)}, with disassembly and register changes\n`);
+  for (const engine of engines) {
+    const measured: number[] = [];
+    for (let run = 0; run < runs; run++) measured.push(await measureStepRate(image, engine));
+    const perSecond = timesOf(measured).median;
+    rates.push({ engine, perSecond });
+    console.log(tableLine(['', '', engine, `${(perSecond / 1e6).toFixed(2)} million a second`]));
+  }
+  return rates;
 }
 
 // ---------------------------------------------------------------- text
