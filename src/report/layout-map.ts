@@ -131,6 +131,7 @@ export function formatHazards(hazards: readonly Hazard[], color: boolean): strin
 }
 
 function sentence(text: string): string {
+  if (/^\w*_/.test(text)) return `${text}.`;
   return `${text.charAt(0).toUpperCase()}${text.slice(1)}.`;
 }
 

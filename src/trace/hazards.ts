@@ -23,6 +23,8 @@ export interface PlacementRules {
 const PAGE = 0x1000;
 const MIB = 2 ** 20;
 const FOUR_GIB = 2 ** 32;
+const LOW_MEMORY_END = 0xa0000;
+const COMMAND_LINE = 'the command line';
 /** What firmware keeps at the end of RAM. */
 const FIRMWARE_RESERVE = 0x20000;
 
@@ -67,7 +69,7 @@ export function findHazards(facts: LayoutFacts, rules: PlacementRules): Hazard[]
 function placedThings(facts: LayoutFacts): Placed[] {
   const things: readonly (readonly [string, string, Extent | null])[] = [
     ['the initrd', '--initrd-address', facts.initrd],
-    ['the command line', '--cmdline-address', facts.commandLine],
+    [COMMAND_LINE, '--cmdline-address', facts.commandLine],
     ['boot_params', '--boot-params-address', facts.bootParamsByLoader ? facts.bootParams : null],
     ...facts.setupData.map((node) => ['a setup_data node', 'the loader', node] as const),
   ];
@@ -236,8 +238,10 @@ function freeRam(facts: LayoutFacts, except: Extent | null): Extent[] {
     .sort((a, b) => a.start - b.start);
 }
 
-function safePlace(thing: Placed, facts: LayoutFacts, limit = FOUR_GIB): string {
+function safePlace(thing: Placed, facts: LayoutFacts, highest = FOUR_GIB): string {
   const { what, option, extent } = thing;
+  // Setup reads the command line through a segment register.
+  const limit = what === COMMAND_LINE && facts.setup !== null ? LOW_MEMORY_END : highest;
   const size = extent.end - extent.start;
   const room = freeRam(facts, extent)
     .map(({ start, end }) => ({ start, end: Math.min(end, limit) }))
@@ -246,8 +250,8 @@ function safePlace(thing: Placed, facts: LayoutFacts, limit = FOUR_GIB): string 
   if (room === undefined) {
     return `no free RAM of ${hex(size)} bytes is left for ${what} in ${facts.ram / MIB} MiB; give the guest more`;
   }
-  const highest = Math.floor((room.end - size) / PAGE) * PAGE;
-  return `${what} is safe from ${hex(room.start)} to ${hex(highest)} (${option})`;
+  const last = Math.floor((room.end - size) / PAGE) * PAGE;
+  return `${what} is safe from ${hex(room.start)} to ${hex(last)} (${option})`;
 }
 
 /** With KASLR the stub still moves itself to the end of init_size from the address without it. */
@@ -391,9 +395,8 @@ function addLoadAddress(hazards: Hazard[], facts: LayoutFacts, rules: PlacementR
   } else if (loadAddress < MIB) {
     add(`a bzImage was loaded at ${hex(loadAddress)}, below 1 MiB`, `load it at ${hex(MIB)} or higher`);
   }
-  for (const entry of facts.reserved) {
-    const shared = common(loaded, entry);
-    if (shared === null) continue;
+  const entry = facts.reserved.find((reserved) => common(loaded, reserved) !== null);
+  if (entry !== undefined) {
     add(
       `the protected-mode code was loaded at ${range(loaded)}, into the E820 entry ${range(entry)} of type ${entry.type}`,
       'load it into usable RAM',
