@@ -1,18 +1,29 @@
 // extract_kernel (decompress_kernel before 4.6) in TypeScript: takes its arguments where the stub put them, checks them as the
 // function does, decompresses into guest memory, places the segments, relocates, and says where the kernel begins.
 
-import type { CodecName } from '../codecs/codec.ts';
 import { codecByName } from '../codecs/registry.ts';
 import { BootscopeError } from '../error.ts';
-import type { KernelImage } from '../image/kernel-image.ts';
 import { findRsdp } from './acpi-rsdp.ts';
 import { hasOption } from './command-line.ts';
+import { type ExtractArguments, readArguments } from './extract-arguments.ts';
+import {
+  type ExtractedSegment,
+  type Extraction,
+  type ExtractionContext,
+  type ExtractionStep,
+  flatSegment,
+  hex,
+  type KaslrRequest,
+  loadPhysicalAddressOf,
+  NO_RELOCATIONS,
+  type WrittenRange,
+} from './extraction.ts';
 import { findStubDetails, type StubDetails } from './find-stub.ts';
-import { type ConsolePorts, GuestConsole } from './guest-console.ts';
+import { GuestConsole } from './guest-console.ts';
+import { GuestHalt, payloadBytes } from './guest-halt.ts';
 import { mapIdentity } from './identity-map.ts';
 import {
   chooseRandomLocation,
-  type EntropySource,
   findKaslr,
   type KaslrChoice,
   type KaslrGeneration,
@@ -32,94 +43,18 @@ import {
   startsWithElf,
 } from './place-kernel.ts';
 import { sanitizeBootParams } from './sanitize-boot-params.ts';
-import type { StubLayout } from './stub.ts';
 import { findTrampolineVariable, StubMessages } from './stub-messages.ts';
 import { stubHasString, stubHasText } from './stub-text.ts';
 
-/** The registers that arguments come in, and those that say where the page tables are. */
-export type ArgumentRegister = 'rdi' | 'rsi' | 'rdx' | 'rcx' | 'r8' | 'r9' | 'rsp' | 'cr3' | 'cr4';
-
-/** What to do about KASLR: nothing (as with nokaslr), draw as the kernel does, or take given addresses. */
-export type KaslrRequest =
-  | { readonly kind: 'off' }
-  | { readonly kind: 'draw'; readonly entropy: EntropySource }
-  /** `virtual` counts from __START_KERNEL_map, as LOAD_PHYSICAL_ADDR does; null keeps what would be without KASLR. */
-  | { readonly kind: 'forced'; readonly physical: number | null; readonly virtual: number | null };
-
-/** The guest as it stands at the first instruction of extract_kernel. */
-export interface ExtractionContext {
-  readonly image: KernelImage;
-  readonly stub: StubLayout;
-  /** Physical address of the ZO that runs: of its copy where the stub copied itself. */
-  readonly zo: number;
-  /** Physical memory from address 0. */
-  readonly ram: Uint8Array;
-  readRegister(name: ArgumentRegister): bigint;
-  /** The machine's ports, for what the stub prints; without them only memory changes. */
-  readonly ports?: ConsolePorts;
-  /** Absent: off. */
-  readonly kaslr?: KaslrRequest;
-}
-
-/** One thing extract_kernel did, in its order. */
-export interface ExtractionStep {
-  readonly name: 'decompressed' | 'parse_elf' | 'handle_relocations';
-  /** Address of the trapped function. */
-  readonly address: bigint;
-  /** What happened, for the table of phases. */
-  readonly summary: string;
-}
-
-/** A segment of the kernel in guest memory. */
-export interface ExtractedSegment {
-  readonly paddr: bigint;
-  readonly vaddr: bigint;
-  readonly filesz: bigint;
-  readonly memsz: bigint;
-  readonly flags: string;
-}
-
-/** A range of physical memory that was written, [start, end). */
-export interface WrittenRange {
-  readonly start: number;
-  readonly end: number;
-  readonly what: string;
-}
-
-/** What extract_kernel left behind. */
-export interface Extraction {
-  /** Where the kernel was decompressed to. */
-  readonly output: bigint;
-  /** Bytes decompressed, with the relocation lists. */
-  readonly outputLength: number;
-  /** Virtual address of the kernel's first byte; equal to `output` for a flat kernel, whose addresses nobody knows. */
-  readonly virtualBase: bigint;
-  /** What the function returns in RAX/EAX. */
-  readonly returnValue: bigint;
-  /** Physical address of the kernel's first instruction. */
-  readonly entry: bigint;
-  readonly segments: readonly ExtractedSegment[];
-  /** The ELF file's sections and length; null for a flat kernel. */
-  readonly file: KernelFileParts | null;
-  readonly relocations: RelocationCounts;
-  readonly steps: readonly ExtractionStep[];
-  readonly writes: readonly WrittenRange[];
-  /** What was drawn and of what; null without KASLR. */
-  readonly kaslr: KaslrChoice | null;
-  /** Text the function printed. */
-  readonly console: string;
-  /** True when the function leaves with an empty IDT loaded (base and limit 0), as 64-bit stubs from 5.10 on do. */
-  readonly clearsIdt: boolean;
-  readonly notices: readonly string[];
-}
-
-/** The arguments of a call, whatever way they came. */
-interface Arguments {
-  readonly bootParams: number;
-  readonly output: number;
-  readonly inputAddress: number;
-  readonly inputLength: number;
-}
+export type {
+  ArgumentRegister,
+  ExtractedSegment,
+  Extraction,
+  ExtractionContext,
+  ExtractionStep,
+  KaslrRequest,
+  WrittenRange,
+} from './extraction.ts';
 
 /**
  * Does what extract_kernel does, up to its return; the caller then returns to the stub with `returnValue`.
@@ -149,147 +84,6 @@ export async function extractKernel(context: ExtractionContext): Promise<Extract
   return run.run();
 }
 
-export function hex(value: number | bigint): string {
-  return `0x${value.toString(16)}`;
-}
-
-function readArguments(context: ExtractionContext, payloadOffset: number, payloadLength: number): Arguments {
-  const { image, stub, zo } = context;
-  const register = (name: ArgumentRegister): number => Number(context.readRegister(name));
-  // On the stack the return address comes first.
-  const stacked = (index: number): number => readUint32(context.ram, register('rsp') + 4 + 4 * index);
-  const input = { inputAddress: zo + payloadOffset, inputLength: payloadLength };
-  let passed: Arguments;
-  switch (stub.abi) {
-    case 'rmode-output':
-      passed = { bootParams: register('rdi'), output: register('rsi'), ...input };
-      break;
-    case 'stack-rmode-output':
-      passed = { bootParams: stacked(0), output: stacked(1), ...input };
-      break;
-    case 'rmode-heap-input':
-      passed = {
-        bootParams: register('rdi'),
-        inputAddress: register('rdx'),
-        inputLength: register('rcx'),
-        output: register('r8'),
-      };
-      break;
-    default:
-      passed = {
-        bootParams: stacked(0),
-        inputAddress: stacked(2),
-        inputLength: stacked(3),
-        output: stacked(4),
-      };
-  }
-  if (passed.inputAddress !== input.inputAddress) {
-    throw new BootscopeError(
-      'stub-arguments',
-      `extract_kernel gets input_data ${hex(passed.inputAddress)}, the payload of ${image.path} lies at ${hex(input.inputAddress)}`,
-    );
-  }
-  if (passed.inputLength < payloadLength - 4 || passed.inputLength > payloadLength + 4) {
-    throw new BootscopeError(
-      'stub-arguments',
-      `extract_kernel gets input_len ${passed.inputLength}, the payload of ${image.path} has ${payloadLength} bytes`,
-    );
-  }
-  if (passed.bootParams + 4096 > context.ram.length) {
-    throw new BootscopeError(
-      'stub-arguments',
-      `extract_kernel gets boot_params at ${hex(passed.bootParams)}, RAM ends at ${hex(context.ram.length)}`,
-    );
-  }
-  return passed;
-}
-
-export function readUint32(ram: Uint8Array, address: number): number {
-  if (address < 0 || address + 4 > ram.length) {
-    throw new BootscopeError(
-      'stub-memory',
-      `the stub's stack at ${hex(address)} is outside RAM, which ends at ${hex(ram.length)}`,
-    );
-  }
-  return new DataView(ram.buffer, ram.byteOffset + address, 4).getUint32(0, true);
-}
-
-/** What the kernel's decompressors print for a stream they cannot read, by codec; the first that the stub has is quoted. */
-const CORRUPT: Readonly<Record<CodecName, readonly string[]>> = {
-  gzip: ['uncompression error', 'invalid compressed format (err=1)', 'crc error'],
-  bzip2: ['Data integrity error when decompressing.', 'Compressed file ends unexpectedly', 'bunzip error'],
-  lzma: ['LZMA data is corrupt', 'decoder error', 'unexpected EOF'],
-  xz: ['XZ-compressed data is corrupt'],
-  lzo: ['Compressed data violation', 'file corrupted', 'invalid header'],
-  lz4: ['Decoding failed', 'data corrupted', 'invalid header'],
-  zstd: ['ZSTD-compressed data is corrupt'],
-};
-
-/** The stub's own error() in TypeScript: prints the kernel's message and gives up. */
-export class GuestHalt {
-  readonly #image: KernelImage;
-  readonly #messages: StubMessages;
-
-  constructor(image: KernelImage, messages: StubMessages) {
-    this.#image = image;
-    this.#messages = messages;
-  }
-
-  /**
-   * @param variants - the kernel's texts for this in all generations; the one that the stub has is quoted
-   * @throws BootscopeError `guest-error`, always
-   */
-  stop(variants: readonly string[], detail: string): never {
-    const text = variants.find((variant) => stubHasText(this.#image, variant)) ?? variants[0]!;
-    this.#messages.halt(text);
-    throw new BootscopeError('guest-error', `the stub stops with "${text}": ${detail}`);
-  }
-
-  /**
-   * Decompresses the payload into `output`; a stream that cannot be read stops the guest.
-   *
-   * @param inputAddress - where the payload lies in the guest, for the message
-   * @returns bytes written
-   */
-  async decompress(input: Uint8Array, output: Uint8Array, inputAddress: number): Promise<number> {
-    const { codec: name } = this.#image.payload!;
-    const codec = await codecByName(name);
-    try {
-      return (await codec.decompress(input, output)).bytesWritten;
-    } catch (error) {
-      if (error instanceof BootscopeError && error.code.startsWith('codec-')) {
-        this.stop(
-          CORRUPT[name],
-          `${error.message} (${name} payload of ${input.length} bytes at ${hex(inputAddress)})`,
-        );
-      }
-      throw error;
-    }
-  }
-}
-
-/** The payload as it lies in guest memory: the image's own bytes while they are equal, so that nothing need be copied. */
-export function payloadBytes(context: ExtractionContext, inputAddress: number): Uint8Array {
-  const { image, ram } = context;
-  const payload = image.payload!;
-  const original = image.protectedModeCode.subarray(payload.offset, payload.offset + payload.length);
-  const inGuest = ram.subarray(inputAddress, inputAddress + payload.length);
-  return Buffer.compare(original, inGuest) === 0 ? original : inGuest.slice();
-}
-
-/** A flat kernel as one segment. */
-export function flatSegment(address: number, length: number): ExtractedSegment {
-  return {
-    paddr: BigInt(address),
-    vaddr: BigInt(address),
-    filesz: BigInt(length),
-    memsz: BigInt(length),
-    flags: 'rwx',
-  };
-}
-
-export const NO_RELOCATIONS: RelocationCounts = { relocations32: 0, inverse32: 0, relocations64: 0 };
-
 /** Offsets in boot_params. */
 const ACPI_RSDP_ADDR = 0x070;
 const LOADFLAGS = 0x211;
@@ -300,7 +94,7 @@ const XLF_MEM_ENCRYPTION = 0x80;
 /** One call of extract_kernel; its methods stand in the order of the function. */
 class ExtractionRun {
   readonly #context: ExtractionContext;
-  readonly #passed: Arguments;
+  readonly #passed: ExtractArguments;
   readonly #details: StubDetails | null;
   readonly #commandLine: string | null;
   readonly #console: GuestConsole;
@@ -311,7 +105,7 @@ class ExtractionRun {
   readonly #notices: string[] = [];
   #kaslr: KaslrChoice | null = null;
 
-  constructor(context: ExtractionContext, passed: Arguments) {
+  constructor(context: ExtractionContext, passed: ExtractArguments) {
     this.#context = context;
     this.#passed = passed;
     const { image, stub, ram } = context;
@@ -810,7 +604,7 @@ class ExtractionRun {
 
 function kaslrInput(
   context: ExtractionContext,
-  passed: Arguments,
+  passed: ExtractArguments,
   generation: KaslrGeneration,
   elf: KernelElf,
   outputLength: number,
@@ -863,10 +657,4 @@ export async function readKaslrInput(context: ExtractionContext): Promise<KaslrI
 
 function alignTwoMib(value: number): number {
   return Math.ceil(value / 2 ** 21) * 2 ** 21;
-}
-
-/** LOAD_PHYSICAL_ADDR: pref_address where the header has it (protocol 2.10), else where the kernel is linked to lie. */
-export function loadPhysicalAddressOf(image: KernelImage, elf: KernelElf): number {
-  const preferred = image.header.get('pref_address');
-  return preferred !== 0 ? preferred : elf.physicalBase;
 }

@@ -2,7 +2,7 @@
 // memory at the jump.
 
 import type { KernelImage } from '../image/kernel-image.ts';
-import { type Extraction, flatSegment, loadPhysicalAddressOf } from './extract-kernel.ts';
+import { type Extraction, flatSegment, loadPhysicalAddressOf } from './extraction.ts';
 import { type KernelElf, readKernelElf, startsWithElf } from './place-kernel.ts';
 
 /** How much of the first segment is compared to tell two possible places apart, in bytes. */

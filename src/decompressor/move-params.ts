@@ -2,18 +2,11 @@
 // to low memory and behind the stub, and struct moveparams tells the stub's move routine what to put where.
 
 import { BootscopeError } from '../error.ts';
-import {
-  type Extraction,
-  type ExtractionContext,
-  flatSegment,
-  GuestHalt,
-  hex,
-  NO_RELOCATIONS,
-  payloadBytes,
-  readUint32,
-} from './extract-kernel.ts';
+import { readUint32 } from './extract-arguments.ts';
+import { type Extraction, type ExtractionContext, flatSegment, hex, NO_RELOCATIONS } from './extraction.ts';
 import { findStubDetails } from './find-stub.ts';
 import { GuestConsole } from './guest-console.ts';
+import { GuestHalt, payloadBytes } from './guest-halt.ts';
 import { StubMessages } from './stub-messages.ts';
 
 const ONE_MIB = 0x100000;

@@ -1,0 +1,81 @@
+// Takes the arguments of extract_kernel where each generation of the stub puts them, and checks them against the image.
+
+import { BootscopeError } from '../error.ts';
+import { type ArgumentRegister, type ExtractionContext, hex } from './extraction.ts';
+
+/** The arguments of a call, whatever way they came. */
+export interface ExtractArguments {
+  readonly bootParams: number;
+  readonly output: number;
+  readonly inputAddress: number;
+  readonly inputLength: number;
+}
+
+/**
+ * @param payloadOffset - of the image's payload in its protected-mode code, and its length in bytes
+ * @throws BootscopeError `stub-arguments` when what is passed is not of this image, `stub-memory` for a stack outside RAM
+ */
+export function readArguments(
+  context: ExtractionContext,
+  payloadOffset: number,
+  payloadLength: number,
+): ExtractArguments {
+  const { image, stub, zo } = context;
+  const register = (name: ArgumentRegister): number => Number(context.readRegister(name));
+  // On the stack the return address comes first.
+  const stacked = (index: number): number => readUint32(context.ram, register('rsp') + 4 + 4 * index);
+  const input = { inputAddress: zo + payloadOffset, inputLength: payloadLength };
+  let passed: ExtractArguments;
+  switch (stub.abi) {
+    case 'rmode-output':
+      passed = { bootParams: register('rdi'), output: register('rsi'), ...input };
+      break;
+    case 'stack-rmode-output':
+      passed = { bootParams: stacked(0), output: stacked(1), ...input };
+      break;
+    case 'rmode-heap-input':
+      passed = {
+        bootParams: register('rdi'),
+        inputAddress: register('rdx'),
+        inputLength: register('rcx'),
+        output: register('r8'),
+      };
+      break;
+    default:
+      passed = {
+        bootParams: stacked(0),
+        inputAddress: stacked(2),
+        inputLength: stacked(3),
+        output: stacked(4),
+      };
+  }
+  if (passed.inputAddress !== input.inputAddress) {
+    throw new BootscopeError(
+      'stub-arguments',
+      `extract_kernel gets input_data ${hex(passed.inputAddress)}, the payload of ${image.path} lies at ${hex(input.inputAddress)}`,
+    );
+  }
+  if (passed.inputLength < payloadLength - 4 || passed.inputLength > payloadLength + 4) {
+    throw new BootscopeError(
+      'stub-arguments',
+      `extract_kernel gets input_len ${passed.inputLength}, the payload of ${image.path} has ${payloadLength} bytes`,
+    );
+  }
+  if (passed.bootParams + 4096 > context.ram.length) {
+    throw new BootscopeError(
+      'stub-arguments',
+      `extract_kernel gets boot_params at ${hex(passed.bootParams)}, RAM ends at ${hex(context.ram.length)}`,
+    );
+  }
+  return passed;
+}
+
+export function readUint32(ram: Uint8Array, address: number): number {
+  if (address < 0 || address + 4 > ram.length) {
+    throw new BootscopeError(
+      'stub-memory',
+      `the stub's stack at ${hex(address)} is outside RAM, which ends at ${hex(ram.length)}`,
+    );
+  }
+  return new DataView(ram.buffer, ram.byteOffset + address, 4).getUint32(0, true);
+}
