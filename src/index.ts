@@ -9,13 +9,18 @@ export { type ExtractedKernel, extractVmlinux } from './image/extract-vmlinux.ts
 export { type KernelFile, readKernelFile } from './image/kernel-file.ts';
 export { type KernelImage, readKernelImage } from './image/kernel-image.ts';
 export { type Json, traceToJson } from './report/json.ts';
+export { formatHazards, formatLayout, type LayoutMapOptions } from './report/layout-map.ts';
 export { formatTrace } from './report/table.ts';
 export type {
   BootEvent,
   BootTrace,
+  Hazard,
   KernelAtJump,
   KernelSegment,
   MemoryRegion,
+  Overwrite,
   Phase,
   PhaseName,
 } from './trace/boot-trace.ts';
+export { compareRegions, type LayoutChanges } from './trace/layout-changes.ts';
+export type { MappedRange, PageTable, PageTableWalk } from './trace/page-tables.ts';

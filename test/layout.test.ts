@@ -238,6 +238,19 @@ describe.skipIf(missing !== null)(
         expect(Buffer.compare(now.subarray(0, cut), original.subarray(0, cut))).not.toBe(0);
       },
     );
+
+    it.runIf(kernels.includes('x64-5level'))(
+      'walks five levels where the CPU has them and the kernel switches to them',
+      async () => {
+        const { trace } = await bootFile(join(BUILT, 'x64-5level', 'bzImage'), { cpu: 'la57' });
+        expect(trace.stopped).toBeNull();
+        expect(trace.phases.at(-1)!.pageTables).toMatchObject({
+          mode: '5-level',
+          levels: 5,
+          identity: true,
+        });
+      },
+    );
   },
 );
 
