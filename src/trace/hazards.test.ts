@@ -130,6 +130,15 @@ describe('findHazards', () => {
     expect(codes({ setupStackEnd: 0x9fd00, commandLine: null })).toEqual(['setup-heap-over-ebda']);
   });
 
+  it('names a memory map that has no RAM where setup lies', () => {
+    const low = { start: 0, end: 0x9_0000 };
+    const usable = [low, FACTS.usable[1]!];
+    const found = findHazards({ ...FACTS, usable, commandLine: null }, RULES);
+    expect(found).toMatchObject([{ code: 'beyond-ram', start: 0x90000n, end: 0x9e000n }]);
+    const reserved = [{ start: 0x9_0000, end: 0x9_fc00, type: 2 }, ...FACTS.reserved];
+    expect(codes({ usable, reserved, commandLine: null })).toEqual(['not-usable-ram']);
+  });
+
   it('names a load address only for a stub that runs at another address and nowhere else', () => {
     const loaded = { start: 0x200_0000, end: 0x212_0000 };
     const moved = { loaded, started: loaded };

@@ -361,18 +361,18 @@ function addSetup(hazards: Hazard[], facts: LayoutFacts): void {
       ),
     );
   }
+  const whole = { start: setup.start, end: setupStackEnd };
+  const what = `setup with its heap and stack at ${range(whole)}`;
+  const advice = 'the 16-bit protocol needs usable RAM there';
   for (const entry of facts.reserved) {
-    const shared = common({ start: setup.start, end: setupStackEnd }, entry);
+    const shared = common(whole, entry);
     // The EBDA is told of above.
     if (shared === null || entry.start >= ebda.start) continue;
-    hazards.push(
-      hazard(
-        'not-usable-ram',
-        shared,
-        `setup with its heap and stack at ${hex(setup.start)}..${hex(setupStackEnd)} lies in the E820 entry ${range(entry)} of type ${entry.type}`,
-        'a loader must put setup below the end of conventional memory',
-      ),
-    );
+    const text = `${what} lies in the E820 entry ${range(entry)} of type ${entry.type}`;
+    hazards.push(hazard('not-usable-ram', shared, text, advice));
+  }
+  for (const hole of holes(whole, facts)) {
+    hazards.push(hazard('beyond-ram', hole, `${what} lies where there is no RAM, at ${range(hole)}`, advice));
   }
 }
 
