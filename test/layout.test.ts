@@ -9,6 +9,7 @@ import { Command } from 'commander';
 import { afterAll, afterEach, describe, expect, it, vi } from 'vitest';
 import { registerLayout } from '../src/cli/layout.ts';
 import { registerLint } from '../src/cli/lint.ts';
+import { readElf } from '../src/image/elf.ts';
 import {
   type BootOptions,
   type BootTrace,
@@ -19,6 +20,7 @@ import {
   type PhaseName,
   readKernelImage,
 } from '../src/index.ts';
+import { nameStubSections } from '../src/trace/stub-sections.ts';
 
 const ROOT = fileURLToPath(new URL('..', import.meta.url));
 const BUILT = join(ROOT, 'images/cache/built');
@@ -181,6 +183,37 @@ describe.skipIf(missing !== null)(
       expectKernelRegions(trace, image, join(BUILT, name, 'vmlinux'));
       expect(trace.hazards).toEqual([]);
     });
+
+    it.each(kernels.filter((name) => /-(zstd|pae|efi-stub)$/.test(name)))(
+      '%s: text, rodata, heap and stack are exact with the ELF file of the stub',
+      async (name) => {
+        const { trace } = await bootFile(join(BUILT, name, 'bzImage'));
+        const stub = join(BUILT, name, 'stub');
+        const symbols = symbolsOf(stub);
+        const exact = nameStubSections(trace, readElf(readFileSync(stub)));
+        const regions = regionsOf(exact, 'relocated');
+        const copy = regions.get('ZO copy')!.start;
+        for (const [region, from, to] of [
+          ['ZO copy text', '_text', '_etext'],
+          ['ZO copy rodata', '_rodata', '_erodata'],
+          ['ZO copy data', '_data', '_edata'],
+          ['boot stack', 'boot_stack', 'boot_stack_end'],
+        ] as const) {
+          expect([region, regions.get(region)?.start, regions.get(region)?.end]).toEqual([
+            region,
+            copy + symbols.get(from)!,
+            copy + symbols.get(to)!,
+          ]);
+          expect(regions.get(region)?.inferred).toBeUndefined();
+        }
+        expect(regions.get('boot heap')!.start).toBe(copy + symbols.get('boot_heap')!);
+        expect(regions.has('ZO copy text and rodata')).toBe(false);
+        const other = kernels.find((each) => !each.startsWith(name.slice(0, 4)))!;
+        expect(() => nameStubSections(trace, readElf(readFileSync(join(BUILT, other, 'stub'))))).toThrow(
+          'is of another image',
+        );
+      },
+    );
 
     it.runIf(kernels.includes('x64-lz4'))(
       'is the same whether the guest decompresses or the trap does, with KASLR off',

@@ -3,16 +3,19 @@
 import { type Command, Option } from 'commander';
 import { boot } from '../boot/boot.ts';
 import { BootscopeError } from '../error.ts';
+import { readElf } from '../image/elf.ts';
 import { readImageFile } from '../image/image-file.ts';
 import { readKernelImage } from '../image/kernel-image.ts';
 import { formatLayout } from '../report/layout-map.ts';
 import { PHASE_NAMES, type PhaseName } from '../trace/boot-trace.ts';
+import { nameStubSections } from '../trace/stub-sections.ts';
 import { addBootOptions, type BootFlags, bootOptions } from './boot-options.ts';
 import { terminal } from './terminal.ts';
 
 interface Flags extends BootFlags {
   readonly phase?: PhaseName;
   readonly all?: boolean;
+  readonly zoVmlinux?: string;
 }
 
 /** Adds the subcommand `layout`. */
@@ -28,12 +31,16 @@ export function registerLayout(program: Command): void {
     );
   addBootOptions(command)
     .addOption(new Option('--phase <name>', 'draw this phase alone').choices([...PHASE_NAMES]))
+    .option('--zo-vmlinux <file>', "the stub's ELF file, arch/x86/boot/compressed/vmlinux, for exact bounds")
     .option('--all', 'draw every region: also small sections, and what has not changed')
     .action(async (path: string, flags: Flags) => {
       const image = await readKernelImage(path, await readImageFile(path));
       const finished = await boot(image, { ...(await bootOptions(flags)), hash: false, events: false });
-      const { trace } = finished;
       finished.close();
+      const trace =
+        flags.zoVmlinux === undefined
+          ? finished.trace
+          : nameStubSections(finished.trace, readElf(await readImageFile(flags.zoVmlinux)));
       const { phase } = flags;
       if (phase !== undefined && !trace.phases.some(({ name }) => name === phase)) {
         const names = trace.phases.map(({ name }) => name).join(', ');
