@@ -34,9 +34,10 @@ const STOSB = 0xaa;
 const STOS = 0xab;
 const DIRECTION_FLAG = 1n << 10n;
 
-function decodeRep(bytes: Uint8Array, offset: number): RepInstruction | null {
+/** @param long - whether it is 64-bit code; elsewhere the byte of REX.W is an instruction of its own */
+function decodeRep(bytes: Uint8Array, offset: number, long: boolean): RepInstruction | null {
   if (bytes[offset] !== REP) return null;
-  const wide = bytes[offset + 1] === REX_W;
+  const wide = long && bytes[offset + 1] === REX_W;
   const opcode = bytes[offset + (wide ? 2 : 1)];
   const size = wide ? 3 : 2;
   switch (opcode) {
@@ -57,7 +58,7 @@ function decodeRep(bytes: Uint8Array, offset: number): RepInstruction | null {
 export function findRepInstructions(code: Uint8Array, from: number, to: number): number[] {
   const found: number[] = [];
   for (let offset = from; offset < Math.min(to, code.length - 2); offset++) {
-    if (decodeRep(code, offset) !== null) found.push(offset);
+    if (decodeRep(code, offset, true) !== null) found.push(offset);
   }
   return found;
 }
@@ -98,11 +99,11 @@ export function hookStringInstruction(
   let expectedCount: bigint | null = null;
   return cpu.hookCode(BigInt(address), BigInt(address), () => {
     const memory = ram();
-    const instruction = decodeRep(memory, address);
+    const mode = options.mode.read();
+    const instruction = decodeRep(memory, address, mode === 'long64');
     if (instruction === null) return;
     cpu.readRegisters(NAMES, values);
     const [rcx, rsi, rdi, rflags, rax, cr0, cr3, cr4, efer] = values as unknown as bigint[];
-    const mode = options.mode.read();
     if (mode !== 'prot32' && mode !== 'long64' && mode !== 'compat32') return;
     const mask = mode === 'long64' ? 0xffff_ffff_ffff_ffffn : 0xffff_ffffn;
     const count = rcx! & mask;

@@ -13,7 +13,16 @@ const program = new Command('bootscope')
   )
   .version(packageJson.version)
   .option('--debug', 'print the stack trace of an error')
-  .showHelpAfterError('(--help lists what there is)')
+  .configureOutput({
+    outputError: (text, write) => {
+      const sentence = text
+        .replace(/^error: /, '')
+        .trim()
+        .replace(/\s*\n\s*/g, ' ')
+        .replace(/\.$/, '');
+      write(`bootscope: ${sentence} (--help lists what there is)\n`);
+    },
+  })
   .exitOverride()
   .addHelpText(
     'after',

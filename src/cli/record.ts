@@ -40,6 +40,9 @@ export function registerRecord(program: Command): void {
         ...(traceToJson(trace) as object),
       };
       await writeOutput(flags.output, `${JSON.stringify(reference, null, 2)}\n`, flags.force === true);
+      if (trace.stopped !== null) {
+        process.stderr.write(`bootscope: no kernel was reached: ${trace.stopped}\n`);
+      }
       process.exitCode = trace.kernel === null ? 1 : 0;
     });
 }
