@@ -121,8 +121,8 @@ describeEachEngine('a rep movs or rep stos', (open) => {
             ...{ rcx: 1237n, rsi: 0x40_1003n, rdi: 0x50_0801n, rax: 0x1122_3344_5566_7788n },
           });
           expect(end).toBe('halted');
-          expect(registers['rcx']).toBe(0n);
-          expect(registers['rip']).toBe(BigInt(CODE + 2 + INSTRUCTIONS[name].length + 1));
+          expect(registers.rcx).toBe(0n);
+          expect(registers.rip).toBe(BigInt(CODE + 2 + INSTRUCTIONS[name].length + 1));
           const length = 1237 * WIDTHS[name];
           const lowest = (pointer: number): number => (backward ? pointer + WIDTHS[name] - length : pointer);
           const copies = name.startsWith('movs');
@@ -174,9 +174,9 @@ describeEachEngine('a rep movs or rep stos', (open) => {
 
   it('wraps its pointers at the width of an address when it ends at address 0', async () => {
     const wide = await same({ ...movsq, backward: true, rcx: 32n, rsi: 0x40_0000n, rdi: 31n * 8n });
-    expect(wide.registers['rdi']).toBe(0xffff_ffff_ffff_fff8n);
+    expect(wide.registers.rdi).toBe(0xffff_ffff_ffff_fff8n);
     const narrow = await same({ ...movsd, backward: true, rcx: 32n, rsi: 0x40_0000n, rdi: 31n * 4n });
-    expect(narrow.registers['rdi']).toBe(0xffff_fffcn);
+    expect(narrow.registers.rdi).toBe(0xffff_fffcn);
     expect(narrow.operations).toHaveLength(1);
   });
 

@@ -69,11 +69,16 @@ function report(error: unknown): number {
     return error.exitCode === 0 ? 0 : EXIT_UNUSABLE;
   }
   if (process.argv.includes('--debug')) console.error(error);
-  else if (error instanceof BootscopeError) console.error(`bootscope: ${error.message}`);
-  else console.error(`bootscope: ${messageOf(error)} (--debug prints where)`);
+  else if (error instanceof BootscopeError) console.error(`bootscope: ${oneLine(error.message)}`);
+  else console.error(`bootscope: ${oneLine(messageOf(error))} (--debug prints where)`);
   return EXIT_UNUSABLE;
 }
 
 function messageOf(error: unknown): string {
   return error instanceof Error ? `internal error: ${error.message}` : String(error);
+}
+
+/** A message that quotes a file may bring its line ends and control characters along. */
+function oneLine(text: string): string {
+  return text.replace(/[\s\p{Cc}]+/gu, ' ');
 }
