@@ -17,6 +17,7 @@ import { locateKernel } from '../decompressor/locate-kernel.ts';
 import type { StubLayout } from '../decompressor/stub.ts';
 import { BootscopeError } from '../error.ts';
 import { extractVmlinux } from '../image/extract-vmlinux.ts';
+import { holdsSetupHeader, readKernelInMemory } from '../image/floppy-image.ts';
 import type { KernelImage } from '../image/kernel-image.ts';
 import type { MachineEvent } from '../machine/events.ts';
 import { Machine } from '../machine/machine.ts';
@@ -71,9 +72,9 @@ const COMPARED_LABEL = 16;
 export class BootRun {
   readonly machine: Machine;
   readonly #cpu: Cpu;
-  readonly #image: KernelImage;
+  #image: KernelImage;
   readonly #options: BootOptions;
-  readonly #stub: StubLayout | null;
+  #stub: StubLayout | null;
   readonly #mode: CpuModeReader;
   readonly #kaslr: KaslrRequest;
   readonly #recorder = new TraceRecorder();
@@ -100,19 +101,21 @@ export class BootRun {
     this.#cpu = cpu;
     this.#image = image;
     this.#options = options;
+    const floppy = options.floppy ?? (options.entry === 'boot-sector' ? image.bytes : null);
     this.machine = new Machine(cpu, {
       memory: options.memory,
       cpuProfile: options.cpu,
       seed: machineSeed(options.kaslr),
       // KASLR reads the TSC; x86-64 kernels from before it refuse a CPU without one.
       hideUncontrolledTsc: image.header.protocol >= FIRST_PROTOCOL_WITH_KASLR,
-      ...(options.entry === 'boot-sector' ? { floppy: image.bytes } : {}),
+      ...(floppy === null ? {} : { floppy }),
       ...(options.e820 === null ? {} : { e820: options.e820 }),
       onEvent: (event) => this.#onMachineEvent(event),
     });
     this.#mode = new CpuModeReader(cpu, () => this.machine.ram);
     this.#stub = findStub(image);
     this.#kaslr = kaslrRequest(options.kaslr, this.machine, this.#decompress);
+    if (image.kind === 'floppy') return;
     if (!this.#holdsKernel) {
       this.#recorder.notice(
         'this image speaks the boot protocol but holds no compressed kernel: it runs as far as it goes',
@@ -137,6 +140,7 @@ export class BootRun {
 
   /** Seconds that a boot may take when nobody says otherwise. */
   get #patience(): number {
+    if (this.#image.kind === 'floppy') return PATIENCE_HOOKED;
     if (!this.#holdsKernel) return PATIENCE_WITHOUT_KERNEL;
     return this.#decompress === 'emulated' ? PATIENCE_EMULATED : PATIENCE_HOOKED;
   }
@@ -178,8 +182,34 @@ export class BootRun {
       else enterLong64(machine, this.#loaded);
     }
     const { startup32 } = this.#loaded;
-    if (entry === 'long64') this.#watchStub(startup32);
+    if (this.#image.kind === 'floppy') this.#watchForKernelFromDisk();
+    else if (entry === 'long64') this.#watchStub(startup32);
     else this.#watch(startup32, () => this.#onStartup32(startup32), CR0_PE);
+  }
+
+  /**
+   * A boot loader on a disk puts a kernel into memory and jumps to it: the code that runs at one of the two places with
+   * boot_params in ESI. Loaders run code of their own there, too.
+   */
+  #watchForKernelFromDisk(): void {
+    for (const address of [ZIMAGE_RUN_ADDRESS, ONE_MIB]) {
+      this.#hookInstruction(BigInt(address), () => {
+        if (this.#image.kind !== 'floppy') return;
+        const bootParams = Number(this.#cpu.readRegister('rsi') & 0xffff_ffffn);
+        if (!holdsSetupHeader(this.machine.ram, bootParams)) return;
+        this.#defer(async () => {
+          const image = await readKernelInMemory(this.#image, this.machine.ram, bootParams, address);
+          if (image === null) return;
+          this.#image = image;
+          this.#stub = findStub(image);
+          this.#loaded = {
+            ...this.#loaded!,
+            protectedModeCode: { address, size: image.protectedModeCode.length },
+          };
+          this.#onStartup32(address);
+        });
+      });
+    }
   }
 
   #onStartup32(address: number): void {

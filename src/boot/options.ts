@@ -16,6 +16,8 @@ export interface BootOptions {
   readonly cmdline: string;
   readonly kaslr: KaslrOption;
   readonly initrd: { readonly path: string; readonly bytes: Uint8Array } | null;
+  /** The disk in drive A; for the boot-sector entry the image itself, when null. */
+  readonly floppy: Uint8Array | null;
   /** Where prot32 and long64 put the protected-mode code; null: where the boot protocol puts it. */
   readonly loadAddress: number | null;
   /** Another loader's choices; null: Bootscope's own. */
@@ -47,6 +49,7 @@ export const DEFAULT_BOOT_OPTIONS: BootOptions = {
   cmdline: '',
   kaslr: { kind: 'off' },
   initrd: null,
+  floppy: null,
   loadAddress: null,
   initrdAddress: null,
   cmdlineAddress: null,

@@ -4,7 +4,10 @@ import { type Command, InvalidArgumentError, Option } from 'commander';
 import { type BootOptions, DEFAULT_BOOT_OPTIONS } from '../boot/options.ts';
 import { type KaslrOption, parseKaslrOption } from '../decompressor/kaslr-entropy.ts';
 import { BootscopeError } from '../error.ts';
+import { readFloppyImage } from '../image/floppy-image.ts';
 import { readImageFile } from '../image/image-file.ts';
+import { type KernelImage, readKernelImage } from '../image/kernel-image.ts';
+import { cpuProfiles } from '../machine/cpu-profiles.ts';
 import type { E820Entry } from '../machine/events.ts';
 
 /** What commander hands over; see `addBootOptions`. */
@@ -12,6 +15,7 @@ export interface BootFlags {
   readonly cmdline: string;
   readonly kaslr: KaslrOption;
   readonly initrd?: string;
+  readonly floppy?: string;
   readonly memory: number;
   readonly engine: BootOptions['engine'];
   readonly cpu: string;
@@ -65,6 +69,7 @@ export function addBootOptions(command: Command): Command {
         .default(defaults.kaslr, 'off'),
     )
     .option('--initrd <file>', 'initial RAM disk')
+    .option('--floppy <file>', 'disk in drive A; without an image, the machine boots from it')
     .addOption(
       new Option('--memory <size>', 'guest RAM, 64M to 1900M')
         .argParser(parseSize)
@@ -75,7 +80,13 @@ export function addBootOptions(command: Command): Command {
         .choices(['auto', 'wasm', 'native'])
         .default(defaults.engine),
     )
-    .option('--cpu <profile>', 'what CPUID reports', defaults.cpu)
+    .option(
+      '--cpu <profile>',
+      `what CPUID reports: ${cpuProfiles()
+        .map(({ name }) => name)
+        .join(', ')}`,
+      defaults.cpu,
+    )
     .addOption(
       new Option('--entry <point>', "the boot protocol's entry, or the image as a floppy")
         .choices(['real16', 'prot32', 'long64', 'boot-sector'])
@@ -112,6 +123,21 @@ export function addBootOptions(command: Command): Command {
     );
 }
 
+/**
+ * The image to boot: a kernel, or with `--floppy` alone the disk.
+ *
+ * @throws BootscopeError `cli-image` where neither is named
+ */
+export async function readBootImage(path: string | undefined, flags: BootFlags): Promise<KernelImage> {
+  if (path !== undefined) {
+    const bytes = await readImageFile(path);
+    return flags.entry === 'boot-sector' ? readFloppyImage(path, bytes) : readKernelImage(path, bytes);
+  }
+  if (flags.floppy === undefined)
+    throw new BootscopeError('cli-image', 'name an image to boot, or a disk with --floppy');
+  return readFloppyImage(flags.floppy, await readImageFile(flags.floppy));
+}
+
 /** Reads the files that the flags name. */
 export async function bootOptions(flags: BootFlags): Promise<BootOptions> {
   return {
@@ -119,6 +145,7 @@ export async function bootOptions(flags: BootFlags): Promise<BootOptions> {
     engine: flags.engine,
     memory: flags.memory,
     cpu: flags.cpu,
+    floppy: flags.floppy === undefined ? null : await readImageFile(flags.floppy),
     entry: flags.entry,
     decompress: flags.decompress,
     cmdline: flags.cmdline,

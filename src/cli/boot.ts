@@ -2,12 +2,10 @@
 
 import type { Command } from 'commander';
 import { boot } from '../boot/boot.ts';
-import { readImageFile } from '../image/image-file.ts';
-import { readKernelImage } from '../image/kernel-image.ts';
 import { traceToJson } from '../report/json.ts';
 import { formatTrace } from '../report/table.ts';
 import type { Phase } from '../trace/boot-trace.ts';
-import { addBootOptions, type BootFlags, bootOptions } from './boot-options.ts';
+import { addBootOptions, type BootFlags, bootOptions, readBootImage } from './boot-options.ts';
 
 interface Flags extends BootFlags {
   readonly json?: boolean;
@@ -17,16 +15,17 @@ export function registerBoot(program: Command): void {
   const command = program
     .command('boot')
     .description('boot IMAGE to the jump into the kernel and print each phase with its addresses')
-    .argument('<image>', 'bzImage, zImage, a gzip of one, or a Unified Kernel Image');
+    .argument('[image]', 'bzImage, zImage, a gzip of one, or a Unified Kernel Image');
   addBootOptions(command)
     .option('--json', 'print the trace as JSON')
-    .action(async (path: string, flags: Flags) => {
-      const image = await readKernelImage(path, await readImageFile(path));
+    .action(async (path: string | undefined, flags: Flags) => {
+      const image = await readBootImage(path, flags);
       const json = flags.json === true;
       const progress = process.stderr.isTTY && !json;
       // The machine is not closed: the process ends with it.
       const { trace } = await boot(image, {
         ...(await bootOptions(flags)),
+        ...(path === undefined ? { entry: 'boot-sector' as const } : {}),
         // What the table does not show need not be computed: half a second on a large kernel and a slow host.
         hash: flags.hash ?? json,
         pageTables: json,
@@ -35,6 +34,10 @@ export function registerBoot(program: Command): void {
       });
       if (progress) process.stderr.write('\r\x1b[K');
       process.stdout.write(json ? `${JSON.stringify(traceToJson(trace), null, 2)}\n` : formatTrace(trace));
+      // Where nobody sees the table, the reason for the exit status still has to be seen.
+      if (trace.stopped !== null && (json || !process.stdout.isTTY)) {
+        process.stderr.write(`bootscope: no kernel was reached: ${trace.stopped}\n`);
+      }
       process.exitCode = trace.kernel === null ? 1 : 0;
     });
 }

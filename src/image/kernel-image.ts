@@ -30,8 +30,8 @@ export interface KernelImage {
   readonly bytes: Uint8Array;
   /** What it was taken out of, outermost first: `gzip`, `xz`, `UKI section .linux`; empty for a plain image. */
   readonly wrappers: readonly string[];
-  /** By LOADED_HIGH in loadflags. */
-  readonly kind: 'bzImage' | 'zImage';
+  /** By LOADED_HIGH in loadflags; `floppy`: a boot loader's disk, whose kernel is known once it has been loaded. */
+  readonly kind: 'bzImage' | 'zImage' | 'floppy';
   readonly header: SetupHeader;
   /** Bytes of boot sector and setup, (setup_sects + 1) * 512, with 0 sectors meaning 4. */
   readonly setupSize: number;

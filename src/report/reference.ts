@@ -63,13 +63,17 @@ export function compareWithReference(
       found.push({ path: path.map(({ name }) => name).join('.'), expected, actual: value });
     };
     if (Array.isArray(expected)) {
-      if (!Array.isArray(value)) return fail();
-      compareArrays(expected, value, path);
+      if (Array.isArray(value)) compareArrays(expected, value, path);
+      else fail();
     } else if (typeof expected === 'object' && expected !== null) {
-      if (typeof value !== 'object' || value === null || Array.isArray(value)) return fail();
-      const fields = value as { readonly [key: string]: Json };
-      for (const [key, field] of Object.entries(expected))
-        visit(field, fields[key], [...path, { name: key, element: false }]);
+      if (typeof value !== 'object' || value === null || Array.isArray(value)) {
+        fail();
+      } else {
+        const fields = value as { readonly [key: string]: Json };
+        for (const [key, field] of Object.entries(expected)) {
+          visit(field, fields[key], [...path, { name: key, element: false }]);
+        }
+      }
     } else if (expected !== value) {
       fail();
     }
