@@ -44,8 +44,14 @@ export function videoMode(cmdline: string): number {
   if (value === null) return NORMAL_VGA;
   const named = VGA_MODES[value];
   if (named !== undefined) return named;
-  const number = Number(value);
-  return Number.isInteger(number) && number >= 0 && number <= 0xffff ? number : NORMAL_VGA;
+  const number = cInteger(value);
+  return number <= 0xffff ? number : NORMAL_VGA;
+}
+
+/** An integer "in C notation", as boot.rst has it: decimal, octal or hexadecimal; NaN for anything else. */
+function cInteger(text: string): number {
+  if (/^0[0-7]+$/.test(text)) return Number.parseInt(text, 8);
+  return /^(0x[0-9a-f]+|\d+)$/i.test(text) ? Number(text) : Number.NaN;
 }
 
 /** The value of the last `name=value` on the command line, or null. */
