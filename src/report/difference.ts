@@ -1,7 +1,7 @@
 // What differs between two boots, of two kernels or of one under two settings, and the table that shows it.
 
 import { formatColumns } from './table.ts';
-import type { PhaseJson, RegionJson, TraceJson } from './trace-json.ts';
+import type { OverwriteJson, PhaseJson, RegionJson, TraceJson } from './trace-json.ts';
 
 export const DIFFERENCE_AREAS = [
   'image',
@@ -91,9 +91,7 @@ function compareFields(
 
 function compareKernels(found: Difference[], a: TraceJson, b: TraceJson): void {
   const entryOf = (trace: TraceJson): string =>
-    trace.kernel === null
-      ? `not reached: ${trace.stopped ?? 'unknown'}`
-      : `reached at ${trace.kernel.entry}`;
+    trace.kernel === null ? `not reached: ${trace.stopped ?? 'unknown'}` : `reached at ${trace.kernel.entry}`;
   if (a.kernel === null || b.kernel === null) {
     const [before, after] = [entryOf(a), entryOf(b)];
     if (before !== after) {
@@ -214,24 +212,47 @@ function comparePhase(found: Difference[], a: PhaseJson, b: PhaseJson): void {
     }
   }
   compareRegions(found, phase, a.regions, b.regions);
-  compareSets(
-    found,
-    'overwrite',
-    a.overwritten?.map(overwriteText) ?? [],
-    b.overwritten?.map(overwriteText) ?? [],
-    phase,
-  );
+  compareOverwrites(found, phase, a.overwritten ?? [], b.overwritten ?? []);
 }
 
-function overwriteText(overwrite: PhaseJson['overwritten'][number]): string {
-  return `${overwrite.region} ${overwrite.start}..${overwrite.end} by ${overwrite.by}`;
+/** The same region overwritten by the same writer is one loss, wherever it lies. */
+function compareOverwrites(
+  found: Difference[],
+  phase: string,
+  a: PhaseJson['overwritten'],
+  b: PhaseJson['overwritten'],
+): void {
+  const nameOf = (loss: OverwriteJson): string => `${loss.region} by ${loss.by}`;
+  const others = new Map(b.map((loss) => [nameOf(loss), loss]));
+  const names = new Set(a.map(nameOf));
+  for (const loss of a) {
+    const name = nameOf(loss);
+    const other = others.get(name);
+    if (other === undefined) {
+      found.push({ area: 'overwrite', phase, name, change: 'removed', a: range(loss), b: null });
+    } else if (range(loss) !== range(other)) {
+      const change = sizeOf(loss) === sizeOf(other) ? 'moved' : 'resized';
+      found.push({ area: 'overwrite', phase, name, change, a: range(loss), b: range(other) });
+    }
+  }
+  for (const loss of b) {
+    const name = nameOf(loss);
+    if (!names.has(name)) {
+      found.push({ area: 'overwrite', phase, name, change: 'added', a: null, b: range(loss) });
+    }
+  }
 }
 
-function range(region: RegionJson): string {
+interface RangeJson {
+  readonly start: string;
+  readonly end: string;
+}
+
+function range(region: RangeJson): string {
   return `${region.start}..${region.end}`;
 }
 
-function sizeOf(region: RegionJson): bigint {
+function sizeOf(region: RangeJson): bigint {
   return BigInt(region.end) - BigInt(region.start);
 }
 
@@ -258,18 +279,12 @@ function compareRegions(
   }
 }
 
-function compareSets(
-  found: Difference[],
-  area: Area,
-  a: readonly string[],
-  b: readonly string[],
-  phase: string | null = null,
-): void {
+function compareSets(found: Difference[], area: Area, a: readonly string[], b: readonly string[]): void {
   for (const line of a) {
-    if (!b.includes(line)) found.push({ area, phase, name: area, change: 'removed', a: line, b: null });
+    if (!b.includes(line)) found.push({ area, phase: null, name: area, change: 'removed', a: line, b: null });
   }
   for (const line of b) {
-    if (!a.includes(line)) found.push({ area, phase, name: area, change: 'added', a: null, b: line });
+    if (!a.includes(line)) found.push({ area, phase: null, name: area, change: 'added', a: null, b: line });
   }
 }
 
@@ -352,6 +367,7 @@ function printable(value: string): string {
 
 function cut(value: string | null): string {
   if (value === null) return '–';
+  if (value === '') return '(empty)';
   const clean = printable(value);
   return clean.length <= LONGEST_VALUE ? clean : `${clean.slice(0, LONGEST_VALUE - 1)}…`;
 }

@@ -14,8 +14,6 @@ export interface HtmlOptions {
 
 /** A page stays below this, in bytes, whatever the guest did. */
 const MAX_PAGE_BYTES = 1_900_000;
-/** JSON grows by escapes and UTF-8 once it is in the page, seldom by more than this. */
-const GROWTH = 1.15;
 
 export async function formatHtml(
   model: ReportModel,
@@ -23,8 +21,9 @@ export async function formatHtml(
 ): Promise<string> {
   const assets = await pageAssets();
   const style = assets.style + kindStyles();
-  const room = (MAX_PAGE_BYTES - assets.script.length - style.length - 2048) / GROWTH;
-  const data = embedJson({ model: fitModel(model, room), scale: options.scale });
+  const room = MAX_PAGE_BYTES - assets.script.length - style.length - 4096;
+  const fitted = fitModel(model, room, (value) => Buffer.byteLength(embedJson(value)));
+  const data = embedJson({ model: fitted, scale: options.scale });
   const policy = [
     "default-src 'none'",
     `script-src '${hashSource(assets.script)}'`,
@@ -56,7 +55,7 @@ function kindStyles(): string {
 /** JSON that no HTML parser takes for the end of its script element. */
 function embedJson(value: unknown): string {
   return JSON.stringify(value).replace(
-    /[<>&\u2028\u2029]/g,
+    /[<\u2028\u2029]/g,
     (character) => `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`,
   );
 }

@@ -286,10 +286,14 @@ const MAX_PAGE_MAPPINGS = 256;
 const MAX_PAGE_CONSOLE = 64 * 1024;
 
 /**
- * The same model in at most about `bytes` of JSON. What is shortened says so: the console and the page tables' ranges are
+ * The same model in at most about `bytes` of JSON, as `sizeOf` counts them. What is shortened says so: the console and the page tables' ranges are
  * cut, the smallest parts of regions go, then the details of events, then events from the end (`eventsLeftOut`).
  */
-export function fitModel(model: ReportModel, bytes: number): ReportModel {
+export function fitModel(
+  model: ReportModel,
+  bytes: number,
+  sizeOf: (value: unknown) => number = (value) => JSON.stringify(value).length,
+): ReportModel {
   const base: ReportModel = {
     ...model,
     console:
@@ -310,12 +314,12 @@ export function fitModel(model: ReportModel, bytes: number): ReportModel {
     })),
     events: [],
   };
-  let left = bytes - JSON.stringify(base).length;
+  let left = bytes - sizeOf(base);
   let { events } = model;
-  if (JSON.stringify(events).length > left) events = events.map((event) => ({ ...event, details: null }));
+  if (sizeOf(events) > left) events = events.map((event) => ({ ...event, details: null }));
   const kept: ModelEvent[] = [];
   for (const event of events) {
-    left -= JSON.stringify(event).length + 1;
+    left -= sizeOf(event) + 1;
     if (left < 0) break;
     kept.push(event);
   }

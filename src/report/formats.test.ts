@@ -1,0 +1,103 @@
+import { createHash } from 'node:crypto';
+import { describe, expect, it } from 'vitest';
+import { chromeTrace } from './chrome-trace.ts';
+import { formatHtml } from './html.ts';
+import { type ReportModel, reportModel } from './report-model.ts';
+import { formatSvg } from './svg.ts';
+import { someTrace } from './test-traces.ts';
+
+const model = reportModel(someTrace());
+
+describe('the HTML report', () => {
+  it('keeps what the image and the guest say from ending the element it stands in', async () => {
+    const html = await formatHtml(model);
+    expect(html).not.toContain('<img');
+    expect(html).not.toContain('<b>');
+    expect(html.match(/<\/script>/g)).toHaveLength(2);
+    const data = /<script type="application\/json" id="data">(.*?)<\/script>/s.exec(html)?.[1];
+    expect((JSON.parse(data ?? '') as { model: ReportModel }).model).toEqual(model);
+  });
+
+  it('allows by its policy the script and style that it carries, and nothing from elsewhere', async () => {
+    const html = await formatHtml(model);
+    const policy = /http-equiv="Content-Security-Policy" content="([^"]*)"/.exec(html)?.[1] ?? '';
+    const hash = (text: string): string => `'sha256-${createHash('sha256').update(text).digest('base64')}'`;
+    const script = /<script>(.*?)<\/script>/s.exec(html)?.[1] ?? '';
+    const style = /<style>(.*?)<\/style>/s.exec(html)?.[1] ?? '';
+    expect(policy.split('; ')).toEqual([
+      "default-src 'none'",
+      `script-src ${hash(script)}`,
+      `style-src ${hash(style)}`,
+      "base-uri 'none'",
+      "form-action 'none'",
+    ]);
+    expect(html.replace('http://www.w3.org/2000/svg', '')).not.toMatch(/https?:\/\//);
+  });
+
+  it('stays below 2 MB with as many events as a trace can have', async () => {
+    const event = { ...someTrace().events[0]!, text: '<'.repeat(200) };
+    const full = reportModel(someTrace({ events: Array.from({ length: 20_000 }, () => event) }));
+    expect(Buffer.byteLength(await formatHtml(full))).toBeLessThan(2_000_000);
+  });
+});
+
+describe('the SVG picture', () => {
+  it('shows each phase by its name and address, with a legend of the kinds in it', () => {
+    const svg = formatSvg(model);
+    for (const phase of model.phases) expect(svg).toContain(`>${phase.name}</text>`);
+    expect(svg).toContain('0x90000');
+    expect(svg).toContain('>compressed kernel (ZO)</text>');
+  });
+
+  it('escapes names, closes what it opens, and asks for nothing from elsewhere', () => {
+    const evil = reportModel(
+      someTrace({ image: { ...someTrace().image, kernelVersion: '6.6"<script>&\u0001 x' } }),
+    );
+    const svg = formatSvg(evil);
+    expect(svg).not.toContain('<script');
+    expect(svg).not.toContain('\u0001');
+    const names = [...svg.matchAll(/<(\/?)([a-zA-Z]+)[^>]*?(\/?)>/g)].filter(
+      ([, , , closed]) => closed !== '/',
+    );
+    const open: string[] = [];
+    for (const [, end, name] of names) {
+      if (end === '/') expect(open.pop()).toBe(name);
+      else open.push(name!);
+    }
+    expect(open).toEqual([]);
+    expect(svg.replaceAll('http://www.w3.org/2000/svg', '')).not.toMatch(/https?:/);
+  });
+});
+
+describe('the Chrome trace', () => {
+  interface Entry {
+    readonly ph: string;
+    readonly name: string;
+    readonly cat?: string;
+    readonly ts: number;
+    readonly dur?: number;
+  }
+  const entries = (of: ReportModel): readonly Entry[] =>
+    (chromeTrace(of) as { traceEvents: unknown }).traceEvents as readonly Entry[];
+
+  it('makes each phase a slice that ends where the next begins, one microsecond an instruction', () => {
+    const slices = entries(model).filter(({ cat }) => cat === 'phase');
+    expect(slices.map(({ name, ts, dur }) => [name, ts, dur])).toEqual([
+      ['setup', 0, 5000],
+      ['extract_kernel', 5000, 4000],
+      ['kernel', 9000, 1000],
+    ]);
+  });
+
+  it('puts events at their instruction, and in their order inside the phase where none were counted', () => {
+    const instants = entries(model).filter(({ ph }) => ph === 'i');
+    expect(instants.map(({ ts }) => ts)).toEqual([120, 4000]);
+    const uncounted = reportModel(
+      someTrace({ phases: someTrace().phases.map((phase) => ({ ...phase, instructions: null })) }),
+    );
+    const [first, second] = entries(uncounted).filter(({ ph }) => ph === 'i');
+    expect(first!.ts).toBeGreaterThan(0);
+    expect(second!.ts).toBeGreaterThan(first!.ts);
+    expect(second!.ts).toBeLessThan(1000);
+  });
+});

@@ -1,0 +1,106 @@
+import { describe, expect, it } from 'vitest';
+import { fitModel, formatSize, reportModel } from './report-model.ts';
+import { somePhase, someRegion, someTrace } from './test-traces.ts';
+
+describe('reportModel', () => {
+  it('tells which regions are new, moved, resized or gone since the phase before', () => {
+    const before = [
+      someRegion('stays', 0, 16, 'heap'),
+      someRegion('moves', 32, 64, 'heap'),
+      someRegion('grows', 64, 80, 'heap'),
+      someRegion('goes', 96, 128, 'heap'),
+    ];
+    const after = [
+      someRegion('stays', 0, 16, 'heap'),
+      someRegion('moves', 16, 48, 'heap'),
+      someRegion('grows', 64, 96, 'heap'),
+      someRegion('comes', 128, 160, 'heap'),
+    ];
+    const { phases } = reportModel(
+      someTrace({
+        phases: [
+          somePhase({ name: 'setup', regions: before }),
+          somePhase({ name: 'kernel', regions: after }),
+        ],
+      }),
+    );
+    expect(phases[0]?.regions.map(({ change }) => change)).toEqual(['first', 'first', 'first', 'first']);
+    expect(phases[1]?.regions.map(({ name, change, before }) => [name, change, before])).toEqual([
+      ['stays', 'same', null],
+      ['moves', 'moved', { start: 32, end: 64 }],
+      ['grows', 'resized', { start: 64, end: 80 }],
+      ['comes', 'new', null],
+    ]);
+    expect(phases[1]?.gone.map(({ name }) => name)).toEqual(['goes']);
+  });
+
+  it('gives a changed register the value it had before, and none to the others', () => {
+    const [, second] = reportModel(someTrace()).phases;
+    const registers = new Map(second?.registers.map((register) => [register.name, register.before]));
+    expect(registers.get('rsp')).toBe('0x0');
+    expect(registers.get('rax')).toBeNull();
+    expect(registers.get('gdtr')).toBeNull();
+  });
+
+  it('keeps naming what was overwritten earlier while its region is still listed', () => {
+    const trace = someTrace();
+    const last = trace.phases[2]!;
+    const model = reportModel({
+      ...trace,
+      phases: [...trace.phases, { ...last, name: 'kernel', overwritten: [] }],
+    });
+    expect(model.phases[2]?.overwritten).toHaveLength(1);
+    expect(model.phases[3]?.overwritten).toEqual([]);
+    expect(model.phases[3]?.lost.map(({ region }) => region)).toEqual(['ZO copy payload']);
+  });
+});
+
+describe('fitModel', () => {
+  const event = someTrace().events[1]!;
+  const many = reportModel(someTrace({ events: Array.from({ length: 5000 }, () => event) }));
+
+  it('leaves a small model as it is', () => {
+    const model = reportModel(someTrace());
+    expect(fitModel(model, 1e6)).toEqual(model);
+  });
+
+  it('gives up the details of events before it gives up events', () => {
+    const fitted = fitModel(many, JSON.stringify(many).length * 0.8);
+    expect(fitted.events).toHaveLength(5000);
+    expect(fitted.events[0]?.details).toBeNull();
+    expect(fitted.eventsLeftOut).toBe(0);
+  });
+
+  it('counts the events that it leaves out, and stays within its limit', () => {
+    const fitted = fitModel(many, 100_000);
+    expect(JSON.stringify(fitted).length).toBeLessThan(101_000);
+    expect(fitted.events.length).toBeGreaterThan(0);
+    expect(fitted.events.length + fitted.eventsLeftOut).toBe(5000);
+  });
+
+  it('keeps the whole regions and the largest parts of a kernel with thousands of sections', () => {
+    const parts = Array.from({ length: 3000 }, (_, index) =>
+      someRegion(`section ${index}`, index * 4096, index * 4096 + index, 'kernel', { parent: 'whole' }),
+    );
+    const regions = [someRegion('whole', 0, 3000 * 4096, 'kernel'), ...parts];
+    const model = fitModel(reportModel(someTrace({ phases: [somePhase({ name: 'kernel', regions })] })), 1e6);
+    const names = model.phases[0]!.regions.map(({ name }) => name);
+    expect(names).toHaveLength(600);
+    expect(names).toContain('whole');
+    expect(names).toContain('section 2999');
+    expect(names).not.toContain('section 5');
+  });
+});
+
+describe('formatSize', () => {
+  it('writes bytes below 1 KiB and one decimal where a unit is not whole', () => {
+    expect([0, 1, 1023, 1024, 0x4cc078, 2 ** 32].map(formatSize)).toEqual([
+      '0 bytes',
+      '1 byte',
+      '1023 bytes',
+      '1 KiB',
+      '4.8 MiB',
+      '4 GiB',
+    ]);
+  });
+});
