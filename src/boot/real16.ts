@@ -37,7 +37,7 @@ export function loadReal16(machine: Machine, image: KernelImage, options: BootOp
   const { header } = image;
   const high = image.kind === 'bzImage';
   const loadAddress = high ? HIGH_LOAD_ADDRESS : LOW_LOAD_ADDRESS;
-  const code = image.protectedModeCode;
+  const code = systemOf(image);
   if (options.loadAddress !== null && options.loadAddress !== loadAddress) {
     throw new BootscopeError(
       'boot-load-address',
@@ -152,4 +152,11 @@ export function enterReal16(machine: Machine, loaded: LoadedImage): void {
     fs: segment,
     gs: segment,
   });
+}
+
+/** A zImage may stand at the start of a whole floppy image: its system is what syssize says, and nothing behind it. */
+function systemOf(image: KernelImage): Uint8Array {
+  const paragraphs = image.header.get('syssize');
+  if (image.kind === 'bzImage' || paragraphs === 0) return image.protectedModeCode;
+  return image.protectedModeCode.subarray(0, paragraphs * 16);
 }
