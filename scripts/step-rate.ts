@@ -1,6 +1,6 @@
 // How many instructions a second a boot single-steps, disassembly and register changes included.
 
-import { InstructionStream } from '../src/boot/instruction-stream.ts';
+import { type DecodedInstruction, InstructionStream } from '../src/boot/instruction-stream.ts';
 import { DEFAULT_BOOT_OPTIONS } from '../src/boot/options.ts';
 import { enterReal16, loadReal16 } from '../src/boot/real16.ts';
 import type { EngineName } from '../src/cpu/cpu.ts';
@@ -17,8 +17,12 @@ export async function measureStepRate(image: KernelImage, engine: EngineName): P
   try {
     const machine = new Machine(cpu, { memory: DEFAULT_BOOT_OPTIONS.memory, hideUncontrolledTsc: true });
     enterReal16(machine, loadReal16(machine, image, DEFAULT_BOOT_OPTIONS));
-    const stream = new InstructionStream(machine, 'intel', () => {
-      if (stream.count >= INSTRUCTIONS) cpu.stop();
+    const stream = new InstructionStream<DecodedInstruction>(machine, {
+      syntax: 'intel',
+      describe: (instruction) => instruction,
+      executed: () => {
+        if (stream.count >= INSTRUCTIONS) cpu.stop();
+      },
     });
     const startedAt = performance.now();
     stream.start();

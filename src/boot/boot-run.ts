@@ -41,7 +41,7 @@ import { CpuModeReader } from './cpu-mode.ts';
 import { kaslrRequest, machineSeed } from './kaslr-request.ts';
 import { layoutFacts, placementRules } from './layout-facts.ts';
 import type { LoadedImage } from './loaded-image.ts';
-import type { BootOptions } from './options.ts';
+import type { BootControl, BootOptions } from './options.ts';
 import { hex } from './placement.ts';
 import { enterReal16, loadReal16, SETUP_ADDRESS, ZIMAGE_RUN_ADDRESS } from './real16.ts';
 import { findRepInstructions, hookStringInstruction, type StringOperation } from './string-instructions.ts';
@@ -93,6 +93,7 @@ export class BootRun {
   #stopped: string | null = null;
   #finished = false;
   #stopAtExtractKernel = false;
+  #control: BootControl | null = null;
   /** Takes the hooks on single instructions away. */
   readonly #unhooks: Unhook[] = [];
   #biosCalls = 0;
@@ -148,7 +149,28 @@ export class BootRun {
   /** Runs the whole boot. */
   async start(): Promise<void> {
     this.#load();
+    this.#control = this.#handOver();
+    this.#options.onReady?.(this.#control);
     await this.#run();
+  }
+
+  #handOver(): BootControl {
+    const recorder = this.#recorder;
+    const zo = (): number => this.#zo;
+    return {
+      machine: this.machine,
+      onResume: null,
+      get phase() {
+        return recorder.current;
+      },
+      get zo() {
+        return zo() === 0 ? null : zo();
+      },
+      finish: () => {
+        this.#finished = true;
+        this.#cpu.stop();
+      },
+    };
   }
 
   /**
@@ -282,7 +304,8 @@ export class BootRun {
     this.#watch(this.#zo + stub.extractKernel, async () => {
       this.#beginPhase('extract_kernel');
       if (this.#stopAtExtractKernel) this.#finished = true;
-      else if (this.#decompress === 'hooked') await this.#extractKernel();
+      if (this.#finished) return;
+      if (this.#decompress === 'hooked') await this.#extractKernel();
       else if (stub.relocated === null) this.#watchForExitInPlace();
       else this.#watchForExit(this.#zo, this.#zo + this.#image.protectedModeCode.length);
     });
@@ -409,6 +432,7 @@ export class BootRun {
     const seconds = this.#options.timeoutSeconds ?? this.#patience;
     const deadline = this.#startedAt + seconds * 1000;
     while (!this.#finished && this.#stopped === null) {
+      this.#control?.onResume?.();
       const end = this.#cpu.run({ sliceMilliseconds: SLICE_MILLISECONDS });
       const pending = this.#pending;
       this.#pending = null;

@@ -12,10 +12,12 @@ import { CpuModeReader } from './cpu-mode.ts';
 export const INSTRUCTION_CLASSES = ['calls', 'branches', 'io', 'int', 'mode', 'msr', 'cr'] as const;
 export type InstructionClass = (typeof INSTRUCTION_CLASSES)[number];
 
-/** A decoded instruction, the same object each time it is executed. */
+/** An instruction as it stands in memory. */
 export interface DecodedInstruction {
   /** Linear. */
   readonly address: number;
+  /** Offset in CS, which differs from the address in real mode; near branches name such offsets. */
+  readonly offset: number;
   readonly bytes: Uint8Array;
   readonly text: string;
   readonly mode: CpuMode;
@@ -32,12 +34,18 @@ export interface RegisterChange {
   readonly low: number;
 }
 
-export interface InstructionSink {
+/** Whoever is told of each executed instruction. */
+export interface InstructionListener<T> {
+  readonly syntax: Syntax;
+  /** What to keep with an instruction, made once; null leaves it out, which is several times faster. */
+  describe(instruction: DecodedInstruction): T | null;
   /**
-   * @param iterations - above 1 for folded string instructions
+   * @param iterations - of a repeated string instruction, which may be 0; 1 for all others
    * @param changes - only valid during the call
    */
-  (instruction: DecodedInstruction, iterations: number, changes: readonly RegisterChange[]): void;
+  executed(described: T, iterations: number, changes: readonly RegisterChange[]): void;
+  /** Called instead of executing the instruction at this linear address. */
+  readonly end?: { readonly address: number; readonly reached: () => void };
 }
 
 export type Syntax = 'gas' | 'intel';
@@ -48,6 +56,10 @@ const GENERAL: readonly RegisterName[] = REGISTER_NAMES.slice(0, REGISTER_NAMES.
 );
 /** Read again only after instructions that can change them. */
 const SYSTEM: readonly RegisterName[] = REGISTER_NAMES.slice(REGISTER_NAMES.indexOf('cs'));
+/** Where the count of string instructions stands in the words of the general registers. */
+const RCX_LOW = GENERAL.indexOf('rcx') * 2;
+const RCX_HIGH = RCX_LOW + 1;
+const TWO_32 = 2 ** 32;
 const MAX_INSTRUCTION_LENGTH = 15;
 const ALL_ADDRESSES = 0xffff_ffff_ffff_ffffn;
 
@@ -63,29 +75,39 @@ function bank(names: readonly RegisterName[]): Bank {
   return { names, now, words: new Uint32Array(now.buffer), before: new Uint32Array(names.length * 2) };
 }
 
+/** A decoded instruction, the same object each time it is executed. */
+interface KnownInstruction<T> extends DecodedInstruction {
+  readonly described: T | null;
+}
+
 /** Hooks every instruction of a CPU between `start` and `stop`. */
-export class InstructionStream {
+export class InstructionStream<T> {
   readonly #cpu: Cpu;
   readonly #machine: Machine;
   readonly #mode: CpuModeReader;
-  readonly #sink: InstructionSink;
-  readonly #decoder: InstructionDecoder;
+  readonly #listener: InstructionListener<T>;
+  readonly #decoder: InstructionDecoder<T>;
   readonly #general = bank(GENERAL);
   readonly #system = bank(SYSTEM);
   readonly #changes: RegisterChange[] = [];
+  readonly #end: number;
   #unhook: Unhook | null = null;
-  #last: DecodedInstruction | null = null;
-  #iterations = 0;
+  #last: KnownInstruction<T> | null = null;
   #currentMode: CpuMode = 'real16';
+  #csBase = 0;
+  /** The registers were not looked at since an instruction that nobody is told of, or since the host changed them. */
+  #stale = true;
+  #resumed = false;
   /** Instructions seen, iterations included. */
   count = 0;
 
-  constructor(machine: Machine, syntax: Syntax, sink: InstructionSink) {
+  constructor(machine: Machine, listener: InstructionListener<T>) {
     this.#machine = machine;
     this.#cpu = machine.cpu;
     this.#mode = new CpuModeReader(machine.cpu, () => machine.ram);
-    this.#sink = sink;
-    this.#decoder = new InstructionDecoder(syntax);
+    this.#listener = listener;
+    this.#decoder = new InstructionDecoder(listener.syntax, (instruction) => listener.describe(instruction));
+    this.#end = listener.end?.address ?? -1;
   }
 
   get running(): boolean {
@@ -96,11 +118,8 @@ export class InstructionStream {
   start(): void {
     if (this.#unhook !== null) return;
     this.#last = null;
-    for (const each of [this.#general, this.#system]) {
-      this.#cpu.readRegisters(each.names, each.now);
-      each.before.set(each.words);
-    }
-    this.#currentMode = this.#mode.read();
+    this.#stale = true;
+    this.#readSystem();
     this.#unhook = this.#cpu.hookCode(0n, ALL_ADDRESSES, (address) => this.#onInstruction(Number(address)));
   }
 
@@ -111,16 +130,48 @@ export class InstructionStream {
     this.#finishLast();
   }
 
+  /** The CPU runs again after a stop: the hook may be called again for the instruction it stopped before. */
+  resumed(): void {
+    this.#resumed = true;
+    if (this.#last !== null || this.#unhook === null) return;
+    this.#stale = true;
+    this.#readSystem();
+  }
+
+  /** What was about to be executed at `address` will not be: the host does it, or the boot ends here. */
+  drop(address: number): void {
+    if (this.#last?.address !== address) return;
+    this.#last = null;
+    this.count--;
+  }
+
   #onInstruction(address: number): void {
-    this.count++;
     const last = this.#last;
-    if (last?.repeated && last.address === address) {
-      this.#iterations++;
+    if (this.#resumed) {
+      this.#resumed = false;
+      if (last !== null && last.address === address) return;
+    }
+    if (last !== null) {
+      if (last.repeated && last.address === address) {
+        this.count++;
+        return;
+      }
+      this.#finishLast();
+    }
+    if (address === this.#end) {
+      this.#unhook?.();
+      this.#unhook = null;
+      this.#listener.end?.reached();
       return;
     }
-    this.#finishLast();
-    this.#last = this.#decoder.decode(this.#machine.ram, address, this.#currentMode);
-    this.#iterations = 1;
+    this.count++;
+    const next = this.#decoder.decode(this.#machine.ram, address, this.#currentMode, this.#csBase);
+    if (this.#stale && next.described !== null) {
+      this.#sync(this.#general);
+      this.#sync(this.#system);
+      this.#stale = false;
+    }
+    this.#last = next;
   }
 
   /** What an instruction changed is seen when the next one is about to run. */
@@ -128,13 +179,32 @@ export class InstructionStream {
     const last = this.#last;
     if (last === null) return;
     this.#last = null;
+    if (last.described === null) {
+      this.#stale = true;
+      if (last.system) this.#readSystem();
+      return;
+    }
     this.#changes.length = 0;
+    const { words, before } = this.#general;
+    const counted = before[RCX_LOW]! + before[RCX_HIGH]! * TWO_32;
     this.#compare(this.#general);
+    // The engine calls the hook once more to see that the count is used up, so the calls are not the iterations.
+    const iterations = last.repeated ? counted - (words[RCX_LOW]! + words[RCX_HIGH]! * TWO_32) : 1;
     if (last.system) {
       this.#compare(this.#system);
-      this.#currentMode = this.#mode.read();
+      this.#readSystem();
     }
-    this.#sink(last, this.#iterations, this.#changes);
+    this.#listener.executed(last.described, iterations, this.#changes);
+  }
+
+  #readSystem(): void {
+    this.#currentMode = this.#mode.read();
+    this.#csBase = this.#currentMode === 'real16' ? Number(this.#cpu.readRegister('cs')) * 16 : 0;
+  }
+
+  #sync({ names, now, words, before }: Bank): void {
+    this.#cpu.readRegisters(names, now);
+    before.set(words);
   }
 
   #compare({ names, now, words, before }: Bank): void {
@@ -151,22 +221,28 @@ export class InstructionStream {
 }
 
 /** Decodes each instruction once, and again when its bytes have changed. */
-class InstructionDecoder {
+class InstructionDecoder<T> {
+  readonly #describe: (instruction: DecodedInstruction) => T | null;
   readonly #iced: typeof Iced;
   readonly #formatter: Iced.Formatter;
   readonly #instruction: Iced.Instruction;
   readonly #systemMnemonics: ReadonlySet<Iced.Mnemonic>;
-  readonly #known: Readonly<Record<16 | 32 | 64, Map<number, DecodedInstruction>>> = {
+  readonly #known: Readonly<Record<16 | 32 | 64, Map<number, KnownInstruction<T>>>> = {
     16: new Map(),
     32: new Map(),
     64: new Map(),
   };
 
-  constructor(syntax: Syntax) {
+  constructor(syntax: Syntax, describe: (instruction: DecodedInstruction) => T | null) {
+    this.#describe = describe;
     // CommonJS, and large: loaded only when somebody steps.
     this.#iced = createRequire(import.meta.url)('iced-x86') as typeof Iced;
     const { Formatter, FormatterSyntax, Instruction, Mnemonic } = this.#iced;
     this.#formatter = new Formatter(syntax === 'gas' ? FormatterSyntax.Gas : FormatterSyntax.Intel);
+    this.#formatter.hexPrefix = '0x';
+    this.#formatter.hexSuffix = '';
+    this.#formatter.uppercaseHex = false;
+    this.#formatter.branchLeadingZeros = false;
     this.#instruction = new Instruction();
     this.#systemMnemonics = new Set([
       ...[
@@ -183,11 +259,14 @@ class InstructionDecoder {
     ]);
   }
 
-  decode(ram: Uint8Array, address: number, mode: CpuMode): DecodedInstruction {
+  decode(ram: Uint8Array, address: number, mode: CpuMode, csBase: number): KnownInstruction<T> {
     const bits = mode === 'long64' ? 64 : mode === 'real16' || mode === 'prot16' ? 16 : 32;
     const known = this.#known[bits].get(address);
-    if (known !== undefined && known.mode === mode && this.#unchanged(ram, known)) return known;
-    const decoded = this.#decodeAnew(ram, address, mode, bits);
+    if (known !== undefined && known.mode === mode && known.offset === address - csBase) {
+      if (this.#unchanged(ram, known)) return known;
+    }
+    const instruction = this.#decodeAnew(ram, address, mode, bits, csBase);
+    const decoded = { ...instruction, described: this.#describe(instruction) };
     this.#known[bits].set(address, decoded);
     return decoded;
   }
@@ -199,14 +278,20 @@ class InstructionDecoder {
     return true;
   }
 
-  #decodeAnew(ram: Uint8Array, address: number, mode: CpuMode, bits: 16 | 32 | 64): DecodedInstruction {
+  #decodeAnew(
+    ram: Uint8Array,
+    address: number,
+    mode: CpuMode,
+    bits: 16 | 32 | 64,
+    csBase: number,
+  ): DecodedInstruction {
     const { Decoder, DecoderOptions } = this.#iced;
     const decoder = new Decoder(
       bits,
       ram.slice(address, address + MAX_INSTRUCTION_LENGTH),
       DecoderOptions.None,
     );
-    decoder.ip = BigInt(address);
+    decoder.ip = BigInt(address - csBase);
     const instruction = this.#instruction;
     decoder.decodeOut(instruction);
     decoder.free();
@@ -214,6 +299,7 @@ class InstructionDecoder {
     const classes = this.#classes(instruction);
     return {
       address,
+      offset: address - csBase,
       bytes: ram.slice(address, address + length),
       text: this.#formatter.format(instruction),
       mode,

@@ -3,7 +3,21 @@
 import type { EngineName } from '../cpu/cpu.ts';
 import type { KaslrOption } from '../decompressor/kaslr-entropy.ts';
 import type { E820Entry } from '../machine/events.ts';
-import type { DecompressMode, EntryPoint, Phase } from '../trace/boot-trace.ts';
+import type { Machine } from '../machine/machine.ts';
+import type { DecompressMode, EntryPoint, Phase, PhaseName } from '../trace/boot-trace.ts';
+
+/** A boot that stands before its first instruction, in the hands of someone who watches it closely. */
+export interface BootControl {
+  readonly machine: Machine;
+  /** The phase it is in; null before the first of an entry behind setup. */
+  readonly phase: PhaseName | null;
+  /** Address of the protected-mode code that runs now, as loaded or as copied; null before it runs. */
+  readonly zo: number | null;
+  /** Ends the boot; in a hook, before the instruction it was called for. */
+  finish(): void;
+  /** Called before each run of the CPU: hooks may be called again for the instruction it stopped before. */
+  onResume: (() => void) | null;
+}
 
 export interface BootOptions {
   readonly engine: 'auto' | EngineName;
@@ -37,6 +51,8 @@ export interface BootOptions {
   readonly timeoutSeconds: number | null;
   /** Called as each phase begins. */
   readonly onPhase?: (phase: Phase) => void;
+  /** Called once, when the image is loaded and the CPU is at its entry. */
+  readonly onReady?: (control: BootControl) => void;
 }
 
 /** 512 MiB, the boot protocol's 16-bit entry, hooked decompression, nothing on the command line. */

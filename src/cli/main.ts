@@ -42,6 +42,7 @@ const COMMANDS: Readonly<Record<string, () => Promise<(program: Command) => void
   lint: async () => (await import('./lint.ts')).registerLint,
   record: async () => (await import('./record.ts')).registerRecord,
   report: async () => (await import('./report.ts')).registerReport,
+  trace: async () => (await import('./trace.ts')).registerTrace,
   verify: async () => (await import('./verify.ts')).registerVerify,
 };
 

@@ -1,0 +1,141 @@
+// One executed instruction as a line of text or JSON. What is the same each time is made once, as bytes.
+
+import type { DecodedInstruction, RegisterChange } from '../boot/instruction-stream.ts';
+import { REGISTER_NAMES } from '../cpu/cpu.ts';
+import type { LineOutput } from './line-output.ts';
+
+export const INSTRUCTION_FORMATS = ['text', 'jsonl'] as const;
+export type InstructionFormat = (typeof INSTRUCTION_FORMATS)[number];
+
+export interface InstructionWriter {
+  phase(name: string, address: number, note: string | null): void;
+  /** All of the line that is the same each time. */
+  prefix(instruction: DecodedInstruction, symbol: string | null): Uint8Array;
+  instruction(prefix: Uint8Array, iterations: number, changes: readonly RegisterChange[]): void;
+}
+
+const HEX_DIGITS = Buffer.from('0123456789abcdef');
+const NEWLINE = 0x0a;
+const QUOTE = 0x22;
+const DIGIT_0 = 0x30;
+const LETTER_X = 0x78;
+/** Columns of a text line. */
+const ADDRESS_WIDTH = 9;
+const MODE_WIDTH = 16;
+const BYTES_WIDTH = 24;
+const TEXT_WIDTH = 44;
+
+export function instructionWriter(output: LineOutput, format: InstructionFormat): InstructionWriter {
+  return format === 'text' ? textWriter(output) : jsonWriter(output);
+}
+
+function textWriter(output: LineOutput): InstructionWriter {
+  const names = new Map(REGISTER_NAMES.map((name) => [name, Buffer.from(` ${name}=`)]));
+  return {
+    phase: (name, address, note) =>
+      output.text(`# ${name} at 0x${address.toString(16)}${note === null ? '' : `: ${note}`}\n`),
+    prefix: (instruction, symbol) => {
+      const { mode, bytes, text } = instruction;
+      const where = mode === 'real16' ? `${mode} ${segmentAndOffset(instruction)}` : mode;
+      const disassembly = text.replace(/^(\S+)\s+/, (_, mnemonic: string) => `${mnemonic.padEnd(7)} `);
+      return Buffer.from(
+        `0x${instruction.address.toString(16)}`.padStart(ADDRESS_WIDTH) +
+          ` ${where.padEnd(MODE_WIDTH)} ${hexBytes(bytes).padEnd(BYTES_WIDTH)}` +
+          ` ${symbol === null ? '' : `<${symbol}> `}${disassembly.padEnd(TEXT_WIDTH)}`,
+      );
+    },
+    instruction: (prefix, iterations, changes) => {
+      output.makeRoom();
+      const { buffer } = output;
+      let at = copy(prefix, buffer, output.position);
+      if (iterations !== 1) at += buffer.write(` x${iterations}`, at, 'latin1');
+      for (let index = 0; index < changes.length; index++) {
+        const change = changes[index]!;
+        at = copy(names.get(change.name)!, buffer, at);
+        at = hex(change.high, change.low, buffer, at);
+      }
+      while (buffer[at - 1] === 0x20) at--;
+      buffer[at++] = NEWLINE;
+      output.position = at;
+    },
+  };
+}
+
+function jsonWriter(output: LineOutput): InstructionWriter {
+  const names = new Map(REGISTER_NAMES.map((name) => [name, Buffer.from(`,"${name}":"`)]));
+  const [ITERATIONS, CHANGED, END] = [',"iterations":', ',"changed":{', '}}\n'].map((text) =>
+    Buffer.from(text),
+  );
+  return {
+    phase: (name, address, note) =>
+      output.text(
+        `${JSON.stringify({ phase: name, address: `0x${address.toString(16)}`, ...(note === null ? {} : { note }) })}\n`,
+      ),
+    prefix: (instruction, symbol) => {
+      const { address, mode, bytes, text, classes } = instruction;
+      const fields = {
+        address: `0x${address.toString(16)}`,
+        mode,
+        ...(mode === 'real16' ? { segmented: segmentAndOffset(instruction) } : {}),
+        bytes: hexBytes(bytes).replaceAll(' ', ''),
+        text,
+        ...(symbol === null ? {} : { symbol }),
+        ...(classes.length === 0 ? {} : { classes }),
+      };
+      return Buffer.from(JSON.stringify(fields).slice(0, -1));
+    },
+    instruction: (prefix, iterations, changes) => {
+      output.makeRoom();
+      const { buffer } = output;
+      let at = copy(prefix, buffer, output.position);
+      if (iterations !== 1) {
+        at = copy(ITERATIONS!, buffer, at);
+        at += buffer.write(String(iterations), at, 'latin1');
+      }
+      at = copy(CHANGED!, buffer, at);
+      const first = at;
+      for (let index = 0; index < changes.length; index++) {
+        const change = changes[index]!;
+        const name = names.get(change.name)!;
+        at = copy(index === 0 ? name.subarray(1) : name, buffer, at);
+        at = hex(change.high, change.low, buffer, at);
+        buffer[at++] = QUOTE;
+      }
+      if (first > at) at = first;
+      output.position = copy(END!, buffer, at);
+    },
+  };
+}
+
+function segmentAndOffset({ address, offset }: DecodedInstruction): string {
+  const four = (value: number): string => value.toString(16).padStart(4, '0');
+  return `${four((address - offset) / 16)}:${four(offset)}`;
+}
+
+function hexBytes(bytes: Uint8Array): string {
+  return Array.from(bytes, (byte) => byte.toString(16).padStart(2, '0')).join(' ');
+}
+
+/** A loop is faster than `set` for so few bytes. */
+function copy(bytes: Uint8Array, to: Uint8Array, at: number): number {
+  for (let index = 0; index < bytes.length; index++) to[at + index] = bytes[index]!;
+  return at + bytes.length;
+}
+
+/** Appends `0x…` without leading zeroes. */
+function hex(high: number, low: number, to: Uint8Array, start: number): number {
+  let at = start;
+  to[at++] = DIGIT_0;
+  to[at++] = LETTER_X;
+  if (high !== 0) {
+    at = digits(high, 31 - Math.clz32(high), to, at);
+    return digits(low, 31, to, at);
+  }
+  return digits(low, low === 0 ? 0 : 31 - Math.clz32(low), to, at);
+}
+
+function digits(value: number, topBit: number, to: Uint8Array, start: number): number {
+  let at = start;
+  for (let shift = topBit & ~3; shift >= 0; shift -= 4) to[at++] = HEX_DIGITS[(value >>> shift) & 15]!;
+  return at;
+}

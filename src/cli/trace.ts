@@ -1,0 +1,169 @@
+// `bootscope trace IMAGE`: streams every instruction that the boot executes in a span of it, as text or JSON lines.
+
+import { type Command, InvalidArgumentError, Option } from 'commander';
+import { boot } from '../boot/boot.ts';
+import { INSTRUCTION_CLASSES, type InstructionClass, InstructionStream } from '../boot/instruction-stream.ts';
+import type { BootControl } from '../boot/options.ts';
+import { BootscopeError } from '../error.ts';
+import { readImageFile } from '../image/image-file.ts';
+import { readKernelImage } from '../image/kernel-image.ts';
+import { PHASE_NAMES, type Phase, type PhaseName } from '../trace/boot-trace.ts';
+import { addBootOptions, type BootFlags, bootOptions } from './boot-options.ts';
+import { INSTRUCTION_FORMATS, type InstructionFormat, instructionWriter } from './instruction-lines.ts';
+import { LineOutput } from './line-output.ts';
+import { addSymbolOptions, readStubSymbols, type SymbolFlags } from './symbol-options.ts';
+
+/** Stepping is slower than running: how long a boot may take by itself does not count. */
+const TIMEOUT_SECONDS = 86_400;
+
+type Place = { readonly phase: PhaseName } | { readonly address: number };
+
+interface Flags extends BootFlags, SymbolFlags {
+  readonly from?: Place;
+  readonly to?: Place;
+  readonly only?: ReadonlySet<InstructionClass>;
+  readonly format: InstructionFormat;
+  readonly syntax: 'gas' | 'intel';
+  readonly output: string;
+  readonly force?: boolean;
+}
+
+function parsePlace(text: string): Place {
+  const phase = PHASE_NAMES.find((name) => name === text);
+  if (phase !== undefined) return { phase };
+  const address = /^(0x[0-9a-f]+|\d+)$/i.test(text) ? Number(text) : Number.NaN;
+  if (!Number.isSafeInteger(address)) {
+    throw new InvalidArgumentError(
+      `it is a linear address such as 0x100000, or a phase: ${PHASE_NAMES.join(', ')}.`,
+    );
+  }
+  return { address };
+}
+
+function parseClasses(text: string): ReadonlySet<InstructionClass> {
+  const classes = text.split(',').map((part) => INSTRUCTION_CLASSES.find((name) => name === part.trim()));
+  if (classes.includes(undefined)) {
+    throw new InvalidArgumentError(`it is a list of: ${INSTRUCTION_CLASSES.join(', ')}.`);
+  }
+  return new Set(classes as InstructionClass[]);
+}
+
+function placeName(place: Place): string {
+  return 'phase' in place ? place.phase : `0x${place.address.toString(16)}`;
+}
+
+export function registerTrace(program: Command): void {
+  const command = program
+    .command('trace')
+    .description('boot IMAGE and print each instruction that the CPU executes, with the registers it changed')
+    .argument('<image>', 'bzImage, zImage, a gzip of one, or a Unified Kernel Image');
+  addBootOptions(command);
+  addSymbolOptions(command)
+    .addOption(
+      new Option(
+        '--from <place>',
+        'first phase or linear address; by default the first instruction',
+      ).argParser(parsePlace),
+    )
+    .addOption(
+      new Option(
+        '--to <place>',
+        "phase or linear address to stop before; by default the kernel's entry",
+      ).argParser(parsePlace),
+    )
+    .addOption(
+      new Option('--only <classes>', `only these: ${INSTRUCTION_CLASSES.join(', ')}`).argParser(parseClasses),
+    )
+    .addOption(
+      new Option('--format <format>', 'text or JSON lines').choices(INSTRUCTION_FORMATS).default('text'),
+    )
+    .addOption(new Option('--syntax <syntax>', 'of the disassembly').choices(['gas', 'intel']).default('gas'))
+    .option('-o, --output <file>', 'file to write', '-')
+    .option('--force', 'write over a file that is there')
+    .action(async (path: string, flags: Flags) => {
+      const image = await readKernelImage(path, await readImageFile(path));
+      const options = await bootOptions(flags);
+      const stubSymbols = await readStubSymbols(flags);
+      const output = new LineOutput(flags.output, flags.force === true);
+      const writer = instructionWriter(output, flags.format);
+      const { from, to } = flags;
+
+      let control: BootControl | null = null;
+      let stream: InstructionStream<Uint8Array> | null = null;
+      let started = false;
+      let ended = false;
+      const start = (): void => {
+        started = true;
+        stream?.start();
+      };
+      const end = (): void => {
+        ended = true;
+        control?.finish();
+      };
+      const onPhase = (phase: Phase): void => {
+        const { name } = phase;
+        const place = Number(phase.address);
+        // The steps of a trapped extract_kernel have its address.
+        if (name === 'decompressed') stream?.drop(place);
+        if (to !== undefined && 'phase' in to && to.phase === name && (started || from === undefined)) {
+          stream?.drop(place);
+          end();
+          return;
+        }
+        if (name === 'kernel') stream?.drop(place);
+        if (stream !== null && from !== undefined && 'phase' in from && from.phase === name) start();
+        if (started || from === undefined) {
+          writer.phase(name, place, name === 'decompressed' ? 'extract_kernel was done in TypeScript' : null);
+        }
+      };
+      const onReady = (ready: BootControl): void => {
+        control = ready;
+        const steps = new InstructionStream<Uint8Array>(ready.machine, {
+          syntax: flags.syntax,
+          describe: (instruction) => {
+            if (output.closed) end();
+            const wanted =
+              flags.only === undefined || instruction.classes.some((each) => flags.only!.has(each));
+            if (!wanted) return null;
+            const offset = ready.zo === null ? -1 : instruction.address - ready.zo;
+            return writer.prefix(instruction, stubSymbols?.name(BigInt(offset)) ?? null);
+          },
+          executed: (prefix, iterations, changes) => {
+            writer.instruction(prefix, iterations, changes);
+            if (output.closed) end();
+          },
+          ...(to !== undefined && 'address' in to ? { end: { address: to.address, reached: end } } : {}),
+        });
+        stream = steps;
+        ready.onResume = () => steps.resumed();
+        if (from === undefined || ('phase' in from && from.phase === ready.phase)) start();
+        else if ('address' in from) {
+          const address = BigInt(from.address);
+          const unhook = ready.machine.cpu.hookCode(address, address, () => {
+            unhook();
+            if (!started) start();
+          });
+        }
+      };
+
+      const { trace } = await boot(image, {
+        ...options,
+        ...{ hash: false, pageTables: false, fastStrings: false, events: false },
+        timeoutSeconds: options.timeoutSeconds ?? TIMEOUT_SECONDS,
+        onPhase,
+        onReady,
+      });
+      (stream as InstructionStream<Uint8Array> | null)?.stop();
+      output.end();
+      if (output.closed) return;
+      if (!started && from !== undefined) {
+        throw new BootscopeError('cli-trace', `the boot never came to ${placeName(from)} (--from)`);
+      }
+      if (!ended && to !== undefined && trace.stopped === null) {
+        throw new BootscopeError('cli-trace', `the boot never came to ${placeName(to)} (--to)`);
+      }
+      if (trace.stopped !== null)
+        process.stderr.write(`bootscope: no kernel was reached: ${trace.stopped}\n`);
+      process.exitCode = trace.stopped === null ? 0 : 1;
+    });
+}

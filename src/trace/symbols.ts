@@ -1,0 +1,99 @@
+// Names of addresses: a sorted table of symbols from a System.map, a vmlinux, or the kernel's own kallsyms.
+
+import { BootscopeError } from '../error.ts';
+import { readElf, readElfSymbols } from '../image/elf.ts';
+
+export interface NamedAddress {
+  readonly address: bigint;
+  readonly name: string;
+}
+
+/** An address farther behind its symbol than this has no name. */
+const MAX_OFFSET = 0x100_0000n;
+
+export class SymbolTable {
+  readonly #addresses: BigUint64Array;
+  readonly #names: readonly string[];
+
+  /** Of several symbols at one address the first given names it. */
+  constructor(symbols: readonly NamedAddress[]) {
+    const sorted = symbols
+      .map((symbol, index) => ({ symbol, index }))
+      .sort((a, b) =>
+        a.symbol.address < b.symbol.address
+          ? -1
+          : a.symbol.address > b.symbol.address
+            ? 1
+            : a.index - b.index,
+      )
+      .filter(({ symbol }, index, all) => index === 0 || all[index - 1]!.symbol.address !== symbol.address);
+    this.#addresses = BigUint64Array.from(sorted, ({ symbol }) => symbol.address);
+    this.#names = sorted.map(({ symbol }) => symbol.name);
+  }
+
+  get size(): number {
+    return this.#names.length;
+  }
+
+  /** `startup_64`, `startup_64+0x10`; null where no symbol stands before the address. */
+  name(address: bigint): string | null {
+    const at = this.#addresses;
+    let [low, high] = [0, at.length];
+    while (low < high) {
+      const middle = (low + high) >>> 1;
+      if (at[middle]! <= address) low = middle + 1;
+      else high = middle;
+    }
+    if (low === 0 || address < 0n) return null;
+    const offset = address - at[low - 1]!;
+    if (offset >= MAX_OFFSET) return null;
+    const name = this.#names[low - 1]!;
+    return offset === 0n ? name : `${name}+0x${offset.toString(16)}`;
+  }
+}
+
+const STT_NOTYPE = 0;
+const STT_OBJECT = 1;
+const STT_FUNC = 2;
+const SHN_UNDEF = 0;
+const SHN_ABS = 0xfff1;
+
+/**
+ * The symbols of an ELF file that stand in its sections, functions first.
+ * @throws BootscopeError `symbols-none` for a stripped file, and those of `readElf`
+ */
+export function readElfSymbolTable(path: string, bytes: Uint8Array): SymbolTable {
+  const symbols = readElfSymbols(readElf(bytes))
+    .filter(
+      ({ type, sectionIndex }) =>
+        [STT_NOTYPE, STT_OBJECT, STT_FUNC].includes(type) &&
+        sectionIndex !== SHN_UNDEF &&
+        sectionIndex !== SHN_ABS,
+    )
+    .sort((a, b) => (b.type === STT_FUNC ? 1 : 0) - (a.type === STT_FUNC ? 1 : 0));
+  if (symbols.length === 0)
+    throw new BootscopeError('symbols-none', `${path} has no symbols: it is stripped`);
+  return new SymbolTable(symbols.map(({ name, value }) => ({ name, address: value })));
+}
+
+/**
+ * A System.map, or the output of `nm`: lines of address, type and name.
+ * @throws BootscopeError `symbols-system-map`
+ */
+export function readSystemMap(path: string, bytes: Uint8Array): SymbolTable {
+  const symbols: NamedAddress[] = [];
+  for (const [index, line] of new TextDecoder().decode(bytes).split('\n').entries()) {
+    if (line.trim() === '') continue;
+    const match = /^([0-9a-f]+) (\S) (\S+)/i.exec(line);
+    if (match === null) {
+      throw new BootscopeError(
+        'symbols-system-map',
+        `${path}, line ${index + 1}: \`${line.slice(0, 60)}\` is not \`ADDRESS TYPE NAME\``,
+      );
+    }
+    const absolute = match[2] === 'A' || match[2] === 'a';
+    if (!absolute) symbols.push({ address: BigInt(`0x${match[1]}`), name: match[3]! });
+  }
+  if (symbols.length === 0) throw new BootscopeError('symbols-system-map', `${path} names no address`);
+  return new SymbolTable(symbols);
+}
