@@ -1,0 +1,172 @@
+import { describe, expect, it } from 'vitest';
+import type { Json } from './json.ts';
+import { compareWithReference, type Reference } from './reference.ts';
+
+const SEGMENT = { paddr: '0x1000000', filesz: '0x1000', sha256: 'aa' };
+const ACTUAL = {
+  image: { path: '/here/bzImage', sha256: '11', kind: 'bzImage' },
+  machine: { engine: 'native', engineVersion: '2.0.1', ram: 536870912 },
+  phases: [
+    { name: 'setup', address: '0x90200', registers: { rax: '0x0', rip: '0x0' }, regions: [] },
+    {
+      name: 'kernel',
+      address: '0x1000000',
+      registers: { rax: '0x1000000', rip: '0x1000000' },
+      regions: [
+        { name: 'boot_params', start: '0x91000' },
+        { name: 'stack', start: '0x92000' },
+      ],
+    },
+  ],
+  kernel: { entry: '0x1000000', segments: [SEGMENT, { ...SEGMENT, paddr: '0x2000000', sha256: 'bb' }] },
+  stopped: null,
+  notices: ['one'],
+};
+type Plain = Record<string, unknown>;
+
+/** A copy with what `change` does to it. */
+function changed(change: (copy: typeof ACTUAL) => void): Plain {
+  const copy = structuredClone(ACTUAL);
+  change(copy);
+  return copy;
+}
+
+function paths(reference: Plain, actual: Plain = ACTUAL, ignore: readonly string[] = []): string[] {
+  return compareWithReference(actual as Json, reference as Reference, ignore).map(({ path }) => path);
+}
+
+describe('comparing with a reference', () => {
+  it('finds nothing between equals, whatever path and engine', () => {
+    expect(paths(structuredClone(ACTUAL))).toEqual([]);
+    const elsewhere = changed((copy) => {
+      copy.image.path = 'C:\\bzImage';
+      copy.machine.engine = 'wasm';
+      copy.machine.engineVersion = '2.1.4';
+    });
+    expect(paths(elsewhere)).toEqual([]);
+  });
+
+  it('names the field, and what was expected of it', () => {
+    const reference = changed((copy) => {
+      copy.kernel.segments[1]!.sha256 = 'cc';
+      copy.phases[1]!.registers.rax = '0x5';
+    });
+    expect(compareWithReference(ACTUAL as Json, reference as unknown as Reference, [])).toEqual([
+      { path: 'phases.kernel.registers.rax', expected: '0x5', actual: '0x1000000' },
+      { path: 'kernel.segments.1.sha256', expected: 'cc', actual: 'bb' },
+    ]);
+  });
+
+  it('leaves out what the reference does not know: a missing field, a null, an empty list', () => {
+    const reference = changed((copy) => {
+      const loose = copy as unknown as { image?: unknown; kernel: { segments: { sha256: string | null }[] } };
+      delete loose.image;
+      for (const segment of loose.kernel.segments) segment.sha256 = null;
+      copy.notices = [];
+    });
+    expect(paths(reference)).toEqual([]);
+  });
+
+  it('takes a null for `kernel` and `stopped` at its word', () => {
+    expect(paths(changed((copy) => Object.assign(copy, { kernel: null })))).toEqual(['kernel']);
+    const ours = changed((copy) => Object.assign(copy, { stopped: 'the guest halted', kernel: null }));
+    expect(paths(structuredClone(ACTUAL), ours)).toEqual(['kernel', 'stopped']);
+  });
+
+  it('tells fields that the boot does not have', () => {
+    expect(paths({ ...ACTUAL, extra: 1 })).toEqual(['extra']);
+    expect(paths({ ...ACTUAL, kernel: { ...ACTUAL.kernel, entry: ['0x1000000'] } })).toEqual([
+      'kernel.entry',
+    ]);
+    expect(paths({ ...ACTUAL, image: 'bzImage' })).toEqual(['image']);
+  });
+
+  it('finds elements of a list by their names, in any order', () => {
+    expect(paths(changed((copy) => copy.phases[1]!.regions.reverse()))).toEqual([]);
+    const renamed = changed((copy) => {
+      copy.phases[1]!.regions[1]!.name = 'heap';
+    });
+    expect(paths(renamed)).toEqual(['phases.kernel.regions.heap', 'phases.kernel.regions.stack']);
+  });
+
+  it('tells what came to a list, and what is no longer there', () => {
+    expect(paths(changed((copy) => copy.phases.pop()))).toEqual(['phases.kernel']);
+    expect(
+      paths(
+        ACTUAL,
+        changed((copy) => copy.phases.pop()),
+      ),
+    ).toEqual(['phases.kernel']);
+    expect(paths(changed((copy) => copy.kernel.segments.pop()))).toEqual(['kernel.segments.1']);
+  });
+
+  it('numbers elements that share a name', () => {
+    const twice = changed((copy) => {
+      copy.phases[1]!.regions.push({ name: 'stack', start: '0x93000' }, { name: 'stack', start: '0x94000' });
+    });
+    expect(paths(structuredClone(twice), twice)).toEqual([]);
+    const moved = structuredClone(twice) as typeof ACTUAL;
+    moved.phases[1]!.regions[3]!.start = '0x95000';
+    expect(paths(moved, twice)).toEqual(['phases.kernel.regions.stack (3).start']);
+  });
+});
+
+describe('a pattern to ignore', () => {
+  const reference = changed((copy) => {
+    for (const segment of copy.kernel.segments) segment.sha256 = 'cc';
+    copy.phases[0]!.address = '0x10200';
+    copy.phases[0]!.registers.rax = '0x5';
+    copy.phases[1]!.registers.rax = '0x5';
+    copy.notices = ['two'];
+  });
+  const ALL = [
+    'phases.setup.address',
+    'phases.setup.registers.rax',
+    'phases.kernel.registers.rax',
+    'kernel.segments.0.sha256',
+    'kernel.segments.1.sha256',
+    'notices.0',
+  ];
+  const left = (...ignore: string[]): string[] => paths(reference, ACTUAL, ignore);
+  const without = (...gone: string[]): string[] =>
+    ALL.filter((path) => !gone.some((part) => path.includes(part)));
+
+  it('may leave out the names of elements', () => {
+    expect(left()).toEqual(ALL);
+    expect(left('segments.sha256')).toEqual(without('sha256'));
+    expect(left('kernel.segments.1.sha256')).toEqual(without('1.sha256'));
+  });
+
+  it('takes all that is below it along', () => {
+    expect(left('phases.setup')).toEqual(without('setup'));
+    expect(left('registers')).toEqual(without('registers'));
+    expect(left('phases')).toEqual(without('phases'));
+    expect(left('notices')).toEqual(without('notices'));
+  });
+
+  it('may have * for any one name', () => {
+    expect(left('phases.*.registers')).toEqual(without('registers'));
+    expect(left('phases.*.address')).toEqual(without('address'));
+  });
+
+  it('names whole names only', () => {
+    expect(left('register', 'phase', 'sha', 'segments.sha')).toEqual(ALL);
+  });
+
+  it('does not name what only an ignored name would lead to', () => {
+    expect(left('setup.registers.rip')).toEqual(ALL);
+  });
+
+  it('may stand in the reference itself', () => {
+    const policy = { ignore: ['segments.sha256', 'notices'] };
+    expect(paths({ ...reference, policy })).toEqual(without('sha256', 'notices'));
+    expect(paths({ ...reference, policy }, ACTUAL, ['phases'])).toEqual([]);
+  });
+
+  it('also leaves out what the reference lacks', () => {
+    const shorter = changed((copy) => copy.phases[1]!.regions.pop());
+    expect(paths(shorter, ACTUAL)).toEqual(['phases.kernel.regions.stack']);
+    expect(paths(shorter, ACTUAL, ['regions'])).toEqual([]);
+    expect(paths(shorter, ACTUAL, ['phases.kernel.regions.stack'])).toEqual([]);
+  });
+});
