@@ -1,0 +1,133 @@
+// `verify` on the demo images, and on boots whose memory or registers were tampered with on the way.
+
+import { readFileSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
+import { afterEach, describe, expect, it, vi } from 'vitest';
+import { hasNativeEngine } from '../cpu/native.ts';
+import { type KernelImage, readKernelImage } from '../image/kernel-image.ts';
+import type { RegisterSnapshot } from '../trace/boot-trace.ts';
+import type { FinishedBoot } from './boot.ts';
+import { type BootOptions, DEFAULT_BOOT_OPTIONS } from './options.ts';
+import { verify } from './verify.ts';
+
+type Tamper = (boot: FinishedBoot) => FinishedBoot;
+const tampering = vi.hoisted(() => ({ emulated: null as unknown }));
+vi.mock('./boot.ts', async (importActual) => {
+  const actual = await importActual<typeof import('./boot.ts')>();
+  return {
+    boot: async (image: KernelImage, options: BootOptions): Promise<FinishedBoot> => {
+      const finished = await actual.boot(image, options);
+      const tamper = options.decompress === 'emulated' ? (tampering.emulated as Tamper | null) : null;
+      return tamper === null ? finished : tamper(finished);
+    },
+  };
+});
+afterEach(() => {
+  tampering.emulated = null;
+});
+
+const MEMORY = 64 << 20;
+const OPTIONS: BootOptions = { ...DEFAULT_BOOT_OPTIONS, memory: MEMORY };
+
+function demo(name: string): Promise<KernelImage> {
+  const path = fileURLToPath(new URL(`../../images/demo/${name}`, import.meta.url));
+  return readKernelImage(name, readFileSync(path));
+}
+
+async function verifyTampered(tamper: Tamper) {
+  tampering.emulated = tamper;
+  return verify(await demo('demo-gzip.bzImage'), OPTIONS);
+}
+
+const why = hasNativeEngine() ? '' : ' (left out: no libunicorn 2.x found)';
+describe.skipIf(why !== '')(`hooked and emulated${why}`, () => {
+  for (const name of ['gzip', 'bzip2', 'lzma', 'xz', 'lzo', 'lz4', 'zstd', 'i386']) {
+    it(`agree on every byte and register that counts (${name})`, async () => {
+      const result = await verify(await demo(`demo-${name}.bzImage`), OPTIONS);
+      expect(result.problems).toEqual([]);
+      const unexpected = [...result.memory, ...result.registers].filter(({ expected }) => expected === null);
+      expect(unexpected).toEqual([]);
+      expect(result.equal).toBe(true);
+      expect(result.emulated.machine.decompress).toBe('emulated');
+      expect(result.hooked.machine.decompress).toBe('hooked');
+    });
+  }
+
+  it('differ by one byte of a segment: its address and region are named', async () => {
+    let at = 0;
+    const result = await verifyTampered((boot) => {
+      at = Number(boot.trace.kernel!.segments[1]!.paddr) + 0x123;
+      boot.machine.ram[at]! ^= 1;
+      return boot;
+    });
+    expect(result.equal).toBe(false);
+    const found = result.memory.filter(({ expected }) => expected === null);
+    expect(found).toMatchObject([{ start: at, end: at + 1, bytes: 1 }]);
+    expect(found[0]!.region).not.toBe('no region');
+  });
+
+  it('differ by one byte of boot_params, and by one that lies in no region', async () => {
+    let bootParams = 0;
+    const result = await verifyTampered((boot) => {
+      bootParams = Number(boot.trace.kernel!.bootParams);
+      boot.machine.ram[bootParams + 0x1e8]! ^= 1;
+      boot.machine.ram[48 << 20]! ^= 1;
+      return boot;
+    });
+    expect(result.equal).toBe(false);
+    const found = result.memory.filter(({ expected }) => expected === null);
+    expect(found).toMatchObject([
+      { start: bootParams + 0x1e8, bytes: 1, region: expect.stringContaining('boot_params') },
+      { start: 48 << 20, bytes: 1, region: 'no region' },
+    ]);
+  });
+
+  it('differ by a register that the kernel gets, not by one that functions may change', async () => {
+    const change = (name: keyof RegisterSnapshot): Tamper => {
+      return (boot) => {
+        const phases = boot.trace.phases.map((phase) => ({
+          ...phase,
+          registers: { ...phase.registers, [name]: 0x1234_5678n },
+        }));
+        return { ...boot, trace: { ...boot.trace, phases } };
+      };
+    };
+    const rsi = await verifyTampered(change('rsi'));
+    expect(rsi.equal).toBe(false);
+    expect(rsi.registers.find(({ name }) => name === 'rsi')).toMatchObject({
+      ...{ emulated: 0x1234_5678n, expected: null },
+    });
+    const r11 = await verifyTampered(change('r11'));
+    expect(r11.equal).toBe(true);
+  });
+
+  it('differ by entry, segments, console, or an end before the kernel', async () => {
+    const { problems } = await verifyTampered((boot) => {
+      const kernel = boot.trace.kernel!;
+      const segments = kernel.segments.map((segment) => ({ ...segment, sha256: 'other' }));
+      return {
+        ...boot,
+        trace: { ...boot.trace, console: 'other', kernel: { ...kernel, entry: 1n, segments } },
+      };
+    });
+    expect(problems.map((problem) => problem.split(':')[0])).toEqual([
+      ...['entry', 'segment 0', 'segment 1', 'console'],
+    ]);
+    const ended = await verifyTampered((boot) => ({
+      ...boot,
+      trace: { ...boot.trace, kernel: null, stopped: 'the guest halted' },
+    }));
+    expect(ended.problems).toEqual(['emulated: no kernel was reached: the guest halted']);
+    expect(ended.equal).toBe(false);
+  });
+
+  it('is not claimed to agree where nothing could be compared', async () => {
+    const result = await verify(await demo('demo.zImage'), OPTIONS);
+    if (result.hooked.machine.decompress === 'emulated') {
+      expect(result.equal).toBe(false);
+      expect(result.problems.join()).toContain('nothing was compared');
+    } else {
+      expect(result.equal).toBe(true);
+    }
+  });
+});
