@@ -64,7 +64,11 @@ export function machineEntropy(machine: Machine): EntropySource {
   const { cpuid, ports } = machine;
   return {
     rdrand: () => (cpuid.hasRdrand ? machine.rdrand() : null),
-    rdtsc: () => (cpuid.hasTsc ? machine.rdtsc() : null),
+    rdtsc: (announce) => {
+      if (!cpuid.hasTsc) return null;
+      announce?.();
+      return machine.rdtsc();
+    },
     i8254: (swapped) => {
       for (;;) {
         if (swapped) ports.write(READ_BACK_COUNTER_0, 1, PIT_CONTROL);

@@ -144,6 +144,11 @@ export class GuestConsole {
     this.put('\n\n');
   }
 
+  /** __puthex: each digit is a string of its own, which moves the cursor and takes its time. */
+  putHex(value: number | bigint, digits: number): void {
+    for (const digit of value.toString(16).padStart(digits, '0')) this.put(digit);
+  }
+
   /** __putstr. */
   put(text: string): void {
     this.text += text;

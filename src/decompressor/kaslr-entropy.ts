@@ -72,7 +72,8 @@ export function listedEntropy(values: readonly bigint[]): EntropySource {
   let used = 0;
   return {
     rdrand: () => null,
-    rdtsc: () => {
+    rdtsc: (announce) => {
+      announce?.();
       const value = values[used];
       if (value === undefined) {
         throw new BootscopeError(
@@ -94,7 +95,11 @@ export function streamEntropy(
 ): EntropySource {
   return {
     rdrand: () => (cpu.rdrand ? next64() : null),
-    rdtsc: () => (cpu.tsc ? next64() : null),
+    rdtsc: (announce) => {
+      if (!cpu.tsc) return null;
+      announce?.();
+      return next64();
+    },
     i8254: () => Number(next64() & 0xffffn),
   };
 }

@@ -168,8 +168,11 @@ function findBuildString(image: KernelImage): string | null {
 export interface EntropySource {
   /** RDRAND's 64 (on i386 32) bits; null when the CPU has none or it failed ten times. */
   rdrand(): bigint | null;
-  /** RDTSC's 64 bits; null when the CPU has no time stamp counter. */
-  rdtsc(): bigint | null;
+  /**
+   * RDTSC's 64 bits; null when the CPU has no time stamp counter. `announce` is called before it is read: the stub prints then,
+   * which takes time.
+   */
+  rdtsc(announce?: () => void): bigint | null;
   /**
    * Counter 0 of the i8254, 16 bits; only asked when the others gave nothing. `swapped`: the command that latches the count
    * does not reach the timer, so three bytes of the running count are read.
@@ -808,7 +811,8 @@ export function chooseRandomLocation(
   const draws: KaslrDraw[] = [];
   const draw = (purpose: 'Physical' | 'Virtual', count: number): number => {
     const seed = bootSeed(generation.buildString, params, bits);
-    output.debug(separate ? `${purpose} KASLR using` : 'KASLR using');
+    if (separate) output.debug(purpose);
+    output.debug(separate ? ' KASLR using' : 'KASLR using');
     const numbers = drawRandom(
       seed,
       bits,
@@ -820,13 +824,7 @@ export function chooseRandomLocation(
           }
           return value;
         },
-        rdtsc: () => {
-          const value = entropy.rdtsc();
-          if (value !== null) {
-            output.debug(' RDTSC');
-          }
-          return value;
-        },
+        rdtsc: () => entropy.rdtsc(() => output.debug(' RDTSC')),
         i8254: (swapped) => {
           output.debug(' i8254');
           return entropy.i8254(swapped);

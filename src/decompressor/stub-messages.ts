@@ -217,7 +217,9 @@ export class StubMessages {
     const digits = this.#stub.bits / 4;
     const line = (name: string, value: number | bigint): void => {
       if (stubHasText(this.#image, `${name}: 0x`)) {
-        this.#console.put(`${name}: 0x${value.toString(16).padStart(digits, '0')}\n`);
+        this.#console.put(`${name}: 0x`);
+        this.#console.putHex(value, digits);
+        this.#console.put('\n');
       }
     };
     for (const name of REPORTED) {
@@ -243,7 +245,7 @@ export class StubMessages {
     const withOffset = stubMatches(this.#image, /done\.\nBooting the kernel \(entry_offset: 0x/g)[0];
     if (withOffset !== undefined) {
       this.#console.put(withOffset);
-      this.#console.put(entryOffset.toString(16).padStart(this.#stub.bits / 4, '0'));
+      this.#console.putHex(entryOffset, this.#stub.bits / 4);
       this.#console.put(').\n');
       return;
     }
