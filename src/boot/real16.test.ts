@@ -30,6 +30,8 @@ describeEachEngine('loading by the 16-bit protocol', (open) => {
     const cpu = await open();
     try {
       const file = makeBootImage(recipe);
+      // A page of zeroes is one long block, which some builds of Unicorn.js cannot translate.
+      if (recipe.protocol === 0) file[0x200] = 0xf4;
       const image = await readKernelImage('image', file);
       const machine = new Machine(cpu, { memory: MEMORY });
       machine.ram.fill(0xcc, SETUP, SETUP + 0xe000);
