@@ -98,6 +98,11 @@ export function hookStringInstruction(
   // While the CPU iterates by itself, the hook is called for each iteration; RCX then counts down.
   let expectedCount: bigint | null = null;
   return cpu.hookCode(BigInt(address), BigInt(address), () => {
+    // The cheap look first: where the host does nothing itself, this is called for each of millions of iterations.
+    if (expectedCount !== null && cpu.readRegister('rcx') === expectedCount) {
+      expectedCount = expectedCount > 1n ? expectedCount - 1n : null;
+      return;
+    }
     const memory = ram();
     const mode = options.mode.read();
     const instruction = decodeRep(memory, address, mode === 'long64');
