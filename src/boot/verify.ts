@@ -1,7 +1,7 @@
 // Boots an image twice, with extract_kernel done in TypeScript and with the guest's own code on the CPU, and compares
 // memory and registers at the jump into the kernel.
 
-import { findStub } from '../decompressor/find-stub.ts';
+import { findStub, findStubDetails } from '../decompressor/find-stub.ts';
 import type { KernelImage } from '../image/kernel-image.ts';
 import type { BootTrace, KernelSegment, MemoryRegion, Phase, RegisterSnapshot } from '../trace/boot-trace.ts';
 import { boot, type FinishedBoot } from './boot.ts';
@@ -44,6 +44,8 @@ interface Jump {
   readonly emulated: Uint8Array;
   readonly phase: Phase;
   readonly segments: readonly KernelSegment[];
+  /** Start of the heap that the stub passes on, where its code shows it. */
+  readonly heap: number | null;
 }
 
 const CHUNK = 0x10000;
@@ -51,6 +53,7 @@ const CHUNK = 0x10000;
 const PAGE_ACCESSED_DIRTY = 0x60;
 /** How far below the stack pointer the guest's functions may have written. */
 const STACK_REACH = 0x10000;
+const LARGEST_HEAP = 0x10000;
 /** Differing bytes closer together than this are told as one range. */
 const MERGE_DISTANCE = 64;
 
@@ -72,7 +75,7 @@ export async function verify(image: KernelImage, options: BootOptions): Promise<
   try {
     const emulated = await boot(image, { ...shared, decompress: 'emulated' });
     try {
-      return compare(hooked, emulated, findStub(image)?.exitRegister === 'rax');
+      return compare(image, hooked, emulated);
     } finally {
       emulated.close();
     }
@@ -81,7 +84,8 @@ export async function verify(image: KernelImage, options: BootOptions): Promise<
   }
 }
 
-function compare(hooked: FinishedBoot, emulated: FinishedBoot, returnsEntry: boolean): Verification {
+function compare(image: KernelImage, hooked: FinishedBoot, emulated: FinishedBoot): Verification {
+  const returnsEntry = findStub(image)?.exitRegister === 'rax';
   const problems = compareTraces(hooked.trace, emulated.trace);
   const atJump = hooked.trace.phases.at(-1)!;
   const memory = compareMemory({
@@ -89,6 +93,7 @@ function compare(hooked: FinishedBoot, emulated: FinishedBoot, returnsEntry: boo
     emulated: emulated.machine.ram,
     phase: atJump,
     segments: hooked.trace.kernel?.segments ?? [],
+    heap: heapOf(image, atJump),
   });
   const registers = compareRegisters(atJump, emulated.trace.phases.at(-1)!, returnsEntry);
   const unexplained = [...memory, ...registers].filter((difference) => difference.expected === null);
@@ -180,7 +185,19 @@ function classify(start: number, end: number, bytes: number, jump: Jump): Memory
       expected: 'accessed and dirty bits, which the CPU sets as the guest uses the pages',
     };
   }
+  if (jump.heap !== null && start >= jump.heap && end <= jump.heap + LARGEST_HEAP) {
+    return { ...difference, region: 'boot heap', expected: SCRATCH_REGIONS.heap! };
+  }
   return { ...difference, expected: region === null ? null : (SCRATCH_REGIONS[region.kind] ?? null) };
+}
+
+/** Old stubs have their heap behind their own end, in no region. */
+function heapOf(image: KernelImage, atJump: Phase): number | null {
+  const heap = findStubDetails(image)?.heap ?? null;
+  const named = (wanted: string): MemoryRegion | undefined =>
+    atJump.regions.find(({ name }) => name === wanted);
+  const running = named('ZO copy') ?? named('ZO as loaded');
+  return heap === null || running === undefined ? null : Number(running.start) + heap;
 }
 
 /** Whether all that differs in [start, end) are the accessed and dirty bits of page table entries. */
