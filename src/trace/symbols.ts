@@ -8,10 +8,16 @@ export interface NamedAddress {
   readonly name: string;
 }
 
+/** Anything that names addresses. */
+export interface SymbolNames {
+  /** `startup_64`, `startup_64+0x10`; null for an address that no symbol stands before. */
+  name(address: bigint): string | null;
+}
+
 /** An address farther behind its symbol than this has no name. */
 const MAX_OFFSET = 0x100_0000n;
 
-export class SymbolTable {
+export class SymbolTable implements SymbolNames {
   readonly #addresses: BigUint64Array;
   readonly #names: readonly string[];
 
@@ -35,7 +41,6 @@ export class SymbolTable {
     return this.#names.length;
   }
 
-  /** `startup_64`, `startup_64+0x10`; null where no symbol stands before the address. */
   name(address: bigint): string | null {
     const at = this.#addresses;
     let [low, high] = [0, at.length];
