@@ -2,12 +2,14 @@
 
 import type { Command } from 'commander';
 import { boot } from '../boot/boot.ts';
+import type { KernelImage } from '../image/kernel-image.ts';
 import { traceToJson } from '../report/json.ts';
 import { formatTrace } from '../report/table.ts';
-import type { Phase } from '../trace/boot-trace.ts';
+import type { BootTrace, Phase } from '../trace/boot-trace.ts';
 import { addBootOptions, type BootFlags, bootOptions, readBootImage } from './boot-options.ts';
+import { addKernelSymbolOptions, type KernelSymbolFlags } from './symbol-options.ts';
 
-interface Flags extends BootFlags {
+interface Flags extends BootFlags, KernelSymbolFlags {
   readonly json?: boolean;
 }
 
@@ -16,7 +18,7 @@ export function registerBoot(program: Command): void {
     .command('boot')
     .description('boot IMAGE to the jump into the kernel and print each phase with its addresses')
     .argument('[image]', 'bzImage, zImage, a gzip of one, or a Unified Kernel Image');
-  addBootOptions(command)
+  addKernelSymbolOptions(addBootOptions(command))
     .option('--json', 'print the trace as JSON')
     .action(async (path: string | undefined, flags: Flags) => {
       const image = await readBootImage(path, flags);
@@ -33,11 +35,26 @@ export function registerBoot(program: Command): void {
         ...(progress ? { onPhase: (phase: Phase) => process.stderr.write(`\r\x1b[K${phase.name} …`) } : {}),
       });
       if (progress) process.stderr.write('\r\x1b[K');
-      process.stdout.write(json ? `${JSON.stringify(traceToJson(trace), null, 2)}\n` : formatTrace(trace));
+      process.stdout.write(
+        json
+          ? `${JSON.stringify(traceToJson(trace), null, 2)}\n`
+          : formatTrace(trace, await kernelNames(flags, image, trace)),
+      );
       // Where nobody sees the table, the reason for the exit status still has to be seen.
       if (trace.stopped !== null && (json || !process.stdout.isTTY)) {
         process.stderr.write(`bootscope: no kernel was reached: ${trace.stopped}\n`);
       }
       process.exitCode = trace.kernel === null ? 1 : 0;
     });
+}
+
+/** Only on request: decompresses the kernel once more. */
+async function kernelNames(
+  flags: Flags,
+  image: KernelImage,
+  trace: BootTrace,
+): Promise<((physical: bigint) => string | null) | null> {
+  const { symbols, vmlinux, systemMap } = flags;
+  if (symbols !== true && vmlinux === undefined && systemMap === undefined) return null;
+  return (await import('./kernel-names.ts')).readKernelNames(flags, image, trace);
 }

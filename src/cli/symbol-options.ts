@@ -1,22 +1,27 @@
-// The options that name files with symbols, and how they are read.
+// The options that name files with symbols.
 
 import type { Command } from 'commander';
-import { readImageFile } from '../image/image-file.ts';
-import { readElfSymbolTable, type SymbolTable } from '../trace/symbols.ts';
 
-export interface SymbolFlags {
+export interface StubSymbolFlags {
   readonly zoVmlinux?: string;
 }
 
-export function addSymbolOptions(command: Command): Command {
+export interface KernelSymbolFlags {
+  readonly symbols?: boolean;
+  readonly vmlinux?: string;
+  readonly systemMap?: string;
+}
+
+export function addStubSymbolOptions(command: Command): Command {
   return command.option(
     '--zo-vmlinux <file>',
     "arch/x86/boot/compressed/vmlinux of the kernel's build, which names addresses in the boot stub",
   );
 }
 
-/** Symbols of the boot stub, by offset in the protected-mode code; null where no file was named. */
-export async function readStubSymbols(flags: SymbolFlags): Promise<SymbolTable | null> {
-  const { zoVmlinux } = flags;
-  return zoVmlinux === undefined ? null : readElfSymbolTable(zoVmlinux, await readImageFile(zoVmlinux));
+export function addKernelSymbolOptions(command: Command): Command {
+  return command
+    .option('--symbols', "name the entry and the segments' starts, from the kernel's own kallsyms")
+    .option('--vmlinux <file>', 'name them from the symbols of the vmlinux it was made from')
+    .option('--system-map <file>', 'name them from its System.map');
 }

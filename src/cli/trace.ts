@@ -10,15 +10,16 @@ import { readKernelImage } from '../image/kernel-image.ts';
 import { PHASE_NAMES, type Phase, type PhaseName } from '../trace/boot-trace.ts';
 import { addBootOptions, type BootFlags, bootOptions } from './boot-options.ts';
 import { INSTRUCTION_FORMATS, type InstructionFormat, instructionWriter } from './instruction-lines.ts';
+import { readStubSymbols } from './kernel-names.ts';
 import { LineOutput } from './line-output.ts';
-import { addSymbolOptions, readStubSymbols, type SymbolFlags } from './symbol-options.ts';
+import { addStubSymbolOptions, type StubSymbolFlags } from './symbol-options.ts';
 
 /** Stepping is slower than running: how long a boot may take by itself does not count. */
 const TIMEOUT_SECONDS = 86_400;
 
 type Place = { readonly phase: PhaseName } | { readonly address: number };
 
-interface Flags extends BootFlags, SymbolFlags {
+interface Flags extends BootFlags, StubSymbolFlags {
   readonly from?: Place;
   readonly to?: Place;
   readonly only?: ReadonlySet<InstructionClass>;
@@ -58,7 +59,7 @@ export function registerTrace(program: Command): void {
     .description('boot IMAGE and print each instruction that the CPU executes, with the registers it changed')
     .argument('<image>', 'bzImage, zImage, a gzip of one, or a Unified Kernel Image');
   addBootOptions(command);
-  addSymbolOptions(command)
+  addStubSymbolOptions(command)
     .addOption(
       new Option(
         '--from <place>',

@@ -28,8 +28,14 @@ function mebibytes(bytes: bigint | number): string {
   return `${(Number(bytes) / 2 ** 20).toFixed(1)} MiB`;
 }
 
-/** The whole report of `bootscope boot`. */
-export function formatTrace(trace: BootTrace): string {
+/**
+ * The whole report of `bootscope boot`.
+ * @param nameOf - names physical addresses in the kernel; null where nobody asked for names or there are none
+ */
+export function formatTrace(
+  trace: BootTrace,
+  nameOf: ((physical: bigint) => string | null) | null = null,
+): string {
   const { image, machine, kernel } = trace;
   const described = [
     image.kind,
@@ -53,11 +59,16 @@ export function formatTrace(trace: BootTrace): string {
 
   if (kernel !== null) {
     const hashed = kernel.segments.some(({ sha256 }) => sha256 !== null);
-    text += `\nkernel entry ${hex(kernel.entry)} (${kernel.entryMode}), physical base ${hex(kernel.physicalBase)}, `;
+    const entryName = nameOf?.(kernel.entry) ?? null;
+    text += `\nkernel entry ${hex(kernel.entry)}${entryName === null ? '' : ` <${entryName}>`} (${kernel.entryMode}), physical base ${hex(kernel.physicalBase)}, `;
     text += `virtual base ${hex(kernel.virtualBase)}, boot_params ${hex(kernel.bootParams)}\n`;
     text += formatColumns(
       [
-        ['SEGMENT', 'PHYSICAL', 'END', 'VIRTUAL', 'FILESZ', 'MEMSZ', 'FLAGS', ...(hashed ? ['SHA-256'] : [])],
+        [
+          ...['SEGMENT', 'PHYSICAL', 'END', 'VIRTUAL', 'FILESZ', 'MEMSZ', 'FLAGS'],
+          ...(hashed ? ['SHA-256'] : []),
+          ...(nameOf === null ? [] : ['STARTS WITH']),
+        ],
         ...kernel.segments.map((segment, index) => [
           String(index),
           hex(segment.paddr),
@@ -67,6 +78,7 @@ export function formatTrace(trace: BootTrace): string {
           hex(segment.memsz),
           segment.flags,
           ...(hashed ? [segment.sha256?.slice(0, 16) ?? ''] : []),
+          ...(nameOf === null ? [] : [nameOf(segment.paddr) ?? '']),
         ]),
       ],
       [0, 1, 2, 3, 4, 5],

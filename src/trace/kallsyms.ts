@@ -6,7 +6,7 @@
 
 import type { ElfFile } from '../image/elf.ts';
 import { PT_LOAD } from '../image/elf.ts';
-import type { SymbolNames } from './symbols.ts';
+import { plainest, type SymbolNames } from './symbols.ts';
 
 /** Tokens that stand for one digit each; no kernel's names go without digits. */
 const DIGIT_TOKENS = Buffer.from('0\x001\x002\x003\x004\x005\x006\x007\x008\x009\x00', 'latin1');
@@ -99,12 +99,6 @@ export class Kallsyms implements SymbolNames {
     const name = plainest(names);
     return offset === 0n ? name : `${name}+0x${offset.toString(16)}`;
   }
-}
-
-/** Of several names of one address the one with the fewest leading underscores, the first of those. */
-export function plainest(names: readonly string[]): string {
-  const underscores = (name: string): number => /^_*/.exec(name)![0].length;
-  return names.reduce((best, name) => (underscores(name) < underscores(best) ? name : best));
 }
 
 /**

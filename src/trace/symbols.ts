@@ -17,24 +17,26 @@ export interface SymbolNames {
 /** An address farther behind its symbol than this has no name. */
 const MAX_OFFSET = 0x100_0000n;
 
+/** Of several names of one address the one with the fewest leading underscores, the first of those. */
+export function plainest(names: readonly string[]): string {
+  const underscores = (name: string): number => /^_*/.exec(name)![0].length;
+  return names.reduce((best, name) => (underscores(name) < underscores(best) ? name : best));
+}
+
 export class SymbolTable implements SymbolNames {
   readonly #addresses: BigUint64Array;
   readonly #names: readonly string[];
 
-  /** Of several symbols at one address the first given names it. */
+  /** Several symbols may stand at one address: `plainest` chooses. */
   constructor(symbols: readonly NamedAddress[]) {
-    const sorted = symbols
-      .map((symbol, index) => ({ symbol, index }))
-      .sort((a, b) =>
-        a.symbol.address < b.symbol.address
-          ? -1
-          : a.symbol.address > b.symbol.address
-            ? 1
-            : a.index - b.index,
-      )
-      .filter(({ symbol }, index, all) => index === 0 || all[index - 1]!.symbol.address !== symbol.address);
-    this.#addresses = BigUint64Array.from(sorted, ({ symbol }) => symbol.address);
-    this.#names = sorted.map(({ symbol }) => symbol.name);
+    const names = new Map<bigint, string[]>();
+    for (const { address, name } of symbols) {
+      const known = names.get(address);
+      if (known === undefined) names.set(address, [name]);
+      else known.push(name);
+    }
+    this.#addresses = BigUint64Array.from(names.keys()).sort();
+    this.#names = Array.from(this.#addresses, (address) => plainest(names.get(address)!));
   }
 
   get size(): number {
