@@ -605,7 +605,7 @@ describeEachEngine('a CPU', (open, engine) => {
       ram.set([0x27, 0x00, 0x00, 0x80, 0x00, 0x00], 0x6000);
       // lgdt [0x6000]; lidt [0x6000]; hlt
       protectedMode(cpu, ram, [0x0f, 0x01, 0x15, 0, 0x60, 0, 0, 0x0f, 0x01, 0x1d, 0, 0x60, 0, 0, HLT]);
-      expect(cpu.readDescriptorTable('gdtr')).toEqual({ base: 0x8000n, limit: 31 });
+      expect(cpu.readDescriptorTable('gdtr')).toEqual({ base: 0x8000n, limit: 47 });
       cpu.run();
       expect(cpu.readDescriptorTable('gdtr')).toEqual({ base: 0x8000n, limit: 0x27 });
       expect(cpu.readDescriptorTable('idtr')).toEqual({ base: 0x8000n, limit: 0x27 });
