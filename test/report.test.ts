@@ -1,0 +1,265 @@
+// The report of real boots: its JSON against the published schema, and its page in a browser, as a reader uses it.
+
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath, pathToFileURL } from 'node:url';
+import { Ajv2020 } from 'ajv/dist/2020.js';
+import { type Browser, chromium, type Page } from 'playwright-core';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { hasNativeEngine } from '../src/cpu/native.ts';
+import { findWasmEngine } from '../src/cpu/wasm.ts';
+import { type BootTrace, boot, DEFAULT_BOOT_OPTIONS, readKernelImage, traceToJson } from '../src/index.ts';
+import { compareTraces } from '../src/report/difference.ts';
+import { formatHtml } from '../src/report/html.ts';
+import { reportModel } from '../src/report/report-model.ts';
+import { checkTrace } from '../src/report/trace-json.ts';
+
+const ROOT = fileURLToPath(new URL('..', import.meta.url));
+const EVIL = 'quiet </script><img src=http://example.invalid/x onerror="document.title=1">';
+const noEngine =
+  hasNativeEngine() || findWasmEngine() !== null ? null : 'there is no Unicorn, neither native nor WASM';
+
+/** Demo images, and one real kernel where set-up fetched some. */
+function imagePaths(): readonly string[] {
+  const demo = join(ROOT, 'images/demo');
+  const debian = join(ROOT, 'images/cache/debian');
+  const fetched = existsSync(debian) ? readdirSync(debian).filter((name) => name.startsWith('vmlinuz-')) : [];
+  return [
+    ...['demo-zstd.bzImage', 'demo-i386.bzImage', 'demo.zImage'].map((name) => join(demo, name)),
+    ...fetched
+      .sort()
+      .slice(-1)
+      .map((name) => join(debian, name)),
+  ];
+}
+
+async function bootImage(path: string, cmdline: string): Promise<BootTrace> {
+  const image = await readKernelImage(path, readFileSync(path));
+  const finished = await boot(image, { ...DEFAULT_BOOT_OPTIONS, cmdline });
+  finished.close();
+  return finished.trace;
+}
+
+const describeBoots = noEngine === null ? describe : describe.skip;
+
+describeBoots(noEngine === null ? 'the JSON of a real boot' : `the JSON of a real boot (${noEngine})`, () => {
+  const schema = JSON.parse(readFileSync(join(ROOT, 'docs/trace.schema.json'), 'utf8')) as object;
+  const validate = new Ajv2020({ allErrors: true, allowUnionTypes: true }).compile(schema);
+
+  it.each(imagePaths())(
+    'fits the published schema and can be compared: %s',
+    async (path) => {
+      const trace = await bootImage(path, 'nokaslr');
+      const json = traceToJson(trace, { events: true });
+      validate(json);
+      expect((validate.errors ?? []).slice(0, 5)).toEqual([]);
+      const again = traceToJson(await bootImage(path, 'nokaslr'));
+      expect(compareTraces(checkTrace('a', json), checkTrace('b', again))).toEqual([]);
+      const other = traceToJson(await bootImage(path, 'nokaslr and more'));
+      const names = compareTraces(checkTrace('a', json), checkTrace('b', other)).map(({ name }) => name);
+      expect(names).toContain('cmdline');
+    },
+    120_000,
+  );
+});
+
+const BROWSER = process.env.BOOTSCOPE_CHROMIUM ?? '/usr/bin/chromium';
+const missing =
+  noEngine ?? (existsSync(BROWSER) ? null : `${BROWSER} is missing; BOOTSCOPE_CHROMIUM names another`);
+const SIZES = [
+  { width: 1280, height: 900 },
+  { width: 390, height: 844 },
+] as const;
+const VIEWS = SIZES.flatMap((size) => (['light', 'dark'] as const).map((theme) => ({ ...size, theme })));
+
+const describePage = missing === null ? describe : describe.skip;
+
+describePage(missing === null ? 'the report page' : `the report page (${missing})`, () => {
+  const folder = mkdtempSync(join(tmpdir(), 'bootscope-report-'));
+  const file = join(folder, 'report.html');
+  let browser: Browser;
+  let trace: BootTrace;
+
+  beforeAll(async () => {
+    const path = imagePaths().at(-1)!;
+    trace = await bootImage(path, EVIL);
+    writeFileSync(file, await formatHtml(reportModel(trace)));
+    browser = await chromium.launch({
+      executablePath: BROWSER,
+      args: [
+        '--headless',
+        '--no-sandbox',
+        '--disable-gpu',
+        '--disable-quic',
+        '--no-first-run',
+        '--disable-background-networking',
+        '--disable-component-update',
+        '--disable-sync',
+      ],
+    });
+  }, 120_000);
+  afterAll(async () => {
+    await browser?.close();
+    rmSync(folder, { recursive: true });
+  });
+
+  /** Opens the page; `problems` fills with errors and with requests for anything but the page. */
+  async function open(view: (typeof VIEWS)[number]): Promise<{ page: Page; problems: string[] }> {
+    const { width, height, theme } = view;
+    const page = await browser.newPage({ viewport: { width, height }, colorScheme: theme });
+    const problems: string[] = [];
+    const url = pathToFileURL(file).href;
+    page.on('console', (message) => {
+      if (message.type() === 'error' || message.type() === 'warning') problems.push(message.text());
+    });
+    page.on('pageerror', (error) => problems.push(error.message));
+    await page.route('**/*', (route) => {
+      if (route.request().url() === url) return route.continue();
+      problems.push(`request for ${route.request().url()}`);
+      return route.abort();
+    });
+    await page.goto(url);
+    return { page, problems };
+  }
+
+  /** Pairs of labels that touch, and what stands out of the page. */
+  function clashes(page: Page): Promise<readonly string[]> {
+    return page.evaluate(() => {
+      interface Rect {
+        readonly left: number;
+        readonly right: number;
+        readonly top: number;
+        readonly bottom: number;
+        readonly width: number;
+      }
+      interface Box {
+        readonly textContent: string | null;
+        getBoundingClientRect(): Rect;
+      }
+      const { document } = globalThis as unknown as {
+        document: {
+          querySelectorAll(selector: string): Iterable<Box>;
+          documentElement: { scrollWidth: number; clientWidth: number };
+        };
+      };
+      const found: string[] = [];
+      const groups = [
+        '#picture .label-name, #picture .label-range, #picture .label-mark, #picture .address',
+        '.step',
+        '.card',
+        '.toolbar button',
+        'h1, .facts-line, .cmdline, .top-tools button',
+        '.region-row > .region-name, .region-row > .region-range, .region-row > .region-size, .region-row > .region-mark',
+        '.register',
+        '.event',
+      ];
+      for (const selector of groups) {
+        const boxes = [...document.querySelectorAll(selector)]
+          .map((element) => ({ text: element.textContent ?? '', box: element.getBoundingClientRect() }))
+          .filter(({ box }) => box.width > 0);
+        for (const [index, a] of boxes.entries()) {
+          for (const b of boxes.slice(index + 1)) {
+            const across = Math.min(a.box.right, b.box.right) - Math.max(a.box.left, b.box.left);
+            const down = Math.min(a.box.bottom, b.box.bottom) - Math.max(a.box.top, b.box.top);
+            if (across > 1 && down > 2)
+              found.push(`${selector}: ${a.text.slice(0, 40)} / ${b.text.slice(0, 40)}`);
+          }
+        }
+      }
+      const { scrollWidth, clientWidth } = document.documentElement;
+      if (scrollWidth > clientWidth) found.push(`the page is ${scrollWidth} wide, the window ${clientWidth}`);
+      return found.slice(0, 8);
+    });
+  }
+
+  it.each(VIEWS)(
+    'shows each phase without errors, requests or overlaps at $width pixels, $theme',
+    async (view) => {
+      const { page, problems } = await open(view);
+      const steps = page.locator('.step');
+      expect(await steps.count()).toBe(trace.phases.length);
+      for (const [index, phase] of trace.phases.entries()) {
+        await steps.nth(index).click();
+        expect(await page.locator('#phase-title').textContent()).toBe(phase.name);
+        expect(await steps.nth(index).getAttribute('aria-current')).toBe('step');
+        expect(await page.locator('#picture .region').count()).toBeGreaterThan(0);
+        expect(await clashes(page)).toEqual([]);
+      }
+      for (const scale of ['even', 'log', 'linear', 'folded']) {
+        await page.locator(`[data-scale="${scale}"]`).click();
+        expect(await clashes(page)).toEqual([]);
+      }
+      await page.locator('[data-view="all"]').click();
+      expect(await page.locator('#picture .column').count()).toBe(trace.phases.length);
+      expect(await clashes(page)).toEqual([]);
+      expect(await page.title()).not.toBe('1');
+      expect(await page.locator('.cmdline').textContent()).toBe(EVIL);
+      expect(problems).toEqual([]);
+      await page.close();
+    },
+    120_000,
+  );
+
+  it('finds events by search and by kind, and goes to the phase of one', async () => {
+    const { page, problems } = await open(VIEWS[0]!);
+    const rows = page.locator('.event');
+    const wanted = trace.events.find((event) => event.kind === 'copy') ?? trace.events[0]!;
+    await page.keyboard.press('/');
+    await page.keyboard.type(wanted.text);
+    const found = await rows.count();
+    expect(found).toBeGreaterThan(0);
+    expect(found).toBeLessThanOrEqual(trace.events.filter((event) => event.text === wanted.text).length);
+    expect(await rows.first().textContent()).toContain(wanted.text);
+    await rows.first().locator('.event-phase').click();
+    expect(await page.locator('#phase-title').textContent()).toBe(wanted.phase);
+    await page.locator(`.chip[data-kind="${wanted.kind}"]`).click();
+    expect(await rows.count()).toBe(0);
+    await page.locator('#event-search').fill('no such event at all');
+    expect(await page.locator('#event-count').textContent()).toContain('0 of');
+    expect(problems).toEqual([]);
+    await page.close();
+  }, 60_000);
+
+  it('is used by keys: phases, scale, zoom, theme, help', async () => {
+    const { page, problems } = await open(VIEWS[0]!);
+    const title = page.locator('#phase-title');
+    await page.keyboard.press('Home');
+    expect(await title.textContent()).toBe(trace.phases[0]!.name);
+    await page.keyboard.press('ArrowRight');
+    expect(await title.textContent()).toBe(trace.phases[1]!.name);
+    await page.keyboard.press('ArrowLeft');
+    expect(await title.textContent()).toBe(trace.phases[0]!.name);
+    await page.keyboard.press('End');
+    expect(await title.textContent()).toBe(trace.phases.at(-1)!.name);
+    await page.keyboard.press('s');
+    expect(await page.locator('[data-scale="even"]').getAttribute('aria-pressed')).toBe('true');
+    await page.keyboard.press('+');
+    expect(await page.locator('.zoom-text').textContent()).toBe('2×');
+    await page.keyboard.press('0');
+    expect(await page.locator('.zoom-text').textContent()).toBe('1×');
+    await page.keyboard.press('t');
+    expect(await page.locator('html').getAttribute('data-theme')).toBe('dark');
+    await page.keyboard.press('?');
+    expect(await page.locator('#help').isVisible()).toBe(true);
+    await page.keyboard.press('Escape');
+    expect(await page.locator('#help').isVisible()).toBe(false);
+    expect(problems).toEqual([]);
+    await page.close();
+  }, 60_000);
+
+  it('tells of a region that is chosen in the list, zooms to it and lets it go', async () => {
+    const { page, problems } = await open(VIEWS[0]!);
+    await page.keyboard.press('End');
+    const name = trace.phases.at(-1)!.regions.find((region) => region.parent === undefined)!.name;
+    await page.locator(`.region-row[data-region="${name}"]`).click();
+    expect(await page.locator('#chosen h3').textContent()).toBe(name);
+    await page.locator('#chosen button', { hasText: 'Zoom to it' }).click();
+    expect(await page.locator('#picture rect.region.highlight').count()).toBe(1);
+    expect(await clashes(page)).toEqual([]);
+    await page.keyboard.press('Escape');
+    expect(await page.locator('#chosen').count()).toBe(0);
+    expect(problems).toEqual([]);
+    await page.close();
+  }, 60_000);
+});
