@@ -45,6 +45,7 @@ import type { BootControl, BootOptions } from './options.ts';
 import { hex } from './placement.ts';
 import { enterReal16, loadReal16, SETUP_ADDRESS, ZIMAGE_RUN_ADDRESS } from './real16.ts';
 import { findRepInstructions, hookStringInstruction, type StringOperation } from './string-instructions.ts';
+import { findSystemInstructions, SystemEvents } from './system-events.ts';
 
 /** Kernels choose a random address from 3.14 on; protocol 2.12 came with 3.8, so all of those have it. */
 const FIRST_PROTOCOL_WITH_KASLR = 0x020c;
@@ -94,6 +95,7 @@ export class BootRun {
   #finished = false;
   #stopAtExtractKernel = false;
   #control: BootControl | null = null;
+  readonly #events: SystemEvents | null;
   /** Takes the hooks on single instructions away. */
   readonly #unhooks: Unhook[] = [];
   #biosCalls = 0;
@@ -115,6 +117,7 @@ export class BootRun {
     });
     this.#mode = new CpuModeReader(cpu, () => this.machine.ram);
     this.#stub = findStub(image);
+    this.#events = options.events ? this.#systemEvents() : null;
     this.#kaslr = kaslrRequest(options.kaslr, this.machine, this.#decompress);
     if (image.kind === 'floppy') return;
     if (!this.#holdsKernel) {
@@ -149,6 +152,13 @@ export class BootRun {
   /** Runs the whole boot. */
   async start(): Promise<void> {
     this.#load();
+    const setup = this.#loaded?.setup;
+    if (this.#events !== null && setup) {
+      const code = this.machine.ram.subarray(setup.address, setup.address + setup.size);
+      this.#unhooks.push(
+        ...this.#events.watch(setup.address, findSystemInstructions(code, 0, setup.size, true)),
+      );
+    }
     this.#control = this.#handOver();
     this.#options.onReady?.(this.#control);
     await this.#run();
@@ -171,6 +181,29 @@ export class BootRun {
         this.#cpu.stop();
       },
     };
+  }
+
+  #systemEvents(): SystemEvents {
+    return new SystemEvents({
+      cpu: this.#cpu,
+      mode: this.#mode,
+      ram: () => this.machine.ram,
+      console: () => (this.machine.serialText === '' ? this.machine.teletypeText : this.machine.serialText),
+      record: (event) => {
+        // Between two entries of the boot protocol there is code that belongs to no phase.
+        const phase = this.#recorder.current;
+        if (phase !== null) this.#recorder.event({ ...event, phase, instructions: null });
+      },
+    });
+  }
+
+  /** Events of the instructions in protected-mode code [from, to), wherever it runs now. */
+  #watchSystemInstructions(from: number, to: number): void {
+    if (this.#events === null) return;
+    const { protectedModeCode } = this.#image;
+    const head = this.#image.payload?.offset ?? HEAD_SEARCH;
+    const offsets = findSystemInstructions(protectedModeCode, from, to, from < head);
+    this.#unhooks.push(...this.#events.watch(this.#zo, offsets));
   }
 
   /**
@@ -248,10 +281,18 @@ export class BootRun {
       this.#watch(address + startup64, () => this.#beginPhase('startup_64'), CR0_PE, EFER_LMA);
     }
     this.#hookStringInstructions(0, this.#image.payload?.offset ?? HEAD_SEARCH);
+    this.#watchSystemInstructions(0, this.#image.payload?.offset ?? HEAD_SEARCH);
+    this.#watchSystemInstructions(this.#stubTail(), this.#image.protectedModeCode.length);
     if (this.#stub === null && this.#holdsKernel) this.#watchForExitInPlace();
     else if (this.#stub === null) return;
     else if (relocated === null) this.#watchExtractKernel();
     else this.#watchRelocation(relocated);
+  }
+
+  /** Offset of the stub's code behind the payload; the end where its place is not known. */
+  #stubTail(): number {
+    const { payload, protectedModeCode } = this.#image;
+    return payload === null ? protectedModeCode.length : payload.offset + payload.length;
   }
 
   /**
@@ -291,6 +332,7 @@ export class BootRun {
     this.#wrote(address, this.#image.protectedModeCode.length, 'the copy of ZO');
     this.#zo = address;
     this.#copyAddress = address;
+    this.#watchSystemInstructions(this.#stubTail(), this.#image.protectedModeCode.length);
     const relocated = this.#stub?.relocated ?? null;
     if (relocated !== null) {
       this.#hookStringInstructions(relocated, relocated + TAIL_SEARCH);
@@ -510,6 +552,7 @@ export class BootRun {
 
   /** Snapshots the CPU as the phase begins. */
   #beginPhase(name: PhaseName, address = this.#linearRip()): void {
+    this.#events?.flush(BigInt(address));
     this.#recorder.complete(this.#summary());
     this.#biosCalls = 0;
     const registers = snapshot(this.#cpu);
@@ -545,6 +588,7 @@ export class BootRun {
 
   #onMachineEvent(event: MachineEvent): void {
     if (event.kind === 'bios') this.#biosCalls++;
+    this.#events?.onMachineEvent(event);
   }
 
   #wrote(start: number, length: number, what: string): void {
@@ -554,6 +598,7 @@ export class BootRun {
   #recordStringOperation(operation: StringOperation): void {
     if (operation.kind === 'fill') this.#wrote(operation.target, operation.length, 'zeroes of the stub');
     const end = (start: number): string => `${hex(start)}..${hex(start + operation.length)}`;
+    if (!this.#options.events) return;
     this.#recorder.event({
       kind: operation.kind,
       phase: this.#recorder.current!,

@@ -154,13 +154,15 @@ export interface BootEvent {
     | 'control-register'
     | 'msr'
     | 'descriptor-table'
+    | 'segment'
     | 'bios'
     | 'port'
     | 'copy'
     | 'fill'
+    | 'console'
     | 'exception';
   readonly phase: PhaseName;
-  /** Linear address of the instruction. */
+  /** Linear address of the instruction; for port I/O and console lines near it, as the engine knows it there. */
   readonly address: bigint;
   /** Instructions executed before it, null where they were not counted. */
   readonly instructions: number | null;

@@ -1,0 +1,312 @@
+// What the guest does to the system around its code, as events: loads of control, MSR, descriptor table and segment
+// registers, mode switches, BIOS calls, port I/O by device, exceptions, console lines.
+
+import type { Cpu, RegisterName, Unhook } from '../cpu/cpu.ts';
+import type { MachineEvent } from '../machine/events.ts';
+import type { BootEvent, CpuMode } from '../trace/boot-trace.ts';
+import type { CpuModeReader } from './cpu-mode.ts';
+import { hex } from './placement.ts';
+
+/** An event without what the boot adds: its phase and the instructions before it. */
+export type SystemEvent = Omit<BootEvent, 'phase' | 'instructions'>;
+
+const MSR_NAMES: ReadonlyMap<number, string> = new Map([
+  [0x1b, 'APIC_BASE'],
+  [0x1a0, 'MISC_ENABLE'],
+  [0x277, 'PAT'],
+  [0xc0000080, 'EFER'],
+  [0xc0000100, 'FS_BASE'],
+  [0xc0000101, 'GS_BASE'],
+  [0xc0010130, 'SEV_ES_GHCB'],
+  [0xc0010131, 'SEV_STATUS'],
+]);
+const SEGMENT_REGISTERS: readonly RegisterName[] = ['es', 'cs', 'ss', 'ds', 'fs', 'gs'];
+const GENERAL_REGISTERS: readonly RegisterName[] = [
+  ...(['rax', 'rcx', 'rdx', 'rbx', 'rsp', 'rbp', 'rsi', 'rdi'] as const),
+  ...(['r8', 'r9', 'r10', 'r11', 'r12', 'r13', 'r14', 'r15'] as const),
+];
+const OPERAND_SIZE = 0x66;
+const ADDRESS_SIZE = 0x67;
+const SEGMENT_PREFIXES: readonly number[] = [0x26, 0x2e, 0x36, 0x3e, 0x64, 0x65];
+const MAX_LENGTH = 15;
+const EVERYWHERE = 0xffff_ffff_ffff_ffffn;
+
+/** Far transfers by their first byte: `ljmp` and `lcall` to an immediate, `lret`, `iret`. */
+const FAR_OPCODES: readonly number[] = [0xea, 0x9a, 0xca, 0xcb, 0xcf];
+
+/**
+ * Offsets in code[from, to) where the bytes of an instruction stand that loads a system register or changes the mode.
+ * @param everything - also the one-byte far transfers, which data looks like too often for a search in much code
+ */
+export function findSystemInstructions(
+  code: Uint8Array,
+  from: number,
+  to: number,
+  everything: boolean,
+): number[] {
+  const found: number[] = [];
+  const end = Math.min(to, code.length - 2);
+  for (let at = from; at < end; at++) {
+    if (!looksLikeOne(code, at, everything)) continue;
+    // Where the byte before may be a prefix, the instruction may begin there.
+    for (let start = at; start >= from; start--) {
+      found.push(start);
+      const before = code[start - 1] ?? 0;
+      if (before !== OPERAND_SIZE && before !== ADDRESS_SIZE && before !== 0x2e && (before & 0xf0) !== 0x40)
+        break;
+    }
+  }
+  return [...new Set(found)];
+}
+
+function looksLikeOne(code: Uint8Array, at: number, everything: boolean): boolean {
+  const [first, second, third] = [code[at]!, code[at + 1]!, code[at + 2]!];
+  const field = (third >> 3) & 7;
+  if (first === 0x0f) {
+    if (second === 0x22) return third >= 0xc0 && [0, 2, 3, 4].includes(field);
+    if (second === 0x30) return true;
+    return second === 0x01 && (field === 6 || ((field === 2 || field === 3) && third < 0xc0));
+  }
+  if (first === 0x8e) return second >= 0xc0 && [0, 2, 3, 4, 5].includes((second >> 3) & 7);
+  if (first === 0xff) return everything && ((second >> 3) & 7) === 5 && second < 0xc0;
+  return everything && FAR_OPCODES.includes(first);
+}
+
+interface Decoded {
+  /** Opcode: the byte, or 0x0f00 and the second byte. */
+  readonly opcode: number;
+  readonly modrm: number;
+  readonly rexB: number;
+  /** Bytes with prefixes; of instructions with a memory operand without SIB byte. */
+  readonly length: number;
+}
+
+function decode(bytes: Uint8Array, mode: CpuMode): Decoded {
+  let at = 0;
+  let rexB = 0;
+  let short = mode === 'real16' || mode === 'prot16';
+  for (; at < MAX_LENGTH; at++) {
+    const byte = bytes[at]!;
+    if (byte === ADDRESS_SIZE) short = !short;
+    else if (mode === 'long64' && (byte & 0xf0) === 0x40) rexB = byte & 1;
+    else if (byte !== OPERAND_SIZE && !SEGMENT_PREFIXES.includes(byte)) break;
+  }
+  const two = bytes[at] === 0x0f;
+  const opcode = two ? 0x0f00 | bytes[at + 1]! : bytes[at]!;
+  at += two ? 2 : 1;
+  const modrm = bytes[at] ?? 0;
+  return { opcode, modrm, rexB, length: at + 1 + operandLength(modrm, bytes[at + 1] ?? 0, short) };
+}
+
+/** Bytes behind ModRM (Intel SDM 2A, tables 2-1 to 2-3). */
+function operandLength(modrm: number, sib: number, short: boolean): number {
+  const [form, base] = [modrm >> 6, modrm & 7];
+  if (form === 3) return 0;
+  if (short) return form === 0 ? (base === 6 ? 2 : 0) : form;
+  const withSib = base === 4 ? 1 : 0;
+  const absolute = base === 5 || (withSib === 1 && (sib & 7) === 5);
+  return withSib + (form === 0 ? (absolute ? 4 : 0) : form === 1 ? 1 : 4);
+}
+
+export interface SystemEventParts {
+  readonly cpu: Cpu;
+  readonly mode: CpuModeReader;
+  readonly ram: () => Uint8Array;
+  /** All that the guest has printed so far. */
+  readonly console: () => string;
+  readonly record: (event: SystemEvent) => void;
+}
+
+type PortEvent = Extract<MachineEvent, { kind: 'port' }>;
+
+/** Accesses to one device with nothing else in between. */
+interface PortRun {
+  readonly device: string;
+  readonly address: bigint;
+  readonly ports: Set<number>;
+  reads: number;
+  writes: number;
+  last: PortEvent;
+}
+
+export class SystemEvents {
+  readonly #parts: SystemEventParts;
+  #mode: CpuMode | null = null;
+  #ports: PortRun | null = null;
+  #printed = 0;
+  #modeLook: Unhook | null = null;
+
+  constructor(parts: SystemEventParts) {
+    this.#parts = parts;
+  }
+
+  /** Hooks the system instructions at `address` + offset, for each offset that `findSystemInstructions` gave. */
+  watch(address: number, offsets: readonly number[]): Unhook[] {
+    return offsets.map((offset) => {
+      const at = BigInt(address + offset);
+      return this.#parts.cpu.hookCode(at, at, () => this.#onInstruction(address + offset));
+    });
+  }
+
+  /** What was being put together is complete; `address` is where the CPU is. */
+  flush(address: bigint): void {
+    const run = this.#ports;
+    this.#ports = null;
+    if (run !== null) this.#parts.record(portEvent(run));
+    const text = this.#parts.console();
+    for (;;) {
+      const end = text.indexOf('\n', this.#printed);
+      if (end < 0) return;
+      const line = text.slice(this.#printed, end);
+      this.#printed = end + 1;
+      if (line !== '') this.#parts.record({ kind: 'console', address, text: line, details: {} });
+    }
+  }
+
+  onMachineEvent(event: MachineEvent): void {
+    const address = this.#linearRip();
+    switch (event.kind) {
+      case 'port':
+        this.#onPort(event, address);
+        return;
+      case 'bios': {
+        this.flush(address);
+        const { vector, input, output, carry, text } = event;
+        const registers = (prefix: string, values: Readonly<Record<string, number>>) =>
+          Object.entries(values).map(([name, value]) => [`${prefix} ${name}`, hex(value)]);
+        // RIP is behind the two bytes of INT n.
+        this.#parts.record({
+          ...{ kind: 'bios', address: address - 2n, text: carry ? `${text}: failed` : text },
+          details: Object.fromEntries([
+            ...[
+              ['vector', vector],
+              ['carry', carry],
+            ],
+            ...registers('in', input),
+            ...registers('out', output),
+          ]) as BootEvent['details'],
+        });
+        return;
+      }
+      case 'exception':
+        this.flush(address);
+        this.#parts.record({
+          ...{ kind: 'exception', address: event.address, text: `exception ${event.vector}` },
+          details: { vector: event.vector, delivered: event.delivered },
+        });
+    }
+  }
+
+  #onPort(event: PortEvent, address: bigint): void {
+    if (this.#ports?.device !== event.device) {
+      this.flush(address);
+      this.#ports = { device: event.device, address, ports: new Set(), reads: 0, writes: 0, last: event };
+    }
+    const run = this.#ports!;
+    run.ports.add(event.port);
+    if (event.direction === 'in') run.reads++;
+    else run.writes++;
+    run.last = event;
+  }
+
+  /** In port hooks it is that of the block, or of an instruction before. */
+  #linearRip(): bigint {
+    const { cpu, mode } = this.#parts;
+    const rip = cpu.readRegister('rip');
+    return mode.read() === 'real16' ? (cpu.readRegister('cs') << 4n) + (rip & 0xffffn) : rip;
+  }
+
+  #onInstruction(address: number): void {
+    const { cpu, mode, ram, record } = this.#parts;
+    const now = mode.read();
+    this.#mode ??= now;
+    const { opcode, modrm, rexB, length } = decode(ram().subarray(address, address + MAX_LENGTH + 8), now);
+    const at = BigInt(address);
+    const field = (modrm >> 3) & 7;
+    const operand = (): bigint => {
+      const value = cpu.readRegister(GENERAL_REGISTERS[(modrm & 7) + rexB * 8]!);
+      return now === 'long64' ? value : value & 0xffff_ffffn;
+    };
+    const note = (kind: BootEvent['kind'], text: string, details: BootEvent['details']): void => {
+      this.flush(at);
+      record({ kind, address: at, text, details });
+    };
+    if (opcode === 0x0f22) {
+      const value = operand();
+      const name = `cr${field}`;
+      note('control-register', `${name} = ${hex(value)}`, { register: name, value: hex(value) });
+      if (field === 0) this.#lookAtMode(at);
+    } else if (opcode === 0x0f30) {
+      const number = Number(cpu.readRegister('rcx') & 0xffff_ffffn);
+      const [high, low] = [cpu.readRegister('rdx') & 0xffff_ffffn, cpu.readRegister('rax') & 0xffff_ffffn];
+      const value = hex((high << 32n) | low);
+      const name = MSR_NAMES.get(number);
+      note('msr', `MSR ${hex(number)}${name === undefined ? '' : ` (${name})`} = ${value}`, {
+        ...{ msr: hex(number), name: name ?? null, value },
+      });
+    } else if (opcode === 0x0f01 && field === 6) {
+      note('control-register', 'lmsw', { register: 'cr0' });
+      this.#lookAtMode(at);
+    } else if (opcode === 0x0f01 && modrm < 0xc0) {
+      this.#afterTableLoad(at, field === 2 ? 'gdtr' : 'idtr', length);
+    } else if (opcode === 0x8e && now !== 'real16') {
+      const name = SEGMENT_REGISTERS[field];
+      if (name === undefined || modrm < 0xc0) return;
+      const value = hex(operand() & 0xffffn);
+      note('segment', `${name} = ${value}`, { register: name, value });
+    } else if (FAR_OPCODES.includes(opcode) || opcode === 0xff) {
+      this.#lookAtMode(at);
+    }
+  }
+
+  /** What LGDT and LIDT loaded is read when the next instruction is about to run. */
+  #afterTableLoad(at: bigint, name: 'gdtr' | 'idtr', length: number): void {
+    const { cpu, record } = this.#parts;
+    const next = at + BigInt(length);
+    const unhook = cpu.hookCode(next, next, () => {
+      unhook();
+      const { base, limit } = cpu.readDescriptorTable(name);
+      this.flush(at);
+      record({
+        ...{ kind: 'descriptor-table', address: at, text: `${name} = ${hex(base)}, limit ${hex(limit)}` },
+        details: { register: name, base: hex(base), limit },
+      });
+    });
+  }
+
+  /** A load of CR0 or a far transfer ends its block: the next one may run in another mode. */
+  #lookAtMode(at: bigint): void {
+    const { cpu, mode, record } = this.#parts;
+    if (this.#modeLook !== null) return;
+    const unhook = cpu.hookBlock(0n, EVERYWHERE, (address) => {
+      // The block that the instruction itself begins once the hook is there.
+      if (address === at || this.#modeLook === null) return;
+      this.#modeLook = null;
+      unhook();
+      const before = this.#mode;
+      const now = mode.read();
+      this.#mode = now;
+      if (before === null || before === now) return;
+      this.flush(at);
+      record({
+        ...{ kind: 'mode', address: at, text: `${before} to ${now}` },
+        details: { from: before, to: now },
+      });
+    });
+    this.#modeLook = unhook;
+  }
+}
+
+function portEvent({ device, address, ports, reads, writes, last }: PortRun): SystemEvent {
+  const counts = [reads > 0 ? `${reads} in` : null, writes > 0 ? `${writes} out` : null].filter(
+    (text) => text !== null,
+  );
+  const only = reads + writes === 1 ? ` ${hex(last.value)}` : '';
+  const list = [...ports].sort((a, b) => a - b).map((port) => hex(port));
+  return {
+    kind: 'port',
+    address,
+    text: `${device}: ${counts.join(', ')}${only} (port${list.length > 1 ? 's' : ''} ${list.join(', ')})`,
+    details: { device, reads, writes, ports: list.join(' '), last: hex(last.value) },
+  };
+}
