@@ -1,0 +1,119 @@
+// `bootscope trace` on a real stub, and the kernel's own kallsyms against the System.map of its build.
+
+import { spawnSync } from 'node:child_process';
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { afterAll, describe, expect, it } from 'vitest';
+import { hasNativeEngine } from '../src/cpu/native.ts';
+import { extractVmlinux } from '../src/image/extract-vmlinux.ts';
+import { readKernelImage } from '../src/index.ts';
+import { findKallsyms } from '../src/trace/kallsyms.ts';
+
+const ROOT = fileURLToPath(new URL('..', import.meta.url));
+const BUILT = join(ROOT, 'images/cache/built');
+const DEBIAN = join(ROOT, 'images/cache/debian');
+const MAIN = join(ROOT, 'src/cli/main.ts');
+const builtKernels = existsSync(BUILT)
+  ? readdirSync(BUILT).filter((name) => existsSync(join(BUILT, name, 'System.map')))
+  : [];
+const debianKernels = existsSync(DEBIAN) ? readdirSync(DEBIAN) : [];
+const traced = builtKernels.find((name) => name === 'x64-zstd');
+const missing =
+  traced === undefined
+    ? 'no kernel built by scripts/build-kernels is there'
+    : hasNativeEngine()
+      ? null
+      : 'no native engine is there';
+const folder = mkdtempSync(join(tmpdir(), 'bootscope-'));
+afterAll(() => rmSync(folder, { recursive: true }));
+
+describe('bootscope trace', () => {
+  const image = join(BUILT, traced ?? '', 'bzImage');
+  const command = `${process.execPath} --import tsx ${MAIN} trace ${image} --cmdline nokaslr --engine native`;
+  const run = (rest: string) =>
+    spawnSync('bash', ['-o', 'pipefail', '-c', `${command} ${rest}`], { cwd: ROOT, encoding: 'utf8' });
+
+  it.skipIf(missing !== null)(
+    `writes setup's first instructions first, up to a phase${missing === null ? '' : ` (${missing})`}`,
+    () => {
+      const file = join(folder, 'trace.txt');
+      const { status, stderr } = run(`--to startup_32 -o ${file}`);
+      expect([status, stderr]).toEqual([0, '']);
+      const lines = readFileSync(file, 'utf8').split('\n');
+      expect(lines[0]).toBe('# setup at 0x90200');
+      expect(lines[1]).toMatch(/^ {2}0x90200 real16 9020:0000 eb [0-9a-f]{2} +jmp /);
+      expect(lines.some((line) => line.includes(' prot32 '))).toBe(true);
+      expect(lines.some((line) => line.trim().startsWith('0x100000 '))).toBe(false);
+    },
+    120_000,
+  );
+
+  it.skipIf(missing !== null)(
+    `ends quietly when its reader goes${missing === null ? '' : ` (${missing})`}`,
+    () => {
+      const { status, stdout, stderr } = run('| head -5');
+      expect([status, stderr]).toEqual([0, '']);
+      expect(stdout.split('\n').length).toBe(6);
+    },
+    120_000,
+  );
+
+  it.skipIf(missing !== null)(
+    `names the stub's functions in JSON lines${missing === null ? '' : ` (${missing})`}`,
+    () => {
+      const stub = join(BUILT, traced!, 'stub');
+      const { status, stdout } = run(
+        `--from startup_64 --to extract_kernel --only cr --format jsonl --zo-vmlinux ${stub}`,
+      );
+      expect(status).toBe(0);
+      const lines = stdout
+        .trim()
+        .split('\n')
+        .map((line) => JSON.parse(line));
+      const loads = lines.filter(({ text }) => /mov.*cr4/.test(text ?? ''));
+      expect(loads.length).toBeGreaterThan(0);
+      expect(loads[0].symbol).toMatch(/^startup_64\+0x/);
+    },
+    120_000,
+  );
+});
+
+describe('kallsyms', () => {
+  const open = async (path: string) => {
+    const { elf } = await extractVmlinux(await readKernelImage(path, readFileSync(path)));
+    return { elf: elf!, table: findKallsyms(elf!) };
+  };
+
+  it.skipIf(debianKernels.length === 0)(
+    'names the entry of distribution kernels (skipped where none is there)',
+    async () => {
+      for (const name of debianKernels) {
+        const { elf, table } = await open(join(DEBIAN, name));
+        const entry = elf.entry + (elf.programHeaders[0]!.vaddr - elf.programHeaders[0]!.paddr);
+        expect(table?.name(entry), name).toBe('startup_64');
+      }
+    },
+    120_000,
+  );
+
+  const withKallsyms = builtKernels.filter((name) =>
+    /^CONFIG_KALLSYMS=y/m.test(readFileSync(join(BUILT, name, 'config'), 'utf8')),
+  );
+  it.skipIf(withKallsyms.length === 0)(
+    'agrees with System.map (skipped where no kernel was built with kallsyms)',
+    async () => {
+      for (const name of withKallsyms) {
+        const { table } = await open(join(BUILT, name, 'bzImage'));
+        const map = new Set(readFileSync(join(BUILT, name, 'System.map'), 'utf8').split('\n'));
+        const width = name.startsWith('i386') ? 8 : 16;
+        for (let index = 0; index < table!.size; index += 7) {
+          const { address, type, name: symbol } = table!.symbol(index);
+          expect(map, symbol).toContain(`${address.toString(16).padStart(width, '0')} ${type} ${symbol}`);
+        }
+      }
+    },
+    120_000,
+  );
+});
