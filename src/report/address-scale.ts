@@ -153,9 +153,9 @@ function folded(regions: readonly ModelRegion[]): AddressScale {
   return fromWeights('folded', pieces, folds);
 }
 
-/** A section of the kernel's ELF: there are dozens, and no picture of the whole memory names them. */
-export function isSection(region: Pick<ModelRegion, 'kind' | 'parent'>): boolean {
-  return region.kind === 'kernel' && region.parent !== null;
+/** A section of the kernel's ELF, as a part of its segment: there are dozens, and no picture of the whole memory names them. */
+export function isSection(region: Pick<ModelRegion, 'parent'>): boolean {
+  return region.parent?.startsWith('kernel segment') === true;
 }
 
 function even(regions: readonly ModelRegion[]): AddressScale {

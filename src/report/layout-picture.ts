@@ -230,12 +230,18 @@ function drawColumn(
   hatch(phase.overwritten, 'now');
   if (!interactive) {
     for (const { region, x, y, width, height } of placed) {
-      const text = height < 13 ? '' : shorten(region.name, width - 8, TEXT_WIDTH);
-      if (text.length < Math.min(4, region.name.length)) continue;
+      const text = height < 13 ? '' : shorten(nameInside(region), width - 8, TEXT_WIDTH);
+      if (text.length < Math.min(4, nameInside(region).length)) continue;
       out += `<text class="inside" x="${fixed(x + 4)}" y="${fixed(Math.min(y + height / 2 + 4, y + 14))}">${escapeXml(text)}</text>`;
     }
   }
   return out;
+}
+
+/** A part stands beside its whole, which need not be named again: `payload` of `ZO copy`. */
+function nameInside(region: ModelRegion): string {
+  const whole = `${region.parent} `;
+  return region.name.startsWith(whole) ? region.name.slice(whole.length) : region.name;
 }
 
 interface Ghost {

@@ -263,7 +263,9 @@ function imageCard(): HTMLElement {
     ['SHA-256', image.sha256],
     [
       'payload',
-      image.payload === null ? null : `${image.payload.length} bytes at offset ${image.payload.offset}`,
+      image.payload === null
+        ? null
+        : `${image.payload.length} bytes at offset ${image.payload.offset} of the protected-mode code`,
     ],
     ['engine', `Unicorn ${machine.engineVersion} (${machine.engine})`],
     ['CPU profile', machine.cpu],
