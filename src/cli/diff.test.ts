@@ -1,0 +1,66 @@
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { Command } from 'commander';
+import { afterAll, afterEach, describe, expect, it, vi } from 'vitest';
+import { traceToJson } from '../report/json.ts';
+import { someTrace } from '../report/test-traces.ts';
+import { registerDiff } from './diff.ts';
+import { checkOutput, writeOutput } from './output-file.ts';
+
+const folder = mkdtempSync(join(tmpdir(), 'bootscope-diff-'));
+const one = join(folder, 'one.json');
+const other = join(folder, 'other.json');
+writeFileSync(one, JSON.stringify(traceToJson(someTrace())));
+writeFileSync(other, JSON.stringify(traceToJson(someTrace({ notices: [] }))));
+afterAll(() => rmSync(folder, { recursive: true }));
+afterEach(() => {
+  vi.restoreAllMocks();
+  process.exitCode = 0;
+});
+
+async function diff(...words: string[]): Promise<{ text: string; status: number }> {
+  let text = '';
+  vi.spyOn(process.stdout, 'write').mockImplementation((chunk) => {
+    text += String(chunk);
+    return true;
+  });
+  const program = new Command().exitOverride();
+  registerDiff(program);
+  await program.parseAsync(['diff', ...words], { from: 'user' });
+  return { text, status: Number(process.exitCode) };
+}
+
+describe('bootscope diff', () => {
+  it('ends with 0 for equal traces and with 1 for traces that differ', async () => {
+    expect(await diff(one, one)).toMatchObject({ status: 0, text: expect.stringContaining('no difference') });
+    expect(await diff(one, other)).toMatchObject({
+      status: 1,
+      text: expect.stringContaining('a notice with'),
+    });
+  });
+
+  it('prints each difference as JSON', async () => {
+    const { text } = await diff(one, other, '--json');
+    expect(JSON.parse(text)).toMatchObject({
+      equal: false,
+      differences: [{ area: 'notice', change: 'removed', b: null }],
+    });
+  });
+
+  it('refuses boot options where nothing is booted', async () => {
+    await expect(diff(one, other, '--memory', '1G')).rejects.toThrow('nothing is booted');
+    await expect(diff(one, other, '--b-options', '--memory 1G')).rejects.toThrow('is a recorded trace');
+  });
+});
+
+describe('writeOutput', () => {
+  it('writes over no file unless it is forced to', async () => {
+    const path = join(folder, 'report.html');
+    await writeOutput(path, 'first', false);
+    await expect(checkOutput(path, false)).rejects.toThrow('exists already, --force overwrites it');
+    await expect(writeOutput(path, 'second', false)).rejects.toThrow('exists already, --force overwrites it');
+    await checkOutput(path, true);
+    await writeOutput(path, 'second', true);
+  });
+});
