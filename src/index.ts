@@ -2,14 +2,18 @@
 
 export { boot, type FinishedBoot } from './boot/boot.ts';
 export { type BootOptions, DEFAULT_BOOT_OPTIONS } from './boot/options.ts';
+export { type Verification, verify } from './boot/verify.ts';
 export type { CodecName } from './codecs/codec.ts';
 export type { EngineName } from './cpu/cpu.ts';
 export { BootscopeError } from './error.ts';
 export { type ExtractedKernel, extractVmlinux } from './image/extract-vmlinux.ts';
 export { type KernelFile, readKernelFile } from './image/kernel-file.ts';
 export { type KernelImage, readKernelImage } from './image/kernel-image.ts';
+export { formatHtml } from './report/html.ts';
 export { type Json, traceToJson } from './report/json.ts';
 export { formatHazards, formatLayout, type LayoutMapOptions } from './report/layout-map.ts';
+export { type ReportModel, reportModel } from './report/report-model.ts';
+export { formatSvg } from './report/svg.ts';
 export { formatTrace } from './report/table.ts';
 export type {
   BootEvent,

@@ -38,7 +38,7 @@ import { type LayoutFacts, type MemoryWrite, regionsAt } from '../trace/regions.
 import { enterLong64, enterProt32, loadWithBootParams } from './boot-params.ts';
 import { enterBootSector, loadBootSector } from './boot-sector.ts';
 import { CpuModeReader } from './cpu-mode.ts';
-import { kaslrRequest, machineSeed } from './kaslr-request.ts';
+import { cmdlineForGuest, kaslrRequest, machineSeed } from './kaslr-request.ts';
 import { layoutFacts, placementRules } from './layout-facts.ts';
 import type { LoadedImage } from './loaded-image.ts';
 import type { BootControl, BootOptions } from './options.ts';
@@ -370,6 +370,11 @@ export class BootRun {
   }
 
   async #extractKernel(): Promise<void> {
+    if (cmdlineForGuest(this.#image, this.#options) !== this.#options.cmdline) {
+      this.#recorder.notice(
+        'KASLR is off: the kernel goes where nokaslr would put it (--kaslr seed:N draws an address)',
+      );
+    }
     const extraction = await extractKernel(this.#extractionContext());
     this.#extraction = extraction;
     if (extraction.clearsIdt) this.#cpu.writeDescriptorTable('idtr', { base: 0n, limit: 0 });

@@ -5,6 +5,7 @@ import type { KernelImage } from '../image/kernel-image.ts';
 import type { Machine } from '../machine/machine.ts';
 import type { BootTrace } from '../trace/boot-trace.ts';
 import { BootRun } from './boot-run.ts';
+import { cmdlineForGuest } from './kaslr-request.ts';
 import type { BootOptions } from './options.ts';
 
 /** A finished boot; the machine stays open so that its memory can be looked at. */
@@ -23,7 +24,9 @@ export interface FinishedBoot {
 export async function boot(image: KernelImage, options: BootOptions): Promise<FinishedBoot> {
   const cpu = await openCpu({ engine: options.engine });
   try {
-    const run = new BootRun(cpu, image, options);
+    // The guest's own code draws unless it is told not to.
+    const cmdline = options.decompress === 'emulated' ? cmdlineForGuest(image, options) : options.cmdline;
+    const run = new BootRun(cpu, image, { ...options, cmdline });
     await run.start();
     return { trace: run.trace(), machine: run.machine, close: () => cpu.close() };
   } catch (error) {
