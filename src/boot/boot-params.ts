@@ -2,6 +2,7 @@
 // memory map, the screen (boot.rst "32-bit Boot Protocol", zero-page.rst).
 
 import { enterLongMode, enterProtectedMode } from '../cpu/enter-mode.ts';
+import { BOOT_PARAMS_SIZE } from '../decompressor/kaslr.ts';
 import { BootscopeError } from '../error.ts';
 import type { KernelImage } from '../image/kernel-image.ts';
 import { type SetupHeaderField, writeSetupHeaderField } from '../image/setup-header.ts';
@@ -17,7 +18,6 @@ import {
   videoMode,
 } from './placement.ts';
 
-export const BOOT_PARAMS_SIZE = 0x1000;
 const BOOT_PARAMS_ADDRESS = 0x10000;
 const COMMAND_LINE_ADDRESS = 0x20000;
 /** Where boot.rst has the 32-bit protocol load the protected-mode code of a bzImage. */

@@ -24,8 +24,9 @@ const STATUS_NULL_COUNT = 0x40;
  */
 export function cmdlineForGuest(image: KernelImage, options: Pick<BootOptions, 'cmdline' | 'kaslr'>): string {
   const { cmdline, kaslr } = options;
-  const stub = kaslr.kind === 'off' ? findStub(image) : null;
-  if (stub === null || findKaslr(image, stub) === null || hasOption(cmdline, 'nokaslr')) return cmdline;
+  if (kaslr.kind !== 'off' || hasOption(cmdline, 'nokaslr')) return cmdline;
+  const stub = findStub(image);
+  if (stub === null || findKaslr(image, stub) === null) return cmdline;
   return `${cmdline} nokaslr`.trim();
 }
 

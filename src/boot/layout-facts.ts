@@ -2,6 +2,7 @@
 
 import type { Extraction } from '../decompressor/extract-kernel.ts';
 import { findStubDetails } from '../decompressor/find-stub.ts';
+import { BOOT_PARAMS_SIZE } from '../decompressor/kaslr.ts';
 import type { KernelFileParts } from '../decompressor/kernel-sections.ts';
 import { findStubParts } from '../decompressor/stub-parts.ts';
 import type { KernelImage } from '../image/kernel-image.ts';
@@ -10,7 +11,7 @@ import type { Machine } from '../machine/machine.ts';
 import type { KernelAtJump, KernelSegment } from '../trace/boot-trace.ts';
 import { type PlacementRules, runArea } from '../trace/hazards.ts';
 import type { Extent, KernelPart, LayoutFacts, MemoryWrite, SetupMemory } from '../trace/regions.ts';
-import { BOOT_PARAMS_SIZE, LOADER_MEMORY } from './boot-params.ts';
+import { LOADER_MEMORY } from './boot-params.ts';
 import { BOOT_SECTOR_ADDRESS } from './boot-sector.ts';
 import type { LoadedImage, Placed } from './loaded-image.ts';
 

@@ -5,7 +5,7 @@ import { type KaslrLocation, type KaslrSurvey, surveyKaslr } from '../boot/kaslr
 import { physicalSlot } from '../decompressor/kaslr.ts';
 import { readImageFile } from '../image/image-file.ts';
 import { readKernelImage } from '../image/kernel-image.ts';
-import { formatColumns } from '../report/table.ts';
+import { formatColumns, hex } from '../report/table.ts';
 import { addBootOptions, type BootFlags, bootOptions } from './boot-options.ts';
 
 interface Flags extends BootFlags {
@@ -44,10 +44,6 @@ export function registerKaslr(program: Command): void {
       const survey = await surveyKaslr(image, await bootOptions(flags), flags.draws);
       process.stdout.write(flags.json === true ? jsonOf(survey) : textOf(path, survey, flags.slots === true));
     });
-}
-
-function hex(value: number | bigint): string {
-  return `0x${value.toString(16)}`;
 }
 
 function virtualAddress(survey: KaslrSurvey, fromMap: number): string {

@@ -5,7 +5,7 @@ import { type Verification, verify } from '../boot/verify.ts';
 import { readImageFile } from '../image/image-file.ts';
 import { readKernelImage } from '../image/kernel-image.ts';
 import { toJson } from '../report/json.ts';
-import { formatColumns } from '../report/table.ts';
+import { formatColumns, hex } from '../report/table.ts';
 import { addBootOptions, type BootFlags, bootOptions } from './boot-options.ts';
 
 interface Flags extends BootFlags {
@@ -33,10 +33,6 @@ export function registerVerify(program: Command): void {
 function jsonOf({ equal, problems, memory, registers, hooked }: Verification): string {
   const { image, machine, kernel } = hooked;
   return `${JSON.stringify(toJson({ equal, image, machine, kernel, problems, memory, registers }), null, 2)}\n`;
-}
-
-function hex(value: bigint | number): string {
-  return `0x${value.toString(16)}`;
 }
 
 function textOf(path: string, result: Verification): string {

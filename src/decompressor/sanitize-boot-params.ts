@@ -2,8 +2,8 @@
 // to fill.
 
 import type { KernelImage } from '../image/kernel-image.ts';
+import { BOOT_PARAMS_SIZE } from './kaslr.ts';
 
-const BOOT_PARAMS_SIZE = 4096;
 const SENTINEL = 0x1ef;
 
 /** What stubs to 5.2 clear: [start, end) in boot_params; `hdr` ends where the setup header does. */

@@ -14,6 +14,7 @@ import { compareRegions, type RegionChange } from '../trace/layout-changes.ts';
 import type { PageTableWalk } from '../trace/page-tables.ts';
 import * as ansi from './ansi.ts';
 import { coverage, type MemoryAxis, memoryAxis } from './memory-axis.ts';
+import { hex } from './table.ts';
 
 export interface LayoutMapOptions {
   /** The one phase to show; absent: all. */
@@ -147,10 +148,6 @@ function heading(trace: BootTrace): string {
     `${image.path}: ${image.kind}${version === undefined ? '' : ` of Linux ${version}`}, ` +
     `${machine.entry} entry, ${machine.ram / 2 ** 20} MiB of RAM`
   );
-}
-
-function hex(value: bigint): string {
-  return `0x${value.toString(16)}`;
 }
 
 /** `55.9 MiB`, at most nine columns. */

@@ -20,7 +20,8 @@ export function formatColumns(rows: readonly (readonly string[])[], right: reado
   return `${lines.join('\n')}\n`;
 }
 
-function hex(value: bigint | number): string {
+/** An address as it is printed everywhere: lower-case hex with `0x`. */
+export function hex(value: bigint | number): string {
   return `0x${value.toString(16)}`;
 }
 
