@@ -153,6 +153,7 @@ describePage(missing === null ? 'the report page' : `the report page (${missing}
         '.region-row > .region-name, .region-row > .region-range, .region-row > .region-size, .region-row > .region-mark',
         '.register',
         '.event',
+        '.sheet svg .label-name, .sheet svg .label-range',
       ];
       for (const selector of groups) {
         const boxes = [...document.querySelectorAll(selector)]
@@ -247,6 +248,45 @@ describePage(missing === null ? 'the report page' : `the report page (${missing}
     expect(problems).toEqual([]);
     await page.close();
   }, 60_000);
+
+  it('puts every phase on paper, black on white, inside the margins and without controls', async () => {
+    const { page, problems } = await open(VIEWS[1]!);
+    await page.emulateMedia({ media: 'print', colorScheme: 'dark' });
+    // A4 less the margins of the style, 12 mm on either side.
+    await page.setViewportSize({ width: 703, height: 1000 });
+    await page.evaluate("dispatchEvent(new Event('beforeprint'))");
+    const sheets = page.locator('.sheet');
+    expect(await sheets.count()).toBe(1 + trace.phases.length);
+    for (const [index, phase] of trace.phases.entries()) {
+      const sheet = sheets.nth(index + 1);
+      expect(await sheet.locator('h2').first().textContent()).toBe(phase.name);
+      expect(await sheet.locator('svg').isVisible()).toBe(true);
+      expect(await sheet.locator('.register').count()).toBe(
+        await page.locator('#registers .register').count(),
+      );
+      expect(await sheet.locator('.region-row').count()).toBeGreaterThan(0);
+    }
+    expect(await page.locator('.event').count()).toBe(trace.events.length);
+    expect(await page.locator('.toolbar, .top-tools, .event-tools, #more-events, #map').all()).not.toEqual(
+      [],
+    );
+    for (const control of await page
+      .locator('.toolbar, .top-tools, .event-tools, #more-events, #map')
+      .all()) {
+      expect(await control.isVisible()).toBe(false);
+    }
+    expect(await clashes(page)).toEqual([]);
+    const colours = '((style) => [style.color, style.backgroundColor])(getComputedStyle(document.body))';
+    expect(await page.evaluate(colours)).toEqual(['rgb(0, 0, 0)', 'rgb(255, 255, 255)']);
+    await page.evaluate("dispatchEvent(new Event('afterprint'))");
+    expect(await sheets.count()).toBe(0);
+    // The browser sends both events when it prints.
+    const pdf = (await page.pdf({ format: 'A4' })).toString('latin1');
+    expect(pdf.match(/\/Type \/Page\b/g)!.length).toBeGreaterThan(trace.phases.length);
+    expect(await sheets.count()).toBe(0);
+    expect(problems).toEqual([]);
+    await page.close();
+  }, 120_000);
 
   it('tells of a region that is chosen in the list, zooms to it and lets it go', async () => {
     const { page, problems } = await open(VIEWS[0]!);

@@ -6,7 +6,8 @@ import type { ModelRange, ModelRegion } from './report-model.ts';
 export const SCALE_MODES = ['folded', 'even', 'log', 'linear'] as const;
 /**
  * `folded`: each occupied stretch to its own scale, what no phase uses folded away. `even`: every piece between two
- * boundaries gets room for its name. `log`: the same height for each doubling of the address. `linear`: true to scale.
+ * boundaries gets room for its name. `log`: the same height for each doubling of the
+ * address above 64 KiB. `linear`: true to scale.
  */
 export type ScaleMode = (typeof SCALE_MODES)[number];
 
@@ -23,7 +24,7 @@ export interface AddressScale {
   readonly folds: readonly ModelRange[];
   toUnit(address: number): number;
   fromUnit(unit: number): number;
-  /** The part of [0, 1] that a view begins with: for `linear` without the far reserved ranges. */
+  /** The part of [0, 1] that a view begins with: for `log` and `linear` without the far reserved ranges. */
   readonly initialEnd: number;
 }
 
@@ -38,20 +39,23 @@ const BACKGROUND = new Set(['reserved', 'firmware', 'video']);
 export function addressScale(mode: ScaleMode, regions: readonly ModelRegion[]): AddressScale {
   const end = Math.max(MIB, ...regions.map((region) => region.end));
   switch (mode) {
-    case 'linear': {
-      const interesting = Math.max(
-        MIB,
-        ...regions.filter((region) => !BACKGROUND.has(region.kind)).map((region) => region.end),
-      );
-      return fromWeights(mode, [{ start: 0, end, weight: 1 }], [], Math.min(1, (interesting * 1.03) / end));
-    }
+    case 'linear':
+      return fromWeights(mode, [{ start: 0, end, weight: 1 }], [], interestingEnd(regions));
     case 'log':
-      return fromWeights(mode, octaves(end), []);
+      return fromWeights(mode, octaves(end), [], interestingEnd(regions));
     case 'folded':
       return folded(regions);
     case 'even':
       return even(regions);
   }
+}
+
+/** Behind this address there is nothing but what the machine reserves. */
+function interestingEnd(regions: readonly ModelRegion[]): number {
+  return Math.max(
+    MIB,
+    ...regions.filter((region) => !BACKGROUND.has(region.kind)).map((region) => region.end * 1.03),
+  );
 }
 
 interface Piece extends ModelRange {
@@ -62,7 +66,7 @@ function fromWeights(
   mode: ScaleMode,
   pieces: readonly Piece[],
   folds: readonly ModelRange[],
-  initialEnd = 1,
+  initialAddress = Number.POSITIVE_INFINITY,
 ): AddressScale {
   const total = pieces.reduce((sum, piece) => sum + piece.weight, 0);
   const knots: Knot[] = [{ address: pieces[0]?.start ?? 0, unit: 0 }];
@@ -75,7 +79,7 @@ function fromWeights(
     mode,
     end: knots.at(-1)!.address,
     folds,
-    initialEnd,
+    initialEnd: interpolate(knots, initialAddress, 'address', 'unit'),
     toUnit: (address) => interpolate(knots, address, 'address', 'unit'),
     fromUnit: (unit) => interpolate(knots, unit, 'unit', 'address'),
   };
@@ -97,10 +101,13 @@ function interpolate(knots: readonly Knot[], value: number, from: keyof Knot, to
   return a[to] + ((value - a[from]) / (b[from] - a[from])) * (b[to] - a[to]);
 }
 
-/** The first KiB, then each doubling, all of the same weight. */
+/** Below it a boot uses little: it gets the room of one doubling. */
+const FIRST_OCTAVE = 0x10000;
+
+/** The first 64 KiB, then each doubling, all of the same weight. */
 function octaves(end: number): readonly Piece[] {
-  const pieces: Piece[] = [{ start: 0, end: 1024, weight: 1 }];
-  for (let start = 1024; start < end; start *= 2) {
+  const pieces: Piece[] = [{ start: 0, end: FIRST_OCTAVE, weight: 1 }];
+  for (let start = FIRST_OCTAVE; start < end; start *= 2) {
     const to = Math.min(start * 2, end);
     pieces.push({ start, end: to, weight: Math.log2(to / start) });
   }

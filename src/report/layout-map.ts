@@ -10,6 +10,7 @@ import type {
   PhaseName,
   RegionKind,
 } from '../trace/boot-trace.ts';
+import { endangeredParts, hazardSentence } from '../trace/hazards.ts';
 import { compareRegions, type RegionChange } from '../trace/layout-changes.ts';
 import type { PageTableWalk } from '../trace/page-tables.ts';
 import * as ansi from './ansi.ts';
@@ -83,8 +84,6 @@ const WELL_KNOWN: ReadonlySet<string> = new Set(
 );
 const SMALL_PART = 48n;
 const MAX_RANGES = 4;
-/** What a hazard endangers: shown in the bars before it happens. */
-const VICTIMS: ReadonlySet<RegionKind> = new Set(['initrd', 'command-line', 'boot-params', 'setup-data']);
 
 /** Columns of a row besides the bar: mark, addresses, size, name. */
 const START_COLUMNS = 11;
@@ -126,14 +125,9 @@ export function formatHazards(hazards: readonly Hazard[], color: boolean): strin
   return hazards
     .map(
       ({ code, text, advice, start, end }) =>
-        `${paint(code, ansi.RED, ansi.BOLD)} ${hex(start)}..${hex(end)}\n  ${sentence(text)}\n  ${paint(sentence(advice), ansi.GREEN)}\n`,
+        `${paint(code, ansi.RED, ansi.BOLD)} ${hex(start)}..${hex(end)}\n  ${hazardSentence(text)}\n  ${paint(hazardSentence(advice), ansi.GREEN)}\n`,
     )
     .join('');
-}
-
-function sentence(text: string): string {
-  if (/^\w*_/.test(text)) return `${text}.`;
-  return `${text.charAt(0).toUpperCase()}${text.slice(1)}.`;
 }
 
 /** The ROM below 4 GiB and the like would only stretch the picture. */
@@ -350,11 +344,8 @@ class PhaseMap {
     }
     const mostLost = Math.max(...lost);
     const danger = new Array<number>(axis.columns).fill(0);
-    for (const { start: from, end: to } of VICTIMS.has(kind) ? this.#trace.hazards : []) {
-      const low = Math.max(Number(from), Number(start));
-      const high = Math.min(Number(to), Number(end));
-      if (low >= high) continue;
-      for (const [index, part] of coverage(axis, low, high).entries()) {
+    for (const { start: from, end: to } of endangeredParts(row.region, this.#trace.hazards)) {
+      for (const [index, part] of coverage(axis, Number(from), Number(to)).entries()) {
         danger[index] = Math.max(danger[index]!, part);
       }
     }

@@ -8,6 +8,7 @@ import {
   hex,
   type ModelOverwrite,
   type ModelPhase,
+  type ModelRange,
   type ModelRegion,
   type ReportModel,
 } from './report-model.ts';
@@ -20,6 +21,8 @@ export interface PictureOptions {
   readonly height: number;
   /** Name of the region that stands out; null: none. */
   readonly highlight: string | null;
+  /** Begins the ids of patterns and arrow heads; absent: pictures of one kind in a document share them. */
+  readonly ids?: string;
 }
 
 const LABEL_HEIGHT = 17;
@@ -58,6 +61,8 @@ function definitions(prefix: string): string {
     '<rect class="hatch-now" width="3.2" height="7"/></pattern>' +
     `<pattern id="${prefix}-lost" width="7" height="7" patternUnits="userSpaceOnUse" patternTransform="rotate(45)">` +
     '<rect class="hatch-lost" width="1.6" height="7"/></pattern>' +
+    `<pattern id="${prefix}-danger" width="6" height="6" patternUnits="userSpaceOnUse">` +
+    '<circle class="hatch-now" cx="3" cy="3" r="1.5"/></pattern>' +
     `<marker id="${prefix}-head" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" markerHeight="7" orient="auto">` +
     '<path class="arrow-head" d="M0 0 L8 4 L0 8 z"/></marker></defs>'
   );
@@ -74,7 +79,7 @@ function svg(width: number, height: number, label: string, content: string): str
 export function drawPhase(model: ReportModel, index: number, options: PictureOptions): string {
   const phase = model.phases[index];
   if (phase === undefined) return svg(options.width, options.height, 'no phase', '');
-  const { scale, view, width, height } = options;
+  const { scale, view, width, height, ids = 'one' } = options;
   const narrow = width < 520;
   const axis = narrow ? 0 : AXIS_WIDTH;
   const gutter = narrow ? 14 : 30;
@@ -87,18 +92,18 @@ export function drawPhase(model: ReportModel, index: number, options: PictureOpt
     width: width - axis - arrows - gutter - labels - 2,
     height: height - 16,
   };
-  let content = definitions('one');
+  let content = definitions(ids);
   content += drawFolds(scale, view, area);
   if (!narrow) content += drawAxis(phase.regions, scale, view, area);
-  content += drawColumn(phase, area, options, 'one', true);
-  content += drawCopies(copies, scale, view, area);
+  content += drawColumn(phase, area, options, ids, true);
+  content += drawCopies(copies, scale, view, area, ids);
   content += drawLabels(phase, area, area.x + area.width + gutter, labels, options, narrow);
   return svg(width, height, `Physical memory in phase ${phase.name}`, content);
 }
 
 /** All phases side by side; what changed since the phase before is outlined. */
 export function drawAllPhases(model: ReportModel, selected: number | null, options: PictureOptions): string {
-  const { scale, view, width, height } = options;
+  const { scale, view, width, height, ids = 'all' } = options;
   const header = 46;
   const gap = 10;
   const count = Math.max(1, model.phases.length);
@@ -109,7 +114,7 @@ export function drawAllPhases(model: ReportModel, selected: number | null, optio
     width: width - AXIS_WIDTH - gap,
     height: height - header - 8,
   };
-  let content = definitions('all');
+  let content = definitions(ids);
   content += drawFolds(scale, view, area);
   content += drawAxis(
     model.phases.flatMap((phase) => phase.regions),
@@ -126,7 +131,7 @@ export function drawAllPhases(model: ReportModel, selected: number | null, optio
       `<rect class="column-back" x="${fixed(x - 4)}" y="2" width="${fixed(columnWidth + 8)}" height="${fixed(height - 4)}" rx="6"/>` +
       `<text class="column-name" x="${fixed(x)}" y="20">${escapeXml(shorten(phase.name, columnWidth, 7.6))}</text>` +
       `<text class="column-mode" x="${fixed(x)}" y="36">${escapeXml(shorten(`${phase.address} ${phase.mode}`, columnWidth, MONO_WIDTH))}</text>` +
-      `${drawColumn(phase, column, options, 'all', false)}</g>`;
+      `${drawColumn(phase, column, options, ids, false)}</g>`;
   }
   return svg(width, height, 'Physical memory in each phase', content);
 }
@@ -213,21 +218,26 @@ function drawColumn(
       `width="${fixed(Math.max(1, width - 2 * inset))}" height="${fixed(height)}"${height > 6 ? ' rx="1.5"' : ''}>` +
       `<title>${escapeXml(describeRegion(region))}</title></rect>`;
   }
-  const hatch = (overwrites: readonly ModelOverwrite[], pattern: string): void => {
-    for (const overwrite of overwrites) {
-      const box = placed.find((candidate) => candidate.region.name === overwrite.region);
-      const extent = extentOf(overwrite, scale, view, area);
+  const hatch = <T extends ModelRange & { readonly region: string }>(
+    parts: readonly T[],
+    pattern: string,
+    say: (part: T) => string,
+  ): void => {
+    for (const part of parts) {
+      const box = placed.find((candidate) => candidate.region.name === part.region);
+      const extent = extentOf(part, scale, view, area);
       if (extent === null) continue;
       const x = box?.x ?? area.x + area.width - 8;
       const width = box?.width ?? 8;
       out +=
-        `<rect class="overwritten" fill="url(#${prefix}-${pattern})" x="${fixed(x + 0.75)}" y="${fixed(extent.y)}" ` +
+        `<rect class="hatched" fill="url(#${prefix}-${pattern})" x="${fixed(x + 0.75)}" y="${fixed(extent.y)}" ` +
         `width="${fixed(Math.max(1, width - 1.5))}" height="${fixed(extent.height)}">` +
-        `<title>${escapeXml(`${overwrite.region}: ${range(overwrite)} overwritten by ${overwrite.by}`)}</title></rect>`;
+        `<title>${escapeXml(`${part.region}: ${range(part)} ${say(part)}`)}</title></rect>`;
     }
   };
-  hatch(phase.lost, 'lost');
-  hatch(phase.overwritten, 'now');
+  hatch(phase.endangered, 'danger', ({ code }) => `in danger, ${code}`);
+  hatch(phase.lost, 'lost', overwrittenBy);
+  hatch(phase.overwritten, 'now', overwrittenBy);
   if (!interactive) {
     for (const { region, x, y, width, height } of placed) {
       const text = height < 13 ? '' : shorten(nameInside(region), width - 8, TEXT_WIDTH);
@@ -238,10 +248,16 @@ function drawColumn(
   return out;
 }
 
-/** A part stands beside its whole, which need not be named again: `payload` of `ZO copy`. */
-function nameInside(region: ModelRegion): string {
-  const whole = `${region.parent} `;
-  return region.name.startsWith(whole) ? region.name.slice(whole.length) : region.name;
+function overwrittenBy({ by }: ModelOverwrite): string {
+  return `overwritten by ${by}`;
+}
+
+/** A part stands beside its whole, which need not be named again: `payload` of `ZO copy`; so do segments and sections of the kernel. */
+function nameInside({ name, parent, kind }: ModelRegion): string {
+  for (const whole of [`${parent} `, ...(kind === 'kernel' || parent !== null ? ['kernel '] : [])]) {
+    if (name.startsWith(whole)) return name.slice(whole.length);
+  }
+  return name;
 }
 
 interface Ghost {
@@ -282,7 +298,13 @@ function copiesInto(model: ReportModel, index: number): readonly Copy[] {
   return copies.sort((a, b) => b.length - a.length).slice(0, 3);
 }
 
-function drawCopies(copies: readonly Copy[], scale: AddressScale, view: ScaleView, area: Box): string {
+function drawCopies(
+  copies: readonly Copy[],
+  scale: AddressScale,
+  view: ScaleView,
+  area: Box,
+  prefix: string,
+): string {
   let out = '';
   for (const [index, copy] of copies.entries()) {
     const at = (start: number): number =>
@@ -294,7 +316,7 @@ function drawCopies(copies: readonly Copy[], scale: AddressScale, view: ScaleVie
     const to = at(copy.target);
     const bend = area.x - 8 - (index % 3) * 5;
     out +=
-      `<path class="copy" marker-end="url(#one-head)" d="M${fixed(area.x)} ${fixed(from)}H${fixed(bend)}V${fixed(to)}H${fixed(area.x)}">` +
+      `<path class="copy" marker-end="url(#${prefix}-head)" d="M${fixed(area.x)} ${fixed(from)}H${fixed(bend)}V${fixed(to)}H${fixed(area.x)}">` +
       `<title>${escapeXml(`${formatSize(copy.length)} copied from ${hex(copy.source)} to ${hex(copy.target)}`)}</title></path>`;
   }
   return out;
@@ -309,6 +331,7 @@ function drawLabels(
   narrow: boolean,
 ): string {
   const lost = new Set(phase.overwritten.map((overwrite) => overwrite.region));
+  const endangered = new Set(phase.endangered.map((part) => part.region));
   const placed = placeRegions(phase.regions, options.scale, options.view, area);
   const labels = placeLabels(
     placed.map((box) => ({
@@ -326,7 +349,7 @@ function drawLabels(
     const middle = item.y + item.height / 2;
     const from = item.x + item.width - Math.min(6, item.width / 2);
     const right = area.x + area.width;
-    const mark = lost.has(region.name) ? 'lost' : region.change;
+    const mark = lost.has(region.name) ? 'lost' : endangered.has(region.name) ? 'danger' : region.change;
     const chosen = region.name === options.highlight ? ' highlight' : '';
     const numbers = narrow ? hex(region.start) : range(region);
     const sign = markSign(mark);
@@ -355,6 +378,8 @@ export function markSign(change: string): string {
       return '↕';
     case 'lost':
       return '✕';
+    case 'danger':
+      return '!';
     default:
       return '';
   }

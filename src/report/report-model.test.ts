@@ -42,6 +42,36 @@ describe('reportModel', () => {
     expect(registers.get('gdtr')).toBeNull();
   });
 
+  it('tells which bytes a hazard endangers until they are overwritten', () => {
+    const initrd = someRegion('initrd', 0x1000, 0x5000, 'initrd');
+    const near = someRegion('heap', 0x1000, 0x5000, 'heap');
+    const loss = { region: 'initrd', by: 'the kernel', start: 0x1000n, end: 0x5000n };
+    const { phases, hazards } = reportModel(
+      someTrace({
+        phases: [
+          somePhase({ name: 'setup', regions: [initrd, near] }),
+          somePhase({ name: 'decompressed', regions: [initrd, near], overwritten: [loss] }),
+          somePhase({ name: 'kernel', regions: [initrd, near] }),
+        ],
+        hazards: [
+          {
+            code: 'run-area-overlap',
+            text: 'the initrd is in the way',
+            advice: 'boot_params may stay',
+            start: 0x2000n,
+            end: 0x9000n,
+          },
+        ],
+      }),
+    );
+    expect(phases.map(({ endangered }) => endangered)).toEqual([
+      [{ region: 'initrd', code: 'run-area-overlap', start: 0x2000, end: 0x5000 }],
+      [],
+      [],
+    ]);
+    expect(hazards[0]).toMatchObject({ text: 'The initrd is in the way.', advice: 'boot_params may stay.' });
+  });
+
   it('keeps naming what was overwritten earlier while its region is still listed', () => {
     const trace = someTrace();
     const last = trace.phases[2]!;

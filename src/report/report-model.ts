@@ -11,6 +11,8 @@ import type {
   Phase,
   RegionKind,
 } from '../trace/boot-trace.ts';
+import { endangeredParts, hazardSentence } from '../trace/hazards.ts';
+import { compareRegions } from '../trace/layout-changes.ts';
 import type { PageTableWalk } from '../trace/page-tables.ts';
 
 /** What became of a region since the phase before. */
@@ -36,6 +38,12 @@ export interface ModelRegion extends ModelRange {
 export interface ModelOverwrite extends ModelRange {
   readonly region: string;
   readonly by: string;
+}
+
+/** Bytes of a region that a hazard names and that nothing has overwritten yet. */
+export interface ModelDanger extends ModelRange {
+  readonly region: string;
+  readonly code: string;
 }
 
 export interface ModelRegister {
@@ -81,6 +89,7 @@ export interface ModelPhase {
   readonly overwritten: readonly ModelOverwrite[];
   /** What was overwritten earlier, of regions that are still listed. */
   readonly lost: readonly ModelOverwrite[];
+  readonly endangered: readonly ModelDanger[];
   readonly pageTables: ModelPageTables | null;
 }
 
@@ -96,6 +105,7 @@ export interface ModelEvent {
 
 export interface ModelHazard extends ModelRange {
   readonly code: string;
+  /** Whole sentences, with capital letter and full stop. */
   readonly text: string;
   readonly advice: string;
 }
@@ -148,7 +158,7 @@ export function formatSize(bytes: number): string {
 export function reportModel(trace: BootTrace): ReportModel {
   const phases: ModelPhase[] = [];
   for (const [index, phase] of trace.phases.entries()) {
-    phases.push(modelPhase(phase, trace.phases[index - 1] ?? null, phases.at(-1) ?? null));
+    phases.push(modelPhase(phase, trace.phases[index - 1] ?? null, phases.at(-1) ?? null, trace.hazards));
   }
   const { kernel } = trace;
   return {
@@ -190,13 +200,33 @@ export function reportModel(trace: BootTrace): ReportModel {
 }
 
 function modelHazard(hazard: Hazard): ModelHazard {
-  return { ...hazard, start: Number(hazard.start), end: Number(hazard.end) };
+  const { code, text, advice, start, end } = hazard;
+  return {
+    code,
+    text: hazardSentence(text),
+    advice: hazardSentence(advice),
+    start: Number(start),
+    end: Number(end),
+  };
 }
 
-function modelPhase(phase: Phase, previous: Phase | null, modelled: ModelPhase | null): ModelPhase {
-  const earlier = new Map((modelled?.regions ?? []).map((region) => [region.name, region]));
+function modelPhase(
+  phase: Phase,
+  previous: Phase | null,
+  modelled: ModelPhase | null,
+  hazards: readonly Hazard[],
+): ModelPhase {
+  const { changes, removed } = compareRegions(previous?.regions ?? [], phase.regions);
+  const earlier = new Map((previous?.regions ?? []).map((region) => [region.name, region]));
   const names = new Set(phase.regions.map((region) => region.name));
   const overwritten = phase.overwritten.map(modelOverwrite);
+  const lost = [...(modelled?.lost ?? []), ...(modelled?.overwritten ?? [])].filter(
+    (loss) =>
+      names.has(loss.region) &&
+      !overwritten.some(
+        (now) => now.region === loss.region && now.start <= loss.start && now.end >= loss.end,
+      ),
+  );
   return {
     name: phase.name,
     address: hex(phase.address),
@@ -211,17 +241,22 @@ function modelPhase(phase: Phase, previous: Phase | null, modelled: ModelPhase |
       descriptorTable('gdtr', phase, previous),
       descriptorTable('idtr', phase, previous),
     ],
-    regions: phase.regions.map((region) => modelRegion(region, modelled === null ? null : earlier)),
-    gone: (modelled?.regions ?? [])
-      .filter((region) => !names.has(region.name))
-      .map(({ name, start, end }) => ({ name, start, end })),
+    regions: phase.regions.map((region) => {
+      const change = changes.get(region.name) ?? 'same';
+      return modelRegion(region, previous === null ? 'first' : CHANGES[change], earlier.get(region.name));
+    }),
+    gone: removed.map(({ name, start, end }) => ({ name, start: Number(start), end: Number(end) })),
     overwritten,
-    lost: [...(modelled?.lost ?? []), ...(modelled?.overwritten ?? [])].filter(
-      (loss) =>
-        names.has(loss.region) &&
-        !overwritten.some(
-          (now) => now.region === loss.region && now.start <= loss.start && now.end >= loss.end,
-        ),
+    lost,
+    endangered: phase.regions.flatMap((region) =>
+      endangeredParts(region, hazards)
+        .map(({ code, start, end }) => ({
+          region: region.name,
+          code,
+          start: Number(start),
+          end: Number(end),
+        }))
+        .filter((part) => ![...overwritten, ...lost].some((loss) => covers(loss, part))),
     ),
     pageTables: phase.pageTables === null ? null : modelPageTables(phase.pageTables),
   };
@@ -234,26 +269,28 @@ function descriptorTable(name: 'gdtr' | 'idtr', phase: Phase, previous: Phase | 
   return { name, value, before: before === value ? null : before };
 }
 
-function modelRegion(region: MemoryRegion, earlier: ReadonlyMap<string, ModelRegion> | null): ModelRegion {
-  const start = Number(region.start);
-  const end = Number(region.end);
-  const before = earlier?.get(region.name);
-  let change: RegionChange = 'same';
-  if (earlier === null) change = 'first';
-  else if (before === undefined) change = 'new';
-  else if (before.end - before.start !== end - start) change = 'resized';
-  else if (before.start !== start) change = 'moved';
+const CHANGES = { added: 'new', moved: 'moved', resized: 'resized', same: 'same' } as const;
+
+function covers(loss: ModelOverwrite, part: ModelDanger): boolean {
+  return loss.region === part.region && loss.start <= part.start && loss.end >= part.end;
+}
+
+function modelRegion(
+  region: MemoryRegion,
+  change: RegionChange,
+  before: MemoryRegion | undefined,
+): ModelRegion {
   const changed = before !== undefined && (change === 'moved' || change === 'resized');
   return {
     name: region.name,
-    start,
-    end,
+    start: Number(region.start),
+    end: Number(region.end),
     kind: region.kind,
     source: region.source,
     inferred: region.inferred === true,
     parent: region.parent ?? null,
     change,
-    before: changed ? { start: before.start, end: before.end } : null,
+    before: changed ? { start: Number(before.start), end: Number(before.end) } : null,
   };
 }
 

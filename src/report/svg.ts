@@ -55,6 +55,7 @@ export function formatSvg(model: ReportModel, options: SvgOptions = { scale: 'ev
     { fill: 'class="memory changed"', label: 'new, moved or resized' },
     { fill: 'fill="url(#all-now)"', label: 'overwritten since before' },
     { fill: 'fill="url(#all-lost)"', label: 'overwritten earlier' },
+    { fill: 'fill="url(#all-danger)"', label: 'in danger' },
     { fill: 'class="ghost"', label: 'where it was before' },
   ];
   const perRow = Math.max(1, Math.floor((width - 32) / LEGEND_ITEM));

@@ -1,7 +1,8 @@
 // What goes wrong in practice when a loader places things: each overlap or misplacement by name, with the addresses and
 // what would be safe.
 
-import type { Hazard } from './boot-trace.ts';
+import type { Hazard, MemoryRegion, RegionKind } from './boot-trace.ts';
+import { maximum, minimum } from './overwrites.ts';
 import type { Extent, LayoutFacts } from './regions.ts';
 
 /** What the header and the loader say about where things may be. */
@@ -43,6 +44,30 @@ export function runArea(rules: PlacementRules): Extent | null {
     start = Math.max(start, rules.preferredAddress);
   }
   return { start, end: start + rules.initSize };
+}
+
+/** What a loader places in memory that the kernel may take for itself. */
+const VICTIMS: ReadonlySet<RegionKind> = new Set(['initrd', 'command-line', 'boot-params', 'setup-data']);
+
+/** The parts [start, end) of a region that hazards name, each with the hazard's code; none for what no loader placed. */
+export function endangeredParts(
+  region: Pick<MemoryRegion, 'kind' | 'start' | 'end'>,
+  hazards: readonly Hazard[],
+): readonly Pick<Hazard, 'code' | 'start' | 'end'>[] {
+  if (!VICTIMS.has(region.kind)) return [];
+  return hazards
+    .map(({ code, start, end }) => ({
+      code,
+      start: maximum(start, region.start),
+      end: minimum(end, region.end),
+    }))
+    .filter(({ start, end }) => start < end);
+}
+
+/** A hazard's text or advice with a capital letter, unless it begins with a name of the kernel's, and a full stop. */
+export function hazardSentence(text: string): string {
+  if (/^\w*_/.test(text)) return `${text}.`;
+  return `${text.charAt(0).toUpperCase()}${text.slice(1)}.`;
 }
 
 /** Something the loader placed, and the option that places it elsewhere. */

@@ -16,12 +16,14 @@ describe('compareRegions', () => {
       region('kept', 0n, 1n),
       region('moved', 2n, 3n),
       region('grown', 4n, 5n),
+      region('both', 4n, 5n),
       region('gone', 6n, 7n),
     ];
     const after = [
       region('kept', 0n, 1n),
       region('moved', 3n, 4n),
       region('grown', 4n, 9n),
+      region('both', 5n, 9n),
       region('new', 8n, 9n),
     ];
     const { changes, removed } = compareRegions(before, after);
@@ -29,6 +31,7 @@ describe('compareRegions', () => {
       kept: 'same',
       moved: 'moved',
       grown: 'resized',
+      both: 'resized',
       new: 'added',
     });
     expect(removed.map(({ name }) => name)).toEqual(['gone']);

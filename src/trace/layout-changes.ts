@@ -11,7 +11,7 @@ export interface LayoutChanges {
   readonly removed: readonly MemoryRegion[];
 }
 
-/** Regions are the same where their names are; a moved one has another start, a resized one only another end. */
+/** Regions are the same where their names are; a resized one has another size, a moved one only another start. */
 export function compareRegions(
   before: readonly MemoryRegion[],
   after: readonly MemoryRegion[],
@@ -23,7 +23,13 @@ export function compareRegions(
     earlier.delete(name);
     changes.set(
       name,
-      old === undefined ? 'added' : old.start !== start ? 'moved' : old.end !== end ? 'resized' : 'same',
+      old === undefined
+        ? 'added'
+        : old.end - old.start !== end - start
+          ? 'resized'
+          : old.start !== start
+            ? 'moved'
+            : 'same',
     );
   }
   return { changes, removed: [...earlier.values()] };

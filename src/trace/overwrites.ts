@@ -46,11 +46,11 @@ export function findOverwrites(
   return found;
 }
 
-function maximum(a: bigint, b: bigint): bigint {
+export function maximum(a: bigint, b: bigint): bigint {
   return a > b ? a : b;
 }
 
-function minimum(a: bigint, b: bigint): bigint {
+export function minimum(a: bigint, b: bigint): bigint {
   return a < b ? a : b;
 }
 

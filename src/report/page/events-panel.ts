@@ -8,6 +8,8 @@ export interface EventsPanel {
   readonly search: HTMLInputElement;
   /** Draws the list; `phase` is the one that is looked at. */
   draw(phase: number): void;
+  /** Whether every event that was found is listed, as on paper, or the first of them. */
+  showAll(all: boolean): void;
 }
 
 /** Rows that are added at once: a boot can have thousands. */
@@ -145,6 +147,10 @@ export function eventsPanel(model: ReportModel, choosePhase: (index: number) => 
       more,
     ),
     search,
+    showAll(all) {
+      shown = all ? Number.POSITIVE_INFINITY : BATCH;
+      drawList();
+    },
     draw(phase) {
       current = phase;
       drawList();

@@ -6,6 +6,7 @@ import { card, fill, h } from './dom.ts';
 import { eventsPanel } from './events-panel.ts';
 import { mapView } from './map-view.ts';
 import { changesCard, pageTablesCard, regionsCard, registersCard, summaryCard } from './phase-panel.ts';
+import { printView } from './print-view.ts';
 import { readState, writeState } from './state.ts';
 
 interface PageData {
@@ -29,6 +30,7 @@ const events = eventsPanel(model, (index) => {
 });
 const panel = h('div', { class: 'panel', id: 'panel' });
 const regions = h('div', { id: 'regions-slot' });
+const paper = h('div', { class: 'paper', id: 'paper' });
 const announcement = h('div', { class: 'visually-hidden', 'aria-live': 'polite', id: 'announcement' });
 const stepButtons = model.phases.map((phase, index) =>
   h(
@@ -99,7 +101,7 @@ function draw(parts: readonly ('map' | 'phase')[]): void {
       panel,
       summaryCard(model, state.phase, state.region, chooseRegion, zoomTo),
       changesCard(model, state.phase, chooseRegion),
-      registersCard(phase),
+      registersCard(model, state.phase),
       pageTablesCard(phase.pageTables),
     );
     fill(
@@ -111,8 +113,9 @@ function draw(parts: readonly ('map' | 'phase')[]): void {
     );
     events.draw(state.phase);
   }
-  if (parts.includes('map')) map.draw();
+  // The picture asks how wide it may be, so the columns come first.
   layout.classList.toggle('stacked', state.all);
+  if (parts.includes('map')) map.draw();
   writeState(model, state);
 }
 
@@ -193,8 +196,8 @@ function warnings(): HTMLElement | null {
         'div',
         { class: 'warning' },
         h('strong', {}, `${hazard.code} `),
-        h('span', { class: 'mono' }, `${hex(hazard.start)}–${hex(hazard.end)} `),
-        `${hazard.text} `,
+        h('span', { class: 'mono' }, `${hex(hazard.start)}–${hex(hazard.end)}`),
+        ` ${hazard.text} `,
         h('em', {}, hazard.advice),
       ),
     );
@@ -334,6 +337,7 @@ document.body.prepend(
     {},
     layout,
     regions,
+    paper,
     events.element,
     ...[
       kernelCard(),
@@ -355,6 +359,15 @@ window.addEventListener('resize', () => {
   drawnWidth = innerWidth;
   clearTimeout(resizeTimer);
   resizeTimer = setTimeout(() => map.draw(), 80);
+});
+
+window.addEventListener('beforeprint', () => {
+  fill(paper, ...printView(model, state.scale, showSections));
+  events.showAll(true);
+});
+window.addEventListener('afterprint', () => {
+  fill(paper);
+  events.showAll(false);
 });
 
 /** What each key does; a key that does nothing here is left to the browser. */

@@ -31,7 +31,7 @@ const SCALE_LABELS: Readonly<Record<ScaleMode, { readonly label: string; readonl
     hint: 'to scale, each occupied stretch to its own, with unused memory folded away',
   },
   even: { label: 'Even', hint: 'room for each piece between two boundaries; not to scale' },
-  log: { label: 'Log', hint: 'the same height for each doubling of the address' },
+  log: { label: 'Log', hint: 'the same height for each doubling of the address above 64 KiB' },
   linear: { label: 'Linear', hint: 'true to scale' },
 };
 
@@ -210,7 +210,8 @@ export function mapView(model: ReportModel, state: ViewState, callbacks: MapCall
   return view;
 }
 
-function legend(regions: readonly ModelRegion[]): HTMLElement {
+/** What the colours and hatchings mean; `regions` says which colours occur. */
+export function legend(regions: readonly ModelRegion[]): HTMLElement {
   const kinds = [...new Set(regions.map((region) => region.kind))].sort();
   const item = (swatch: string, text: string): HTMLElement =>
     h('li', {}, h('span', { class: `swatch ${swatch}`, 'aria-hidden': 'true' }), text);
@@ -221,6 +222,7 @@ function legend(regions: readonly ModelRegion[]): HTMLElement {
     item('swatch-changed', 'new, moved or resized'),
     item('swatch-now', 'overwritten since before'),
     item('swatch-lost', 'overwritten earlier'),
+    item('swatch-danger', 'in danger'),
     item('swatch-ghost', 'where it was before'),
   );
   return h('details', { class: 'legend-box', open: true }, h('summary', {}, 'Legend'), list);

@@ -94,6 +94,9 @@ function regionDetails(
       ...fact('kind', kindLabel(region.kind)),
       ...fact('known from', region.inferred ? `inferred: ${region.source}` : region.source),
       ...(region.before === null ? [] : fact('before', range(region.before))),
+      ...phase.endangered
+        .filter((part) => part.region === region.name)
+        .flatMap((part) => fact('in danger', h('span', {}, range(part), ` by ${part.code}`))),
       ...overwritten.flatMap((loss) => fact('overwritten', h('span', {}, range(loss), ` by ${loss.by}`))),
       ...(sharing.length === 0
         ? []
@@ -127,6 +130,13 @@ export function changesCard(model: ReportModel, index: number, choose: ChooseReg
       ),
     );
   };
+  const dangers = new Set(
+    (model.phases[index - 1]?.endangered ?? []).map(({ region, code }) => `${region} ${code}`),
+  );
+  for (const part of phase.endangered) {
+    if (dangers.has(`${part.region} ${part.code}`)) continue;
+    item('danger', 'in danger', regionLink(part.region, choose), ' ', range(part), ` by ${part.code}`);
+  }
   for (const loss of phase.overwritten) {
     item('lost', 'overwritten', regionLink(loss.region, choose), ' ', range(loss), ` by ${loss.by}`);
   }
@@ -176,16 +186,19 @@ export function changesCard(model: ReportModel, index: number, choose: ChooseReg
   );
 }
 
-export function registersCard(phase: ModelPhase): HTMLElement {
+export function registersCard(model: ReportModel, index: number): HTMLElement {
+  const phase = model.phases[index]!;
   const changed = phase.registers.filter((register) => register.before !== null).length;
   return card(
     'registers',
     'Registers',
-    h(
-      'p',
-      { class: 'hint' },
-      changed === 0 ? 'as in the phase before' : `${changed} changed since the phase before`,
-    ),
+    index === 0
+      ? null
+      : h(
+          'p',
+          { class: 'hint' },
+          changed === 0 ? 'as in the phase before' : `${changed} changed since the phase before`,
+        ),
     h(
       'div',
       { class: 'registers' },
@@ -194,7 +207,12 @@ export function registersCard(phase: ModelPhase): HTMLElement {
         return h(
           'div',
           {
-            class: `register${register.before === null ? '' : ' register-changed'}${bits === '' && !register.name.endsWith('dtr') ? '' : ' register-wide'}`,
+            class: [
+              'register',
+              ...(register.before === null ? [] : ['register-changed']),
+              ...(bits === '' && !register.name.endsWith('dtr') ? [] : ['register-wide']),
+              ...(register.value.length > 10 ? ['register-long'] : []),
+            ].join(' '),
             ...(register.before === null ? {} : { title: `before: ${register.before}` }),
           },
           h('span', { class: 'register-name' }, register.name),
@@ -267,6 +285,25 @@ export function pageTablesCard(tables: ModelPageTables | null): HTMLElement {
   );
 }
 
+/** Each region with its parts behind it, which else order by address parts from it. */
+function inTreeOrder(regions: readonly ModelRegion[]): readonly ModelRegion[] {
+  const names = new Set(regions.map((region) => region.name));
+  const parts = new Map<string, ModelRegion[]>();
+  const roots: ModelRegion[] = [];
+  for (const region of regions) {
+    if (region.parent === null || !names.has(region.parent)) roots.push(region);
+    else parts.set(region.parent, [...(parts.get(region.parent) ?? []), region]);
+  }
+  const listed = new Set<ModelRegion>();
+  const list = (region: ModelRegion): void => {
+    if (listed.has(region)) return;
+    listed.add(region);
+    for (const part of parts.get(region.name) ?? []) list(part);
+  };
+  for (const root of roots) list(root);
+  return [...listed];
+}
+
 export function regionsCard(
   phase: ModelPhase,
   chosen: string | null,
@@ -275,6 +312,7 @@ export function regionsCard(
   toggleSections: () => void,
 ): HTMLElement {
   const lost = new Set(phase.overwritten.map((loss) => loss.region));
+  const endangered = new Set(phase.endangered.map((part) => part.region));
   const byName = new Map(phase.regions.map((region) => [region.name, region]));
   const depth = (region: ModelRegion): number => {
     let levels = 0;
@@ -286,11 +324,11 @@ export function regionsCard(
     return levels;
   };
   const sections = phase.regions.filter(isSection).length;
-  const rows = phase.regions
+  const rows = inTreeOrder(phase.regions)
     .filter((region) => showSections || !isSection(region) || region.name === chosen)
     .map((region) => {
-      const mark = lost.has(region.name) ? 'lost' : region.change;
-      const word = mark === 'lost' ? 'overwritten' : mark === 'same' || mark === 'first' ? '' : mark;
+      const mark = lost.has(region.name) ? 'lost' : endangered.has(region.name) ? 'danger' : region.change;
+      const word = { lost: 'overwritten', danger: 'in danger', first: '', same: '' }[mark as string] ?? mark;
       return h(
         'li',
         {},
@@ -307,7 +345,7 @@ export function regionsCard(
           h('span', { class: 'region-name' }, region.name),
           h('span', { class: 'mono region-range' }, `${hex(region.start)}–${hex(region.end)}`),
           h('span', { class: 'region-size' }, formatSize(region.end - region.start)),
-          h('span', { class: 'region-mark' }, word === '' ? '' : `${markSign(mark)} ${word}`),
+          h('span', { class: 'region-mark' }, `${markSign(mark)} ${word}`.trim()),
           h(
             'span',
             { class: 'region-source' },
