@@ -9,7 +9,7 @@ import {
   type KaslrRequest,
 } from './extract-kernel.ts';
 import { findStub } from './find-stub.ts';
-import { makeKernel, makeMoveParamsStub, makeStub32, makeStub64 } from './test-stubs.ts';
+import { Assembler, makeKernel, makeMoveParamsStub, makeStub32, makeStub64 } from './test-stubs.ts';
 
 const MAP64 = 0xffffffff80000000n;
 const MAP32 = 0xc0000000n;
@@ -260,6 +260,36 @@ describe('extract_kernel of a 32-bit stub', () => {
       expect(new DataView(ram.buffer).getUint32(0x1200300, true)).toBe((before + 0x200000) >>> 0);
     },
   );
+
+  it.each([
+    ['tests its first argument', '85 f6', ''],
+    ['prints whatever its first argument is', '31 c0', 'Decompressing Linux... done.\nBooting the kernel.\n'],
+  ])('prints nothing where __putstr %s', async (_, firstUse, printed) => {
+    const GOT = 0x1000;
+    const PUTSTR = 0x100;
+    const TEXT = 0x301;
+    const asm = new Assembler();
+    // call 1f; 1: pop %ebx; add $got, %ebx; test %eax, %eax; je 2f; jmp *%eax; then a jump table, which is no code
+    asm
+      .emit('e8 00000000 5b 81 c3', GOT - 5)
+      .emit('85 c0 74 0a ff e0')
+      .emit('c7 84 24 0f c7 84 24 8d');
+    // 2: lea text(%ebx), %eax; mov %eax, 4(%esp); movl $0, (%esp); call __putstr; ret
+    asm
+      .emit('8d 83', TEXT - GOT)
+      .emit('89 44 24 04')
+      .emit('c7 04 24', 0)
+      .relative('e8', PUTSTR)
+      .emit('c3');
+    // push %esi; mov 8(%esp), %esi; the first use of ESI; je to the end; ret
+    asm.padTo(PUTSTR).emit(`56 8b 74 24 08 ${firstUse} 74 00 5e c3`);
+    const { image } = makeStub32('relocates-itself', {
+      payload: gzipSync(kernel),
+      extractKernel: asm.bytes(),
+      text: 'Decompressing Linux... \0done.\nBooting the kernel.\n\0quiet\0',
+    });
+    expect((await extract(image, { output: 0x1200000 })).extraction.console).toBe(printed);
+  });
 
   it('leaves the relocations to a stub that does them itself', async () => {
     const { image } = makeStub32('relocates-itself', { payload: gzipSync(kernel) });

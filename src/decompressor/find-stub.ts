@@ -3,6 +3,7 @@
 // over a struct moveparams. An image is recognised when exactly one of them fits and its arguments agree with the payload.
 
 import type { KernelImage } from '../image/kernel-image.ts';
+import { isConditionalBranch } from './control-flow.ts';
 import { decodeInstruction, type Instruction } from './instruction.ts';
 import type { ExtractKernelAbi, StubLayout } from './stub.ts';
 
@@ -116,14 +117,6 @@ function walk(code: Uint8Array, start: number, bits: 32 | 64, limit = 400): Inst
     }
   }
   return instructions;
-}
-
-function isConditionalBranch(instruction: Instruction): boolean {
-  return (
-    (instruction.opcode >= 0x70 && instruction.opcode <= 0x7f) ||
-    (instruction.opcode >= 0x0f80 && instruction.opcode <= 0x0f8f) ||
-    (instruction.opcode >= 0xe0 && instruction.opcode <= 0xe3)
-  );
 }
 
 function isIndirectJump(instruction: Instruction): boolean {

@@ -2,6 +2,7 @@
 
 import type { KernelImage } from '../image/kernel-image.ts';
 import { hasOption } from './command-line.ts';
+import { isConditionalBranch, straightRuns } from './control-flow.ts';
 import type { GuestConsole } from './guest-console.ts';
 import { decodeInstruction, type Instruction } from './instruction.ts';
 import type { StubLayout } from './stub.ts';
@@ -73,28 +74,24 @@ function swallowsMessages(image: KernelImage, stub: StubLayout): boolean {
     return false;
   }
   const string = Buffer.from(code.buffer, code.byteOffset, code.byteLength).lastIndexOf(text, -1, 'latin1');
-  let at = stub.extractKernel;
   // Displacements in position-independent 32-bit code count from the GOT, found by a call and an addition.
   let got = 0;
-  let history: readonly Instruction[] = [];
-  let named = 0;
-  for (let count = 0; count < 5000; count++) {
-    const instruction = decodeInstruction(code, at, stub.bits);
-    if (instruction === null) {
-      return false;
+  for (const run of straightRuns(code, stub.extractKernel, stub.bits)) {
+    let history: readonly Instruction[] = [];
+    let named = 0;
+    for (const instruction of run) {
+      const { opcode, next, displacement, immediate } = instruction;
+      got = stub.bits === 32 ? (gotAfter(code, instruction, history) ?? got) : 0;
+      const base = stub.bits === 64 ? next : got;
+      if (opcode === 0x8d && displacement + base === string) {
+        named = 4;
+      } else if (named > 0 && opcode === 0xe8) {
+        return testsFirstArgument(code, next + immediate, stub.bits);
+      } else {
+        named--;
+      }
+      history = [instruction, ...history.slice(0, 1)];
     }
-    const { opcode, next, displacement, immediate } = instruction;
-    got = stub.bits === 32 ? (gotAfter(code, instruction, history) ?? got) : 0;
-    const base = stub.bits === 64 ? next : got;
-    if (opcode === 0x8d && displacement + base === string) {
-      named = 4;
-    } else if (named > 0 && opcode === 0xe8) {
-      return testsFirstArgument(code, next + immediate, stub.bits);
-    } else {
-      named--;
-    }
-    history = [instruction, ...history.slice(0, 1)];
-    at = next;
   }
   return false;
 }
@@ -148,7 +145,7 @@ function testsFirstArgument(code: Uint8Array, offset: number, bits: 32 | 64): bo
     ) {
       return true;
     }
-    if ((opcode >= 0x70 && opcode <= 0x7f) || (opcode >= 0x0f80 && opcode <= 0x0f8f)) {
+    if (isConditionalBranch(instruction)) {
       return false;
     }
     if (opcode >= 0x50 && opcode <= 0x57) {

@@ -53,6 +53,8 @@ export interface StubRecipe {
   readonly text?: string;
   /** Where the stub says that the payload is, if elsewhere. */
   readonly inputData?: number;
+  /** Code of extract_kernel, at most 0x300 bytes; `text` follows it at offset 0x301. */
+  readonly extractKernel?: Uint8Array;
 }
 
 /** An image around protected-mode code, with a payload of gzip. */
@@ -228,7 +230,7 @@ export function makeStub32(
   asm.emit(kind === 'relocates-itself' ? 'ff e5' : 'ff e0');
   asm
     .padTo(extractKernel)
-    .emit('c3')
+    .append(recipe.extractKernel ?? Uint8Array.of(0xc3))
     .padTo(extractKernel + 0x300);
   asm
     .emit('00')
