@@ -61,7 +61,7 @@ if (flags.help || !Number.isInteger(runs) || runs < 1) {
   process.exit(flags.help ? 0 : 2);
 }
 
-const COMMAND = 'dist/bootscope.js';
+const COMMAND = 'dist/bootscope.cjs';
 const CMDLINE = 'nokaslr';
 const MEMORY_MEGABYTES = 512;
 const QEMU_TIMEOUT = 60_000;

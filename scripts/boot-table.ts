@@ -10,7 +10,7 @@ import { Command } from 'commander';
 import { readKernelImage } from '../src/index.ts';
 
 const ROOT = fileURLToPath(new URL('..', import.meta.url));
-const COMMAND = join(ROOT, 'dist/bootscope.js');
+const COMMAND = join(ROOT, 'dist/bootscope.cjs');
 const README = join(ROOT, 'README.md');
 const [BEGIN, END] = ['<!-- boot-table -->', '<!-- /boot-table -->'];
 

@@ -1,7 +1,6 @@
 // Bundles src/ into dist/: the `bootscope` command, the library, and the library's types.
 //
-// Code that only some commands need is imported dynamically in src/ and stays a chunk of its own here, so
-// that starting the command loads little.
+// Code that only some commands need is imported dynamically in src/, so that it runs only where it is needed.
 
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
@@ -14,51 +13,82 @@ import { bundlePage } from './bundle-page.mjs';
 
 process.chdir(fileURLToPath(new URL('..', import.meta.url)));
 
-const entryPoints = { bootscope: 'src/cli/main.ts', index: 'src/index.ts' };
-for (const source of Object.values(entryPoints)) {
+const libraryEntry = 'src/index.ts';
+const commandEntry = 'src/cli/main.ts';
+const launcherEntry = 'src/cli/launcher.ts';
+for (const source of [libraryEntry, commandEntry, launcherEntry]) {
   if (!existsSync(source)) throw new Error(`${source} is missing`);
 }
 
 const startedAt = new Date();
 const types = emitTypes();
 
-const result = await build({
-  entryPoints,
+const common = {
   outdir: 'dist',
-  chunkNames: 'chunks/[name]-[hash]',
   bundle: true,
-  splitting: true,
   platform: 'node',
-  format: 'esm',
   target: 'node20',
-  // Native code, and a package that is there or not: loaded from node_modules when an engine starts.
+  // Native code, and packages that are there or not: loaded from node_modules when they are needed.
   external: ['koffi', '@alexaltea/unicorn-js', 'iced-x86', 'seek-bzip'],
-  define: { BOOTSCOPE_PAGE_ASSETS: JSON.stringify(await bundlePage()) },
-  // CommonJS packages in the bundle ask for Node's own modules through `require`.
-  banner: { js: "import { createRequire as r } from 'node:module'; const require = r(import.meta.url);" },
-  // Less to read and to parse at each start.
+  // Less to read at each start.
   minifyWhitespace: true,
   legalComments: 'linked',
   logLevel: 'warning',
   write: false,
-}).catch(() => {
+};
+const pageAssets = { BOOTSCOPE_PAGE_ASSETS: JSON.stringify(await bundlePage()) };
+
+/** The command is one CommonJS file: Node starts it faster than modules, and V8 can cache its code as a whole. */
+const command = {
+  ...common,
+  format: 'cjs',
+  outExtension: { '.js': '.cjs' },
+  define: { ...pageAssets, 'import.meta.url': 'moduleUrl' },
+  banner: { js: "const moduleUrl = require('node:url').pathToFileURL(__filename).href;" },
+  plugins: [lazyBuiltins()],
+};
+const results = await Promise.all([
+  build({
+    ...common,
+    entryPoints: { index: libraryEntry },
+    format: 'esm',
+    splitting: true,
+    chunkNames: 'chunks/[name]-[hash]',
+    define: pageAssets,
+    // CommonJS packages in the bundle ask for Node's own modules through `require`.
+    banner: { js: "import { createRequire as r } from 'node:module'; const require = r(import.meta.url);" },
+  }),
+  build({ ...command, entryPoints: { command: commandEntry } }),
+  build({
+    ...common,
+    entryPoints: { bootscope: launcherEntry },
+    format: 'cjs',
+    outExtension: { '.js': '.cjs' },
+    banner: { js: '#!/usr/bin/env node' },
+  }),
+]).catch(() => {
   // esbuild has printed what is wrong.
   process.exit(1);
 });
 
 // Each file is renamed into place, so that a command that starts meanwhile never reads half of one.
 const written = new Set();
-for (const { path, text } of result.outputFiles) {
-  const isCommand = relative('dist', path) === 'bootscope.js';
+for (const file of results.flatMap(({ outputFiles }) => outputFiles)) {
+  const { path } = file;
+  const name = relative('dist', path);
+  const text = name === 'command.cjs' ? forLauncher(file.text) : file.text;
   await mkdir(dirname(path), { recursive: true });
-  await writeFile(`${path}.new`, isCommand && !text.startsWith('#!') ? `#!/usr/bin/env node\n${text}` : text);
-  if (isCommand) await chmod(`${path}.new`, 0o755);
+  await writeFile(`${path}.new`, text);
+  if (name === 'bootscope.cjs') await chmod(`${path}.new`, 0o755);
   await rename(`${path}.new`, path);
-  written.add(relative('dist', path));
+  written.add(name);
 }
 for (const file of await readdir('dist', { recursive: true })) {
-  if (/\.(js|txt|new)$/.test(file) && !written.has(file)) await rm(join('dist', file), { force: true });
+  if (/\.(c?js|txt|new|cache)$/.test(file) && !written.has(file))
+    await rm(join('dist', file), { force: true });
 }
+
+await writeCodeCache();
 
 // Declarations come out even of code that fails the type check; failing is that check's part.
 if (!(await types)) process.stderr.write('build: the type check fails; see "npm run check"\n');
@@ -77,4 +107,41 @@ async function emitTypes() {
   );
   const [status] = await once(compiler, 'close');
   return status === 0;
+}
+
+/**
+ * A boot by the new command, which leaves V8's code of what it ran beside it. Where no CPU engine is installed the cache
+ * holds less; where it fails altogether the command does without.
+ */
+async function writeCodeCache() {
+  const boot = ['dist/bootscope.cjs', 'boot', 'images/demo/demo-lz4.bzImage'];
+  const env = { ...process.env, BOOTSCOPE_WRITE_CODE_CACHE: '1' };
+  await once(spawn(process.execPath, boot, { stdio: 'ignore', env }), 'close');
+}
+
+/** The command as its launcher takes it: all ASCII, with the launcher's `importModule` for `import`. */
+function forLauncher(text) {
+  if (/[^\0-\x7f]/.test(text)) throw new Error('command.cjs is not all ASCII');
+  return text.replaceAll(/\bimport\(/g, 'importModule(');
+}
+
+/**
+ * Loads Node's modules when one of their exports is used: those that only some commands need (child_process for commander's
+ * commands in files of their own, crypto for hashes) take longer to load than the command itself.
+ */
+function lazyBuiltins() {
+  const namespace = 'lazy-builtin';
+  return {
+    name: namespace,
+    setup({ onResolve, onLoad }) {
+      onResolve({ filter: /^node:/ }, ({ path }) => ({ path, namespace }));
+      onLoad({ filter: /.*/, namespace }, ({ path }) => {
+        const names = Object.keys(process.getBuiltinModule(path));
+        const getters = names.map((name) => `get ${name}() { return load().${name}; }`);
+        return {
+          contents: `const load = () => process.getBuiltinModule('${path}'); module.exports = { ${getters.join(', ')} };`,
+        };
+      });
+    },
+  };
 }

@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 const ROOT = fileURLToPath(new URL('..', import.meta.url));
-const COMMAND = join(ROOT, 'dist/bootscope.js');
+const COMMAND = join(ROOT, 'dist/bootscope.cjs');
 const STAMP = join(ROOT, 'dist/.build-stamp');
 
 export interface Ended {

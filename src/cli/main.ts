@@ -46,22 +46,23 @@ const COMMANDS: Readonly<Record<string, () => Promise<(program: Command) => void
   verify: async () => (await import('./verify.ts')).registerVerify,
 };
 
-const asked = COMMANDS[process.argv[2] ?? ''];
-for (const load of asked === undefined ? Object.values(COMMANDS) : [asked]) (await load())(program);
-for (const command of program.commands) {
-  command.exitOverride().option('--debug', 'print the stack trace of an error');
-}
-
 /** A reader such as `head` that closes the pipe early is no error. */
 process.stdout.on('error', (error: NodeJS.ErrnoException) => {
   if (error.code === 'EPIPE') process.exit(0);
   throw error;
 });
 
-try {
-  await program.parseAsync(process.argv);
-} catch (error) {
+main().catch((error: unknown) => {
   process.exitCode = report(error);
+});
+
+async function main(): Promise<void> {
+  const asked = COMMANDS[process.argv[2] ?? ''];
+  for (const load of asked === undefined ? Object.values(COMMANDS) : [asked]) (await load())(program);
+  for (const command of program.commands) {
+    command.exitOverride().option('--debug', 'print the stack trace of an error');
+  }
+  await program.parseAsync(process.argv);
 }
 
 function report(error: unknown): number {

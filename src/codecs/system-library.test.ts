@@ -72,12 +72,15 @@ describe('systemLibrary', () => {
   });
 
   it('finds none where koffi cannot be loaded', async () => {
-    vi.doMock('koffi', () => {
-      throw new Error('no koffi');
+    const builtin = vi.spyOn(process, 'getBuiltinModule').mockReturnValue({
+      createRequire: () => () => {
+        throw new Error('no koffi');
+      },
     });
     vi.resetModules();
     const fresh = await import('./system-library.ts');
     expect(await fresh.systemLibrary('lzma')).toBeNull();
-    vi.doUnmock('koffi');
+    expect(builtin).toHaveBeenCalledWith('node:module');
+    builtin.mockRestore();
   });
 });
