@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto';
 import { describe, expect, it } from 'vitest';
 import { chromeTrace } from './chrome-trace.ts';
 import { formatHtml } from './html.ts';
+import { REGION_KIND_STYLES } from './region-kinds.ts';
 import { type ReportModel, reportModel } from './report-model.ts';
 import { formatSvg } from './svg.ts';
 import { someTrace } from './test-traces.ts';
@@ -47,6 +48,22 @@ describe('the SVG picture', () => {
     for (const phase of model.phases) expect(svg).toContain(`>${phase.name}</text>`);
     expect(svg).toContain('0x90000');
     expect(svg).toContain('>compressed kernel (ZO)</text>');
+  });
+
+  it('has its light colours as attributes too, for viewers without style sheets, and the dark ones in the style', () => {
+    const svg = formatSvg(model);
+    const style = /<style>(.*?)<\/style>/s.exec(svg)![1]!;
+    const dark = style.slice(style.indexOf('prefers-color-scheme: dark'));
+    const shapes = [...svg.matchAll(/<(?:rect|text) [^>]*>/g)].map(([element]) => element);
+    expect(shapes.length).toBeGreaterThan(50);
+    expect(shapes.filter((element) => !/ fill="[^"]+"/.test(element))).toEqual([]);
+    for (const kind of ['setup', 'compressed-kernel', 'kernel', 'payload'] as const) {
+      const { light, dark: other } = REGION_KIND_STYLES[kind];
+      expect(
+        shapes.some((element) => element.includes(`k-${kind}"`) && element.includes(`fill="${light}"`)),
+      ).toBe(true);
+      expect(dark).toContain(`.k-${kind}{fill:${other}}`);
+    }
   });
 
   it('escapes names, closes what it opens, and asks for nothing from elsewhere', () => {

@@ -242,7 +242,10 @@ function drawColumn(
     for (const { region, x, y, width, height } of placed) {
       const text = height < 13 ? '' : shorten(nameInside(region), width - 8, TEXT_WIDTH);
       if (text.length < Math.min(4, nameInside(region).length)) continue;
-      out += `<text class="inside" x="${fixed(x + 4)}" y="${fixed(Math.min(y + height / 2 + 4, y + 14))}">${escapeXml(text)}</text>`;
+      const hatched = [...phase.endangered, ...phase.lost, ...phase.overwritten].some(
+        (part) => part.region === region.name,
+      );
+      out += `<text class="inside${hatched ? ' on-hatch' : ''}" x="${fixed(x + 4)}" y="${fixed(Math.min(y + height / 2 + 4, y + 14))}">${escapeXml(text)}</text>`;
     }
   }
   return out;

@@ -36,10 +36,3 @@ export const REGION_KIND_STYLES: Readonly<Record<RegionKind, KindStyle>> = {
 export function kindLabel(kind: string): string {
   return REGION_KIND_STYLES[kind as RegionKind]?.label ?? kind;
 }
-
-/** One rule a kind, `.k-payload { fill: … }`, for a theme. */
-export function kindRules(theme: 'light' | 'dark', prefix = ''): string {
-  return Object.entries(REGION_KIND_STYLES)
-    .map(([kind, style]) => `${prefix}.k-${kind}{fill:${style[theme]};background:${style[theme]}}`)
-    .join('\n');
-}

@@ -2,7 +2,7 @@
 
 import { addressScale, type ScaleMode } from './address-scale.ts';
 import { drawAllPhases, escapeXml } from './layout-picture.ts';
-import { kindLabel, kindRules } from './region-kinds.ts';
+import { kindLabel, REGION_KIND_STYLES } from './region-kinds.ts';
 import type { ReportModel } from './report-model.ts';
 
 export interface SvgOptions {
@@ -12,6 +12,8 @@ export interface SvgOptions {
 const COLUMN_WIDTH = 200;
 const PICTURE_HEIGHT = 1100;
 const TITLE_HEIGHT = 64;
+/** Left and right of everything. */
+const MARGIN = 16;
 const LEGEND_ITEM = 190;
 const LEGEND_ROW = 24;
 
@@ -34,22 +36,72 @@ const THEME = {
   },
 } as const;
 
-function rules(theme: 'light' | 'dark'): string {
+type Attributes = Readonly<Record<string, string>>;
+
+/** What each class looks like in a theme; a later one wins. The first is for every text. */
+function looks(theme: 'light' | 'dark'): readonly (readonly [string, Attributes])[] {
   const colours = THEME[theme];
+  const faint = { fill: colours.faint };
+  const small = { ...faint, 'font-family': 'ui-monospace, monospace', 'font-size': '11' };
   return [
-    `.back{fill:${colours.back}}text{fill:${colours.text}}.faint,.column-mode,.address{fill:${colours.faint}}`,
-    `.memory{fill:${colours.memory};stroke:${colours.line}}.tick,.fold{stroke:${colours.line};fill:none}`,
-    `.changed{stroke:${colours.text};stroke-width:1.4}.ghost{fill:none;stroke:${colours.faint};stroke-dasharray:4 3}`,
-    `.hatch-now,.arrow-head{fill:${colours.accent}}.hatch-lost{fill:${colours.faint}}.column-back{fill:none}`,
-    kindRules(theme),
-  ].join('\n');
+    ['text', { fill: colours.text, 'font-family': 'system-ui, sans-serif', 'font-size': '12' }],
+    ['back', { fill: colours.back }],
+    ['faint', faint],
+    ['address', small],
+    ['column-mode', small],
+    ['column-name', { 'font-weight': '600', 'font-size': '14' }],
+    ['title', { 'font-weight': '600', 'font-size': '18' }],
+    ['inside', { 'font-size': '11' }],
+    ['on-hatch', { stroke: colours.memory, 'stroke-width': '3', 'paint-order': 'stroke' }],
+    ['memory', { fill: colours.memory, stroke: colours.line }],
+    ['tick', { stroke: colours.line, fill: 'none' }],
+    ['fold', { stroke: colours.line, fill: 'none' }],
+    ...Object.entries(REGION_KIND_STYLES).map(
+      ([kind, style]) => [`k-${kind}`, { fill: style[theme] }] as const,
+    ),
+    ['changed', { stroke: colours.text, 'stroke-width': '1.4' }],
+    ['ghost', { fill: 'none', stroke: colours.faint, 'stroke-dasharray': '4 3' }],
+    ['hatch-now', { fill: colours.accent }],
+    ['hatch-lost', faint],
+    ['arrow-head', { fill: colours.text }],
+    ['column-back', { fill: 'none' }],
+  ];
 }
 
-/** A self-contained SVG document. Colours follow the reader's theme. */
+function rules(theme: 'light' | 'dark'): string {
+  return looks(theme)
+    .map(([name, attributes]) => {
+      const declarations = Object.entries(attributes).map(
+        ([property, value]) => `${property}:${value}${property === 'font-size' ? 'px' : ''}`,
+      );
+      return `${name === 'text' ? '' : '.'}${name}{${declarations.join(';')}}`;
+    })
+    .join('\n');
+}
+
+/** The light theme as attributes of each element: for viewers that know no style sheets, which go over attributes in others. */
+function withAttributes(svg: string): string {
+  const order = looks('light');
+  return svg.replace(
+    /<(rect|text|path|circle)\b([^>]*?)(\/?)>/g,
+    (_, tag: string, rest: string, end: string) => {
+      const classes = [tag, ...(/ class="([^"]*)"/.exec(rest)?.[1]?.split(' ') ?? [])];
+      const merged = Object.assign(
+        {},
+        ...order.filter(([name]) => classes.includes(name)).map(([, attributes]) => attributes),
+      ) as Attributes;
+      const added = Object.entries(merged).filter(([name]) => !rest.includes(` ${name}="`));
+      return `<${tag}${rest}${added.map(([name, value]) => ` ${name}="${value}"`).join('')}${end}>`;
+    },
+  );
+}
+
+/** A self-contained SVG document. Colours follow the reader's theme; viewers that know none show the light one. */
 export function formatSvg(model: ReportModel, options: SvgOptions = { scale: 'even' }): string {
   const regions = model.phases.flatMap((phase) => phase.regions);
   const scale = addressScale(options.scale, regions);
-  const width = Math.max(900, 100 + model.phases.length * (COLUMN_WIDTH + 10));
+  const pictureWidth = Math.max(900, 100 + model.phases.length * (COLUMN_WIDTH + 10));
+  const width = pictureWidth + MARGIN;
   const kinds = [...new Set(regions.map((region) => region.kind))].sort();
   const signs = [
     { fill: 'class="memory changed"', label: 'new, moved or resized' },
@@ -58,11 +110,11 @@ export function formatSvg(model: ReportModel, options: SvgOptions = { scale: 'ev
     { fill: 'fill="url(#all-danger)"', label: 'in danger' },
     { fill: 'class="ghost"', label: 'where it was before' },
   ];
-  const perRow = Math.max(1, Math.floor((width - 32) / LEGEND_ITEM));
+  const perRow = Math.max(1, Math.floor((width - 2 * MARGIN) / LEGEND_ITEM));
   const entries = [...kinds.map((kind) => ({ fill: `class="k-${kind}"`, label: kindLabel(kind) })), ...signs];
   const legend = entries
     .map(({ fill, label }, index) => {
-      const x = 16 + (index % perRow) * LEGEND_ITEM;
+      const x = MARGIN + (index % perRow) * LEGEND_ITEM;
       const y = TITLE_HEIGHT + PICTURE_HEIGHT + 16 + Math.floor(index / perRow) * LEGEND_ROW;
       return (
         `<rect ${fill} x="${x}" y="${y}" width="16" height="14" rx="2"/>` +
@@ -74,10 +126,12 @@ export function formatSvg(model: ReportModel, options: SvgOptions = { scale: 'ev
   const picture = drawAllPhases(model, null, {
     scale,
     view: { from: 0, to: scale.initialEnd },
-    width,
+    width: pictureWidth,
     height: PICTURE_HEIGHT,
     highlight: null,
-  }).replace('<svg ', `<svg x="0" y="${TITLE_HEIGHT}" `);
+  })
+    .replace(/^<svg [^>]*>/, `<g transform="translate(0 ${TITLE_HEIGHT})">`)
+    .replace(/<\/svg>$/, '</g>');
   const { image, machine } = model;
   const title = image.kernelVersion === null ? image.path : `Linux ${image.kernelVersion.split(' ')[0]}`;
   const facts = [
@@ -91,11 +145,12 @@ export function formatSvg(model: ReportModel, options: SvgOptions = { scale: 'ev
   return (
     `<?xml version="1.0" encoding="UTF-8"?>\n<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${width} ${height}" ` +
     `width="${width}" height="${height}">\n<title>${escapeXml(`Physical memory while ${title} boots`)}</title>\n` +
-    `<style>text{font:12px system-ui,sans-serif}.address,.column-mode{font:11px ui-monospace,monospace}` +
-    `.column-name,.title{font-weight:600;font-size:14px}.title{font-size:18px}.inside{font-size:11px}\n` +
-    `${rules('light')}\n@media (prefers-color-scheme: dark){\n${rules('dark')}\n}</style>\n` +
-    `<rect class="back" width="${width}" height="${height}"/>\n` +
-    `<text class="title" x="16" y="30">${escapeXml(title)}</text>\n` +
-    `<text class="faint" x="16" y="50">${escapeXml(facts.join(' · '))}</text>\n${picture}\n${legend}\n</svg>\n`
+    `<style>${rules('light')}\n@media (prefers-color-scheme: dark){\n${rules('dark')}\n}</style>\n` +
+    withAttributes(
+      `<rect class="back" width="${width}" height="${height}"/>\n` +
+        `<text class="title" x="${MARGIN}" y="30">${escapeXml(title)}</text>\n` +
+        `<text class="faint" x="${MARGIN}" y="50">${escapeXml(facts.join(' · '))}</text>\n${picture}\n${legend}\n`,
+    ) +
+    '</svg>\n'
   );
 }
