@@ -9,6 +9,7 @@ import { Command } from 'commander';
 import { afterAll, afterEach, describe, expect, it, vi } from 'vitest';
 import { registerLayout } from '../src/cli/layout.ts';
 import { registerLint } from '../src/cli/lint.ts';
+import { takePrinted } from '../src/cli/test-output.ts';
 import { readElf } from '../src/image/elf.ts';
 import {
   type BootOptions,
@@ -21,6 +22,8 @@ import {
   readKernelImage,
 } from '../src/index.ts';
 import { nameStubSections } from '../src/trace/stub-sections.ts';
+
+vi.mock('../src/cli/standard-output.ts', async () => import('../src/cli/test-output.ts'));
 
 const ROOT = fileURLToPath(new URL('..', import.meta.url));
 const BUILT = join(ROOT, 'images/cache/built');
@@ -326,19 +329,15 @@ describe('the layout of the demo images', () => {
 
 describe('bootscope lint and layout', () => {
   async function run(...args: string[]): Promise<{ output: string; error: string | null }> {
-    let output = '';
-    vi.spyOn(process.stdout, 'write').mockImplementation((text) => {
-      output += String(text);
-      return true;
-    });
+    takePrinted();
     const program = new Command('bootscope').exitOverride();
     registerLint(program);
     registerLayout(program);
     try {
       await program.parseAsync(args, { from: 'user' });
-      return { output, error: null };
+      return { output: takePrinted().text, error: null };
     } catch (error) {
-      return { output, error: error instanceof Error ? error.message : String(error) };
+      return { output: takePrinted().text, error: error instanceof Error ? error.message : String(error) };
     }
   }
   const image = join(DEMO, 'demo-gzip.bzImage');

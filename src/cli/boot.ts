@@ -7,6 +7,7 @@ import { traceToJson } from '../report/json.ts';
 import { formatTrace } from '../report/table.ts';
 import type { BootTrace, Phase } from '../trace/boot-trace.ts';
 import { addBootOptions, type BootFlags, bootOptions, readBootImage } from './boot-options.ts';
+import { isTerminal, print, printError } from './standard-output.ts';
 import { addKernelSymbolOptions, type KernelSymbolFlags } from './symbol-options.ts';
 
 interface Flags extends BootFlags, KernelSymbolFlags {
@@ -23,7 +24,7 @@ export function registerBoot(program: Command): void {
     .action(async (path: string | undefined, flags: Flags) => {
       const image = await readBootImage(path, flags);
       const json = flags.json === true;
-      const progress = process.stderr.isTTY && !json;
+      const progress = isTerminal('stderr') && !json;
       // The machine is not closed: the process ends with it.
       const { trace } = await boot(image, {
         ...(await bootOptions(flags)),
@@ -32,17 +33,17 @@ export function registerBoot(program: Command): void {
         hash: flags.hash ?? json,
         pageTables: json,
         events: false,
-        ...(progress ? { onPhase: (phase: Phase) => process.stderr.write(`\r\x1b[K${phase.name} …`) } : {}),
+        ...(progress ? { onPhase: (phase: Phase) => printError(`\r\x1b[K${phase.name} …`) } : {}),
       });
-      if (progress) process.stderr.write('\r\x1b[K');
-      process.stdout.write(
+      if (progress) printError('\r\x1b[K');
+      print(
         json
           ? `${JSON.stringify(traceToJson(trace), null, 2)}\n`
           : formatTrace(trace, await kernelNames(flags, image, trace)),
       );
       // Where nobody sees the table, the reason for the exit status still has to be seen.
-      if (trace.stopped !== null && (json || !process.stdout.isTTY)) {
-        process.stderr.write(`bootscope: no kernel was reached: ${trace.stopped}\n`);
+      if (trace.stopped !== null && (json || !isTerminal('stdout'))) {
+        printError(`bootscope: no kernel was reached: ${trace.stopped}\n`);
       }
       process.exitCode = trace.kernel === null ? 1 : 0;
     });

@@ -13,6 +13,7 @@ import { type CheckedCase, formatJunit } from '../report/junit.ts';
 import { compareWithReference } from '../report/reference.ts';
 import { checkOutput, writeOutput } from './output-file.ts';
 import { optionsOf, readReference } from './reference-file.ts';
+import { print } from './standard-output.ts';
 
 interface Shard {
   readonly index: number;
@@ -80,7 +81,7 @@ export function registerCheck(program: Command): void {
       const cases = await runCases(image, reference, flags);
       if (flags.junit !== undefined)
         await writeOutput(flags.junit, formatJunit('bootscope check', cases), flags.force === true);
-      process.stdout.write(flags.json === true ? `${JSON.stringify(cases, null, 2)}\n` : textOf(cases));
+      print(flags.json === true ? `${JSON.stringify(cases, null, 2)}\n` : textOf(cases));
       const broken = cases.some(({ error }) => error !== null);
       const failed = cases.some(({ failures }) => failures.length > 0);
       process.exitCode = broken ? 2 : failed ? 1 : 0;

@@ -7,6 +7,9 @@ import { traceToJson } from '../report/json.ts';
 import { someTrace } from '../report/test-traces.ts';
 import { registerDiff } from './diff.ts';
 import { checkOutput, writeOutput } from './output-file.ts';
+import { takePrinted } from './test-output.ts';
+
+vi.mock('./standard-output.ts', async () => import('./test-output.ts'));
 
 const folder = mkdtempSync(join(tmpdir(), 'bootscope-diff-'));
 const one = join(folder, 'one.json');
@@ -15,20 +18,15 @@ writeFileSync(one, JSON.stringify(traceToJson(someTrace())));
 writeFileSync(other, JSON.stringify(traceToJson(someTrace({ notices: [] }))));
 afterAll(() => rmSync(folder, { recursive: true }));
 afterEach(() => {
-  vi.restoreAllMocks();
   process.exitCode = 0;
 });
 
 async function diff(...words: string[]): Promise<{ text: string; status: number }> {
-  let text = '';
-  vi.spyOn(process.stdout, 'write').mockImplementation((chunk) => {
-    text += String(chunk);
-    return true;
-  });
+  takePrinted();
   const program = new Command().exitOverride();
   registerDiff(program);
   await program.parseAsync(['diff', ...words], { from: 'user' });
-  return { text, status: Number(process.exitCode) };
+  return { text: takePrinted().text, status: Number(process.exitCode) };
 }
 
 describe('bootscope diff', () => {

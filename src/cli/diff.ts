@@ -9,6 +9,7 @@ import { compareTraces, formatDifferences } from '../report/difference.ts';
 import { traceToJson } from '../report/json.ts';
 import { checkTrace, looksLikeJson, parseTraceJson, type TraceJson } from '../report/trace-json.ts';
 import { addBootOptions, type BootFlags, bootOptions } from './boot-options.ts';
+import { print } from './standard-output.ts';
 
 interface Flags extends BootFlags {
   readonly aOptions?: string;
@@ -62,7 +63,7 @@ export function registerDiff(program: Command): void {
       const a = await side(pathA, bytesA, isTraceA, flags, flags.aOptions, '--a-options');
       const b = await side(pathB, bytesB, isTraceB, flags, flags.bOptions, '--b-options');
       const differences = compareTraces(a, b, { strict: flags.strict === true });
-      process.stdout.write(
+      print(
         flags.json === true
           ? `${JSON.stringify({ a: identity(a), b: identity(b), equal: differences.length === 0, differences }, null, 2)}\n`
           : formatDifferences(a, b, differences, { registers: flags.registers === true }),

@@ -6,6 +6,9 @@ import { Command } from 'commander';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { makeBootImage, makeElf, noise } from '../image/test-images.ts';
 import { registerExtract } from './extract.ts';
+import { takePrinted } from './test-output.ts';
+
+vi.mock('./standard-output.ts', async () => import('./test-output.ts'));
 
 const ELF = makeElf(64, noise(3000));
 const RELOCATIONS = noise(404, 9);
@@ -23,27 +26,14 @@ function imageOf(content: Uint8Array): Uint8Array {
 let folder = '';
 let image = '';
 let target = '';
-let written: Buffer[] = [];
-let notices = '';
 beforeEach(() => {
   folder = mkdtempSync(join(tmpdir(), 'bootscope-'));
   image = join(folder, 'bzImage');
   target = join(folder, 'vmlinux');
   writeFileSync(image, imageOf(Buffer.concat([ELF, RELOCATIONS])));
-  written = [];
-  notices = '';
-  vi.spyOn(process.stdout, 'write').mockImplementation((bytes: string | Uint8Array, done?: unknown) => {
-    written.push(Buffer.from(bytes));
-    if (typeof done === 'function') done(null);
-    return true;
-  });
-  vi.spyOn(process.stderr, 'write').mockImplementation((text) => {
-    notices += String(text);
-    return true;
-  });
+  takePrinted();
 });
 afterEach(() => {
-  vi.restoreAllMocks();
   rmSync(folder, { recursive: true });
 });
 
@@ -58,8 +48,9 @@ describe('bootscope extract', () => {
   it('writes the ELF file without the relocation lists, and says so on stderr', async () => {
     await extract('-o', target);
     expect(readFileSync(target)).toEqual(Buffer.from(ELF));
-    expect(notices).toContain(`${ELF.length} bytes, ELF64 x86-64, without 404 bytes of relocation lists`);
-    expect(written).toEqual([]);
+    const { bytes, errors } = takePrinted();
+    expect(errors).toContain(`${ELF.length} bytes, ELF64 x86-64, without 404 bytes of relocation lists`);
+    expect(bytes.length).toBe(0);
   });
 
   it('keeps the relocation lists with --with-relocs', async () => {
@@ -81,7 +72,7 @@ describe('bootscope extract', () => {
 
   it('writes to standard output for -', async () => {
     await extract('-o', '-');
-    expect(Buffer.concat(written)).toEqual(Buffer.from(ELF));
+    expect(takePrinted().bytes).toEqual(Buffer.from(ELF));
   });
 
   it('says that it cannot write, in one sentence', async () => {
@@ -107,6 +98,6 @@ describe('bootscope extract', () => {
     writeFileSync(image, imageOf(noise(2000)));
     await extract('-o', target);
     expect(readFileSync(target)).toEqual(Buffer.from(noise(2000)));
-    expect(notices).toContain('no ELF file but a flat binary');
+    expect(takePrinted().errors).toContain('no ELF file but a flat binary');
   });
 });

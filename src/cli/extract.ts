@@ -7,6 +7,7 @@ import { identifyFile } from '../image/identify.ts';
 import { readImageFile } from '../image/image-file.ts';
 import { readKernelImage } from '../image/kernel-image.ts';
 import { writeOutput } from './output-file.ts';
+import { printError } from './standard-output.ts';
 
 interface ExtractFlags {
   readonly output: string;
@@ -46,10 +47,8 @@ async function extract(path: string, flags: ExtractFlags): Promise<void> {
       ? ''
       : `, ${flags.withRelocs === true ? 'with' : 'without'} ${relocationLength} bytes of relocation lists`;
   const target = flags.output === '-' ? 'standard output' : flags.output;
-  process.stderr.write(`${target}: ${bytes.length} bytes, ${what}${relocations}\n`);
+  printError(`${target}: ${bytes.length} bytes, ${what}${relocations}\n`);
   if (kernel.elf === null) {
-    process.stderr.write(
-      `notice: ${path} holds no ELF file but a flat binary, as kernels before 2.6.26 do\n`,
-    );
+    printError(`notice: ${path} holds no ELF file but a flat binary, as kernels before 2.6.26 do\n`);
   }
 }

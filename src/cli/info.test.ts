@@ -3,17 +3,19 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { gzipSync } from 'node:zlib';
 import { Command } from 'commander';
-import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { SETUP_HEADER_FIELDS } from '../image/setup-header.ts';
 import { makeBootImage, makeElf, makePe, noise } from '../image/test-images.ts';
 import { registerInfo } from './info.ts';
+import { takePrinted } from './test-output.ts';
+
+vi.mock('./standard-output.ts', async () => import('./test-output.ts'));
 
 let folder = '';
 beforeAll(() => {
   folder = mkdtempSync(join(tmpdir(), 'bootscope-'));
 });
 afterAll(() => rmSync(folder, { recursive: true }));
-afterEach(() => vi.restoreAllMocks());
 
 /** What `bootscope info` prints on stdout, and the message it fails with. */
 async function info(
@@ -22,18 +24,14 @@ async function info(
 ): Promise<{ output: string; error: string | null }> {
   const path = join(folder, 'file');
   writeFileSync(path, bytes);
-  let output = '';
-  vi.spyOn(process.stdout, 'write').mockImplementation((text) => {
-    output += String(text);
-    return true;
-  });
+  takePrinted();
   const program = new Command('bootscope').exitOverride();
   registerInfo(program);
   try {
     await program.parseAsync(['info', path, ...options], { from: 'user' });
-    return { output, error: null };
+    return { output: takePrinted().text, error: null };
   } catch (error) {
-    return { output, error: error instanceof Error ? error.message : String(error) };
+    return { output: takePrinted().text, error: error instanceof Error ? error.message : String(error) };
   }
 }
 

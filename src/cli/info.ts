@@ -5,6 +5,7 @@ import { BootscopeError } from '../error.ts';
 import { readImageFile } from '../image/image-file.ts';
 import { isKernelFile, type KernelFile, readKernelFile } from '../image/kernel-file.ts';
 import { kernelFileToJson, kernelFileToText } from './info-format.ts';
+import { print } from './standard-output.ts';
 
 /** Adds the subcommand `info`. */
 export function registerInfo(program: Command): void {
@@ -16,9 +17,9 @@ export function registerInfo(program: Command): void {
     .action(async (path: string, flags: { readonly json?: boolean }) => {
       const file = await readKernelFile(path, await readImageFile(path));
       const json = flags.json === true;
-      if (json) process.stdout.write(`${kernelFileToJson(file)}\n`);
+      if (json) print(`${kernelFileToJson(file)}\n`);
       if (!isKernelFile(file)) throw new BootscopeError('image-not-kernel', notKernelSentence(file));
-      if (!json) process.stdout.write(kernelFileToText(file));
+      if (!json) print(kernelFileToText(file));
       if (file.problem !== null) throw new BootscopeError('image-damaged', file.problem);
     });
 }

@@ -7,6 +7,7 @@ import { readImageFile } from '../image/image-file.ts';
 import { readKernelImage } from '../image/kernel-image.ts';
 import { formatColumns, hex } from '../report/table.ts';
 import { addBootOptions, type BootFlags, bootOptions } from './boot-options.ts';
+import { print } from './standard-output.ts';
 
 interface Flags extends BootFlags {
   readonly draws: number;
@@ -42,7 +43,7 @@ export function registerKaslr(program: Command): void {
     .action(async (path: string, flags: Flags) => {
       const image = await readKernelImage(path, await readImageFile(path));
       const survey = await surveyKaslr(image, await bootOptions(flags), flags.draws);
-      process.stdout.write(flags.json === true ? jsonOf(survey) : textOf(path, survey, flags.slots === true));
+      print(flags.json === true ? jsonOf(survey) : textOf(path, survey, flags.slots === true));
     });
 }
 

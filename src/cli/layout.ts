@@ -10,6 +10,7 @@ import { formatLayout } from '../report/layout-map.ts';
 import { PHASE_NAMES, type PhaseName } from '../trace/boot-trace.ts';
 import { nameStubSections } from '../trace/stub-sections.ts';
 import { addBootOptions, type BootFlags, bootOptions } from './boot-options.ts';
+import { print } from './standard-output.ts';
 import { terminal } from './terminal.ts';
 
 interface Flags extends BootFlags {
@@ -46,9 +47,9 @@ export function registerLayout(program: Command): void {
         const names = trace.phases.map(({ name }) => name).join(', ');
         throw new BootscopeError('cli-phase', `this boot has no phase ${phase}; it has ${names}`);
       }
-      process.stdout.write(
+      print(
         formatLayout(trace, {
-          ...terminal(process.stdout),
+          ...terminal(),
           all: flags.all === true,
           ...(phase === undefined ? {} : { phase }),
         }),

@@ -1,13 +1,12 @@
 // Writes many lines to a file or a pipe in big pieces, synchronously: while the guest runs, no stream of Node's is served.
 
-import { closeSync, openSync, writeSync } from 'node:fs';
+import { closeSync, openSync } from 'node:fs';
 import { BootscopeError } from '../error.ts';
+import { STDOUT, writeFully } from './standard-output.ts';
 
-const STDOUT = 1;
 const BUFFER_SIZE = 1 << 18;
 /** Longest line that fits without a look at the space left; longer ones go through `text`. */
 const LINE_ROOM = 4096;
-const MILLISECONDS_BETWEEN_TRIES = 1;
 
 export class LineOutput {
   /** Bytes of `buffer` that are taken; whoever appends by hand moves it on. */
@@ -15,7 +14,6 @@ export class LineOutput {
   readonly buffer = Buffer.allocUnsafe(BUFFER_SIZE);
   readonly #fd: number;
   readonly #path: string;
-  readonly #sleeper = new Int32Array(new SharedArrayBuffer(4));
   #closed = false;
 
   /**
@@ -61,17 +59,11 @@ export class LineOutput {
   }
 
   #write(bytes: Uint8Array): void {
-    let done = 0;
-    while (done < bytes.length && !this.#closed) {
-      try {
-        done += writeSync(this.#fd, bytes, done);
-      } catch (error) {
-        const code = (error as NodeJS.ErrnoException).code;
-        // A pipe whose reader is slower than the guest.
-        if (code === 'EAGAIN') Atomics.wait(this.#sleeper, 0, 0, MILLISECONDS_BETWEEN_TRIES);
-        else if (code === 'EPIPE') this.#closed = true;
-        else throw this.#failure(error);
-      }
+    if (this.#closed) return;
+    try {
+      this.#closed = !writeFully(this.#fd, bytes);
+    } catch (error) {
+      throw this.#failure(error);
     }
   }
 

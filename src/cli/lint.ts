@@ -8,6 +8,7 @@ import { readKernelImage } from '../image/kernel-image.ts';
 import { toJson } from '../report/json.ts';
 import { formatHazards } from '../report/layout-map.ts';
 import { addBootOptions, type BootFlags, bootOptions } from './boot-options.ts';
+import { print } from './standard-output.ts';
 import { terminal } from './terminal.ts';
 
 interface Flags extends BootFlags {
@@ -30,11 +31,11 @@ export function registerLint(program: Command): void {
       const { hazards, stopped } = finished.trace;
       finished.close();
       if (flags.json === true) {
-        process.stdout.write(`${JSON.stringify(toJson({ image: path, stopped, hazards }), null, 2)}\n`);
+        print(`${JSON.stringify(toJson({ image: path, stopped, hazards }), null, 2)}\n`);
       } else if (hazards.length > 0) {
-        process.stdout.write(formatHazards(hazards, terminal(process.stdout).color));
+        print(formatHazards(hazards, terminal().color));
       } else if (stopped === null) {
-        process.stdout.write(`${path}: no hazards\n`);
+        print(`${path}: no hazards\n`);
       }
       if (hazards.length > 0) process.exitCode = 1;
       else if (stopped !== null) {

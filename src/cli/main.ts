@@ -1,8 +1,10 @@
 // The `bootscope` command: one subcommand a file; errors become one sentence and an exit status here and nowhere else.
 
+import { inspect } from 'node:util';
 import { Command, CommanderError } from 'commander';
 import packageJson from '../../package.json' with { type: 'json' };
 import { BootscopeError } from '../error.ts';
+import { print, printError } from './standard-output.ts';
 
 const EXIT_UNUSABLE = 2;
 
@@ -14,6 +16,8 @@ const program = new Command('bootscope')
   .version(packageJson.version)
   .option('--debug', 'print the stack trace of an error')
   .configureOutput({
+    writeOut: print,
+    writeErr: printError,
     outputError: (text, write) => {
       const sentence = text
         .replace(/^error: /, '')
@@ -46,12 +50,6 @@ const COMMANDS: Readonly<Record<string, () => Promise<(program: Command) => void
   verify: async () => (await import('./verify.ts')).registerVerify,
 };
 
-/** A reader such as `head` that closes the pipe early is no error. */
-process.stdout.on('error', (error: NodeJS.ErrnoException) => {
-  if (error.code === 'EPIPE') process.exit(0);
-  throw error;
-});
-
 main().catch((error: unknown) => {
   process.exitCode = report(error);
 });
@@ -70,9 +68,9 @@ function report(error: unknown): number {
     // Help and version end with 0; commander has already printed what there is to say.
     return error.exitCode === 0 ? 0 : EXIT_UNUSABLE;
   }
-  if (process.argv.includes('--debug')) console.error(error);
-  else if (error instanceof BootscopeError) console.error(`bootscope: ${oneLine(error.message)}`);
-  else console.error(`bootscope: ${oneLine(messageOf(error))} (--debug prints where)`);
+  if (process.argv.includes('--debug')) printError(`${inspect(error)}\n`);
+  else if (error instanceof BootscopeError) printError(`bootscope: ${oneLine(error.message)}\n`);
+  else printError(`bootscope: ${oneLine(messageOf(error))} (--debug prints where)\n`);
   return EXIT_UNUSABLE;
 }
 

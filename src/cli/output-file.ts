@@ -2,6 +2,7 @@
 
 import { access, open } from 'node:fs/promises';
 import { BootscopeError } from '../error.ts';
+import { print } from './standard-output.ts';
 
 /**
  * Writes to the file `path`, or to standard output where it is `-`.
@@ -10,9 +11,7 @@ import { BootscopeError } from '../error.ts';
  */
 export async function writeOutput(path: string, content: Uint8Array | string, force: boolean): Promise<void> {
   if (path === '-') {
-    await new Promise<void>((resolve, reject) => {
-      process.stdout.write(content, (error) => (error == null ? resolve() : reject(error)));
-    });
+    print(content);
     return;
   }
   try {

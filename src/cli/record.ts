@@ -9,6 +9,7 @@ import { traceToJson } from '../report/json.ts';
 import { addBootOptions, type BootFlags, bootOptions } from './boot-options.ts';
 import { checkOutput, writeOutput } from './output-file.ts';
 import { recordedOptions } from './reference-file.ts';
+import { printError } from './standard-output.ts';
 
 interface Flags extends BootFlags {
   readonly output: string;
@@ -41,7 +42,7 @@ export function registerRecord(program: Command): void {
       };
       await writeOutput(flags.output, `${JSON.stringify(reference, null, 2)}\n`, flags.force === true);
       if (trace.stopped !== null) {
-        process.stderr.write(`bootscope: no kernel was reached: ${trace.stopped}\n`);
+        printError(`bootscope: no kernel was reached: ${trace.stopped}\n`);
       }
       process.exitCode = trace.kernel === null ? 1 : 0;
     });

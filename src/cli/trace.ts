@@ -12,6 +12,7 @@ import { addBootOptions, type BootFlags, bootOptions } from './boot-options.ts';
 import { INSTRUCTION_FORMATS, type InstructionFormat, instructionWriter } from './instruction-lines.ts';
 import { readStubSymbols } from './kernel-names.ts';
 import { LineOutput } from './line-output.ts';
+import { printError } from './standard-output.ts';
 import { addStubSymbolOptions, type StubSymbolFlags } from './symbol-options.ts';
 
 /** Stepping is slower than running: how long a boot may take by itself does not count. */
@@ -163,8 +164,7 @@ export function registerTrace(program: Command): void {
       if (!ended && to !== undefined && trace.stopped === null) {
         throw new BootscopeError('cli-trace', `the boot never came to ${placeName(to)} (--to)`);
       }
-      if (trace.stopped !== null)
-        process.stderr.write(`bootscope: no kernel was reached: ${trace.stopped}\n`);
+      if (trace.stopped !== null) printError(`bootscope: no kernel was reached: ${trace.stopped}\n`);
       process.exitCode = trace.stopped === null ? 0 : 1;
     });
 }

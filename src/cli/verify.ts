@@ -7,6 +7,7 @@ import { readKernelImage } from '../image/kernel-image.ts';
 import { toJson } from '../report/json.ts';
 import { formatColumns, hex } from '../report/table.ts';
 import { addBootOptions, type BootFlags, bootOptions } from './boot-options.ts';
+import { print } from './standard-output.ts';
 
 interface Flags extends BootFlags {
   readonly json?: boolean;
@@ -25,7 +26,7 @@ export function registerVerify(program: Command): void {
     .action(async (path: string, flags: Flags) => {
       const image = await readKernelImage(path, await readImageFile(path));
       const result = await verify(image, await bootOptions(flags));
-      process.stdout.write(flags.json === true ? jsonOf(result) : textOf(path, result));
+      print(flags.json === true ? jsonOf(result) : textOf(path, result));
       process.exitCode = result.equal ? 0 : 1;
     });
 }

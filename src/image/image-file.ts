@@ -1,6 +1,6 @@
 // Gets a file's bytes off the disk, and says in one sentence why it can't.
 
-import { readFile, stat } from 'node:fs/promises';
+import { readFileSync, statSync } from 'node:fs';
 import { BootscopeError } from '../error.ts';
 
 /** Larger files are no kernel images; the limit keeps a mistyped disk image from filling memory. */
@@ -19,7 +19,7 @@ function errorCode(error: unknown): string {
 export async function readImageFile(path: string, limit = MAX_IMAGE_FILE_LENGTH): Promise<Uint8Array> {
   try {
     // Before opening: the open of a named pipe waits for a writer.
-    const status = await stat(path);
+    const status = statSync(path);
     if (status.isDirectory()) {
       throw new BootscopeError('image-is-directory', `${path} is a directory, not a kernel image`);
     }
@@ -32,7 +32,8 @@ export async function readImageFile(path: string, limit = MAX_IMAGE_FILE_LENGTH)
         `${path} has ${status.size} bytes, at most ${limit} are read as a kernel image`,
       );
     }
-    return await readFile(path);
+    // At once: Node reads a large file in many pieces otherwise.
+    return readFileSync(path);
   } catch (error) {
     throw error instanceof BootscopeError ? error : unreadable(path, error);
   }

@@ -1,0 +1,61 @@
+// Standard output and standard error, written synchronously: Node's streams take longer to load than some boots take, and
+// are not served while the guest runs.
+
+import { fstatSync, writeSync } from 'node:fs';
+import { isatty } from 'node:tty';
+import { BootscopeError } from '../error.ts';
+
+export const STDOUT = 1;
+const STDERR = 2;
+const MILLISECONDS_BETWEEN_TRIES = 1;
+
+/**
+ * Writes all bytes to an open file, waiting for the reader of a full pipe.
+ *
+ * @returns false where the reader of a pipe has gone, as `head` does
+ * @throws the system's error, such as ENOSPC
+ */
+export function writeFully(fd: number, bytes: Uint8Array): boolean {
+  let done = 0;
+  while (done < bytes.length) {
+    try {
+      done += writeSync(fd, bytes, done);
+    } catch (error) {
+      const { code } = error as NodeJS.ErrnoException;
+      if (code === 'EPIPE') return false;
+      if (code !== 'EAGAIN') throw error;
+      // A non-blocking pipe whose reader is slower than we are.
+      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, MILLISECONDS_BETWEEN_TRIES);
+    }
+  }
+  return true;
+}
+
+/**
+ * Writes to standard output; ends the command quietly where its reader has gone.
+ *
+ * @throws BootscopeError `cli-output` where the rest cannot be written, as on a full disk
+ */
+export function print(content: string | Uint8Array): void {
+  const bytes = typeof content === 'string' ? Buffer.from(content) : content;
+  let read: boolean;
+  try {
+    read = writeFully(STDOUT, bytes);
+  } catch (error) {
+    const { message } = error as NodeJS.ErrnoException;
+    throw new BootscopeError('cli-output', `standard output cannot be written: ${message}`, { cause: error });
+  }
+  if (!read) process.exit(0);
+}
+
+/** Writes to standard error, whether somebody reads it or not. */
+export function printError(text: string): void {
+  writeFully(STDERR, Buffer.from(text));
+}
+
+/** Whether standard output or standard error is a terminal. */
+export function isTerminal(stream: 'stdout' | 'stderr'): boolean {
+  const fd = stream === 'stdout' ? STDOUT : STDERR;
+  // The module that knows terminals is asked about devices alone.
+  return fstatSync(fd).isCharacterDevice() && isatty(fd);
+}
