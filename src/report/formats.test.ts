@@ -86,6 +86,75 @@ describe('the SVG picture', () => {
   });
 });
 
+interface TraceEntry {
+  readonly ph?: unknown;
+  readonly s?: unknown;
+  readonly pid?: unknown;
+  readonly tid?: unknown;
+  readonly name?: unknown;
+  readonly cat?: unknown;
+  readonly ts: number;
+  readonly dur?: number;
+  readonly args?: Readonly<Record<string, unknown>>;
+}
+
+/**
+ * What a file has that the Trace Event Format (JSON Object Format, with X, i, C and M events) does not allow, and what viewers
+ * would draw wrongly: unnamed rows, slices of a row that overlap in part, counters that come and go.
+ */
+function formatFaults(file: { traceEvents: readonly TraceEntry[]; displayTimeUnit: unknown }): string[] {
+  const faults: string[] = [];
+  const named = new Set<unknown>();
+  const slices = new Map<unknown, (readonly [number, number])[]>();
+  const series = new Map<unknown, string>();
+  let last = 0;
+  if (file.displayTimeUnit !== 'ms' && file.displayTimeUnit !== 'ns') faults.push('displayTimeUnit');
+  for (const event of file.traceEvents) {
+    const check = (right: boolean, fault: string): void => {
+      if (!right) faults.push(`${fault}: ${JSON.stringify(event)}`);
+    };
+    const { ph, pid, tid, ts, dur, name, cat, args = {}, s } = event;
+    check(typeof name === 'string' && name !== '', 'name');
+    check(Number.isInteger(pid) && Number.isInteger(tid), 'pid or tid');
+    check(typeof ts === 'number' && ts >= last, 'ts out of order');
+    last = ts;
+    check(typeof args === 'object' && args !== null && !Array.isArray(args), 'args');
+    if (ph === 'M') {
+      const keys = new Map([
+        ['process_name', 'string'],
+        ['thread_name', 'string'],
+        ['thread_sort_index', 'number'],
+      ]);
+      check(typeof Object.values(args)[0] === keys.get(String(name)), 'metadata');
+      if (name === 'thread_name') named.add(tid);
+    } else if (ph === 'X') {
+      const end = ts + (dur ?? Number.NaN);
+      check(end >= ts && typeof cat === 'string', 'slice');
+      const row = slices.get(tid) ?? [];
+      check(
+        row.every(([from, to]) => ts >= to || (ts >= from && end <= to)),
+        'slices that overlap in part',
+      );
+      slices.set(tid, [...row, [ts, end]]);
+      check(named.has(tid), 'row without a name');
+    } else if (ph === 'i') {
+      check(s === 'g' || s === 'p' || s === 't', 'scope');
+      check(named.has(tid), 'row without a name');
+    } else if (ph === 'C') {
+      check(
+        Object.values(args).every((value) => Number.isFinite(value)),
+        'counter',
+      );
+      const keys = Object.keys(args).join();
+      check((series.get(name) ?? keys) === keys, 'counters that come and go');
+      series.set(name, keys);
+    } else {
+      check(false, 'ph');
+    }
+  }
+  return faults;
+}
+
 describe('the Chrome trace', () => {
   interface Entry {
     readonly ph: string;
@@ -96,6 +165,52 @@ describe('the Chrome trace', () => {
   }
   const entries = (of: ReportModel): readonly Entry[] =>
     (chromeTrace(of) as { traceEvents: unknown }).traceEvents as readonly Entry[];
+
+  it('is what the Trace Event Format asks for', () => {
+    const uncounted = someTrace({
+      phases: someTrace().phases.map((phase) => ({ ...phase, instructions: null })),
+    });
+    const stopped = someTrace({ phases: [], events: [], kernel: null, stopped: 'the guest hung' });
+    for (const trace of [someTrace(), uncounted, stopped]) {
+      const file = JSON.stringify(chromeTrace(reportModel(trace)));
+      expect(formatFaults(JSON.parse(file) as Parameters<typeof formatFaults>[0])).toEqual([]);
+    }
+  });
+
+  it('gives a phase without instructions a width, and moves what comes after it', () => {
+    const [setup, extract, kernel] = someTrace().phases;
+    const phases = [
+      setup!,
+      extract!,
+      { ...extract!, name: 'decompressed' as const },
+      { ...kernel!, instructions: 9000 },
+    ];
+    const slices = entries(reportModel(someTrace({ phases: [...phases] }))).filter(
+      ({ cat }) => cat === 'phase',
+    );
+    expect(slices.map(({ name, ts, dur }) => [name, ts, dur])).toEqual([
+      ['setup', 0, 5000],
+      ['extract_kernel', 5000, 180],
+      ['decompressed', 5180, 4000],
+      ['kernel', 9180, 1000],
+    ]);
+  });
+
+  it('switches the CPU mode where it was switched, not where the next phase begins', () => {
+    const event = { ...someTrace().events[0]!, kind: 'mode' as const, phase: 'setup' as const };
+    const events = [
+      { ...event, instructions: 4990, details: { from: 'real16', to: 'prot16' } },
+      { ...event, instructions: 4995, details: { from: 'prot16', to: 'long64' } },
+    ];
+    const slices = entries(reportModel(someTrace({ events }))).filter(
+      ({ ph, cat }) => ph === 'X' && cat === 'mode',
+    );
+    expect(slices.map(({ name, ts, dur }) => [name, ts, dur])).toEqual([
+      ['real16', 0, 4990],
+      ['prot16', 4990, 5],
+      ['long64', 4995, 5005],
+    ]);
+  });
 
   it('makes each phase a slice that ends where the next begins, one microsecond an instruction', () => {
     const slices = entries(model).filter(({ cat }) => cat === 'phase');
