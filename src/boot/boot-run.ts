@@ -35,6 +35,7 @@ import { findOverwrites } from '../trace/overwrites.ts';
 import { type PageTable, type PageTableWalk, walkPageTables } from '../trace/page-tables.ts';
 import { TraceRecorder } from '../trace/recorder.ts';
 import { type LayoutFacts, type MemoryWrite, regionsAt } from '../trace/regions.ts';
+import { blockDecoder } from './block-decoder.ts';
 import { enterLong64, enterProt32, loadWithBootParams } from './boot-params.ts';
 import { enterBootSector, loadBootSector } from './boot-sector.ts';
 import { CpuModeReader } from './cpu-mode.ts';
@@ -192,7 +193,7 @@ export class BootRun {
       record: (event) => {
         // Between two entries of the boot protocol there is code that belongs to no phase.
         const phase = this.#recorder.current;
-        if (phase !== null) this.#recorder.event({ ...event, phase, instructions: null });
+        if (phase !== null) this.#recorder.event({ ...event, phase });
       },
     });
   }
@@ -224,10 +225,12 @@ export class BootRun {
     if (entry === 'real16') {
       this.#loaded = loadReal16(machine, this.#image, this.#options);
       enterReal16(machine, this.#loaded);
+      this.#countInstructions();
       this.#beginPhase('setup');
     } else if (entry === 'boot-sector') {
       this.#loaded = loadBootSector(machine, this.#image);
       enterBootSector(machine);
+      this.#countInstructions();
       this.#beginPhase('boot-sector');
       this.#watch(SETUP_ADDRESS + 0x200, () => this.#beginPhase('setup'));
     } else {
@@ -235,11 +238,21 @@ export class BootRun {
       this.#bootParams = this.#loaded.bootParams;
       if (entry === 'prot32') enterProt32(machine, this.#loaded);
       else enterLong64(machine, this.#loaded);
+      this.#countInstructions();
     }
     const { startup32 } = this.#loaded;
     if (this.#image.kind === 'floppy') this.#watchForKernelFromDisk();
     else if (entry === 'long64') this.#watchStub(startup32);
     else this.#watch(startup32, () => this.#onStartup32(startup32), CR0_PE);
+  }
+
+  /** From the entry on: what brought the CPU there is ours. */
+  #countInstructions(): void {
+    const decode = blockDecoder(
+      () => this.machine.ram,
+      () => this.#mode.readBits(),
+    );
+    this.#cpu.countInstructions(decode);
   }
 
   /**
@@ -568,7 +581,7 @@ export class BootRun {
       registers,
       gdtr: this.#cpu.readDescriptorTable('gdtr'),
       idtr: this.#cpu.readDescriptorTable('idtr'),
-      instructions: null,
+      instructions: this.#cpu.instructions,
       regions: [],
       overwritten: [],
       pageTables: this.#walkPageTables(name, registers),
@@ -608,7 +621,7 @@ export class BootRun {
       kind: operation.kind,
       phase: this.#recorder.current!,
       address: BigInt(operation.address),
-      instructions: null,
+      instructions: this.#cpu.instructions,
       text:
         operation.source === null
           ? `fill ${end(operation.target)}`

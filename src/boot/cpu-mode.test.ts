@@ -40,13 +40,32 @@ describeEachEngine('the mode of the CPU', (open) => {
       expect(seen).toEqual(['real16', 'real16', 'real16', 'prot16', 'prot16']);
     }));
 
-  it('is prot32 by the descriptor, and stays so when the table is overwritten later', () =>
+  it('is prot32 as CS was loaded, whatever the table says later', () =>
     withCpu((cpu, ram, mode) => {
       enterProtectedMode(cpu, ram, { eip: MIB, gdtAddress: GDT, rsi: 0n, rsp: 0x7000n });
       expect(mode.read()).toBe('prot32');
       ram.fill(0, GDT, GDT + 48);
       expect(mode.read()).toBe('prot32');
-      expect(new CpuModeReader(cpu, () => ram).read()).toBe('prot16');
+      expect(new CpuModeReader(cpu, () => ram).readBits()).toBe(32);
+      // The same selector is 64-bit code in the next table, as in that of startup_32.
+      new DataView(ram.buffer, ram.byteOffset).setBigUint64(0x9010, 0x00af_9a00_0000_ffffn, true);
+      cpu.writeDescriptorTable('gdtr', { base: 0x9000n, limit: 0x17 });
+      expect(mode.read()).toBe('prot32');
+    }));
+
+  it('is what the table says when CS is first seen, where the engine does not show how CS was loaded', () =>
+    withCpu((cpu, ram) => {
+      enterProtectedMode(cpu, ram, { eip: MIB, gdtAddress: GDT, rsi: 0n, rsp: 0x7000n });
+      const blind = {
+        readRegisters: cpu.readRegisters.bind(cpu),
+        readDescriptorTable: cpu.readDescriptorTable.bind(cpu),
+        readCodeAttributes: () => null,
+      } as unknown as Cpu;
+      const mode = new CpuModeReader(blind, () => ram);
+      expect([mode.read(), mode.readBits()]).toEqual(['prot32', 32]);
+      ram.fill(0, GDT, GDT + 48);
+      expect(mode.read()).toBe('prot32');
+      expect(new CpuModeReader(blind, () => ram).read()).toBe('prot16');
     }));
 
   it('is long64 or compat32 by the L bit once long mode is active', () =>

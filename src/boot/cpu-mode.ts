@@ -1,4 +1,4 @@
-// The operating mode of the CPU, from CR0, EFER and the code segment's descriptor (Intel SDM 3A 2.2 and 3.4.5).
+// The operating mode of the CPU, from CR0, EFER and the code segment's attributes (Intel SDM 3A 2.2 and 3.4.5).
 
 import type { Cpu, DescriptorTableRegister, RegisterName } from '../cpu/cpu.ts';
 import type { CpuMode } from '../trace/boot-trace.ts';
@@ -11,9 +11,19 @@ const EFER_LMA = 1n << 10n;
 const DESCRIPTOR_DEFAULT_32 = 1 << 22;
 const DESCRIPTOR_LONG = 1 << 21;
 
+/** Width of the code of each mode. */
+export const CODE_BITS: Readonly<Record<CpuMode, 16 | 32 | 64>> = {
+  real16: 16,
+  prot16: 16,
+  prot32: 32,
+  compat32: 32,
+  long64: 64,
+};
+
 /**
- * Reads the mode of the code that runs now. The CPU keeps a copy of the descriptor that CS was loaded from, so what a
- * selector meant when it was first seen stays true when the table is overwritten later, as some kernels do.
+ * Reads the mode of the code that runs now. The CPU keeps a copy of the descriptor that CS was loaded from, which counts
+ * whatever a new table says. Where the engine does not show the copy, the descriptor is looked up in the table; what a
+ * selector meant when it was first seen then stays true when the table is overwritten later, as some kernels do.
  */
 export class CpuModeReader {
   readonly #cpu: Cpu;
@@ -27,25 +37,31 @@ export class CpuModeReader {
     this.#ram = ram;
   }
 
-  /**
-   * Between loading CR0 and the far jump that follows, CS still holds a selector of the old mode; the answer is then the
-   * new mode as its table names it, or 16-bit where it names nothing.
-   */
   read(): CpuMode {
     this.#cpu.readRegisters(NAMES, this.#values);
     const [cr0, efer, cs, cr3, cr4] = this.#values as unknown as bigint[];
     if ((cr0! & CR0_PE) === 0n) return 'real16';
-    const gdtr = this.#cpu.readDescriptorTable('gdtr');
     const long = (efer! & EFER_LMA) !== 0n;
+    const attributes = this.#cpu.readCodeAttributes();
+    if (attributes !== null) return modeOf(attributes, long);
+    const gdtr = this.#cpu.readDescriptorTable('gdtr');
     const key = `${cs} ${gdtr.base} ${long}`;
     const known = this.#known.get(key);
     if (known !== undefined) return known;
     const high = this.#descriptorHigh(gdtr, cs!, { cr0: cr0!, cr3: cr3!, cr4: cr4!, efer: efer! });
     if (high === null) return long ? 'compat32' : 'prot16';
-    const longMode = (high & DESCRIPTOR_LONG) !== 0 ? 'long64' : 'compat32';
-    const mode = long ? longMode : (high & DESCRIPTOR_DEFAULT_32) !== 0 ? 'prot32' : 'prot16';
+    const mode = modeOf(high, long);
     this.#known.set(key, mode);
     return mode;
+  }
+
+  /** Width of the code that runs now, read more cheaply than its mode. */
+  readBits(): 16 | 32 | 64 {
+    const attributes = this.#cpu.readCodeAttributes();
+    if (attributes === null) return CODE_BITS[this.read()];
+    if ((attributes & DESCRIPTOR_DEFAULT_32) !== 0) return 32;
+    const long = (attributes & DESCRIPTOR_LONG) !== 0 && (this.#cpu.readRegister('efer') & EFER_LMA) !== 0n;
+    return long ? 64 : 16;
   }
 
   /** Second doubleword of the selector's descriptor; null where the table does not hold it. */
@@ -57,4 +73,9 @@ export class CpuModeReader {
     if (physical === null || physical + 8n > BigInt(ram.length)) return null;
     return new DataView(ram.buffer, ram.byteOffset + Number(physical) + 4, 4).getUint32(0, true);
   }
+}
+
+function modeOf(attributes: number, long: boolean): CpuMode {
+  if (long) return (attributes & DESCRIPTOR_LONG) !== 0 ? 'long64' : 'compat32';
+  return (attributes & DESCRIPTOR_DEFAULT_32) !== 0 ? 'prot32' : 'prot16';
 }

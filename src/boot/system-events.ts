@@ -7,8 +7,8 @@ import type { BootEvent, CpuMode } from '../trace/boot-trace.ts';
 import type { CpuModeReader } from './cpu-mode.ts';
 import { hex } from './placement.ts';
 
-/** An event without what the boot adds: its phase and the instructions before it. */
-export type SystemEvent = Omit<BootEvent, 'phase' | 'instructions'>;
+/** An event without what the boot adds: its phase. */
+export type SystemEvent = Omit<BootEvent, 'phase'>;
 
 const MSR_NAMES: ReadonlyMap<number, string> = new Map([
   [0x1b, 'APIC_BASE'],
@@ -123,10 +123,18 @@ type PortEvent = Extract<MachineEvent, { kind: 'port' }>;
 interface PortRun {
   readonly device: string;
   readonly address: bigint;
+  /** Executed before the first of them. */
+  readonly instructions: number | null;
   readonly ports: Set<number>;
   reads: number;
   writes: number;
   last: PortEvent;
+}
+
+/** An instruction that is looked at again when it has run. */
+interface Place {
+  readonly at: bigint;
+  readonly instructions: number | null;
 }
 
 export class SystemEvents {
@@ -159,12 +167,15 @@ export class SystemEvents {
       if (end < 0) return;
       const line = text.slice(this.#printed, end);
       this.#printed = end + 1;
-      if (line !== '') this.#parts.record({ kind: 'console', address, text: line, details: {} });
+      if (line === '') continue;
+      const { instructions } = this.#parts.cpu;
+      this.#parts.record({ kind: 'console', address, instructions, text: line, details: {} });
     }
   }
 
   onMachineEvent(event: MachineEvent): void {
     const address = this.#linearRip();
+    const { instructions } = this.#parts.cpu;
     switch (event.kind) {
       case 'port':
         this.#onPort(event, address);
@@ -176,7 +187,7 @@ export class SystemEvents {
           Object.entries(values).map(([name, value]) => [`${prefix} ${name}`, hex(value)]);
         // RIP is behind the two bytes of INT n.
         this.#parts.record({
-          ...{ kind: 'bios', address: address - 2n, text: carry ? `${text}: failed` : text },
+          ...{ kind: 'bios', address: address - 2n, instructions, text: carry ? `${text}: failed` : text },
           details: Object.fromEntries([
             ...[
               ['vector', vector],
@@ -191,7 +202,7 @@ export class SystemEvents {
       case 'exception':
         this.flush(address);
         this.#parts.record({
-          ...{ kind: 'exception', address: event.address, text: `exception ${event.vector}` },
+          ...{ kind: 'exception', address: event.address, instructions, text: `exception ${event.vector}` },
           details: { vector: event.vector, delivered: event.delivered },
         });
     }
@@ -200,7 +211,11 @@ export class SystemEvents {
   #onPort(event: PortEvent, address: bigint): void {
     if (this.#ports?.device !== event.device) {
       this.flush(address);
-      this.#ports = { device: event.device, address, ports: new Set(), reads: 0, writes: 0, last: event };
+      const { instructions } = this.#parts.cpu;
+      this.#ports = {
+        ...{ device: event.device, address, instructions, ports: new Set() },
+        ...{ reads: 0, writes: 0, last: event },
+      };
     }
     const run = this.#ports!;
     run.ports.add(event.port);
@@ -209,7 +224,6 @@ export class SystemEvents {
     run.last = event;
   }
 
-  /** In port hooks it is that of the block, or of an instruction before. */
   #linearRip(): bigint {
     const { cpu, mode } = this.#parts;
     const rip = cpu.readRegister('rip');
@@ -222,6 +236,7 @@ export class SystemEvents {
     this.#mode ??= now;
     const { opcode, modrm, rexB, length } = decode(ram().subarray(address, address + MAX_LENGTH + 8), now);
     const at = BigInt(address);
+    const { instructions } = cpu;
     const field = (modrm >> 3) & 7;
     const operand = (): bigint => {
       const value = cpu.readRegister(GENERAL_REGISTERS[(modrm & 7) + rexB * 8]!);
@@ -229,13 +244,13 @@ export class SystemEvents {
     };
     const note = (kind: BootEvent['kind'], text: string, details: BootEvent['details']): void => {
       this.flush(at);
-      record({ kind, address: at, text, details });
+      record({ kind, address: at, instructions, text, details });
     };
     if (opcode === 0x0f22) {
       const value = operand();
       const name = `cr${field}`;
       note('control-register', `${name} = ${hex(value)}`, { register: name, value: hex(value) });
-      if (field === 0) this.#lookAtMode(at);
+      if (field === 0) this.#lookAtMode({ at, instructions });
     } else if (opcode === 0x0f30) {
       const number = Number(cpu.readRegister('rcx') & 0xffff_ffffn);
       const [high, low] = [cpu.readRegister('rdx') & 0xffff_ffffn, cpu.readRegister('rax') & 0xffff_ffffn];
@@ -246,21 +261,21 @@ export class SystemEvents {
       });
     } else if (opcode === 0x0f01 && field === 6) {
       note('control-register', 'lmsw', { register: 'cr0' });
-      this.#lookAtMode(at);
+      this.#lookAtMode({ at, instructions });
     } else if (opcode === 0x0f01 && modrm < 0xc0) {
-      this.#afterTableLoad(at, field === 2 ? 'gdtr' : 'idtr', length);
+      this.#afterTableLoad({ at, instructions }, field === 2 ? 'gdtr' : 'idtr', length);
     } else if (opcode === 0x8e && now !== 'real16') {
       const name = SEGMENT_REGISTERS[field];
       if (name === undefined || modrm < 0xc0) return;
       const value = hex(operand() & 0xffffn);
       note('segment', `${name} = ${value}`, { register: name, value });
     } else if (FAR_OPCODES.includes(opcode) || opcode === 0xff) {
-      this.#lookAtMode(at);
+      this.#lookAtMode({ at, instructions });
     }
   }
 
   /** What LGDT and LIDT loaded is read when the next instruction is about to run. */
-  #afterTableLoad(at: bigint, name: 'gdtr' | 'idtr', length: number): void {
+  #afterTableLoad({ at, instructions }: Place, name: 'gdtr' | 'idtr', length: number): void {
     const { cpu, record } = this.#parts;
     const next = at + BigInt(length);
     const unhook = cpu.hookCode(next, next, () => {
@@ -268,14 +283,15 @@ export class SystemEvents {
       const { base, limit } = cpu.readDescriptorTable(name);
       this.flush(at);
       record({
-        ...{ kind: 'descriptor-table', address: at, text: `${name} = ${hex(base)}, limit ${hex(limit)}` },
+        ...{ kind: 'descriptor-table', address: at, instructions },
+        text: `${name} = ${hex(base)}, limit ${hex(limit)}`,
         details: { register: name, base: hex(base), limit },
       });
     });
   }
 
   /** A load of CR0 or a far transfer ends its block: the next one may run in another mode. */
-  #lookAtMode(at: bigint): void {
+  #lookAtMode({ at, instructions }: Place): void {
     const { cpu, mode, record } = this.#parts;
     if (this.#modeLook !== null) return;
     const unhook = cpu.hookBlock(0n, EVERYWHERE, (address) => {
@@ -289,7 +305,7 @@ export class SystemEvents {
       if (before === null || before === now) return;
       this.flush(at);
       record({
-        ...{ kind: 'mode', address: at, text: `${before} to ${now}` },
+        ...{ kind: 'mode', address: at, instructions, text: `${before} to ${now}` },
         details: { from: before, to: now },
       });
     });
@@ -297,7 +313,7 @@ export class SystemEvents {
   }
 }
 
-function portEvent({ device, address, ports, reads, writes, last }: PortRun): SystemEvent {
+function portEvent({ device, address, instructions, ports, reads, writes, last }: PortRun): SystemEvent {
   const counts = [reads > 0 ? `${reads} in` : null, writes > 0 ? `${writes} out` : null].filter(
     (text) => text !== null,
   );
@@ -306,6 +322,7 @@ function portEvent({ device, address, ports, reads, writes, last }: PortRun): Sy
   return {
     kind: 'port',
     address,
+    instructions,
     text: `${device}: ${counts.join(', ')}${only} (port${list.length > 1 ? 's' : ''} ${list.join(', ')})`,
     details: { device, reads, writes, ports: list.join(' '), last: hex(last.value) },
   };

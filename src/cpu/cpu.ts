@@ -53,6 +53,18 @@ export interface InvalidAccess {
   readonly size: number;
 }
 
+/** A translated block: instructions that the engine runs through without looking up. */
+export interface DecodedBlock {
+  /** Offsets of its instructions, ascending from 0. */
+  readonly starts: readonly number[];
+  /** Offsets of those that access ports. */
+  readonly ports: readonly number[];
+  /** The last one is a repeated string instruction, whose further iterations are blocks of their own. */
+  readonly repeats: boolean;
+}
+/** Decodes the code at [address, address + size), linear, as the CPU would run it now. */
+export type BlockDecoder = (address: number, size: number) => DecodedBlock;
+
 /** How a `run` ended. */
 export type RunEnd =
   /** `stop()` was called, from a hook. */
@@ -91,6 +103,11 @@ export interface Cpu {
   writeRegister(name: RegisterName, value: bigint): void;
   /** Reads several registers in one call into `values[i]`; the cheap way in a hook. */
   readRegisters(names: readonly RegisterName[], values: BigUint64Array): void;
+  /**
+   * Attributes of the code segment as it was loaded, at the bits that they have in a descriptor's second doubleword (Intel
+   * SDM 3A 3.4.5); null where this build of the engine does not show them.
+   */
+  readCodeAttributes(): number | null;
   readDescriptorTable(name: 'gdtr' | 'idtr'): DescriptorTableRegister;
   writeDescriptorTable(name: 'gdtr' | 'idtr', value: DescriptorTableRegister): void;
 
@@ -117,7 +134,10 @@ export interface Cpu {
    * divisions that fault in the middle of a block leave an older RIP with WASM, unless a code hook covers them.
    */
   hookInterrupt(hook: (vector: number, exception: { readonly errorCode: number } | null) => void): Unhook;
-  /** Of several the first answers. In IN and OUT hooks RIP is an earlier instruction's, unless a code hook covers everything. */
+  /**
+   * Of several the first answers. In IN and OUT hooks RIP is an earlier instruction's, unless a code hook covers everything
+   * or instructions are counted.
+   */
   hookIn(hook: (port: number, size: 1 | 2 | 4) => number): Unhook;
   hookOut(hook: (port: number, size: 1 | 2 | 4, value: number) => void): Unhook;
   /** Replaces CPUID; the hook gets leaf (EAX) and subleaf (ECX) and returns [EAX, EBX, ECX, EDX]. */
@@ -135,6 +155,18 @@ export interface Cpu {
   ): Unhook;
   /** Called for an access to unmapped or protected memory. Return true to retry it, false to end the run. */
   hookInvalidAccess(hook: (access: InvalidAccess) => boolean): Unhook;
+
+  /**
+   * Counts executed instructions from here on; called once, between runs, before code or block hooks are added, with RAM
+   * at address 0. Costs a call of `decode` for each block that is new. False where this host cannot do it cheaply.
+   */
+  countInstructions(decode: BlockDecoder): boolean;
+  /**
+   * Instructions executed since then, before the one that a hook is called for or that is to run next; null where they
+   * are not counted. A repeated string instruction is one; so is what a code hook skips by writing RIP, and one that
+   * raises an exception. In CPUID and memory hooks the rest of the block is in it, too.
+   */
+  readonly instructions: number | null;
 
   /** Drops translated code of [address, address + length); call it after each host write over code that may have run. */
   invalidateCode(address: number, length: number): void;

@@ -9,6 +9,8 @@ import type { Pointer, Transport } from './transport.ts';
 export interface GuestEnvironment {
   /** Base address in the hidden part of CS. */
   readCsBase(): bigint;
+  /** Attributes in the hidden part of CS, at the bits that they have in a descriptor's second doubleword. */
+  readCsAttributes(): number;
   /**
    * Details of the exception or software interrupt that is being reported, and marks it as delivered.
    * QEMU's core counts a fault during an undelivered one as a double fault, and Unicorn never delivers.
@@ -27,6 +29,7 @@ const SEGMENTS = 184;
 const SEGMENT_SIZE = 24;
 const SEGMENT_BASE = 8;
 const SEGMENT_LIMIT = 16;
+const SEGMENT_FLAGS = 20;
 const CS = 1;
 /** After the six segments come LDT and TR. */
 const GDT = 8;
@@ -108,6 +111,10 @@ export function findEnvironment(transport: Transport, scratch: Pointer): GuestEn
     readCsBase() {
       save();
       return view.getBigUint64(regs + SEGMENTS + CS * SEGMENT_SIZE + SEGMENT_BASE, true);
+    },
+    readCsAttributes() {
+      save();
+      return view.getUint32(regs + SEGMENTS + CS * SEGMENT_SIZE + SEGMENT_FLAGS, true);
     },
     takeException() {
       save();

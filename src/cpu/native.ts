@@ -6,6 +6,7 @@ import { homedir } from 'node:os';
 import { join } from 'node:path';
 import type { LibraryHandle, TypeObject } from 'koffi';
 import { BootscopeError } from '../error.ts';
+import { blockCounterMachineCode, lookupLimit, STATE, STATE_SIZE } from './block-counter.ts';
 import { COUNTING_HOOK_TARGET, countingHookMachineCode } from './counting-hook.ts';
 import type { HookShape, HookShapes, Pointer, Transport, UcError } from './transport.ts';
 
@@ -424,13 +425,39 @@ class NativeTransport implements Transport {
     return { error, hook: counted.hook };
   }
 
-  #makeCountingHook(): CountingHook | null {
-    const machineCode = countingHookMachineCode();
-    const count = machineCode === null ? null : this.allocate(MAP_ALIGNMENT);
+  /** Null where there is none for this host, or the host does not run it. */
+  #executable(machineCode: Uint8Array | null): Pointer | null {
     const code = machineCode === null ? null : this.allocate(MAP_ALIGNMENT);
-    if (machineCode === null || count === null || code === null) return null;
+    if (machineCode === null || code === null) return null;
     this.view(code, machineCode.length).set(machineCode);
-    if (!this.#library.makeExecutable(code, MAP_ALIGNMENT)) return null;
+    return this.#library.makeExecutable(code, MAP_ALIGNMENT) ? code : null;
+  }
+
+  hookAddBlockCounter(
+    ram: Pointer,
+    ramSize: number,
+    missed: HookShapes['code'],
+  ): { readonly error: UcError; readonly state: Pointer } | null {
+    const code = this.#executable(blockCounterMachineCode());
+    const size = Math.ceil(STATE_SIZE / MAP_ALIGNMENT) * MAP_ALIGNMENT;
+    const state = code === null ? null : this.allocate(size);
+    if (code === null || state === null) return null;
+    const callback = this.#register('code', (_uc: number, address: Wide, length: number) =>
+      missed(wide(address), length),
+    );
+    const view = new DataView(this.view(state, size).buffer);
+    view.setBigUint64(STATE.ram, BigInt(ram), true);
+    view.setBigUint64(STATE.limit, lookupLimit(ramSize), true);
+    view.setBigUint64(STATE.callback, BigInt(callback), true);
+    const { uc_hook_add } = this.#library;
+    const error = uc_hook_add(this.#uc, this.#out, UC_HOOK_BLOCK, BigInt(code), state, 1n, 0n, 'int', 0);
+    return { error, state };
+  }
+
+  #makeCountingHook(): CountingHook | null {
+    const code = this.#executable(countingHookMachineCode());
+    const count = code === null ? null : this.allocate(MAP_ALIGNMENT);
+    if (count === null || code === null) return null;
     const view = new DataView(this.#library.koffi.view(BigInt(count), MAP_ALIGNMENT));
     const hook: CountingHook = { code, count, view, period: 0, call: () => {}, hook: 0 };
     const called = this.#register('code', (_uc: number, address: Wide, size: number) => {

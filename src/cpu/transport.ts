@@ -105,6 +105,16 @@ export interface Transport {
   ): { readonly error: UcError; readonly hook: Pointer } | null;
   /** Has the counted hook, if there is one, called at the next block. May be called from hooks. */
   callCounted(): void;
+  /**
+   * Hooks every block with the function of `block-counter.ts`; `missed` is called for those that its table does not
+   * hold. Added once and before other block hooks, so that it is called before they stop the CPU. `ram`: guest RAM
+   * from address 0. Null where this host has no way to; `state` points to `STATE_SIZE` bytes.
+   */
+  hookAddBlockCounter(
+    ram: Pointer,
+    ramSize: number,
+    missed: HookShapes['code'],
+  ): { readonly error: UcError; readonly state: Pointer } | null;
   /** `uc_hook_del`. Never called while `emuStart` runs. The callback may still be called by translated code. */
   hookDel(hook: Pointer): UcError;
 

@@ -2,6 +2,7 @@
 
 import { BootscopeError } from '../error.ts';
 import type {
+  BlockDecoder,
   Cpu,
   DescriptorTableRegister,
   EngineName,
@@ -11,6 +12,7 @@ import type {
   Unhook,
 } from './cpu.ts';
 import { findEnvironment, type GuestEnvironment } from './environment.ts';
+import { InstructionCounter } from './instruction-counter.ts';
 import { Registers } from './registers.ts';
 import { linearToPhysical } from './translate.ts';
 import type { HookShape, HookShapes, Pointer, Transport } from './transport.ts';
@@ -108,6 +110,8 @@ class UnicornCpu implements Cpu {
   #hookAddress: bigint | null = null;
   /** Linear address of the code or block hook that asked for a stop: where the CPU goes on. */
   #stoppedAt: bigint | null = null;
+  /** The hook that asked for it was a code hook. */
+  #stoppedInCode = false;
   /** A stop that has to wait for the next code or block hook, where the library leaves a known RIP. */
   #deferredStop = false;
   #csBase: { readonly selector: bigint; readonly protectedMode: boolean; readonly base: bigint } | null =
@@ -116,8 +120,9 @@ class UnicornCpu implements Cpu {
   /** The last settled RIP was written by a hook. */
   #redirected = false;
   #inInterrupt = false;
+  #counter: InstructionCounter | null = null;
   #lastInstruction = 0n;
-  /** Linear address of the IN or OUT that a hook is called for, where every instruction is hooked. */
+  /** Linear address of the IN or OUT that a hook is called for, where it is known. */
   #portInstruction: bigint | null = null;
   /** In a memory hook of Unicorn 2.0, whose RIP is the instruction's linear address. */
   #ripIsLinear = false;
@@ -219,6 +224,10 @@ class UnicornCpu implements Cpu {
     } else {
       this.#registers.write(name, value);
     }
+  }
+
+  readCodeAttributes(): number | null {
+    return this.#hidden()?.readCsAttributes() ?? null;
   }
 
   readDescriptorTable(name: 'gdtr' | 'idtr'): DescriptorTableRegister {
@@ -326,6 +335,10 @@ class UnicornCpu implements Cpu {
   /** Puts RIP where a hook left it or a stop belongs, and returns it. */
   #settleRip(): bigint {
     let rip: bigint;
+    if (this.#stoppedAt !== null) {
+      const done = this.#stoppedInCode && this.#pendingRip !== null;
+      this.#counter?.leftBefore(Number(this.#stoppedAt), done);
+    }
     this.#redirected = this.#pendingRip !== null;
     if (this.#pendingRip !== null) {
       rip = this.#pendingRip;
@@ -358,6 +371,7 @@ class UnicornCpu implements Cpu {
   #requestStop(): void {
     if (this.#hookAddress !== null) {
       this.#stoppedAt = this.#hookAddress;
+      this.#stoppedInCode = this.#currentHook?.kind === 'code';
       this.#transport.emuStop();
     } else if (this.#stopsExactly() || this.#inInterrupt) {
       this.#transport.emuStop();
@@ -612,6 +626,7 @@ class UnicornCpu implements Cpu {
           const details = vector < EXCEPTION_VECTORS ? this.#hidden()?.takeException() : undefined;
           const exception =
             details === undefined || details.isSoftware ? null : { errorCode: details.errorCode };
+          if (exception !== null) this.#counter?.faulted(Number(this.#linear(this.#registers.read('rip'))));
           for (const each of this.#interruptHooks) each(vector, exception);
         } catch (error) {
           this.#keep(error);
@@ -635,18 +650,20 @@ class UnicornCpu implements Cpu {
 
   /** Calls the interrupt hooks for #UD after the library has returned; true when they moved RIP. */
   #reportInvalidInstruction(): boolean {
+    this.#inInterrupt = true;
     try {
       for (const each of this.#interruptHooks) each(INVALID_OPCODE, { errorCode: 0 });
     } catch (error) {
       this.#thrown ??= { error };
     }
+    this.#inInterrupt = false;
     return this.#pendingRip !== null;
   }
 
   hookIn(hook: (port: number, size: 1 | 2 | 4) => number): Unhook {
     return this.#addHook('in', UC_HOOK_INSN, UC_X86_INS_IN, (record) => (port, size) => {
       if (record.removed) return 0;
-      this.#portInstruction = this.#wholeCodeHooks > 0 ? this.#lastInstruction : null;
+      this.#portInstruction = this.#addressOfPortAccess();
       try {
         return hook(port, size as 1 | 2 | 4) >>> 0;
       } catch (error) {
@@ -661,7 +678,7 @@ class UnicornCpu implements Cpu {
   hookOut(hook: (port: number, size: 1 | 2 | 4, value: number) => void): Unhook {
     return this.#addHook('out', UC_HOOK_INSN, UC_X86_INS_OUT, (record) => (port, size, value) => {
       if (record.removed) return;
-      this.#portInstruction = this.#wholeCodeHooks > 0 ? this.#lastInstruction : null;
+      this.#portInstruction = this.#addressOfPortAccess();
       try {
         hook(port, size as 1 | 2 | 4, value);
       } catch (error) {
@@ -670,6 +687,12 @@ class UnicornCpu implements Cpu {
         this.#portInstruction = null;
       }
     });
+  }
+
+  #addressOfPortAccess(): bigint | null {
+    if (this.#wholeCodeHooks > 0) return this.#lastInstruction;
+    const address = this.#counter?.portInstruction() ?? null;
+    return address === null ? null : BigInt(address);
   }
 
   hookCpuid(hook: (leaf: number, subleaf: number) => readonly [number, number, number, number]): Unhook {
@@ -738,6 +761,26 @@ class UnicornCpu implements Cpu {
         return false;
       }
     });
+  }
+
+  countInstructions(decode: BlockDecoder): boolean {
+    const block = this.#blocks.get(0);
+    if (block === undefined) throw new BootscopeError('cpu-memory', 'No RAM block starts at 0x0');
+    const missed = (address: bigint, size: number): void => this.#counter?.missed(Number(address), size);
+    const added = this.#transport.hookAddBlockCounter(block.pointer, block.size, missed);
+    if (added === null) return false;
+    this.#check(added.error, 'Adding a hook that counts');
+    this.#counter = new InstructionCounter(this.#transport, added.state, () => this.ram(0), decode);
+    if (this.#translated) this.#flushBeforeRun = true;
+    return true;
+  }
+
+  get instructions(): number | null {
+    const counter = this.#counter;
+    if (counter === null) return null;
+    if (this.#inInterrupt) return counter.total - 1;
+    const linear = this.#emulating ? (this.#hookAddress ?? this.#portInstruction) : null;
+    return linear === null ? counter.total : counter.before(Number(linear));
   }
 
   invalidateCode(address: number, length: number): void {

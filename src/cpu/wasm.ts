@@ -6,6 +6,7 @@ import { resolve } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { setFlagsFromString } from 'node:v8';
 import { BootscopeError } from '../error.ts';
+import { BLOCK_COUNTER_WASM, lookupLimit, STATE, STATE_SIZE } from './block-counter.ts';
 import { COUNTING_HOOK_WASM } from './counting-hook.ts';
 import type { HookShape, HookShapes, Pointer, Transport, UcError } from './transport.ts';
 
@@ -622,31 +623,42 @@ class WasmTransport implements Transport {
       new Uint32Array(this.#memory.buffer, this.#counter, 1)[0] = period;
     };
     reset();
-    const imports = {
-      m: this.#memory,
-      f: (_uc: number, address: bigint, size: number) => {
-        reset();
-        target.call(BigInt.asUintN(64, address), size);
-      },
-    };
-    const counting = new webAssembly.Instance(new webAssembly.Module(COUNTING_HOOK_WASM), { e: imports });
-    const entry = this.#uc.addFunction(counting.exports.g as Callback, SIGNATURES.code);
-    const error = this.#uc._uc_hook_add(
-      this.#handle,
-      this.#scratch,
-      UC_HOOK_BLOCK,
-      entry,
-      this.#counter,
-      1n,
-      0n,
-      0,
-    );
+    const error = this.#addWasmHook(COUNTING_HOOK_WASM, this.#counter, (address, size) => {
+      reset();
+      target.call(address, size);
+    });
     if (error !== 0) return { error, hook: 0 };
     const hook = this.#scratchPointer();
     this.#hooks.set(hook, () => {
       target.call = DEAD.code;
     });
     return { error, hook };
+  }
+
+  hookAddBlockCounter(
+    ram: Pointer,
+    ramSize: number,
+    missed: HookShapes['code'],
+  ): { readonly error: UcError; readonly state: Pointer } | null {
+    if (!(this.#memory instanceof webAssembly.Memory)) return null;
+    const state = this.allocate(STATE_SIZE);
+    if (state === null) return null;
+    const view = new DataView(this.#memory.buffer, state, STATE_SIZE);
+    view.setBigUint64(STATE.ram, BigInt(ram), true);
+    view.setBigUint64(STATE.limit, lookupLimit(ramSize), true);
+    return { error: this.#addWasmHook(BLOCK_COUNTER_WASM, state, missed), state };
+  }
+
+  /** Hooks every block with the function of a module that gets the heap and a callback; leaves the hook in the scratch memory. */
+  #addWasmHook(code: Uint8Array<ArrayBuffer>, userData: Pointer, callback: HookShapes['code']): UcError {
+    const imports = {
+      m: this.#memory,
+      f: (_uc: number, address: bigint, size: number) => callback(BigInt.asUintN(64, address), size),
+    };
+    const module = new webAssembly.Instance(new webAssembly.Module(code), { e: imports });
+    const entry = this.#uc.addFunction(module.exports.g as Callback, SIGNATURES.code);
+    const { _uc_hook_add } = this.#uc;
+    return _uc_hook_add(this.#handle, this.#scratch, UC_HOOK_BLOCK, entry, userData, 1n, 0n, 0);
   }
 
   callCounted(): void {
