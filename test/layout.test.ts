@@ -415,9 +415,8 @@ describe('bootscope lint and layout', () => {
 
   it('draws every phase within 100 columns and without colours in a pipe', async () => {
     const { output } = await run('layout', image, '--initrd', initrd, '--initrd-address', '0x1004000');
-    for (const line of output.split('\n').slice(1)) {
-      if (!/^( {2}The|! )/.test(line)) expect(line.length).toBeLessThanOrEqual(100);
-    }
+    // The path of the image may be long, and no line breaks within it.
+    for (const line of output.split('\n').slice(1)) expect(line.length).toBeLessThanOrEqual(100);
     expect(output).not.toContain('\x1b');
     expect(output).toContain('run area');
     expect(output).toMatch(

@@ -1,6 +1,7 @@
 // Writes what a subcommand made to a file or to standard output; no file is overwritten unless that was asked for.
 
-import { access, open } from 'node:fs/promises';
+import { access, constants, open } from 'node:fs/promises';
+import { dirname } from 'node:path';
 import { BootscopeError } from '../error.ts';
 import { print } from './standard-output.ts';
 
@@ -29,12 +30,15 @@ export async function writeOutput(path: string, content: Uint8Array | string, fo
 
 /** Says early, before long work, that `writeOutput` would refuse. */
 export async function checkOutput(path: string, force: boolean): Promise<void> {
-  if (path === '-' || force) return;
+  if (path === '-') return;
   const exists = await access(path).then(
     () => true,
     () => false,
   );
-  if (exists) throw existsAlready(path);
+  if (exists && !force) throw existsAlready(path);
+  await access(exists ? path : dirname(path), constants.W_OK).catch((error: unknown) => {
+    throw cannotBeWritten(path, error);
+  });
 }
 
 function existsAlready(path: string): BootscopeError {

@@ -114,19 +114,21 @@ function octaves(end: number): readonly Piece[] {
   return pieces;
 }
 
+/** Ranges in order, empty ones left out; those that overlap or are at most `gap` bytes apart become one. */
+export function mergeRanges(ranges: readonly ModelRange[], gap: number): ModelRange[] {
+  const merged: { start: number; end: number }[] = [];
+  for (const { start, end } of ranges.toSorted((a, b) => a.start - b.start)) {
+    if (end <= start) continue;
+    const last = merged.at(-1);
+    if (last !== undefined && start - last.end <= gap) last.end = Math.max(last.end, end);
+    else merged.push({ start, end });
+  }
+  return merged;
+}
+
 /** What any phase uses, as stretches without holes, parted at 1 MiB where real mode's memory ends. */
 function occupied(regions: readonly ModelRegion[]): ModelRange[] {
-  const stretches: { start: number; end: number }[] = [];
-  for (const region of [...regions].sort((a, b) => a.start - b.start)) {
-    if (region.end <= region.start) continue;
-    const last = stretches.at(-1);
-    if (last !== undefined && region.start - last.end < SMALLEST_FOLD) {
-      last.end = Math.max(last.end, region.end);
-    } else {
-      stretches.push({ start: region.start, end: region.end });
-    }
-  }
-  return stretches.flatMap((stretch) =>
+  return mergeRanges(regions, SMALLEST_FOLD - 1).flatMap((stretch) =>
     stretch.start < MIB && stretch.end > MIB
       ? [
           { start: stretch.start, end: MIB },

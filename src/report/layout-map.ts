@@ -90,7 +90,7 @@ const START_COLUMNS = 11;
 const END_COLUMNS = 12;
 const SIZE_COLUMNS = 9;
 const NAME_COLUMNS = 25;
-const MIN_BAR = 20;
+const MIN_BAR = 18;
 /** Columns that a tick of the scale needs, with the space behind it. */
 const TICK_COLUMNS = 7;
 
@@ -105,7 +105,7 @@ export function formatLayout(trace: BootTrace, options: LayoutMapOptions): strin
     barColumns,
   );
   const lost: Overwrite[] = [];
-  let text = `${heading(trace)}\n`;
+  let text = wrap(heading(trace), options.width, '  ', (line) => line);
   let before: Phase | null = null;
   for (const phase of trace.phases) {
     lost.push(...phase.overwritten);
@@ -114,20 +114,44 @@ export function formatLayout(trace: BootTrace, options: LayoutMapOptions): strin
     }
     before = phase;
   }
-  if (trace.hazards.length > 0) text += `\n${formatHazards(trace.hazards, options.color)}`;
-  if (trace.stopped !== null) text += `\nThe kernel was not reached: ${trace.stopped}.\n`;
+  if (trace.hazards.length > 0) text += `\n${formatHazards(trace.hazards, options.color, options.width)}`;
+  if (trace.stopped !== null) {
+    const line = `The kernel was not reached: ${trace.stopped}.`;
+    text += `\n${wrap(line, options.width, '  ', (each) => each)}`;
+  }
   return text;
 }
 
-/** Each hazard with its bytes and what would be safe. */
-export function formatHazards(hazards: readonly Hazard[], color: boolean): string {
+/** Each hazard with its bytes and what would be safe; each sentence is one line unless a width is given. */
+export function formatHazards(
+  hazards: readonly Hazard[],
+  color: boolean,
+  width = Number.POSITIVE_INFINITY,
+): string {
   const paint = ansi.painter(color);
   return hazards
     .map(
       ({ code, text, advice, start, end }) =>
-        `${paint(code, ansi.RED, ansi.BOLD)} ${hex(start)}..${hex(end)}\n  ${hazardSentence(text)}\n  ${paint(hazardSentence(advice), ansi.GREEN)}\n`,
+        `${paint(code, ansi.RED, ansi.BOLD)} ${hex(start)}..${hex(end)}\n` +
+        wrap(`  ${hazardSentence(text)}`, width, '    ', (line) => line) +
+        wrap(`  ${hazardSentence(advice)}`, width, '    ', (line) => paint(line, ansi.GREEN)),
     )
     .join('');
+}
+
+/** Lines of at most `width` columns, broken between words; those behind the first begin with `indent`. */
+function wrap(text: string, width: number, indent: string, paint: (line: string) => string): string {
+  const lines: string[] = [];
+  let line = '';
+  for (const word of text.split(/(?<=\S) /)) {
+    if (line === '') line = word;
+    else if (line.length + 1 + word.length <= width) line += ` ${word}`;
+    else {
+      lines.push(line);
+      line = `${indent}${word}`;
+    }
+  }
+  return [...lines, line].map((each) => `${paint(each)}\n`).join('');
 }
 
 /** The ROM below 4 GiB and the like would only stretch the picture. */
@@ -207,7 +231,12 @@ class PhaseMap {
   format(): string {
     const phase = this.#phase;
     const paint = this.#paint;
-    let text = `${paint(phase.name, ansi.BOLD)}  ${hex(phase.address)}  ${phase.mode}  ${paint(HAPPENED[phase.name], ansi.DIM)}\n`;
+    const facts = `${hex(phase.address)}  ${phase.mode}`;
+    const room = this.#options.width - `${phase.name}  ${facts}  `.length;
+    const happened = HAPPENED[phase.name];
+    let text = `${paint(phase.name, ansi.BOLD)}  ${facts}`;
+    // What happened goes below where a narrow terminal has no room for it behind the rest.
+    text += `${happened.length <= room ? '  ' : '\n  '}${paint(happened, ansi.DIM)}\n`;
     text += `  ${this.#scale()}\n`;
     const { rows, left } = this.#rows();
     for (const row of rows) text += `${this.#row(row)}\n`;
@@ -388,22 +417,16 @@ class PhaseMap {
       whole === undefined || (whole.start === start && whole.end === end)
         ? `all ${size}`
         : `${size} of ${formatSize(whole.end - whole.start)}`;
-    const codes = this.#paint('!', ansi.RED, ansi.BOLD);
-    return `${codes} ${this.#paint(`${region}: ${hex(start)}..${hex(end)} (${part}) overwritten by ${by}`, ansi.RED)}\n`;
+    return wrap(
+      `! ${region}: ${hex(start)}..${hex(end)} (${part}) overwritten by ${by}`,
+      this.#options.width,
+      '  ',
+      (line) => this.#paint(line, ansi.RED),
+    );
   }
 
   #wrap(text: string, ...codes: readonly number[]): string {
-    const lines: string[] = [];
-    let line = '';
-    for (const word of text.split(' ')) {
-      if (line.length + word.length + 3 > this.#options.width) {
-        lines.push(line);
-        line = '  ';
-      }
-      line += line.trim() === '' ? `${word}` : ` ${word}`;
-    }
-    lines.push(line);
-    return lines.map((each) => `  ${this.#paint(each, ...codes)}\n`).join('');
+    return wrap(`  ${text}`, this.#options.width, '    ', (line) => this.#paint(line, ...codes));
   }
 }
 

@@ -1,7 +1,10 @@
 // A line of physical addresses with its empty stretches folded: to scale within each piece, so that a few columns show a
-// kilobyte below 1 MiB and a kernel of 60 MB alike.
+// kilobyte below 1 MiB and a kernel of 60 MB alike. The scales of address-scale.ts give room to names and boundaries, which
+// stand in the picture there; here names stand beside the bars, and the few columns go to sizes alone.
 
 import type { MemoryRegion } from '../trace/boot-trace.ts';
+import { mergeRanges } from './address-scale.ts';
+import type { ModelRange } from './report-model.ts';
 
 /** A stretch of memory drawn to one scale, over columns [column, column + columns). */
 export interface AxisPiece {
@@ -27,23 +30,23 @@ const FOLDED_PART = 1 / 8;
 
 /** The axis that all phases share, so that what moves is seen to move. */
 export function memoryAxis(regions: readonly MemoryRegion[], columns: number): MemoryAxis {
-  const high = merge(
+  const high = mergeRanges(
     regions
       .map(({ start, end }) => ({ start: Math.max(Number(start), MIB), end: Number(end) }))
       .filter(({ start, end }) => start < end),
     0,
   );
   const low = regions.some(({ kind, start }) => kind === 'compressed-kernel' && start < MIB)
-    ? LOW_KERNEL_COLUMNS
-    : LOW_COLUMNS;
+    ? Math.min(LOW_KERNEL_COLUMNS, Math.floor(columns / 2))
+    : Math.min(LOW_COLUMNS, Math.floor(columns / 4));
   const reserved = regions
     .filter(({ kind }) => kind === 'reserved')
     .map(({ start, end }) => ({ start: Number(start), end: Number(end) }));
-  const isReserved = (stretch: Stretch): boolean =>
+  const isReserved = (stretch: ModelRange): boolean =>
     reserved.some(({ start, end }) => start <= stretch.start && end >= stretch.end);
-  const sizeOf = (stretch: Stretch): number => (isReserved(stretch) ? 0 : stretch.end - stretch.start);
+  const sizeOf = (stretch: ModelRange): number => (isReserved(stretch) ? 0 : stretch.end - stretch.start);
   const drawn = high.reduce((sum, stretch) => sum + sizeOf(stretch), 0);
-  const stretches = merge(high, drawn * FOLDED_PART);
+  const stretches = mergeRanges(high, drawn * FOLDED_PART);
   const folds = stretches.length;
   const room = columns - low - folds;
   const total = stretches.reduce((sum, stretch) => sum + sizeOf(stretch), 0);
@@ -63,22 +66,6 @@ export function memoryAxis(regions: readonly MemoryRegion[], columns: number): M
     column += widths[index]!;
   }
   return { pieces, columns: column };
-}
-
-interface Stretch {
-  readonly start: number;
-  readonly end: number;
-}
-
-/** Stretches in order; those that overlap or are at most `gap` bytes apart become one. */
-function merge(stretches: readonly Stretch[], gap: number): Stretch[] {
-  const merged: { start: number; end: number }[] = [];
-  for (const { start, end } of stretches.toSorted((a, b) => a.start - b.start)) {
-    const last = merged.at(-1);
-    if (last !== undefined && start - last.end <= gap) last.end = Math.max(last.end, end);
-    else merged.push({ start, end });
-  }
-  return merged;
 }
 
 /**

@@ -1,0 +1,192 @@
+// `bootscope report` and `layout` as they are called: each format to a file and to standard output, what they refuse, and the
+// map on a terminal.
+
+import { spawnSync } from 'node:child_process';
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { Ajv2020 } from 'ajv/dist/2020.js';
+import { XMLValidator } from 'fast-xml-parser';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { hasNativeEngine } from '../src/cpu/native.ts';
+import { findWasmEngine } from '../src/cpu/wasm.ts';
+import { bootscope, buildCommand } from './command.ts';
+
+const ROOT = fileURLToPath(new URL('..', import.meta.url));
+const IMAGE = join(ROOT, 'images/demo/demo-zstd.bzImage');
+const noEngine =
+  hasNativeEngine() || findWasmEngine() !== null ? null : 'there is no Unicorn, neither native nor WASM';
+const describeBoots = noEngine === null ? describe : describe.skip;
+
+const validateTrace = new Ajv2020({ allErrors: true, allowUnionTypes: true }).compile(
+  JSON.parse(readFileSync(join(ROOT, 'docs/trace.schema.json'), 'utf8')) as object,
+);
+
+/** Whether a text is of a format; the name of the file that the format is the default of. */
+const FORMATS = {
+  html: {
+    name: 'report.html',
+    check: (text: string) => /^<!doctype html>[\s\S]*<\/html>\n$/.test(text),
+  },
+  svg: {
+    name: 'report.svg',
+    check: (text: string) => XMLValidator.validate(text) === true && text.includes('</svg>'),
+  },
+  'chrome-trace': {
+    name: null,
+    check: (text: string) => (JSON.parse(text) as { traceEvents: unknown[] }).traceEvents.length > 20,
+  },
+  json: {
+    name: 'report.json',
+    check: (text: string) => validateTrace(JSON.parse(text)),
+  },
+} as const;
+
+let folder = '';
+beforeAll(() => {
+  if (noEngine === null) buildCommand();
+  folder = mkdtempSync(join(tmpdir(), 'bootscope-report-'));
+});
+afterAll(() => rmSync(folder, { recursive: true, force: true }));
+
+describeBoots(noEngine === null ? 'bootscope report' : `bootscope report (${noEngine})`, () => {
+  it.each(Object.entries(FORMATS))(
+    'writes %s to standard output and to a file, the same bytes',
+    async (format, { name, check }) => {
+      const printed = await bootscope(['report', IMAGE, '--format', format, '-o', '-']);
+      expect(printed).toMatchObject({ status: 0, stderr: '' });
+      expect(check(printed.stdout)).toBe(true);
+      const path = join(folder, name ?? 'report.trace');
+      const written = await bootscope([
+        'report',
+        IMAGE,
+        '-o',
+        path,
+        ...(name === null ? ['--format', format] : []),
+      ]);
+      expect(written).toEqual({ status: 0, stdout: '', stderr: '' });
+      expect(readFileSync(path, 'utf8')).toBe(printed.stdout);
+    },
+    30_000,
+  );
+
+  it('writes over no file unless it is forced to', async () => {
+    const path = join(folder, 'kept.svg');
+    writeFileSync(path, 'kept');
+    expect(await bootscope(['report', IMAGE, '-o', path])).toEqual({
+      status: 2,
+      stdout: '',
+      stderr: `bootscope: ${path} exists already, --force overwrites it\n`,
+    });
+    expect(readFileSync(path, 'utf8')).toBe('kept');
+    expect(await bootscope(['report', IMAGE, '-o', path, '--force'])).toMatchObject({
+      status: 0,
+      stderr: '',
+    });
+    expect(readFileSync(path, 'utf8')).toContain('</svg>');
+  }, 30_000);
+
+  it('refuses, before anything is booted, what it cannot write', async () => {
+    const refused = async (...args: string[]): Promise<string> => {
+      const { status, stdout, stderr } = await bootscope(['report', join(folder, 'no-image'), ...args]);
+      expect([status, stdout, stderr.split('\n').length]).toEqual([2, '', 2]);
+      return stderr;
+    };
+    const missing = join(folder, 'missing', 'report.html');
+    expect(await refused('-o', missing)).toContain(`${missing} cannot be written`);
+    expect(await refused('-o', join(folder, 'x.pdf'), '--format', 'pdf')).toContain(
+      'Allowed choices are html, svg, chrome-trace, json',
+    );
+    expect(await refused('-o', join(folder, 'x.svg'), '--scale', 'cubic')).toContain('Allowed choices are');
+    expect(await refused()).toContain("'-o, --output <file>' not specified");
+    expect(existsSync(missing)).toBe(false);
+  }, 30_000);
+
+  it('reports a boot that ends early, and says so by its status', async () => {
+    const bytes = readFileSync(IMAGE);
+    const payload = (bytes[0x1f1]! + 1) * 512 + bytes.readUInt32LE(0x248);
+    const middle = payload + (bytes.readUInt32LE(0x24c) >> 1);
+    for (let index = middle; index < middle + 40; index++) bytes[index]! ^= 0x5a;
+    const damaged = join(folder, 'damaged.bzImage');
+    writeFileSync(damaged, bytes);
+    for (const [format, { check }] of Object.entries(FORMATS)) {
+      const ended = await bootscope(['report', damaged, '--format', format, '-o', '-']);
+      expect(ended.status).toBe(1);
+      expect(check(ended.stdout)).toBe(true);
+      if (format !== 'svg') expect(ended.stdout).toContain('is damaged at offset');
+    }
+  }, 60_000);
+
+  it('ends quietly when the reader of its output has enough', async () => {
+    const { status, stderr } = await bootscope(['report', IMAGE, '-o', '-'], { readOnly: 100 });
+    expect([status, stderr]).toEqual([0, '']);
+  }, 30_000);
+
+  const fetched = join(ROOT, 'images/cache/debian');
+  const largest = (existsSync(fetched) ? readdirSync(fetched) : [])
+    .filter((name) => name.startsWith('vmlinuz-'))
+    .map((name) => join(fetched, name))
+    .sort((a, b) => statSync(a).size - statSync(b).size)
+    .at(-1);
+  const what = 'stays below 2 MB for the largest image that was fetched, with all its events';
+  it.skipIf(largest === undefined)(
+    largest === undefined ? `${what} (left out: none was fetched)` : what,
+    async () => {
+      const { status, stdout } = await bootscope(['report', largest!, '--cmdline', 'nokaslr', '-o', '-']);
+      expect(status).toBe(0);
+      expect(Buffer.byteLength(stdout)).toBeLessThan(2_000_000);
+      expect(stdout).toContain('"eventsLeftOut":0');
+    },
+    60_000,
+  );
+});
+
+describeBoots(noEngine === null ? 'bootscope layout on a terminal' : `bootscope layout (${noEngine})`, () => {
+  const args = ['layout', IMAGE];
+  const script = spawnSync('script', ['--version']).status === 0;
+  const SGR = new RegExp(`${String.fromCharCode(27)}\\[[0-9;]*m`, 'g');
+
+  /** What a terminal of so many columns is sent. */
+  function onTerminal(columns: number, env: Readonly<Record<string, string>> = {}): string {
+    const command = [process.execPath, join(ROOT, 'dist/bootscope.cjs'), ...args]
+      .map((word) => `'${word}'`)
+      .join(' ');
+    const { stdout, status } = spawnSync(
+      'script',
+      ['-qec', `stty cols ${columns}; ${command}`, '/dev/null'],
+      { encoding: 'utf8', env: { ...process.env, TERM: 'xterm-256color', NO_COLOR: '', ...env } },
+    );
+    expect(status).toBe(0);
+    return stdout.replaceAll('\r\n', '\n');
+  }
+
+  it.skipIf(!script)(
+    'has the same words in colour, and stays within its columns',
+    async () => {
+      const { stdout } = await bootscope(args);
+      expect(stdout).not.toMatch(SGR);
+      expect(widest(stdout)).toBeLessThanOrEqual(100);
+      const coloured = onTerminal(100);
+      expect(coloured).toMatch(SGR);
+      expect(coloured.replace(SGR, '')).toBe(stdout);
+      expect(onTerminal(100, { NO_COLOR: '1' })).toBe(stdout);
+      for (const columns of [80, 132]) {
+        const width = widest(onTerminal(columns).replace(SGR, ''));
+        expect(width).toBeLessThanOrEqual(columns);
+        expect(width).toBeGreaterThan(columns - 20);
+      }
+    },
+    60_000,
+  );
+
+  /** Columns of the longest line; the first begins with the path of the image, which may be long. */
+  function widest(text: string): number {
+    return Math.max(
+      ...text
+        .split('\n')
+        .slice(1)
+        .map((line) => [...line].length),
+    );
+  }
+});
