@@ -55,11 +55,11 @@ const COLORS: Readonly<Record<RegionKind, readonly number[]>> = {
   'page-table': [ansi.MAGENTA],
   'compressed-kernel': [ansi.CYAN],
   payload: [ansi.CYAN],
-  stub: [ansi.BLUE],
+  stub: [ansi.BRIGHT_BLUE],
   buffer: [ansi.DIM],
   kernel: [ansi.GREEN],
   relocations: [ansi.YELLOW],
-  initrd: [ansi.BRIGHT_BLUE, ansi.BOLD],
+  initrd: [ansi.BRIGHT_MAGENTA, ansi.BOLD],
   'setup-data': [ansi.MAGENTA, ansi.BOLD],
 };
 
