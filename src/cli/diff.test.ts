@@ -40,9 +40,21 @@ describe('bootscope diff', () => {
 
   it('prints each difference as JSON', async () => {
     const { text } = await diff(one, other, '--json');
-    expect(JSON.parse(text)).toMatchObject({
+    const { image, notices } = someTrace();
+    const identity = { path: image.path, kernelVersion: image.kernelVersion };
+    expect(JSON.parse(text)).toEqual({
+      a: identity,
+      b: identity,
       equal: false,
-      differences: [{ area: 'notice', change: 'removed', b: null }],
+      differences: [
+        { area: 'notice', phase: null, name: 'notice', change: 'removed', a: notices[0], b: null },
+      ],
+    });
+    expect(JSON.parse((await diff(one, one, '--json')).text)).toEqual({
+      a: identity,
+      b: identity,
+      equal: true,
+      differences: [],
     });
   });
 

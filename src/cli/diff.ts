@@ -15,6 +15,7 @@ interface Flags extends BootFlags {
   readonly aOptions?: string;
   readonly bOptions?: string;
   readonly registers?: boolean;
+  readonly sections?: boolean;
   readonly strict?: boolean;
   readonly json?: boolean;
 }
@@ -24,6 +25,7 @@ const OWN_OPTIONS: ReadonlySet<string> = new Set([
   'aOptions',
   'bOptions',
   'registers',
+  'sections',
   'strict',
   'json',
   'debug',
@@ -39,6 +41,7 @@ export function registerDiff(program: Command): void {
     .option('--a-options <options>', 'boot options for A alone, such as "--cmdline nokaslr"')
     .option('--b-options <options>', 'boot options for B alone; the others go to both')
     .option('--registers', 'print each register that differs')
+    .option('--sections', 'print each section of the kernel that differs')
     .option('--strict', 'compare also the path of the image and the engine')
     .option('--json', 'print the differences as JSON')
     .addHelpText(
@@ -66,7 +69,10 @@ export function registerDiff(program: Command): void {
       print(
         flags.json === true
           ? `${JSON.stringify({ a: identity(a), b: identity(b), equal: differences.length === 0, differences }, null, 2)}\n`
-          : formatDifferences(a, b, differences, { registers: flags.registers === true }),
+          : formatDifferences(a, b, differences, {
+              registers: flags.registers === true,
+              sections: flags.sections === true,
+            }),
       );
       process.exitCode = differences.length === 0 ? 0 : 1;
     });

@@ -163,7 +163,7 @@ function folded(regions: readonly ModelRegion[]): AddressScale {
 }
 
 /** A section of the kernel's ELF, as a part of its segment: there are dozens, and no picture of the whole memory names them. */
-export function isSection(region: Pick<ModelRegion, 'parent'>): boolean {
+export function isSection(region: { readonly parent?: string | null }): boolean {
   return region.parent?.startsWith('kernel segment') === true;
 }
 

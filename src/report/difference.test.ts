@@ -75,6 +75,46 @@ describe('compareTraces', () => {
     ]);
   });
 
+  it('counts sections of the kernel in the table, and lists them when asked', () => {
+    const { regions } = someTrace().phases[2]!;
+    const grown = regions.map((region) =>
+      region.name === 'kernel .text' ? { ...region, end: region.end + 0x1000n } : region,
+    );
+    const [a, b] = [json(), withPhase(2, { regions: grown })];
+    const differences = compareTraces(a, b);
+    expect(differences.map(({ name }) => name)).toEqual(['kernel .text']);
+    const table = formatDifferences(a, b, differences);
+    expect(table).toMatch(/kernel +sections of the kernel +1 resized \(--sections shows them\)/);
+    expect(table).not.toContain('kernel .text');
+    expect(formatDifferences(a, b, differences, { registers: false, sections: true })).toMatch(
+      /kernel {2}kernel \.text {2}resized {2}0x1000000\.\.0x1800000 → 0x1000000\.\.0x1801000 \(size \+0x1000\)/,
+    );
+  });
+
+  it('shows sizes, hashes and reasons so that they can be read, and names fields of fields', () => {
+    const { image, machine } = someTrace();
+    const stopped = `the stub stops with "${'x'.repeat(100)}"`;
+    const other = json({
+      image: { ...image, sha256: 'cd'.repeat(32), payload: { offset: 0x2cc, length: 0xf0001 } },
+      machine: { ...machine, ram: 0x40000000 },
+      kernel: null,
+      stopped,
+    });
+    const differences = compareTraces(json(), other);
+    expect(differences).toContainEqual({
+      area: 'image',
+      phase: null,
+      name: 'payload.length',
+      change: 'changed',
+      a: '983040',
+      b: '983041',
+    });
+    const table = formatDifferences(json(), other, differences);
+    expect(table).toContain('abababababababab… → cdcdcdcdcdcdcdcd…');
+    expect(table).toContain('512 MiB → 1 GiB');
+    expect(table).toContain(stopped);
+  });
+
   it('tells phases that are missing, registers, entry and segments', () => {
     const trace = someTrace();
     const kernel = trace.kernel!;

@@ -1,5 +1,7 @@
 // What differs between two boots, of two kernels or of one under two settings, and the table that shows it.
 
+import { isSection } from './address-scale.ts';
+import { formatSize } from './report-model.ts';
 import { formatColumns } from './table.ts';
 import type { OverwriteJson, PhaseJson, RegionJson, TraceJson } from './trace-json.ts';
 
@@ -73,6 +75,17 @@ function text(value: unknown): string | null {
   return typeof value === 'object' ? JSON.stringify(value) : String(value);
 }
 
+/** Fields by name; what lies in an object is named after both, as in `payload.length`. */
+function fields(of: Readonly<Record<string, unknown>>, prefix = ''): Map<string, string | null> {
+  return new Map(
+    Object.entries(of).flatMap(([name, value]): (readonly [string, string | null])[] =>
+      typeof value === 'object' && value !== null && !Array.isArray(value)
+        ? [...fields(value as Readonly<Record<string, unknown>>, `${prefix}${name}.`)]
+        : [[`${prefix}${name}`, text(value)]],
+    ),
+  );
+}
+
 function compareFields(
   found: Difference[],
   area: Area,
@@ -80,9 +93,10 @@ function compareFields(
   b: Readonly<Record<string, unknown>>,
   options: CompareOptions,
 ): void {
-  for (const name of new Set([...Object.keys(a), ...Object.keys(b)])) {
+  const [fieldsA, fieldsB] = [fields(a), fields(b)];
+  for (const name of new Set([...fieldsA.keys(), ...fieldsB.keys()])) {
     if (!options.strict && INCOMPARABLE.has(name)) continue;
-    const [before, after] = [text(a[name]), text(b[name])];
+    const [before, after] = [fieldsA.get(name) ?? null, fieldsB.get(name) ?? null];
     if (before === after || (name === 'sha256' && (before === null || after === null))) continue;
     const change = before === null ? 'added' : after === null ? 'removed' : 'changed';
     found.push({ area, phase: null, name, change, a: before, b: after });
@@ -206,13 +220,24 @@ function comparePhase(found: Difference[], a: PhaseJson, b: PhaseJson): void {
   }
   if (a.pageTables != null && b.pageTables != null) {
     for (const name of ['mode', 'root', 'levels', 'identity', 'ranges']) {
-      const [one, two] = [text(a.pageTables[name]), text(b.pageTables[name])];
+      const [one, two] = [mapped(a.pageTables[name]), mapped(b.pageTables[name])];
       if (one === two) continue;
       found.push({ area: 'page-tables', phase, name, change: 'changed', a: one, b: two });
     }
   }
   compareRegions(found, phase, a.regions, b.regions);
   compareOverwrites(found, phase, a.overwritten ?? [], b.overwritten ?? []);
+}
+
+/** Ranges of page tables as `0x0..0x100000000 to 0x0 rwx`, anything else as it is. */
+function mapped(value: unknown): string | null {
+  if (!Array.isArray(value)) return text(value);
+  return (value as readonly Readonly<Record<string, unknown>>[])
+    .map(({ start, end, physical, writable, executable, user }) => {
+      const rights = `r${writable === true ? 'w' : '-'}${executable === true ? 'x' : '-'}${user === true ? 'u' : ''}`;
+      return `${start}..${end} to ${physical} ${rights}`;
+    })
+    .join(', ');
 }
 
 /** The same region overwritten by the same writer is one loss, wherever it lies. */
@@ -312,6 +337,8 @@ interface Row {
 export interface DifferenceTableOptions {
   /** Each register on a line of its own; else one line a phase names those that differ. */
   readonly registers: boolean;
+  /** Each section of the kernel on a line of its own; else one line counts them. */
+  readonly sections: boolean;
 }
 
 /** The differences as a table for people; a difference that goes through several phases is one line. */
@@ -319,25 +346,32 @@ export function formatDifferences(
   a: TraceJson,
   b: TraceJson,
   differences: readonly Difference[],
-  options: DifferenceTableOptions = { registers: false },
+  options: DifferenceTableOptions = { registers: false, sections: false },
 ): string {
   let out = `a  ${titleOf(a)}\nb  ${titleOf(b)}\n`;
   if (differences.length === 0) return `${out}\nno difference\n`;
   const order = [...new Set([...a.phases, ...b.phases].map((phase) => phase.name))];
+  const sections = new Set(
+    [...a.phases, ...b.phases].flatMap(({ regions }) => regions.filter(isSection).map(({ name }) => name)),
+  );
   for (const area of DIFFERENCE_AREAS) {
     const here = differences.filter((difference) => difference.area === area);
     if (here.length === 0) continue;
     out += `\n${AREA_TITLES[area]}\n`;
-    const rows =
+    const counted = here.filter(({ name }) => area === 'region' && !options.sections && sections.has(name));
+    const rows: readonly (readonly string[])[] =
       area === 'register' && !options.registers
         ? registerSummary(here)
-        : gather(here).map(({ difference, phases }) => [
+        : gather(here.filter((one) => !counted.includes(one))).map(({ difference, phases }) => [
             ...(here.some((one) => one.phase !== null) ? [span(phases, order)] : []),
-            difference.name === area ? '' : printable(difference.name),
+            ...(here.some(({ name }) => name !== area)
+              ? [difference.name === area ? '' : printable(difference.name)]
+              : []),
             difference.change,
             ...values(difference),
           ]);
-    out += formatColumns(rows.map((row) => ['', ...row]));
+    const summary = counted.length > 0 ? [sectionSummary(counted, order)] : [];
+    out += formatColumns([...rows, ...summary].map((row) => ['', ...row]));
   }
   return `${out}\n${differences.length} ${differences.length === 1 ? 'difference' : 'differences'}\n`;
 }
@@ -359,6 +393,8 @@ const AREA_TITLES: Readonly<Record<Area, string>> = {
 
 /** Longer values are cut in the table; the JSON has them whole. */
 const LONGEST_VALUE = 72;
+/** Enough of a hash to know it by. */
+const SHOWN_HASH = 16;
 
 /** Text from an image can hold anything; a terminal gets no control characters from here. */
 function printable(value: string): string {
@@ -374,8 +410,17 @@ function cut(value: string | null): string {
 
 function values(difference: Difference): readonly string[] {
   const { a, b } = difference;
-  if (a === null || b === null) return [cut(a ?? b)];
-  return [`${cut(a)} → ${cut(b)}${growth(difference)}`];
+  const shown = (value: string | null): string => shownValue(difference, value);
+  if (a === null || b === null) return [shown(a ?? b)];
+  return [`${shown(a)} → ${shown(b)}${growth(difference)}`];
+}
+
+function shownValue({ area, name }: Difference, value: string | null): string {
+  if (value === null) return cut(value);
+  if (name.endsWith('sha256')) return `${printable(value).slice(0, SHOWN_HASH)}…`;
+  if (area === 'machine' && name === 'ram' && /^\d+$/.test(value)) return formatSize(Number(value));
+  // Why a boot ended is what a reader wants to know.
+  return area === 'kernel' ? printable(value) : cut(value);
 }
 
 /** By how much something moved or grew, where the two are addresses, sizes or ranges. */
@@ -420,6 +465,16 @@ function registerSummary(differences: readonly Difference[]): readonly (readonly
     names.set(phase ?? '', [...(names.get(phase ?? '') ?? []), name]);
   }
   return [...names].map(([phase, registers]) => [phase, registers.join(' ')]);
+}
+
+function sectionSummary(differences: readonly Difference[], order: readonly string[]): readonly string[] {
+  const numbers = new Map<string, Set<string>>();
+  for (const { change, name } of differences) {
+    numbers.set(change, (numbers.get(change) ?? new Set<string>()).add(name));
+  }
+  const phases = order.filter((phase) => differences.some((difference) => difference.phase === phase));
+  const counts = [...numbers].map(([change, names]) => `${names.size} ${change}`);
+  return [span(phases, order), 'sections of the kernel', '', `${counts.join(', ')} (--sections shows them)`];
 }
 
 function titleOf(trace: TraceJson): string {
