@@ -138,6 +138,11 @@ export class InstructionStream<T> {
     this.#readSystem();
   }
 
+  /** The CPU stands before the instruction at `address`: what it executed before that is handed over. */
+  arrive(address: number): void {
+    if (this.#last?.address !== address) this.#finishLast();
+  }
+
   /** What was about to be executed at `address` will not be: the host does it, or the boot ends here. */
   drop(address: number): void {
     if (this.#last?.address !== address) return;

@@ -29,6 +29,8 @@ const OPERAND_SIZE = 0x66;
 const ADDRESS_SIZE = 0x67;
 const SEGMENT_PREFIXES: readonly number[] = [0x26, 0x2e, 0x36, 0x3e, 0x64, 0x65];
 const MAX_LENGTH = 15;
+const SERIAL_PORT = 'UART';
+const NEWLINE = 0x0a;
 const EVERYWHERE = 0xffff_ffff_ffff_ffffn;
 
 /** Far transfers by their first byte: `ljmp` and `lcall` to an immediate, `lret`, `iret`. */
@@ -142,6 +144,8 @@ export class SystemEvents {
   #mode: CpuMode | null = null;
   #ports: PortRun | null = null;
   #printed = 0;
+  /** The OUT of each newline that was not looked at yet. */
+  readonly #newlines: Place[] = [];
   #modeLook: Unhook | null = null;
 
   constructor(parts: SystemEventParts) {
@@ -158,36 +162,43 @@ export class SystemEvents {
 
   /** What was being put together is complete; `address` is where the CPU is. */
   flush(address: bigint): void {
+    this.#flush({ at: address, instructions: this.#parts.cpu.instructions });
+  }
+
+  /** @param place - what has printed the lines that no OUT to the serial port has ended */
+  #flush(place: Place): void {
     const run = this.#ports;
     this.#ports = null;
     if (run !== null) this.#parts.record(portEvent(run));
     const text = this.#parts.console();
     for (;;) {
       const end = text.indexOf('\n', this.#printed);
-      if (end < 0) return;
+      if (end < 0) break;
       const line = text.slice(this.#printed, end);
       this.#printed = end + 1;
+      const { at, instructions } = this.#newlines.shift() ?? place;
       if (line === '') continue;
-      const { instructions } = this.#parts.cpu;
-      this.#parts.record({ kind: 'console', address, instructions, text: line, details: {} });
+      this.#parts.record({ kind: 'console', address: at, instructions, text: line, details: {} });
     }
+    this.#newlines.length = 0;
   }
 
   onMachineEvent(event: MachineEvent): void {
-    const address = this.#linearRip();
+    const at = this.#linearRip();
     const { instructions } = this.#parts.cpu;
     switch (event.kind) {
       case 'port':
-        this.#onPort(event, address);
+        this.#onPort(event, { at, instructions });
         return;
       case 'bios': {
-        this.flush(address);
+        // RIP is behind the two bytes of INT n.
+        const address = at - 2n;
+        this.#flush({ at: address, instructions });
         const { vector, input, output, carry, text } = event;
         const registers = (prefix: string, values: Readonly<Record<string, number>>) =>
           Object.entries(values).map(([name, value]) => [`${prefix} ${name}`, hex(value)]);
-        // RIP is behind the two bytes of INT n.
         this.#parts.record({
-          ...{ kind: 'bios', address: address - 2n, instructions, text: carry ? `${text}: failed` : text },
+          ...{ kind: 'bios', address, instructions, text: carry ? `${text}: failed` : text },
           details: Object.fromEntries([
             ...[
               ['vector', vector],
@@ -200,7 +211,7 @@ export class SystemEvents {
         return;
       }
       case 'exception':
-        this.flush(address);
+        this.#flush({ at, instructions });
         this.#parts.record({
           ...{ kind: 'exception', address: event.address, instructions, text: `exception ${event.vector}` },
           details: { vector: event.vector, delivered: event.delivered },
@@ -208,14 +219,16 @@ export class SystemEvents {
     }
   }
 
-  #onPort(event: PortEvent, address: bigint): void {
+  #onPort(event: PortEvent, place: Place): void {
     if (this.#ports?.device !== event.device) {
-      this.flush(address);
-      const { instructions } = this.#parts.cpu;
+      this.#flush(place);
       this.#ports = {
-        ...{ device: event.device, address, instructions, ports: new Set() },
+        ...{ device: event.device, address: place.at, instructions: place.instructions, ports: new Set() },
         ...{ reads: 0, writes: 0, last: event },
       };
+    }
+    if (event.device === SERIAL_PORT && event.direction === 'out' && event.value === NEWLINE) {
+      this.#newlines.push(place);
     }
     const run = this.#ports!;
     run.ports.add(event.port);

@@ -105,6 +105,7 @@ export function registerTrace(program: Command): void {
       const onPhase = (phase: Phase): void => {
         const { name } = phase;
         const place = Number(phase.address);
+        stream?.arrive(place);
         // The steps of a trapped extract_kernel have its address.
         if (name === 'decompressed') stream?.drop(place);
         if (to !== undefined && 'phase' in to && to.phase === name && (started || from === undefined)) {

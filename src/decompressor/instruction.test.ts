@@ -1,5 +1,6 @@
+import { Decoder, DecoderOptions, EncodingKind, Instruction } from 'iced-x86';
 import { describe, expect, it } from 'vitest';
-import { decodeInstruction } from './instruction.ts';
+import { decodeInstruction, instructionLength } from './instruction.ts';
 
 function decode(hex: string, bits: 32 | 64) {
   return decodeInstruction(Uint8Array.from(Buffer.from(hex.replaceAll(' ', ''), 'hex')), 0, bits);
@@ -47,5 +48,46 @@ describe('decoding an instruction', () => {
     expect(decode('ea 00 00 10 00 10 00', 64)).toBeNull();
     expect(decode('48', 64)).toBeNull();
     expect(decode('', 32)).toBeNull();
+  });
+});
+
+describe('the length of an instruction', () => {
+  /** Bytes that repeat from run to run (xorshift32). */
+  function randomBytes(length: number): Uint8Array {
+    let state = 0x2545_f491;
+    return Uint8Array.from({ length }, () => {
+      state ^= state << 13;
+      state ^= state >>> 17;
+      state ^= state << 5;
+      return state & 0xff;
+    });
+  }
+
+  it.each([16, 32, 64] as const)('is that of another decoder in %i-bit code', (bits) => {
+    const LONGEST = 15;
+    const bytes = randomBytes(200_000);
+    const instruction = new Instruction();
+    let compared = 0;
+    const wrong: unknown[] = [];
+    for (let at = 0; at + LONGEST < bytes.length; at++) {
+      const decoder = new Decoder(bits, bytes.subarray(at, at + LONGEST), DecoderOptions.None);
+      decoder.decodeOut(instruction);
+      decoder.free();
+      const legacy = instruction.encoding === EncodingKind.Legacy;
+      // A near branch of 16 bits in 64-bit code: manufacturers differ, and nobody uses it.
+      const odd =
+        bits === 64 && instruction.isJccShortOrNear && bytes.subarray(at, at + LONGEST).includes(0x66);
+      if (instruction.isInvalid || !legacy || odd) continue;
+      compared++;
+      const { length } = instruction;
+      const found = [
+        instructionLength(bytes, at, bits),
+        decodeInstruction(bytes, at, bits)?.length ?? length,
+      ];
+      if (found.some((each) => each !== length))
+        wrong.push([Buffer.from(bytes.subarray(at, at + LONGEST)).toString('hex'), length, ...found]);
+    }
+    expect(wrong.slice(0, 10)).toEqual([]);
+    expect(compared).toBeGreaterThan(100_000);
   });
 });

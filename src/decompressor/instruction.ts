@@ -32,7 +32,7 @@ export interface Instruction {
  * What follows each opcode (Intel SDM 2A, tables A-2 and A-3), a character each: `p` it is a prefix, `m` ModRM, `b` `w` `z` an
  * immediate of 8, 16, and 16 or 32 bits by the operand size, `v` one of the operand's size, `r` a near branch's distance,
  * `a` an offset of the address size, `f` a far pointer, `e` the operands of ENTER, `B` `Z` ModRM and an immediate as `b`
- * `z`, `t` `T` the same for TEST only. Looked up as bytes: a boot decodes a few thousand instructions once, in code that
+ * `z`, `t` `T` the same for TEST only, `c` ModRM that always names registers. Looked up as bytes: a boot decodes a few thousand instructions once, in code that
  * is never optimized.
  */
 const ONE_BYTE = Buffer.from(
@@ -57,7 +57,7 @@ const ONE_BYTE = Buffer.from(
 const TWO_BYTE = Buffer.from(
   'mmmm.........m.m' +
     'mmmmmmmmmmmmmmmm' +
-    'mmmmmmmmmmmmmmmm' +
+    'ccccmmmmmmmmmmmm' +
     '........mmmmmmmm' +
     'mmmmmmmmmmmmmmmm' +
     'mmmmmmmmmmmmmmmm' +
@@ -76,6 +76,7 @@ const TWO_BYTE = Buffer.from(
 const NOTHING = 0x2e;
 const PREFIX = 0x70;
 const MODRM = 0x6d;
+const MODRM_REGISTERS = 0x63;
 const MODRM_BYTE = 0x42;
 const MODRM_OPERAND = 0x5a;
 const MODRM_TEST_BYTE = 0x74;
@@ -92,6 +93,7 @@ const ENTER = 0x65;
 function hasModRm(kind: number): boolean {
   switch (kind) {
     case MODRM:
+    case MODRM_REGISTERS:
     case MODRM_BYTE:
     case MODRM_OPERAND:
     case MODRM_TEST_BYTE:
@@ -102,16 +104,23 @@ function hasModRm(kind: number): boolean {
   }
 }
 
+/** Bytes of an address, by whether there is a prefix that changes its size. */
+function addressSize(bits: 16 | 32 | 64, prefixed: boolean): 2 | 4 | 8 {
+  if (bits === 32) return prefixed ? 2 : 4;
+  return prefixed ? 4 : bits === 16 ? 2 : 8;
+}
+
 /**
  * Bytes of immediate behind an opcode of this kind.
  * @param z - bytes of an operand that is never 64 bits wide
+ * @param address - bytes of an address
  */
 function immediateSize(
   kind: number,
   reg: number,
   z: 2 | 4,
   wide: boolean,
-  address16: boolean,
+  address: 2 | 4 | 8,
   bits: 16 | 32 | 64,
 ): number {
   switch (kind) {
@@ -128,7 +137,7 @@ function immediateSize(
     case WIDE_OPERAND:
       return wide ? 8 : z;
     case OFFSET:
-      return address16 ? 2 : bits === 64 ? 8 : 4;
+      return address;
     case FAR:
       return z + 2;
     case ENTER:
@@ -145,8 +154,8 @@ function immediateSize(
 /** Offset of the opcode of the instruction at `offset`, behind its prefixes. */
 export function opcodeOffset(code: Uint8Array, offset: number, bits: 16 | 32 | 64): number {
   let at = offset;
-  while (ONE_BYTE[code[at]!] === PREFIX) at++;
-  return bits === 64 && (code[at]! & 0xf0) === 0x40 ? at + 1 : at;
+  while (ONE_BYTE[code[at]!] === PREFIX || (bits === 64 && (code[at]! & 0xf0) === 0x40)) at++;
+  return at;
 }
 
 /**
@@ -156,19 +165,18 @@ export function opcodeOffset(code: Uint8Array, offset: number, bits: 16 | 32 | 6
 export function instructionLength(code: Uint8Array, offset: number, bits: 16 | 32 | 64): number {
   let at = offset;
   let z: 2 | 4 = bits === 16 ? 2 : 4;
-  let address16 = bits === 16;
+  let address = addressSize(bits, false);
   let byte = code[at++]!;
   let kind = ONE_BYTE[byte]!;
-  for (; kind === PREFIX; kind = ONE_BYTE[byte]!) {
-    if (byte === 0x66) z = bits === 16 ? 4 : 2;
-    else if (byte === 0x67) address16 = bits === 32;
-    byte = code[at++]!;
-  }
+  // Of several REX prefixes the last counts, and that only right before the opcode.
   let wide = false;
-  if (bits === 64 && (byte & 0xf0) === 0x40) {
-    wide = (byte & 8) !== 0;
+  for (; ; kind = ONE_BYTE[byte]!) {
+    const rex = bits === 64 && (byte & 0xf0) === 0x40;
+    if (kind !== PREFIX && !rex) break;
+    if (byte === 0x66) z = bits === 16 ? 4 : 2;
+    else if (byte === 0x67) address = addressSize(bits, true);
+    wide = rex && (byte & 8) !== 0;
     byte = code[at++]!;
-    kind = ONE_BYTE[byte]!;
   }
   if (byte === 0x0f) {
     byte = code[at++]!;
@@ -183,15 +191,15 @@ export function instructionLength(code: Uint8Array, offset: number, bits: 16 | 3
   if (hasModRm(kind)) {
     const modRm = code[at++]!;
     reg = (modRm >> 3) & 7;
-    const mod = modRm >> 6;
+    const mod = kind === MODRM_REGISTERS ? 3 : modRm >> 6;
     let base = modRm & 7;
-    if (mod !== 3 && address16) at += mod === 1 ? 1 : mod === 2 || base === 6 ? 2 : 0;
+    if (mod !== 3 && address === 2) at += mod === 1 ? 1 : mod === 2 || base === 6 ? 2 : 0;
     else if (mod !== 3) {
       if (base === 4) base = code[at++]! & 7;
       at += mod === 1 ? 1 : mod === 2 || base === 5 ? 4 : 0;
     }
   }
-  return at + immediateSize(kind, reg, z, wide, address16, bits) - offset;
+  return at + immediateSize(kind, reg, wide ? 4 : z, wide, address, bits) - offset;
 }
 
 /**
@@ -202,24 +210,25 @@ export function instructionLength(code: Uint8Array, offset: number, bits: 16 | 3
 export function decodeInstruction(code: Uint8Array, offset: number, bits: 16 | 32 | 64): Instruction | null {
   let at = offset;
   let operand16 = bits === 16;
-  let address16 = bits === 16;
+  let address = addressSize(bits, false);
   let repeat: 0 | 0xf2 | 0xf3 = 0;
+  let rex = 0;
   let byte = code[at];
-  while (byte !== undefined && ONE_BYTE[byte] === PREFIX && at - offset < 14) {
+  while (byte !== undefined && at - offset < 14) {
+    const isRex = bits === 64 && (byte & 0xf0) === 0x40;
+    if (ONE_BYTE[byte] !== PREFIX && !isRex) {
+      break;
+    }
+    rex = isRex ? byte : 0;
     if (byte === 0x66) {
       operand16 = bits !== 16;
     }
     if (byte === 0x67) {
-      address16 = bits === 32;
+      address = addressSize(bits, true);
     }
     if (byte === 0xf2 || byte === 0xf3) {
       repeat = byte;
     }
-    byte = code[++at];
-  }
-  let rex = 0;
-  if (bits === 64 && byte !== undefined && (byte & 0xf0) === 0x40) {
-    rex = byte;
     byte = code[++at];
   }
   if (byte === undefined) {
@@ -268,12 +277,12 @@ export function decodeInstruction(code: Uint8Array, offset: number, bits: 16 | 3
     if (value === undefined) {
       return null;
     }
-    mod = value >> 6;
+    mod = kind === MODRM_REGISTERS ? 3 : value >> 6;
     reg = ((value >> 3) & 7) | ((rex & 4) << 1);
     const low = value & 7;
     rm = low | ((rex & 1) << 3);
     let size = 0;
-    if (mod !== 3 && address16) {
+    if (mod !== 3 && address === 2) {
       size = mod === 1 ? 1 : mod === 2 || low === 6 ? 2 : 0;
     } else if (mod !== 3) {
       size = mod === 1 ? 1 : mod === 2 ? 4 : 0;
@@ -297,7 +306,7 @@ export function decodeInstruction(code: Uint8Array, offset: number, bits: 16 | 3
     displacement = readSigned(code, at, size);
     at += size;
   }
-  const size = immediateSize(kind, reg, operand16 ? 2 : 4, wide, address16, bits);
+  const size = immediateSize(kind, reg, operand16 && !wide ? 2 : 4, wide, address, bits);
   if (at + size > code.length) {
     return null;
   }

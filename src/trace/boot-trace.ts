@@ -109,7 +109,12 @@ export interface Phase {
   readonly registers: RegisterSnapshot;
   readonly gdtr: { readonly base: bigint; readonly limit: number };
   readonly idtr: { readonly base: bigint; readonly limit: number };
-  /** Instructions executed from the start of the boot to here; null where they were not counted. */
+  /**
+   * Instructions that the CPU executed from its entry to here; null where the host can not count them cheaply. A repeated
+   * string instruction is one, however often it iterates and whether the CPU or the host does it; one that raises an
+   * exception counts each time it is tried. What TypeScript does in place of guest code, BIOS services and the trapped
+   * extract_kernel, counts for nothing, nor does the way to the entry.
+   */
   readonly instructions: number | null;
   /** By start address, larger ones first; names are unique in a phase. */
   readonly regions: readonly MemoryRegion[];
@@ -162,9 +167,12 @@ export interface BootEvent {
     | 'console'
     | 'exception';
   readonly phase: PhaseName;
-  /** Linear address of the instruction; for port I/O and console lines near it, as the engine knows it there. */
+  /**
+   * Linear address of the instruction: of several accesses to a device the first, of a console line the one that ended it.
+   * For port I/O and the serial console near it where instructions are not counted.
+   */
   readonly address: bigint;
-  /** Instructions executed before it, null where they were not counted. */
+  /** As a phase's: instructions executed before that one. */
   readonly instructions: number | null;
   /** One line for people. */
   readonly text: string;
