@@ -1,6 +1,6 @@
 // The report of real boots: its JSON against the published schema, and its page in a browser, as a reader uses it.
 
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
@@ -105,11 +105,14 @@ describePage(missing === null ? 'the report page' : `the report page (${missing}
   });
 
   /** Opens the page; `problems` fills with errors and with requests for anything but the page. */
-  async function open(view: (typeof VIEWS)[number]): Promise<{ page: Page; problems: string[] }> {
+  async function open(
+    view: (typeof VIEWS)[number],
+    path = file,
+  ): Promise<{ page: Page; problems: string[] }> {
     const { width, height, theme } = view;
     const page = await browser.newPage({ viewport: { width, height }, colorScheme: theme });
     const problems: string[] = [];
-    const url = pathToFileURL(file).href;
+    const url = pathToFileURL(path).href;
     page.on('console', (message) => {
       if (message.type() === 'error' || message.type() === 'warning') problems.push(message.text());
     });
@@ -208,6 +211,11 @@ describePage(missing === null ? 'the report page' : `the report page (${missing}
     const wanted = trace.events.find((event) => event.kind === 'copy') ?? trace.events[0]!;
     await page.keyboard.press('/');
     await page.keyboard.type(wanted.text);
+    // What was found stands below the phases, and not below the window.
+    const top = (await page.locator('#events').boundingBox())!.y;
+    const timeline = (await page.locator('.timeline').boundingBox())!;
+    expect(top).toBeGreaterThanOrEqual(timeline.y + timeline.height);
+    expect(top).toBeLessThan(300);
     const found = await rows.count();
     expect(found).toBeGreaterThan(0);
     expect(found).toBeLessThanOrEqual(trace.events.filter((event) => event.text === wanted.text).length);
@@ -221,6 +229,31 @@ describePage(missing === null ? 'the report page' : `the report page (${missing}
     expect(problems).toEqual([]);
     await page.close();
   }, 60_000);
+
+  it('lists thousands of events a part at a time, and says what it leaves out', async () => {
+    const many = Array.from({ length: 20_000 }, (_, index) => ({
+      ...trace.events[index % trace.events.length]!,
+      text: `event ${index} ${'of many '.repeat(8)}`,
+    }));
+    const path = join(folder, 'many.html');
+    writeFileSync(path, await formatHtml(reportModel({ ...trace, events: many })));
+    expect(statSync(path).size).toBeLessThan(2_000_000);
+    const { page, problems } = await open(VIEWS[0]!, path);
+    const rows = page.locator('.event');
+    expect(await rows.count()).toBe(200);
+    const count = (await page.locator('#event-count').textContent()) ?? '';
+    const [, listed, left] = /^(\d+) events; (\d+) more are left out here; their details/.exec(count) ?? [];
+    expect(Number(listed) + Number(left)).toBe(20_000);
+    await page.locator('#more-events').click();
+    expect(await rows.count()).toBe(1200);
+    await page.locator('#event-search').fill('event 4242 ');
+    expect(await rows.count()).toBe(1);
+    await page.keyboard.press('Escape');
+    await page.keyboard.press('Home');
+    expect(await page.locator('#phase-title').textContent()).toBe(trace.phases[0]!.name);
+    expect(problems).toEqual([]);
+    await page.close();
+  }, 120_000);
 
   it('is used by keys: phases, scale, zoom, theme, help', async () => {
     const { page, problems } = await open(VIEWS[0]!);

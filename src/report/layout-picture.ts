@@ -32,6 +32,7 @@ const TEXT_WIDTH = 6.6;
 const BOLD_WIDTH = 7.4;
 const AXIS_WIDTH = 88;
 const ARROW_GUTTER = 22;
+const FRAME = 5;
 
 export function escapeXml(text: string): string {
   return text
@@ -107,11 +108,12 @@ export function drawAllPhases(model: ReportModel, selected: number | null, optio
   const header = 46;
   const gap = 10;
   const count = Math.max(1, model.phases.length);
-  const columnWidth = (width - AXIS_WIDTH - gap * count) / count;
+  // The frame of the chosen column stands out a little.
+  const columnWidth = (width - FRAME - AXIS_WIDTH - gap * count) / count;
   const area: Box = {
     x: AXIS_WIDTH + gap,
     y: header,
-    width: width - AXIS_WIDTH - gap,
+    width: width - FRAME - AXIS_WIDTH - gap,
     height: height - header - 8,
   };
   let content = definitions(ids);
@@ -128,7 +130,7 @@ export function drawAllPhases(model: ReportModel, selected: number | null, optio
     const chosen = index === selected ? ' selected' : '';
     content +=
       `<g class="column${chosen}" data-phase="${index}">` +
-      `<rect class="column-back" x="${fixed(x - 4)}" y="2" width="${fixed(columnWidth + 8)}" height="${fixed(height - 4)}" rx="6"/>` +
+      `<rect class="column-back" x="${fixed(x - FRAME + 1)}" y="2" width="${fixed(columnWidth + 2 * (FRAME - 1))}" height="${fixed(height - 4)}" rx="6"/>` +
       `<text class="column-name" x="${fixed(x)}" y="20">${escapeXml(shorten(phase.name, columnWidth, 7.6))}</text>` +
       `<text class="column-mode" x="${fixed(x)}" y="36">${escapeXml(shorten(`${phase.address} ${phase.mode}`, columnWidth, MONO_WIDTH))}</text>` +
       `${drawColumn(phase, column, options, ids, false)}</g>`;

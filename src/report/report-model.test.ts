@@ -98,6 +98,8 @@ describe('fitModel', () => {
     const fitted = fitModel(many, JSON.stringify(many).length * 0.8);
     expect(fitted.events).toHaveLength(5000);
     expect(fitted.events[0]?.details).toBeNull();
+    expect(fitted.detailsLeftOut).toBe(true);
+    expect(fitModel(many, JSON.stringify(many).length * 2).detailsLeftOut).toBe(false);
     expect(fitted.eventsLeftOut).toBe(0);
   });
 

@@ -136,6 +136,8 @@ export interface ReportModel {
   readonly events: readonly ModelEvent[];
   /** Events that the trace has and `events` lacks; see `fitModel`. */
   readonly eventsLeftOut: number;
+  /** Whether the events here lack the details that they have in the trace. */
+  readonly detailsLeftOut: boolean;
 }
 
 export function hex(value: bigint | number): string {
@@ -196,6 +198,7 @@ export function reportModel(trace: BootTrace): ReportModel {
       details: event.details,
     })),
     eventsLeftOut: 0,
+    detailsLeftOut: false,
   };
 }
 
@@ -353,14 +356,20 @@ export function fitModel(
   };
   let left = bytes - sizeOf(base);
   let { events } = model;
-  if (sizeOf(events) > left) events = events.map((event) => ({ ...event, details: null }));
+  const detailsLeftOut = sizeOf(events) > left;
+  if (detailsLeftOut) events = events.map((event) => ({ ...event, details: null }));
   const kept: ModelEvent[] = [];
   for (const event of events) {
     left -= sizeOf(event) + 1;
     if (left < 0) break;
     kept.push(event);
   }
-  return { ...base, events: kept, eventsLeftOut: model.eventsLeftOut + model.events.length - kept.length };
+  return {
+    ...base,
+    events: kept,
+    eventsLeftOut: model.eventsLeftOut + model.events.length - kept.length,
+    detailsLeftOut,
+  };
 }
 
 /** Regions that are no part of another stay; of the parts, the largest. */

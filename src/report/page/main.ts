@@ -187,7 +187,7 @@ function warnings(): HTMLElement | null {
   const items: HTMLElement[] = [];
   if (model.stopped !== null) {
     items.push(
-      h('div', { class: 'warning' }, h('strong', {}, 'No kernel was reached. '), `${model.stopped}.`),
+      h('div', { class: 'warning' }, h('strong', {}, 'No kernel was reached: '), `${model.stopped}.`),
     );
   }
   for (const hazard of model.hazards) {
@@ -409,7 +409,8 @@ function onKey(key: string): boolean {
       map.resetZoom();
       return true;
     case '/':
-      events.search.focus();
+      events.search.focus({ preventScroll: true });
+      events.element.scrollIntoView({ block: 'start' });
       return true;
     case 't':
       toggleTheme();
