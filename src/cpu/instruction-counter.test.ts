@@ -96,6 +96,20 @@ describeEachEngine('the count of instructions', (open) => {
     expect(stops.slice(0, 3)).toEqual([0, 1, 2]);
   });
 
+  it.each([
+    ['alone', false],
+    ['with a code hook somewhere', true],
+  ])('is exact when a loop is run in slices, %s', (_, hooked) => {
+    // mov $1000000, %ecx; 1: inc %eax; nop; loop 1b; hlt
+    const ram = load([0xb9, 0x40, 0x42, 0x0f, 0x00, 0x40, 0x90, 0xe2, 0xfc]);
+    if (hooked) cpu.hookCode(0x5000n, 0x5000n, () => {});
+    expect(ram[CODE]).toBe(0xb9);
+    let slices = 0;
+    while (cpu.run({ sliceMilliseconds: 0.01 }).kind === 'slice') slices++;
+    expect(slices).toBeGreaterThan(3);
+    expect(cpu.instructions).toBe(1 + 3 * 1_000_000 + 1);
+  });
+
   it('counts what the host does in place of an instruction, and nothing for a jump between two runs', () => {
     load([0x40, 0x40, 0x90, 0x40, 0x40]);
     const unhook = cpu.hookCode(BigInt(CODE + 2), BigInt(CODE + 2), () => {

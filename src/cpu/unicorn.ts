@@ -772,6 +772,9 @@ class UnicornCpu implements Cpu {
     this.#check(added.error, 'Adding a hook that counts');
     this.#counter = new InstructionCounter(this.#transport, added.state, () => this.ram(0), decode);
     if (this.#translated) this.#flushBeforeRun = true;
+    // Ours has to be called first: the next run adds this one behind it.
+    if (this.#blockWatch !== null) this.#removeRecord(this.#blockWatch);
+    this.#blockWatch = null;
     return true;
   }
 
