@@ -14,6 +14,7 @@ import {
 import { findStub } from '../decompressor/find-stub.ts';
 import { type KernelFileParts, readKernelFileParts } from '../decompressor/kernel-sections.ts';
 import { locateKernel } from '../decompressor/locate-kernel.ts';
+import type { PayloadAhead } from '../decompressor/payload-ahead.ts';
 import type { StubLayout } from '../decompressor/stub.ts';
 import { BootscopeError } from '../error.ts';
 import { extractVmlinux } from '../image/extract-vmlinux.ts';
@@ -100,8 +101,11 @@ export class BootRun {
   /** Takes the hooks on single instructions away. */
   readonly #unhooks: Unhook[] = [];
   #biosCalls = 0;
+  readonly #ahead: PayloadAhead | null;
 
-  constructor(cpu: Cpu, image: KernelImage, options: BootOptions) {
+  /** @param ahead - the payload, decompressed while the guest runs */
+  constructor(cpu: Cpu, image: KernelImage, options: BootOptions, ahead: PayloadAhead | null = null) {
+    this.#ahead = ahead;
     this.#cpu = cpu;
     this.#image = image;
     this.#options = options;
@@ -379,6 +383,7 @@ export class BootRun {
         write: (port, value) => this.machine.ports.write(port, 1, value),
       },
       kaslr: this.#kaslr,
+      ahead: this.#ahead,
     };
   }
 

@@ -19,6 +19,12 @@ export interface DecompressOptions {
   readonly portable?: boolean;
 }
 
+/**
+ * Decompresses the stream at the start of `input` to the start of `output` on another thread, which runs before this
+ * returns; neither may be touched until it has settled. Null for a stream that the library refuses.
+ */
+export type BackgroundDecoder = (input: Uint8Array, output: Uint8Array) => Promise<DecompressResult | null>;
+
 export interface Codec {
   readonly name: CodecName;
   /** Whether `bytes` (at least the first 16 of a stream) starts with this format's magic. */
@@ -35,4 +41,6 @@ export interface Codec {
    *   holds more than `output` takes
    */
   decompress(input: Uint8Array, output: Uint8Array, options?: DecompressOptions): Promise<DecompressResult>;
+  /** What decompresses while this thread does something else; null where the host has no native code for it. */
+  background(): Promise<BackgroundDecoder | null>;
 }

@@ -11,25 +11,43 @@ export const gzip: Codec = {
   async decompress(input, output, options) {
     const start = readHeader(input);
     const deflated = input.subarray(start);
-    const native = options?.portable ? null : inflateWithNode(deflated, output);
-    const { bytesRead, bytesWritten } = native ?? (await inflateWithPako(deflated, start, output));
-    const trailer = start + bytesRead;
-    need(input, trailer + 8, 'the trailer behind its data');
-    const view = new DataView(input.buffer, input.byteOffset + trailer, 8);
-    const computed = crc32(output.subarray(0, bytesWritten));
-    if (view.getUint32(0, true) !== computed) {
-      throw checksumMismatch('gzip', `CRC32 of ${bytesWritten} bytes`, view.getUint32(0, true), computed);
-    }
-    if (view.getUint32(4, true) !== bytesWritten % 2 ** 32) {
-      throw corrupt(
-        'gzip',
-        trailer + 4,
-        `length ${view.getUint32(4, true)}, ${bytesWritten} bytes decompressed`,
-      );
-    }
-    return { bytesRead: trailer + 8, bytesWritten };
+    const native = options?.portable || nodeZlib === null ? null : await inflateWithNode(deflated, output);
+    return verify(input, start, output, native ?? (await inflateWithPako(deflated, start, output)));
+  },
+  async background() {
+    if (nodeZlib === null) return null;
+    return async (input, output) => {
+      const start = readHeader(input);
+      const inflated = await inflateWithNode(input.subarray(start), output);
+      return inflated && verify(input, start, output, inflated);
+    };
   },
 };
+
+/** Checks the trailer behind the deflate stream at `start`; returns what the whole member is. */
+function verify(
+  input: Uint8Array,
+  start: number,
+  output: Uint8Array,
+  inflated: DecompressResult,
+): DecompressResult {
+  const { bytesRead, bytesWritten } = inflated;
+  const trailer = start + bytesRead;
+  need(input, trailer + 8, 'the trailer behind its data');
+  const view = new DataView(input.buffer, input.byteOffset + trailer, 8);
+  const computed = crc32(output.subarray(0, bytesWritten));
+  if (view.getUint32(0, true) !== computed) {
+    throw checksumMismatch('gzip', `CRC32 of ${bytesWritten} bytes`, view.getUint32(0, true), computed);
+  }
+  if (view.getUint32(4, true) !== bytesWritten % 2 ** 32) {
+    throw corrupt(
+      'gzip',
+      trailer + 4,
+      `length ${view.getUint32(4, true)}, ${bytesWritten} bytes decompressed`,
+    );
+  }
+  return { bytesRead: trailer + 8, bytesWritten };
+}
 
 const FHCRC = 0x02;
 const FEXTRA = 0x04;
@@ -63,24 +81,27 @@ function readHeader(input: Uint8Array): number {
   return offset;
 }
 
-/** Null where Node has no zlib or zlib finds a fault, which pako then names. */
-function inflateWithNode(deflated: Uint8Array, output: Uint8Array): DecompressResult | null {
-  if (nodeZlib === null) return null;
-  try {
-    // With room for all of it in one chunk zlib hands that out without gathering pieces into another copy.
-    const result: unknown = nodeZlib.inflateRawSync(deflated, {
-      chunkSize: chunkSizeFor(deflated, output.length),
-      maxOutputLength: Math.max(output.length, 1),
-      info: true,
-    });
-    // `info` makes the result { buffer, engine }, which Node documents and its types leave out.
-    const { buffer, engine } = result as { buffer: Uint8Array; engine: { bytesWritten: number } };
-    if (buffer.length > output.length) return null;
-    output.set(buffer);
-    return { bytesRead: engine.bytesWritten, bytesWritten: buffer.length };
-  } catch {
-    return null;
-  }
+/** Null where zlib finds a fault, which pako then names. */
+function inflateWithNode(deflated: Uint8Array, output: Uint8Array): Promise<DecompressResult | null> {
+  return new Promise((resolve) => {
+    nodeZlib!.inflateRaw(
+      deflated,
+      {
+        // With room for all of it in one chunk zlib hands that out without gathering pieces into another copy.
+        chunkSize: chunkSizeFor(deflated, output.length),
+        maxOutputLength: Math.max(output.length, 1),
+        info: true,
+      },
+      (error, result: unknown) => {
+        if (error !== null) return resolve(null);
+        // `info` makes the result { buffer, engine }, which Node documents and its types leave out.
+        const { buffer, engine } = result as { buffer: Uint8Array; engine: { bytesWritten: number } };
+        if (buffer.length > output.length) return resolve(null);
+        output.set(buffer);
+        resolve({ bytesRead: engine.bytesWritten, bytesWritten: buffer.length });
+      },
+    );
+  });
 }
 
 /** Deflate expands at most 1032 times; the last four bytes of a whole member are its length. */

@@ -42,6 +42,7 @@ export const lzo: Codec = {
     }
     return { bytesRead: reader.offset, bytesWritten: written };
   },
+  background: async () => null,
 };
 
 /** lzop's own limit (MAX_BLOCK_SIZE); it writes 256 KiB, which is the kernel's limit. */

@@ -1,17 +1,24 @@
 // Native decompressors of the host: shared libraries called through koffi, straight from and to JavaScript's memory.
 
-import type { LibraryHandle } from 'koffi';
+import type { KoffiFunc, LibraryHandle } from 'koffi';
 
 export type SystemLibraryName = 'lzma' | 'zstd' | 'lz4' | 'bz2';
 
+type NativeParameter = Uint8Array | BigUint64Array | number | bigint | null;
+
 /** A C function that takes typed arrays, addresses, numbers and null, and returns a number. */
-export type NativeFunction = (
-  ...parameters: readonly (Uint8Array | BigUint64Array | number | bigint | null)[]
-) => number;
+export type NativeFunction = (...parameters: readonly NativeParameter[]) => number;
+
+/** The same on a thread of libuv's pool, where it runs before this returns. Until then its arrays, and those in `used`, stay. */
+export type BackgroundFunction = (
+  parameters: readonly NativeParameter[],
+  used?: readonly Uint8Array[],
+) => Promise<number>;
 
 export interface SystemLibrary {
   /** Binds a function by its C declaration. */
   bind(declaration: string): NativeFunction;
+  bindInBackground(declaration: string): BackgroundFunction;
   /** The address of the array's first byte; valid while the array is referenced. */
   addressOf(array: Uint8Array): bigint;
 }
@@ -60,11 +67,29 @@ async function open(name: SystemLibraryName): Promise<SystemLibrary | null> {
     if (handle === null) return null;
     return {
       bind: (declaration) => handle.func(declaration) as unknown as NativeFunction,
+      bindInBackground: (declaration) =>
+        inBackground(handle.func(declaration) as KoffiFunc<(...parameters: NativeParameter[]) => number>),
       addressOf: (array) => koffi.address(array),
     };
   } catch {
     return null;
   }
+}
+
+/** What calls in flight use, out of the garbage collector's reach. */
+const inUse = new Set<object>();
+
+function inBackground(called: KoffiFunc<(...parameters: NativeParameter[]) => number>): BackgroundFunction {
+  return (parameters, used) =>
+    new Promise((resolve, reject) => {
+      const held = { parameters, used };
+      inUse.add(held);
+      called.async(...parameters, (error: unknown, result: number) => {
+        inUse.delete(held);
+        if (error == null) resolve(result);
+        else reject(error);
+      });
+    });
 }
 
 function loadFirst(load: (file: string) => LibraryHandle, files: readonly string[]): LibraryHandle | null {

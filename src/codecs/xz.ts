@@ -2,7 +2,7 @@
 
 import { undoArm64Filter, undoX86Filter } from './branch-filters.ts';
 import { crc32, crc64, sha256 } from './checksums.ts';
-import type { Codec } from './codec.ts';
+import type { Codec, DecompressResult } from './codec.ts';
 import { checksumMismatch, corrupt, outputLimit, truncated } from './codec-errors.ts';
 import { MATCHERS } from './magic.ts';
 import { systemLibrary } from './system-library.ts';
@@ -12,11 +12,13 @@ export const xz: Codec = {
   matches: MATCHERS.xz,
   async decompress(input, output, options) {
     const stream = readStream(input, output.length);
-    if (options?.portable || !(await decodeWithLiblzma(input, output, stream))) {
-      for (const block of stream.blocks) await decodeBlock(input, output, block, stream.check);
-    }
+    const native = options?.portable ? null : await liblzma();
+    const decoded = await native?.(input, output, stream);
+    if (decoded != null) return decoded;
+    for (const block of stream.blocks) await decodeBlock(input, output, block, stream.check);
     return { bytesRead: stream.length, bytesWritten: stream.outputLength };
   },
+  background: liblzma,
 };
 
 /** Bytes of a check by its type (xz format 2.1.1.2); the types that xz defines but never writes are left out. */
@@ -267,31 +269,35 @@ function verifyCrc32(input: Uint8Array, view: DataView, start: number, end: numb
 /** liblzma may use this much for its dictionary; a stream that wants more goes the portable way, which needs none. */
 const LIBLZMA_MEMORY_LIMIT = 512n << 20n;
 
-/**
- * Decodes and verifies the whole stream with the system's liblzma. False where there is none or where it
- * finds a fault, which the portable way then names.
- */
-async function decodeWithLiblzma(input: Uint8Array, output: Uint8Array, stream: Stream): Promise<boolean> {
+/** The system's liblzma, which decodes and verifies a whole stream; where it finds a fault the portable way names it. */
+async function liblzma(): Promise<
+  ((input: Uint8Array, output: Uint8Array, known?: Stream) => Promise<DecompressResult | null>) | null
+> {
   const library = await systemLibrary('lzma');
-  if (library === null) return false;
-  const decode = library.bind(
+  if (library === null) return null;
+  const decode = library.bindInBackground(
     'int lzma_stream_buffer_decode(void *memlimit, uint32_t flags, void *allocator, void *in, void *in_pos, size_t in_size, void *out, void *out_pos, size_t out_size)',
   );
-  const inputPosition = new BigUint64Array(1);
-  const outputPosition = new BigUint64Array(1);
-  const memoryLimit = new BigUint64Array([LIBLZMA_MEMORY_LIMIT]);
-  const code = decode(
-    memoryLimit,
-    0,
-    null,
-    input,
-    inputPosition,
-    stream.length,
-    output,
-    outputPosition,
-    stream.outputLength,
-  );
-  return code === 0 && outputPosition[0] === BigInt(stream.outputLength);
+  return async (input, output, known) => {
+    const { length, outputLength } = known ?? readStream(input, output.length);
+    // Their addresses must stay, so each lies in an ArrayBuffer of its own.
+    const [inputPosition, outputPosition, memoryLimit] = [0n, 0n, LIBLZMA_MEMORY_LIMIT].map((value) =>
+      new BigUint64Array(new ArrayBuffer(8)).fill(value),
+    ) as [BigUint64Array, BigUint64Array, BigUint64Array];
+    const code = await decode([
+      memoryLimit,
+      0,
+      null,
+      input,
+      inputPosition,
+      length,
+      output,
+      outputPosition,
+      outputLength,
+    ]);
+    const whole = code === 0 && outputPosition[0] === BigInt(outputLength);
+    return whole ? { bytesRead: length, bytesWritten: outputLength } : null;
+  };
 }
 
 async function decodeBlock(

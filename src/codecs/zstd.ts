@@ -1,6 +1,6 @@
 // Zstandard (RFC 8878): the one frame that a kernel's payload is, checksum included.
 
-import type { Codec } from './codec.ts';
+import type { Codec, DecompressResult } from './codec.ts';
 import { checksumMismatch, corrupt, outputLimit, truncated } from './codec-errors.ts';
 import { MATCHERS } from './magic.ts';
 import { systemLibrary } from './system-library.ts';
@@ -10,11 +10,15 @@ export const zstd: Codec = {
   matches: MATCHERS.zstd,
   async decompress(input, output, options) {
     const frame = readFrame(input, output.length);
-    const bytesWritten =
-      (options?.portable ? null : await decodeWithLibzstd(input, output, frame)) ??
-      (await decodePortably(input, output, frame));
-    return { bytesRead: frame.length, bytesWritten };
+    const native = options?.portable ? null : await libzstd();
+    return (
+      (await native?.(input, output, frame)) ?? {
+        bytesRead: frame.length,
+        bytesWritten: await decodePortably(input, output, frame),
+      }
+    );
   },
+  background: libzstd,
 };
 
 /** Largest content of one block (RFC 8878 3.1.1.2.4). */
@@ -82,20 +86,21 @@ function readFrame(input: Uint8Array, limit: number): Frame {
   return { length: offset, hasChecksum, contentSize, largestContent };
 }
 
-/** The content's size; null where the system has no libzstd or where it finds a fault, which the portable way names. */
-async function decodeWithLibzstd(
-  input: Uint8Array,
-  output: Uint8Array,
-  frame: Frame,
-): Promise<number | null> {
+/** The system's libzstd; where it finds a fault the portable way names it. */
+async function libzstd(): Promise<
+  ((input: Uint8Array, output: Uint8Array, known?: Frame) => Promise<DecompressResult | null>) | null
+> {
   const library = await systemLibrary('zstd');
   if (library === null) return null;
-  const decode = library.bind(
+  const decode = library.bindInBackground(
     'size_t ZSTD_decompress(void *dst, size_t dstCapacity, void *src, size_t srcSize)',
   );
-  const size = Number(decode(output, output.length, input, frame.length));
-  // An error is a small negative number as size_t.
-  return size <= output.length ? size : null;
+  return async (input, output, known) => {
+    const { length } = known ?? readFrame(input, output.length);
+    const size = Number(await decode([output, output.length, input, length]));
+    // An error is a small negative number as size_t.
+    return size <= output.length ? { bytesRead: length, bytesWritten: size } : null;
+  };
 }
 
 async function decodePortably(input: Uint8Array, output: Uint8Array, frame: Frame): Promise<number> {

@@ -136,18 +136,24 @@ class ExtractionRun {
       this.#checkDestination(this.#passed.output);
       this.#messages.decompressing();
       const target = this.#room(this.#passed.output);
-      const length = await this.#decompress(target);
+      const input = this.#payloadBytes();
+      const ahead = await this.#context.ahead?.take(input);
+      if (ahead != null) target.set(ahead);
+      const length = ahead?.length ?? (await this.#decompress(input, target));
       return this.#place(this.#passed.output, this.#loadAddressHint(), length);
     }
     // The choice needs the size of the kernel, which only its headers tell.
-    const buffer = new Uint8Array(payload.outputLength ?? this.#context.ram.length - this.#passed.output);
-    const length = await this.#decompress(buffer);
-    const bytes = buffer.subarray(0, length);
+    const input = this.#payloadBytes();
+    let bytes = await this.#context.ahead?.take(input);
+    if (bytes == null) {
+      const buffer = new Uint8Array(payload.outputLength ?? this.#context.ram.length - this.#passed.output);
+      bytes = buffer.subarray(0, await this.#decompress(input, buffer));
+    }
     const chosen = this.#choose(bytes, mode, warning);
     this.#checkDestination(chosen.physical);
     this.#messages.decompressing();
-    this.#room(chosen.physical, length).set(bytes);
-    return this.#place(chosen.physical, chosen.virtual, length);
+    this.#room(chosen.physical, bytes.length).set(bytes);
+    return this.#place(chosen.physical, chosen.virtual, bytes.length);
   }
 
   /** What extract_kernel does to boot_params before anything else, and its console. */
@@ -217,8 +223,11 @@ class ExtractionRun {
     return ram.subarray(output, output + room);
   }
 
-  async #decompress(target: Uint8Array): Promise<number> {
-    const input = payloadBytes(this.#context, this.#passed.inputAddress);
+  #payloadBytes(): Uint8Array {
+    return payloadBytes(this.#context, this.#passed.inputAddress);
+  }
+
+  #decompress(input: Uint8Array, target: Uint8Array): Promise<number> {
     return this.#halt.decompress(input, target, this.#passed.inputAddress);
   }
 

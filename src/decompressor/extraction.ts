@@ -4,6 +4,7 @@ import type { KernelImage } from '../image/kernel-image.ts';
 import type { ConsolePorts } from './guest-console.ts';
 import type { EntropySource, KaslrChoice } from './kaslr.ts';
 import type { KernelFileParts } from './kernel-sections.ts';
+import type { PayloadAhead } from './payload-ahead.ts';
 import type { KernelElf, RelocationCounts } from './place-kernel.ts';
 import type { StubLayout } from './stub.ts';
 
@@ -30,6 +31,8 @@ export interface ExtractionContext {
   readonly ports?: ConsolePorts;
   /** Absent: off. */
   readonly kaslr?: KaslrRequest;
+  /** The payload as it is decompressed already. */
+  readonly ahead?: PayloadAhead | null;
 }
 
 /** One thing extract_kernel did, in its order. */

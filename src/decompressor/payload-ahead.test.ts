@@ -1,0 +1,50 @@
+import { readFileSync } from 'node:fs';
+import { availableParallelism } from 'node:os';
+import { fileURLToPath } from 'node:url';
+import { describe, expect, it } from 'vitest';
+import { codecByName } from '../codecs/registry.ts';
+import { extractVmlinux } from '../image/extract-vmlinux.ts';
+import { type KernelImage, readKernelImage } from '../image/kernel-image.ts';
+import { PayloadAhead } from './payload-ahead.ts';
+
+const LIMIT = 0x1000000;
+
+async function demo(codec: string, change: (bytes: Uint8Array) => void = () => {}): Promise<KernelImage> {
+  const path = fileURLToPath(new URL(`../../images/demo/demo-${codec}.bzImage`, import.meta.url));
+  const bytes = Uint8Array.from(readFileSync(path));
+  change(bytes);
+  return readKernelImage(path, bytes);
+}
+
+function payloadOf({ payload, protectedModeCode }: KernelImage): Uint8Array {
+  return protectedModeCode.subarray(payload!.offset, payload!.offset + payload!.length);
+}
+
+describe.skipIf(availableParallelism() < 2)('PayloadAhead', () => {
+  for (const codec of ['gzip', 'bzip2', 'lzma', 'xz', 'lz4', 'zstd'] as const) {
+    it(`gives what the ${codec} payload of the image holds, and nothing for another stream`, async (test) => {
+      if ((await (await codecByName(codec)).background()) === null) test.skip();
+      const image = await demo(codec);
+      const ahead = await PayloadAhead.begin(image, LIMIT);
+      const bytes = await ahead!.take(payloadOf(image));
+      expect(Buffer.compare(bytes!, (await extractVmlinux(image)).bytes)).toBe(0);
+      expect(await ahead!.take(payloadOf(image).slice())).toBeNull();
+    });
+  }
+
+  it('gives nothing for a damaged stream', async () => {
+    const { setupSize, payload } = await demo('gzip');
+    const image = await demo('gzip', (bytes) => {
+      bytes[setupSize + payload!.offset + (payload!.length >> 1)]! ^= 0x20;
+    });
+    const ahead = await PayloadAhead.begin(image, LIMIT);
+    expect(ahead).not.toBeNull();
+    expect(await ahead!.take(payloadOf(image))).toBeNull();
+  });
+
+  it('does not begin what is larger than its limit, and what no other thread can do', async () => {
+    const image = await demo('gzip');
+    expect(await PayloadAhead.begin(image, image.payload!.outputLength! - 1)).toBeNull();
+    expect(await PayloadAhead.begin(await demo('lzo'), LIMIT)).toBeNull();
+  });
+});

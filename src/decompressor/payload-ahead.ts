@@ -1,0 +1,48 @@
+// Decompresses the payload on another thread while the guest still runs towards extract_kernel.
+
+import { availableParallelism } from 'node:os';
+import { codecByName } from '../codecs/registry.ts';
+import type { KernelImage } from '../image/kernel-image.ts';
+
+export class PayloadAhead {
+  readonly #input: Uint8Array;
+  readonly #output: Promise<Uint8Array | null>;
+
+  private constructor(input: Uint8Array, output: Promise<Uint8Array | null>) {
+    this.#input = input;
+    this.#output = output;
+  }
+
+  /**
+   * Begins with the payload of the image file.
+   *
+   * @param limit - more than this many bytes are not decompressed ahead
+   * @returns null where this host has no native code for the codec or no second processor, or nobody knows how much comes out
+   */
+  static async begin(image: KernelImage, limit: number): Promise<PayloadAhead | null> {
+    const { payload } = image;
+    if (payload === null || payload.outputLength === null || payload.outputLength > limit) return null;
+    if (availableParallelism() < 2) return null;
+    const decode = await (await codecByName(payload.codec)).background();
+    if (decode === null) return null;
+    const input = image.protectedModeCode.subarray(payload.offset, payload.offset + payload.length);
+    const output = new Uint8Array(payload.outputLength);
+    const decoded = decode(input, output).then(
+      (result) => result && output.subarray(0, result.bytesWritten),
+      // Whoever decompresses again learns why.
+      () => null,
+    );
+    return new PayloadAhead(input, decoded);
+  }
+
+  /**
+   * What the stream `input` holds, once it is decompressed; null for another stream than the image's, such as one that the
+   * guest has changed, and for a damaged one.
+   */
+  async take(input: Uint8Array): Promise<Uint8Array | null> {
+    const own = this.#input;
+    const same =
+      input.buffer === own.buffer && input.byteOffset === own.byteOffset && input.length === own.length;
+    return same ? this.#output : null;
+  }
+}
