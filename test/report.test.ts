@@ -321,18 +321,29 @@ describePage(missing === null ? 'the report page' : `the report page (${missing}
     await page.close();
   }, 120_000);
 
-  it('tells of a region that is chosen in the list, zooms to it and lets it go', async () => {
-    const { page, problems } = await open(VIEWS[0]!);
-    await page.keyboard.press('End');
-    const name = trace.phases.at(-1)!.regions.find((region) => region.parent === undefined)!.name;
-    await page.locator(`.region-row[data-region="${name}"]`).click();
-    expect(await page.locator('#chosen h3').textContent()).toBe(name);
-    await page.locator('#chosen button', { hasText: 'Zoom to it' }).click();
-    expect(await page.locator('#picture rect.region.highlight').count()).toBe(1);
-    expect(await clashes(page)).toEqual([]);
-    await page.keyboard.press('Escape');
-    expect(await page.locator('#chosen').count()).toBe(0);
-    expect(problems).toEqual([]);
-    await page.close();
-  }, 60_000);
+  it.each(VIEWS.slice(1, 3))(
+    'tells of a region that is chosen in the list, zooms to it and lets it go, at $width pixels',
+    async (view) => {
+      const { page, problems } = await open(view);
+      await page.keyboard.press('End');
+      const name = trace.phases.at(-1)!.regions.find((region) => region.parent === undefined)!.name;
+      await page.locator(`.region-row[data-region="${name}"]`).click();
+      expect(await page.locator('#chosen h3').textContent()).toBe(name);
+      const inView = async (selector: string): Promise<boolean> => {
+        const timeline = (await page.locator('.timeline').boundingBox())!;
+        const { y } = (await page.locator(selector).boundingBox())!;
+        return y >= timeline.y + timeline.height && y < view.height;
+      };
+      expect(await inView('#chosen')).toBe(true);
+      await page.locator('#chosen button', { hasText: 'Zoom to it' }).click();
+      expect(await page.locator('#picture rect.region.highlight').count()).toBe(1);
+      expect(await inView('#map')).toBe(true);
+      expect(await clashes(page)).toEqual([]);
+      await page.keyboard.press('Escape');
+      expect(await page.locator('#chosen').count()).toBe(0);
+      expect(problems).toEqual([]);
+      await page.close();
+    },
+    60_000,
+  );
 });

@@ -82,11 +82,14 @@ function choosePhase(index: number): void {
 function chooseRegion(name: string | null): void {
   state.region = name;
   draw(['map', 'phase']);
+  // From the list below, or on a phone, what was chosen would be told out of sight.
+  document.getElementById('chosen')?.scrollIntoView({ block: 'nearest' });
 }
 
 function zoomTo(region: ModelRegion): void {
   state.all = false;
   map.zoomTo(region);
+  map.element.scrollIntoView({ block: 'start' });
 }
 
 function draw(parts: readonly ('map' | 'phase')[]): void {
