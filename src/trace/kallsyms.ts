@@ -1,8 +1,9 @@
 // The kernel's own symbol table (CONFIG_KALLSYMS), found by its structure in a kernel without other symbols.
 //
-// scripts/kallsyms.c writes, each part aligned to a word: the number of symbols, their names (a length, then bytes that
-// each stand for a token), the offset of each 256th name, 256 tokens of text, and the offset of each token. Addresses
-// stand before these parts or, from Linux 6.4 on, behind them: whole words before 4.6, then 32-bit offsets.
+// scripts/kallsyms.c writes, each part aligned to a word (to 4 bytes where offsets are self-relative): the number of
+// symbols, their names (a length, then bytes that each stand for a token), the offset of each 256th name, 256 tokens of
+// text, and the offset of each token. Addresses stand before these parts or, from Linux 6.4 on, behind them: whole words
+// before 4.6, then 32-bit offsets from a base that stands with them, in 7.x from where each of them stands.
 
 import type { ElfFile } from '../image/elf.ts';
 import { PT_LOAD } from '../image/elf.ts';
@@ -149,7 +150,7 @@ function findTokens(
     if (second <= 0 || digits - second > FIRST_DIGIT * MAX_NAME) return null;
   }
   const view = viewOf(bytes);
-  for (const align of [word, 4, 2]) {
+  for (const align of [word, 4]) {
     const tokenIndex = alignUp(end, align);
     if (tokenIndex + TOKENS * 2 > bytes.length) return null;
     const tokenTable = second - view.getUint16(tokenIndex + 2, true);
@@ -176,12 +177,7 @@ function findNames(
   tokens: Pick<Names, 'tokenTable' | 'tokenIndex'>,
   word: 4 | 8,
 ): Names | null {
-  // Offsets of names were whole words before Linux 4.20.
-  for (const width of word === 8 ? [4, 8] : [4]) {
-    const found =
-      markersBefore(bytes, tokens.tokenTable, width) ?? markersBeforeSequence(bytes, tokens.tokenTable);
-    if (found === null) continue;
-    const { markers, at } = found;
+  for (const { markers, at } of findMarkers(bytes, tokens.tokenTable, word)) {
     const last = markers.at(-1)!;
     const most = NAMES_PER_MARKER * MAX_NAME;
     for (let start = alignUp(Math.max(word, at - last - most), 4); start <= at - last; start += 4) {
@@ -200,11 +196,21 @@ interface Markers {
   readonly at: number;
 }
 
+/** What may be the offsets of names that stand before the tokens; one of them fits the names. */
+function* findMarkers(bytes: Uint8Array, end: number, word: 4 | 8): Generator<Markers> {
+  // Whole words before Linux 4.20.
+  for (const width of word === 8 ? [4, 8] : [4]) {
+    const found = markersBefore(bytes, end, width);
+    if (found !== null) yield found;
+  }
+  yield* markersBeforeSequence(bytes, end);
+}
+
 /**
  * In Linux 6.2 and 6.3, and 6.1 with backports, the order of the symbols by name, 3 bytes for each, stands between
  * markers and tokens.
  */
-function markersBeforeSequence(bytes: Uint8Array, end: number): Markers | null {
+function* markersBeforeSequence(bytes: Uint8Array, end: number): Generator<Markers> {
   const view = viewOf(bytes);
   const lowest = Math.max(4, end - MAX_SYMBOLS * SEQUENCE_BYTES);
   for (let at = end - (end % 4) - 8; at >= lowest; at -= 4) {
@@ -219,10 +225,9 @@ function markersBeforeSequence(bytes: Uint8Array, end: number): Markers | null {
     for (; markers.length > 1; markers.pop()) {
       const left = end - (at + markers.length * 4);
       const most = markers.length * NAMES_PER_MARKER * SEQUENCE_BYTES;
-      if (left > most - NAMES_PER_MARKER * SEQUENCE_BYTES && left < most + 16) return { markers, at };
+      if (left > most - NAMES_PER_MARKER * SEQUENCE_BYTES && left < most + 16) yield { markers, at };
     }
   }
-  return null;
 }
 
 /** The ascending numbers from 0 on that end before `end`. */
@@ -277,13 +282,13 @@ function findAddresses(elf: ElfFile, names: Names): BigUint64Array | null {
   const { word, count, start, tokenIndex } = names;
   const numberAt = start - word;
   const offsetsLength = alignUp(count * 4, word);
-  const behind = alignUp(tokenIndex + TOKENS * 2, word);
+  const behind = tokenIndex + TOKENS * 2;
   const before = numberAt - word - offsetsLength;
   return (
     relativeAddresses(elf, names, before, numberAt - word) ??
     relativeAddresses(elf, names, behind, behind + offsetsLength) ??
     selfRelativeAddresses(elf, names, behind) ??
-    selfRelativeAddresses(elf, names, numberAt - offsetsLength) ??
+    absoluteAddresses(elf, names, behind) ??
     absoluteAddresses(elf, names, numberAt - count * word)
   );
 }
@@ -328,7 +333,7 @@ function selfRelativeAddresses(elf: ElfFile, names: Names, offsetsAt: number): B
 
 function absoluteAddresses(elf: ElfFile, names: Names, at: number): BigUint64Array | null {
   const { word, count } = names;
-  if (at < 0) return null;
+  if (at < 0 || at + count * word > elf.bytes.length) return null;
   const view = viewOf(elf.bytes);
   return collect(elf, count, (index) =>
     word === 8 ? view.getBigUint64(at + index * 8, true) : BigInt(view.getUint32(at + index * 4, true)),
