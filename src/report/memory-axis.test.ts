@@ -13,7 +13,7 @@ const region = (start: number, end: number, kind: RegionKind = 'kernel'): Memory
 
 describe('memoryAxis', () => {
   it('never takes more columns than there are', () => {
-    for (const columns of [20, 38, 60]) {
+    for (const columns of [18, 38, 60]) {
       for (const regions of [
         [],
         [region(0, 0x400)],
@@ -50,9 +50,10 @@ describe('memoryAxis', () => {
 
 describe('coverage', () => {
   it('says how much of each column the bytes cover', () => {
-    const axis = memoryAxis([region(MIB, 2 * MIB)], 9 + 4);
-    expect(coverage(axis, MIB, 2 * MIB).slice(9)).toEqual([1, 1, 1, 1]);
-    expect(coverage(axis, MIB, MIB + MIB / 8).slice(9)).toEqual([0.5, 0, 0, 0]);
+    // 8 columns for low memory, a fold, and 32 columns of 32 KiB.
+    const axis = memoryAxis([region(MIB, 2 * MIB)], 8 + 1 + 32);
+    expect(coverage(axis, MIB, 2 * MIB).slice(9)).toEqual(new Array(32).fill(1));
+    expect(coverage(axis, MIB, MIB + 0xc000).slice(9, 12)).toEqual([1, 0.5, 0]);
     expect(coverage(axis, 0, MIB).slice(0, 10)).toEqual([1, 1, 1, 1, 1, 1, 1, 1, -1, 0]);
   });
 });

@@ -35,10 +35,19 @@ describe('addressScale', () => {
     expect(folds.some((fold) => regions.some((r) => r.start < fold.end && r.end > fold.start))).toBe(false);
   });
 
-  it('begins a linear view without the reserved ranges far above', () => {
-    const scale = addressScale('linear', regions);
+  it.each(['linear', 'log'] as const)('begins a %s view without the reserved ranges far above', (mode) => {
+    const scale = addressScale(mode, regions);
     expect(scale.fromUnit(scale.initialEnd)).toBeLessThan(0x2300000);
     expect(scale.fromUnit(scale.initialEnd)).toBeGreaterThan(0x2100000);
+  });
+
+  it('gives each doubling of the address the same room in the log scale', () => {
+    const scale = addressScale('log', regions);
+    const room = (from: number, to: number): number => scale.toUnit(to) - scale.toUnit(from);
+    for (const start of [0x20000, 0x100000, 0x1000000]) {
+      expect(room(start, 2 * start)).toBeCloseTo(room(0x10000, 0x20000), 12);
+    }
+    expect(room(0, 0x10000)).toBeCloseTo(room(0x10000, 0x20000), 12);
   });
 
   it('copes with a trace without regions', () => {
