@@ -188,6 +188,10 @@ describePage(missing === null ? 'the report page' : `the report page (${missing}
         expect(await page.locator('#phase-title').textContent()).toBe(phase.name);
         expect(await steps.nth(index).getAttribute('aria-current')).toBe('step');
         expect(await page.locator('#picture .region').count()).toBeGreaterThan(0);
+        if (phase.instructions !== null) {
+          const text = `${phase.instructions.toLocaleString('en')} before it`;
+          expect(await page.locator('#phase .facts').textContent()).toContain(text);
+        }
         expect(await clashes(page)).toEqual([]);
       }
       for (const scale of ['even', 'log', 'linear', 'folded']) {
@@ -220,6 +224,9 @@ describePage(missing === null ? 'the report page' : `the report page (${missing}
     expect(found).toBeGreaterThan(0);
     expect(found).toBeLessThanOrEqual(trace.events.filter((event) => event.text === wanted.text).length);
     expect(await rows.first().textContent()).toContain(wanted.text);
+    expect(await rows.first().locator('.event-instructions').allTextContents()).toEqual(
+      wanted.instructions === null ? [] : [wanted.instructions.toLocaleString('en')],
+    );
     await rows.first().locator('.event-phase').click();
     expect(await page.locator('#phase-title').textContent()).toBe(wanted.phase);
     await page.locator(`.chip[data-kind="${wanted.kind}"]`).click();

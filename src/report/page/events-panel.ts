@@ -37,7 +37,15 @@ export function eventsPanel(model: ReportModel, choosePhase: (index: number) => 
     },
   });
   const count = h('output', { class: 'hint', id: 'event-count', 'aria-live': 'polite' });
+  const counted = model.events.some((event) => event.instructions !== null);
   const list = h('ol', { class: 'events', id: 'event-list' });
+  const head = h(
+    'div',
+    { class: 'event-head hint', 'aria-hidden': 'true' },
+    ...['phase', 'address', ...(counted ? ['instructions'] : []), 'kind', 'event'].map((text) =>
+      h('span', text === 'instructions' ? { class: 'event-instructions' } : {}, text),
+    ),
+  );
   const more = h(
     'button',
     {
@@ -127,6 +135,13 @@ export function eventsPanel(model: ReportModel, choosePhase: (index: number) => 
         phase?.name ?? '',
       ),
       h('span', { class: 'mono event-address' }, event.address),
+      counted
+        ? h(
+            'span',
+            { class: 'mono event-instructions', title: 'instructions executed before it' },
+            event.instructions?.toLocaleString('en') ?? '',
+          )
+        : null,
       h('span', { class: 'event-kind' }, event.kind),
       h(
         'span',
@@ -143,7 +158,7 @@ export function eventsPanel(model: ReportModel, choosePhase: (index: number) => 
       'Events',
       h('div', { class: 'event-tools' }, search, h('div', { class: 'chips' }, phaseChip, ...chips)),
       count,
-      list,
+      h('div', counted ? { class: 'events-counted' } : {}, head, list),
       more,
     ),
     search,

@@ -38,7 +38,7 @@ export function summaryCard(
     ...fact('CPU mode', phase.mode),
     ...(phase.instructions === null
       ? []
-      : fact('instructions before', phase.instructions.toLocaleString('en'))),
+      : fact('instructions', instructionText(phase.instructions, next?.instructions ?? null))),
     ...(phase.summary === '' ? [] : fact('in it', phase.summary)),
     ...(next === undefined ? [] : fact('goes on to', `${next.name} at ${next.address}`)),
   );
@@ -49,6 +49,12 @@ export function summaryCard(
     facts,
     region === undefined ? null : regionDetails(phase, region, choose, zoomTo),
   );
+}
+
+/** How many the guest executed before a phase and, where the next one was reached, in it. */
+function instructionText(before: number, until: number | null): string {
+  const earlier = `${before.toLocaleString('en')} before it`;
+  return until === null ? earlier : `${(until - before).toLocaleString('en')} in it, ${earlier}`;
 }
 
 function fact(name: string, value: Node | string): readonly [HTMLElement, HTMLElement] {
