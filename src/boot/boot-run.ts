@@ -59,6 +59,8 @@ const PATIENCE_WITHOUT_KERNEL = 10;
 const PATIENCE_HOOKED = 60;
 const PATIENCE_EMULATED = 1800;
 const ONE_MIB = 0x100000;
+/** INT 13h. */
+const DISK_SERVICES = 0x13;
 const CR0_PE = 1n;
 const EFER_LMA = 1n << 10n;
 /** Where boot.rst puts the 64-bit entry, for stubs whose code does not show it. */
@@ -94,6 +96,7 @@ export class BootRun {
   #pending: (() => Promise<void> | void) | null = null;
   #kernel: KernelAtJump | null = null;
   #stopped: string | null = null;
+  #diskCalled = false;
   #finished = false;
   #stopAtExtractKernel = false;
   #control: BootControl | null = null;
@@ -236,7 +239,10 @@ export class BootRun {
       enterBootSector(machine);
       this.#countInstructions();
       this.#beginPhase('boot-sector');
-      this.#watch(SETUP_ADDRESS + 0x200, () => this.#beginPhase('setup'));
+      this.#watch(SETUP_ADDRESS + 0x200, () => {
+        // Else the CPU has run through empty memory to there.
+        if (this.#diskCalled) this.#beginPhase('setup');
+      });
     } else {
       this.#loaded = loadWithBootParams(machine, this.#image, this.#options, entry);
       this.#bootParams = this.#loaded.bootParams;
@@ -531,6 +537,13 @@ export class BootRun {
 
   #stopAt(reason: string): void {
     if (this.#stopped !== null) return;
+    if (this.#recorder.current === 'boot-sector' && !this.#diskCalled) {
+      // Where the first kernels had a loader, later ones have a message, the latest nothing.
+      const otherwise =
+        this.#image.kind === 'floppy' ? '' : '; the entry real16 starts it as boot loaders do';
+      this.#stopped = `the boot sector of ${this.#image.path} loads no kernel: it ended without reading the disk (${reason})${otherwise}`;
+      return;
+    }
     const mode = this.#mode.read();
     const rip = this.#cpu.readRegister('rip');
     const where = mode === 'real16' ? `${hex(this.#cpu.readRegister('cs'))}:${hex(rip & 0xffffn)}` : hex(rip);
@@ -610,7 +623,10 @@ export class BootRun {
   }
 
   #onMachineEvent(event: MachineEvent): void {
-    if (event.kind === 'bios') this.#biosCalls++;
+    if (event.kind === 'bios') {
+      this.#biosCalls++;
+      if (event.vector === DISK_SERVICES) this.#diskCalled = true;
+    }
     this.#events?.onMachineEvent(event);
   }
 

@@ -123,19 +123,57 @@ export function addBootOptions(command: Command): Command {
     );
 }
 
+/** How every command that boots tells of its argument. */
+export const IMAGE_ARGUMENT = [
+  '[image]',
+  'bzImage, zImage, a gzip of one, or a Unified Kernel Image; none to boot from the disk in --floppy',
+] as const;
+
+/** What a command boots, and how. */
+export interface BootRequest {
+  readonly image: KernelImage;
+  readonly options: BootOptions;
+}
+
 /**
- * The image to boot: a kernel, or with `--floppy` alone the disk.
+ * Reads the files that argument and flags name. With `--floppy` alone the disk is what boots.
  *
- * @throws BootscopeError `cli-image` where neither is named
+ * @throws BootscopeError `cli-image` where neither image nor disk is named, or more than one disk, or a disk with another entry
  */
-export async function readBootImage(path: string | undefined, flags: BootFlags): Promise<KernelImage> {
+export async function readBootRequest(path: string | undefined, flags: BootFlags): Promise<BootRequest> {
+  const { entry, floppy } = flags;
   if (path !== undefined) {
-    const bytes = await readImageFile(path);
-    return flags.entry === 'boot-sector' ? readFloppyImage(path, bytes) : readKernelImage(path, bytes);
+    if (entry === 'boot-sector' && floppy !== undefined) {
+      throw new BootscopeError(
+        'cli-image',
+        `with --entry boot-sector ${path} is the disk in drive A; leave out --floppy ${floppy}, or name it alone`,
+      );
+    }
+    return { image: await readBootImage(path, entry), options: await bootOptions(flags) };
   }
-  if (flags.floppy === undefined)
+  if (floppy === undefined)
     throw new BootscopeError('cli-image', 'name an image to boot, or a disk with --floppy');
-  return readFloppyImage(flags.floppy, await readImageFile(flags.floppy));
+  if (entry === 'prot32' || entry === 'long64') {
+    throw new BootscopeError(
+      'cli-image',
+      `--entry ${entry} needs an image; without one the machine boots from the disk ${floppy}`,
+    );
+  }
+  const options = await bootOptions({ ...flags, entry: 'boot-sector' });
+  return { image: await readBootImage(floppy, 'boot-sector', options.floppy), options };
+}
+
+/**
+ * An image file: any disk where it is to boot by its boot sector, else a kernel.
+ * @param bytes - of the file, where it has been read
+ */
+export async function readBootImage(
+  path: string,
+  entry: BootOptions['entry'],
+  bytes: Uint8Array | null = null,
+): Promise<KernelImage> {
+  const content = bytes ?? (await readImageFile(path));
+  return entry === 'boot-sector' ? readFloppyImage(path, content) : readKernelImage(path, content);
 }
 
 /** Reads the files that the flags name. */
@@ -156,23 +194,29 @@ export async function bootOptions(flags: BootFlags): Promise<BootOptions> {
     initrdAddress: flags.initrdAddress ?? null,
     cmdlineAddress: flags.cmdlineAddress ?? null,
     bootParamsAddress: flags.bootParamsAddress ?? null,
-    e820: flags.e820 === undefined ? null : parseE820(flags.e820, await readImageFile(flags.e820)),
+    e820:
+      flags.e820 === undefined
+        ? null
+        : parseE820(flags.e820, new TextDecoder().decode(await readImageFile(flags.e820))),
     hash: flags.hash ?? true,
     timeoutSeconds: flags.timeout ?? null,
   };
 }
 
-/** One entry a line: start, end (exclusive), type; `#` begins a comment. */
-function parseE820(path: string, bytes: Uint8Array): readonly E820Entry[] {
+/**
+ * One entry a line: start, end (exclusive), type; `#` begins a comment.
+ * @param path - where the text is from, for messages
+ */
+export function parseE820(path: string, text: string): readonly E820Entry[] {
   const entries: E820Entry[] = [];
-  for (const [index, line] of new TextDecoder().decode(bytes).split('\n').entries()) {
-    const text = line.replace(/#.*/, '').trim();
-    if (text === '') continue;
-    const match = /^(0x[0-9a-f]+)\s+(0x[0-9a-f]+)\s+(\d+)$/i.exec(text);
+  for (const [index, line] of text.split('\n').entries()) {
+    const entry = line.replace(/#.*/, '').trim();
+    if (entry === '') continue;
+    const match = /^(0x[0-9a-f]+)\s+(0x[0-9a-f]+)\s+(\d+)$/i.exec(entry);
     if (match === null || BigInt(match[2]!) <= BigInt(match[1]!)) {
       throw new BootscopeError(
         'cli-e820',
-        `${path}, line ${index + 1}: \`${text}\` is not \`START END TYPE\` such as \`0x100000 0x20000000 1\``,
+        `${path}, line ${index + 1}: \`${entry}\` is not \`START END TYPE\` such as \`0x100000 0x20000000 1\``,
       );
     }
     const address = BigInt(match[1]!);

@@ -6,7 +6,7 @@ import type { KernelImage } from '../image/kernel-image.ts';
 import { traceToJson } from '../report/json.ts';
 import { formatTrace } from '../report/table.ts';
 import type { BootTrace, Phase } from '../trace/boot-trace.ts';
-import { addBootOptions, type BootFlags, bootOptions, readBootImage } from './boot-options.ts';
+import { addBootOptions, type BootFlags, IMAGE_ARGUMENT, readBootRequest } from './boot-options.ts';
 import { isTerminal, print, printError } from './standard-output.ts';
 import { addKernelSymbolOptions, type KernelSymbolFlags } from './symbol-options.ts';
 
@@ -18,17 +18,16 @@ export function registerBoot(program: Command): void {
   const command = program
     .command('boot')
     .description('boot IMAGE to the jump into the kernel and print each phase with its addresses')
-    .argument('[image]', 'bzImage, zImage, a gzip of one, or a Unified Kernel Image');
+    .argument(...IMAGE_ARGUMENT);
   addKernelSymbolOptions(addBootOptions(command))
     .option('--json', 'print the trace as JSON')
     .action(async (path: string | undefined, flags: Flags) => {
-      const image = await readBootImage(path, flags);
+      const { image, options } = await readBootRequest(path, flags);
       const json = flags.json === true;
       const progress = isTerminal('stderr') && !json;
       // The machine is not closed: the process ends with it.
       const { trace } = await boot(image, {
-        ...(await bootOptions(flags)),
-        ...(path === undefined ? { entry: 'boot-sector' as const } : {}),
+        ...options,
         // What the table does not show need not be computed: half a second on a large kernel and a slow host.
         hash: flags.hash ?? json,
         pageTables: json,

@@ -7,10 +7,10 @@ import { type Command, InvalidArgumentError, Option } from 'commander';
 import { boot } from '../boot/boot.ts';
 import { BootscopeError } from '../error.ts';
 import { readImageFile } from '../image/image-file.ts';
-import { readKernelImage } from '../image/kernel-image.ts';
 import { traceToJson } from '../report/json.ts';
 import { type CheckedCase, formatJunit } from '../report/junit.ts';
 import { compareWithReference } from '../report/reference.ts';
+import { readBootImage } from './boot-options.ts';
 import { checkOutput, writeOutput } from './output-file.ts';
 import { optionsOf, readReference } from './reference-file.ts';
 import { print } from './standard-output.ts';
@@ -108,8 +108,8 @@ async function runCases(
 async function checkOne(path: string, referencePath: string, flags: Flags): Promise<CheckedCase> {
   const startedAt = performance.now();
   const reference = await readReference(referencePath);
-  const image = await readKernelImage(path, await readImageFile(path));
   const options = await optionsOf(referencePath, reference);
+  const image = await readBootImage(path, options.entry);
   const { trace, close } = await boot(image, { ...options, engine: flags.engine });
   close();
   const actual = { options: reference.options ?? null, ...(traceToJson(trace) as object) };

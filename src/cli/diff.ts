@@ -4,11 +4,10 @@ import { Command } from 'commander';
 import { boot } from '../boot/boot.ts';
 import { BootscopeError } from '../error.ts';
 import { readImageFile } from '../image/image-file.ts';
-import { readKernelImage } from '../image/kernel-image.ts';
 import { compareTraces, formatDifferences } from '../report/difference.ts';
 import { traceToJson } from '../report/json.ts';
 import { checkTrace, looksLikeJson, parseTraceJson, type TraceJson } from '../report/trace-json.ts';
-import { addBootOptions, type BootFlags, bootOptions } from './boot-options.ts';
+import { addBootOptions, type BootFlags, bootOptions, readBootImage } from './boot-options.ts';
 import { print } from './standard-output.ts';
 
 interface Flags extends BootFlags {
@@ -100,7 +99,8 @@ async function side(
     return parseTraceJson(path, new TextDecoder().decode(bytes));
   }
   const flags = own === undefined ? shared : { ...shared, ...parseOwnOptions(own, option) };
-  const finished = await boot(await readKernelImage(path, bytes), await bootOptions(flags));
+  const image = await readBootImage(path, flags.entry, bytes);
+  const finished = await boot(image, await bootOptions(flags));
   const { trace } = finished;
   finished.close();
   return checkTrace(path, traceToJson(trace));

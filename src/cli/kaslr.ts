@@ -3,10 +3,8 @@
 import { type Command, InvalidArgumentError, Option } from 'commander';
 import { type KaslrLocation, type KaslrSurvey, surveyKaslr } from '../boot/kaslr-slots.ts';
 import { physicalSlot } from '../decompressor/kaslr.ts';
-import { readImageFile } from '../image/image-file.ts';
-import { readKernelImage } from '../image/kernel-image.ts';
 import { formatColumns, hex } from '../report/table.ts';
-import { addBootOptions, type BootFlags, bootOptions } from './boot-options.ts';
+import { addBootOptions, type BootFlags, IMAGE_ARGUMENT, readBootRequest } from './boot-options.ts';
 import { print } from './standard-output.ts';
 
 interface Flags extends BootFlags {
@@ -33,17 +31,17 @@ export function registerKaslr(program: Command): void {
   const command = program
     .command('kaslr')
     .description('list the addresses that KASLR chooses from, what it avoids, and what many boots draw')
-    .argument('<image>', 'as for boot');
+    .argument(...IMAGE_ARGUMENT);
   addBootOptions(command)
     .addOption(
       new Option('--draws <n>', 'draw for n boots, with the seeds 1 to n').argParser(parseDraws).default(0),
     )
     .option('--slots', 'list every slot and not only the areas')
     .option('--json', 'print all of it as JSON')
-    .action(async (path: string, flags: Flags) => {
-      const image = await readKernelImage(path, await readImageFile(path));
-      const survey = await surveyKaslr(image, await bootOptions(flags), flags.draws);
-      print(flags.json === true ? jsonOf(survey) : textOf(path, survey, flags.slots === true));
+    .action(async (path: string | undefined, flags: Flags) => {
+      const { image, options } = await readBootRequest(path, flags);
+      const survey = await surveyKaslr(image, options, flags.draws);
+      print(flags.json === true ? jsonOf(survey) : textOf(image.path, survey, flags.slots === true));
     });
 }
 

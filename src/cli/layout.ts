@@ -5,11 +5,10 @@ import { boot } from '../boot/boot.ts';
 import { BootscopeError } from '../error.ts';
 import { readElf } from '../image/elf.ts';
 import { readImageFile } from '../image/image-file.ts';
-import { readKernelImage } from '../image/kernel-image.ts';
 import { formatLayout } from '../report/layout-map.ts';
 import { PHASE_NAMES, type PhaseName } from '../trace/boot-trace.ts';
 import { nameStubSections } from '../trace/stub-sections.ts';
-import { addBootOptions, type BootFlags, bootOptions } from './boot-options.ts';
+import { addBootOptions, type BootFlags, IMAGE_ARGUMENT, readBootRequest } from './boot-options.ts';
 import { print } from './standard-output.ts';
 import { terminal } from './terminal.ts';
 
@@ -24,7 +23,7 @@ export function registerLayout(program: Command): void {
   const command = program
     .command('layout')
     .description('boot IMAGE and draw what lies where in physical memory at each phase')
-    .argument('<image>', 'bzImage, zImage, a gzip of one, or a Unified Kernel Image')
+    .argument(...IMAGE_ARGUMENT)
     .addHelpText(
       'after',
       '\nMarks: + the phase adds it, > it has moved, ! bytes of it were overwritten; ~ its bounds are deduced.\n' +
@@ -34,9 +33,9 @@ export function registerLayout(program: Command): void {
     .addOption(new Option('--phase <name>', 'draw this phase alone').choices([...PHASE_NAMES]))
     .option('--zo-vmlinux <file>', "the stub's ELF file, arch/x86/boot/compressed/vmlinux, for exact bounds")
     .option('--all', 'draw every region: also small sections, and what has not changed')
-    .action(async (path: string, flags: Flags) => {
-      const image = await readKernelImage(path, await readImageFile(path));
-      const finished = await boot(image, { ...(await bootOptions(flags)), hash: false, events: false });
+    .action(async (path: string | undefined, flags: Flags) => {
+      const { image, options } = await readBootRequest(path, flags);
+      const finished = await boot(image, { ...options, hash: false, events: false });
       finished.close();
       const trace =
         flags.zoVmlinux === undefined

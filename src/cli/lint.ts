@@ -3,11 +3,9 @@
 import type { Command } from 'commander';
 import { boot } from '../boot/boot.ts';
 import { BootscopeError } from '../error.ts';
-import { readImageFile } from '../image/image-file.ts';
-import { readKernelImage } from '../image/kernel-image.ts';
 import { toJson } from '../report/json.ts';
 import { formatHazards } from '../report/layout-map.ts';
-import { addBootOptions, type BootFlags, bootOptions } from './boot-options.ts';
+import { addBootOptions, type BootFlags, IMAGE_ARGUMENT, readBootRequest } from './boot-options.ts';
 import { print } from './standard-output.ts';
 import { terminal } from './terminal.ts';
 
@@ -22,26 +20,26 @@ export function registerLint(program: Command): void {
     .description(
       'boot IMAGE and print only the hazards of where things were placed; exit status 1 if there is one',
     )
-    .argument('<image>', 'bzImage, zImage, a gzip of one, or a Unified Kernel Image');
+    .argument(...IMAGE_ARGUMENT);
   addBootOptions(command)
     .option('--json', 'print JSON')
-    .action(async (path: string, flags: Flags) => {
-      const image = await readKernelImage(path, await readImageFile(path));
-      const finished = await boot(image, { ...(await bootOptions(flags)), hash: false, events: false });
+    .action(async (path: string | undefined, flags: Flags) => {
+      const { image, options } = await readBootRequest(path, flags);
+      const finished = await boot(image, { ...options, hash: false, events: false });
       const { hazards, stopped } = finished.trace;
       finished.close();
       if (flags.json === true) {
-        print(`${JSON.stringify(toJson({ image: path, stopped, hazards }), null, 2)}\n`);
+        print(`${JSON.stringify(toJson({ image: image.path, stopped, hazards }), null, 2)}\n`);
       } else if (hazards.length > 0) {
         print(formatHazards(hazards, terminal().color));
       } else if (stopped === null) {
-        print(`${path}: no hazards\n`);
+        print(`${image.path}: no hazards\n`);
       }
       if (hazards.length > 0) process.exitCode = 1;
       else if (stopped !== null) {
         throw new BootscopeError(
           'lint-stopped',
-          `${path}: no hazards were seen, but the kernel was not reached: ${stopped}`,
+          `${image.path}: no hazards were seen, but the kernel was not reached: ${stopped}`,
         );
       }
     });

@@ -3,10 +3,8 @@
 import { dirname, relative, resolve } from 'node:path';
 import type { Command } from 'commander';
 import { boot } from '../boot/boot.ts';
-import { readImageFile } from '../image/image-file.ts';
-import { readKernelImage } from '../image/kernel-image.ts';
 import { traceToJson } from '../report/json.ts';
-import { addBootOptions, type BootFlags, bootOptions } from './boot-options.ts';
+import { addBootOptions, type BootFlags, IMAGE_ARGUMENT, readBootRequest } from './boot-options.ts';
 import { checkOutput, writeOutput } from './output-file.ts';
 import { recordedOptions } from './reference-file.ts';
 import { printError } from './standard-output.ts';
@@ -21,22 +19,22 @@ export function registerRecord(program: Command): void {
   const command = program
     .command('record')
     .description('boot IMAGE and write what happened as a reference for `check`')
-    .argument('<image>', 'as for boot')
+    .argument(...IMAGE_ARGUMENT)
     .requiredOption('-o, --output <file>', 'where the reference goes; - for standard output');
   addBootOptions(command)
     .option('--ignore <field...>', 'fields that checks against this reference leave out')
     .option('--force', 'overwrite an existing file')
-    .action(async (path: string, flags: Flags) => {
+    .action(async (path: string | undefined, flags: Flags) => {
       await checkOutput(flags.output, flags.force === true);
-      const image = await readKernelImage(path, await readImageFile(path));
-      const options = await bootOptions(flags);
+      const { image, options } = await readBootRequest(path, flags);
       const { trace, close } = await boot(image, options);
       close();
-      const recorded = recordedOptions(options);
+      const recorded = recordedOptions(options, path === undefined ? null : (flags.floppy ?? null));
       const here = flags.output === '-' ? process.cwd() : dirname(resolve(flags.output));
-      const initrd = recorded.initrd === null ? null : relative(here, resolve(recorded.initrd));
+      const fromHere = (file: string | null | undefined): string | null =>
+        file == null ? null : relative(here, resolve(file));
       const reference = {
-        options: { ...recorded, initrd },
+        options: { ...recorded, initrd: fromHere(recorded.initrd), floppy: fromHere(recorded.floppy) },
         policy: { ignore: flags.ignore ?? [] },
         ...(traceToJson(trace) as object),
       };

@@ -6,7 +6,9 @@ import { type KaslrOption, parseKaslrOption } from '../decompressor/kaslr-entrop
 import { BootscopeError } from '../error.ts';
 import { readImageFile } from '../image/image-file.ts';
 import type { Reference } from '../report/reference.ts';
+import { hex } from '../report/table.ts';
 import type { EntryPoint } from '../trace/boot-trace.ts';
+import { parseE820 } from './boot-options.ts';
 
 /** How the recorded boot was made, so that a check makes the same. Files are named relative to the reference. */
 export interface RecordedOptions {
@@ -18,13 +20,18 @@ export interface RecordedOptions {
   /** As `--kaslr` takes it. */
   readonly kaslr: string;
   readonly initrd: string | null;
+  /** The disk in drive A, where it is not the image; missing in older references. */
+  readonly floppy?: string | null;
+  /** Lines of an `--e820` file; missing in older references. */
+  readonly e820?: readonly string[] | null;
   readonly loadAddress: number | null;
   readonly initrdAddress: number | null;
   readonly cmdlineAddress: number | null;
   readonly bootParamsAddress: number | null;
 }
 
-export function recordedOptions(options: BootOptions): RecordedOptions {
+/** @param floppy - path of the disk in drive A */
+export function recordedOptions(options: BootOptions, floppy: string | null): RecordedOptions {
   const { memory, cpu, entry, decompress, cmdline } = options;
   const { loadAddress, initrdAddress, cmdlineAddress, bootParamsAddress } = options;
   return {
@@ -35,6 +42,10 @@ export function recordedOptions(options: BootOptions): RecordedOptions {
     cmdline,
     kaslr: kaslrText(options.kaslr),
     initrd: options.initrd?.path ?? null,
+    floppy,
+    e820:
+      options.e820?.map(({ address, size, type }) => `${hex(address)} ${hex(address + size)} ${type}`) ??
+      null,
     loadAddress,
     initrdAddress,
     cmdlineAddress,
@@ -92,12 +103,14 @@ export async function optionsOf(path: string, reference: Reference): Promise<Boo
       cmdline: machine.cmdline ?? DEFAULT_BOOT_OPTIONS.cmdline,
     };
   }
-  const { initrd, kaslr, ...plain } = recorded;
+  const { initrd, floppy, e820, kaslr, ...plain } = recorded;
   const initrdPath = initrd === null ? null : resolve(dirname(path), initrd);
   return {
     ...DEFAULT_BOOT_OPTIONS,
     ...plain,
     kaslr: parseKaslrOption(kaslr),
     initrd: initrdPath === null ? null : { path: initrdPath, bytes: await readImageFile(initrdPath) },
+    floppy: floppy == null ? null : await readImageFile(resolve(dirname(path), floppy)),
+    e820: e820 == null ? null : parseE820(path, e820.join('\n')),
   };
 }

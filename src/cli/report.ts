@@ -2,15 +2,13 @@
 
 import { type Command, Option } from 'commander';
 import { boot } from '../boot/boot.ts';
-import { readImageFile } from '../image/image-file.ts';
-import { readKernelImage } from '../image/kernel-image.ts';
 import { SCALE_MODES, type ScaleMode } from '../report/address-scale.ts';
 import { chromeTrace } from '../report/chrome-trace.ts';
 import { traceToJson } from '../report/json.ts';
 import { reportModel } from '../report/report-model.ts';
 import { formatSvg } from '../report/svg.ts';
 import type { BootTrace } from '../trace/boot-trace.ts';
-import { addBootOptions, type BootFlags, bootOptions } from './boot-options.ts';
+import { addBootOptions, type BootFlags, IMAGE_ARGUMENT, readBootRequest } from './boot-options.ts';
 import { checkOutput, writeOutput } from './output-file.ts';
 
 const FORMATS = ['html', 'svg', 'chrome-trace', 'json'] as const;
@@ -29,7 +27,7 @@ export function registerReport(program: Command): void {
     .description(
       'boot IMAGE and write what happened as one HTML page, an SVG picture, JSON or a Perfetto trace',
     )
-    .argument('<image>', 'bzImage, zImage, a gzip of one, or a Unified Kernel Image');
+    .argument(...IMAGE_ARGUMENT);
   addBootOptions(command)
     .requiredOption('-o, --output <file>', 'file to write, - for standard output')
     .addOption(
@@ -43,11 +41,11 @@ export function registerReport(program: Command): void {
       ),
     )
     .option('--force', 'write over a file that is there')
-    .action(async (path: string, flags: Flags) => {
+    .action(async (path: string | undefined, flags: Flags) => {
       const force = flags.force === true;
       await checkOutput(flags.output, force);
-      const image = await readKernelImage(path, await readImageFile(path));
-      const finished = await boot(image, await bootOptions(flags));
+      const { image, options } = await readBootRequest(path, flags);
+      const finished = await boot(image, options);
       const { trace } = finished;
       finished.close();
       const text = await format(trace, flags.format ?? formatOf(flags.output), flags.scale);

@@ -5,10 +5,8 @@ import { boot } from '../boot/boot.ts';
 import { INSTRUCTION_CLASSES, type InstructionClass, InstructionStream } from '../boot/instruction-stream.ts';
 import type { BootControl } from '../boot/options.ts';
 import { BootscopeError } from '../error.ts';
-import { readImageFile } from '../image/image-file.ts';
-import { readKernelImage } from '../image/kernel-image.ts';
 import { PHASE_NAMES, type Phase, type PhaseName } from '../trace/boot-trace.ts';
-import { addBootOptions, type BootFlags, bootOptions } from './boot-options.ts';
+import { addBootOptions, type BootFlags, IMAGE_ARGUMENT, readBootRequest } from './boot-options.ts';
 import { INSTRUCTION_FORMATS, type InstructionFormat, instructionWriter } from './instruction-lines.ts';
 import { readStubSymbols } from './kernel-names.ts';
 import { LineOutput } from './line-output.ts';
@@ -58,7 +56,7 @@ export function registerTrace(program: Command): void {
   const command = program
     .command('trace')
     .description('boot IMAGE and print each instruction that the CPU executes, with the registers it changed')
-    .argument('<image>', 'bzImage, zImage, a gzip of one, or a Unified Kernel Image');
+    .argument(...IMAGE_ARGUMENT);
   addBootOptions(command);
   addStubSymbolOptions(command)
     .addOption(
@@ -82,9 +80,8 @@ export function registerTrace(program: Command): void {
     .addOption(new Option('--syntax <syntax>', 'of the disassembly').choices(['gas', 'intel']).default('gas'))
     .option('-o, --output <file>', 'file to write', '-')
     .option('--force', 'write over a file that is there')
-    .action(async (path: string, flags: Flags) => {
-      const image = await readKernelImage(path, await readImageFile(path));
-      const options = await bootOptions(flags);
+    .action(async (path: string | undefined, flags: Flags) => {
+      const { image, options } = await readBootRequest(path, flags);
       const stubSymbols = await readStubSymbols(flags);
       const output = new LineOutput(flags.output, flags.force === true);
       const writer = instructionWriter(output, flags.format);

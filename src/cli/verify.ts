@@ -2,11 +2,9 @@
 
 import type { Command } from 'commander';
 import { type Verification, verify } from '../boot/verify.ts';
-import { readImageFile } from '../image/image-file.ts';
-import { readKernelImage } from '../image/kernel-image.ts';
 import { toJson } from '../report/json.ts';
 import { formatColumns, hex } from '../report/table.ts';
-import { addBootOptions, type BootFlags, bootOptions } from './boot-options.ts';
+import { addBootOptions, type BootFlags, IMAGE_ARGUMENT, readBootRequest } from './boot-options.ts';
 import { print } from './standard-output.ts';
 
 interface Flags extends BootFlags {
@@ -20,13 +18,13 @@ export function registerVerify(program: Command): void {
       "boot IMAGE twice, with extract_kernel in TypeScript and with the guest's own, and compare memory and\n" +
         'registers at the jump; exit status 1 when something differs without a reason',
     )
-    .argument('<image>', 'as for boot');
+    .argument(...IMAGE_ARGUMENT);
   addBootOptions(command)
     .option('--json', 'print the comparison as JSON')
-    .action(async (path: string, flags: Flags) => {
-      const image = await readKernelImage(path, await readImageFile(path));
-      const result = await verify(image, await bootOptions(flags));
-      print(flags.json === true ? jsonOf(result) : textOf(path, result));
+    .action(async (path: string | undefined, flags: Flags) => {
+      const { image, options } = await readBootRequest(path, flags);
+      const result = await verify(image, options);
+      print(flags.json === true ? jsonOf(result) : textOf(image.path, result));
       process.exitCode = result.equal ? 0 : 1;
     });
 }
