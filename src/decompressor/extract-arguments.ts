@@ -1,7 +1,9 @@
 // Takes the arguments of extract_kernel where each generation of the stub puts them, and checks them against the image.
 
 import { BootscopeError } from '../error.ts';
-import { type ArgumentRegister, type ExtractionContext, hex } from './extraction.ts';
+import { hex } from '../hex.ts';
+import type { ArgumentRegister, ExtractionContext } from './extraction.ts';
+import { findStubDetails } from './find-stub.ts';
 
 /** The arguments of a call, whatever way they came. */
 export interface ExtractArguments {
@@ -9,7 +11,12 @@ export interface ExtractArguments {
   readonly output: number;
   readonly inputAddress: number;
   readonly inputLength: number;
+  /** run_size, the kernel's size with bss and brk (3.19 to 4.6); null where none is passed. */
+  readonly runSize: number | null;
 }
+
+/** rmode, heap, input_data, input_len, output, output_len, run_size. */
+const ARGUMENTS_WITH_RUN_SIZE = 7;
 
 /**
  * @param payloadOffset - of the image's payload in its protected-mode code, and its length in bytes
@@ -24,7 +31,9 @@ export function readArguments(
   const register = (name: ArgumentRegister): number => Number(context.readRegister(name));
   // On the stack the return address comes first.
   const stacked = (index: number): number => readUint32(context.ram, register('rsp') + 4 + 4 * index);
-  const input = { inputAddress: zo + payloadOffset, inputLength: payloadLength };
+  const stacked64 = (index: number): number => readUint32(context.ram, register('rsp') + 8 + 8 * index);
+  const input = { inputAddress: zo + payloadOffset, inputLength: payloadLength, runSize: null };
+  const passesRunSize = findStubDetails(image)?.argumentCount === ARGUMENTS_WITH_RUN_SIZE;
   let passed: ExtractArguments;
   switch (stub.abi) {
     case 'rmode-output':
@@ -39,6 +48,8 @@ export function readArguments(
         inputAddress: register('rdx'),
         inputLength: register('rcx'),
         output: register('r8'),
+        // The first argument for which there is no register.
+        runSize: passesRunSize ? stacked64(0) : null,
       };
       break;
     default:
@@ -47,6 +58,7 @@ export function readArguments(
         inputAddress: stacked(2),
         inputLength: stacked(3),
         output: stacked(4),
+        runSize: passesRunSize ? stacked(6) : null,
       };
   }
   if (passed.inputAddress !== input.inputAddress) {

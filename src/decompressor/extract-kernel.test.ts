@@ -172,6 +172,46 @@ describe('extract_kernel of a 64-bit stub', () => {
     expect(error.message).toContain('"uncompression error"');
   });
 
+  it('draws among the addresses that leave room for the run_size it was passed, or for the kernel alone', async () => {
+    const RUN_SIZE = 0xa00000;
+    const kernel = kernel64();
+    const recipe = {
+      payload: gzipSync(kernel),
+      version: '4.4.1 (builder@host) #1 SMP',
+      text: 'nokaslr\x004.4.1 (builder@host) (gcc version 5) #1 SMP',
+    };
+    const prepare = (stacked: number) => (ram: Uint8Array) => {
+      const view = new DataView(ram.buffer);
+      view.setUint32(STACK + stacked, RUN_SIZE, true);
+      ram[BOOT_PARAMS + 0x1e8] = 1;
+      view.setUint32(BOOT_PARAMS + 0x2d0, 0x100000, true);
+      view.setUint32(BOOT_PARAMS + 0x2d8, 0x3f00000, true);
+      view.setUint32(BOOT_PARAMS + 0x2e0, 1, true);
+    };
+    const entropy = { rdrand: () => null, rdtsc: () => null, i8254: () => 7 };
+    const imageSize = async (image: KernelImage, stacked: number): Promise<number | undefined> => {
+      const { extraction } = await extract(image, {
+        kaslr: { kind: 'draw', entropy },
+        prepare: prepare(stacked),
+      });
+      expect(extraction.notices).toEqual([]);
+      return extraction.kaslr?.slots.imageSize;
+    };
+    // Behind the return address; in 32-bit code behind six other arguments, too.
+    expect(await imageSize(makeStub64('rmode-heap-input-run-size', recipe).image, 8)).toBe(RUN_SIZE);
+    expect(await imageSize(makeStub64('rmode-heap-input', recipe).image, 8)).toBe(kernel.length);
+    const kernel32 = makeKernel({
+      bits: 32,
+      entry: 0x1000000,
+      virtualOffset: MAP32,
+      segments: [{ paddr: 0x1000000, content: pattern(0x4000, 5) }],
+      relocations: [[]],
+    });
+    const recipe32 = { ...recipe, payload: gzipSync(kernel32) };
+    expect(await imageSize(makeStub32('stack-run-size', recipe32).image, 28)).toBe(RUN_SIZE);
+    expect(await imageSize(makeStub32('stack-rmode-heap-input', recipe32).image, 28)).toBe(kernel32.length);
+  });
+
   it('stops where the destination is not aligned', async () => {
     const text = 'Destination physical address inappropriately aligned';
     const { image } = makeStub64('rmode-output', { payload: gzipSync(kernel64()), text });

@@ -3,6 +3,8 @@
 
 import { codecByName } from '../codecs/registry.ts';
 import { BootscopeError } from '../error.ts';
+import { hex } from '../hex.ts';
+import type { KernelImage } from '../image/kernel-image.ts';
 import { findRsdp } from './acpi-rsdp.ts';
 import { hasOption } from './command-line.ts';
 import { type ExtractArguments, readArguments } from './extract-arguments.ts';
@@ -12,7 +14,6 @@ import {
   type ExtractionContext,
   type ExtractionStep,
   flatSegment,
-  hex,
   type KaslrRequest,
   loadPhysicalAddressOf,
   NO_RELOCATIONS,
@@ -245,7 +246,7 @@ class ExtractionRun {
     }
     const elf = readKernelElf(bytes);
     const generation = findKaslr(image, stub);
-    const total = findKernelTotalSize(image, stub, elf);
+    const total = kernelTotalSize(this.#context, this.#passed, elf);
     const needed = Math.max(bytes.length, total.bytes);
     const rounded = generation?.roundsSize === false || stub.bits === 32 ? needed : alignTwoMib(needed);
     const variable = this.#messages.verbose ? findTrampolineVariable(image, stub) : null;
@@ -255,6 +256,7 @@ class ExtractionRun {
         input_len: inputLength,
         output,
         output_len: bytes.length,
+        run_size: total.bytes,
         kernel_total_size: total.bytes,
         needed_size: rounded,
       },
@@ -276,7 +278,7 @@ class ExtractionRun {
       }
       return this.#forced(mode, rounded, alignment, loadPhysicalAddress);
     }
-    if (!total.confirmed) {
+    if (!total.confirmed && !looksAtLengthAlone(image, generation!)) {
       this.#notices.push(
         `the kernel's size with bss (${hex(total.bytes)}) is taken from its program headers; the stub's code does not show it`,
       );
@@ -611,6 +613,22 @@ class ExtractionRun {
   }
 }
 
+/** The first kernels with KASLR look at the decompressed length alone, until they are passed run_size too. */
+function looksAtLengthAlone(image: KernelImage, generation: KaslrGeneration): boolean {
+  return generation.avoids === 'parts' && (findStubDetails(image)?.argumentCount ?? 0) <= 6;
+}
+
+/** The kernel's size with bss and brk, as the stub knows it. */
+function kernelTotalSize(
+  context: ExtractionContext,
+  passed: ExtractArguments,
+  elf: KernelElf,
+): { readonly bytes: number; readonly confirmed: boolean } {
+  return passed.runSize === null
+    ? findKernelTotalSize(context.image, context.stub, elf)
+    : { bytes: passed.runSize, confirmed: true };
+}
+
 function kaslrInput(
   context: ExtractionContext,
   passed: ExtractArguments,
@@ -624,8 +642,6 @@ function kaslrInput(
   const heap = details?.heap ?? null;
   const stackEnd = details?.stackEnd ?? null;
   const cr3 = stub.bits === 64 ? Number(context.readRegister('cr3')) : 0;
-  // The first kernels with KASLR looked at the decompressed length alone, until they were passed the run size too.
-  const lengthAlone = generation.avoids === 'parts' && details?.argumentCount === 6;
   return {
     bits: stub.bits,
     generation,
@@ -634,7 +650,7 @@ function kaslrInput(
     input: passed.inputAddress,
     inputLength: passed.inputLength,
     output: passed.output,
-    outputSize: lengthAlone ? outputLength : Math.max(outputLength, totalSize),
+    outputSize: looksAtLengthAlone(image, generation) ? outputLength : Math.max(outputLength, totalSize),
     loadPhysicalAddress: loadPhysicalAddressOf(image, elf),
     alignment: image.header.get('kernel_alignment') || 2 ** 21,
     startedAt32: cr3 >= zo && cr3 < zo + (details?.end ?? 0),
@@ -660,7 +676,7 @@ export async function readKaslrInput(context: ExtractionContext): Promise<KaslrI
   const codec = await codecByName(payload.codec);
   const { bytesWritten } = await codec.decompress(payloadBytes(context, passed.inputAddress), buffer);
   const elf = readKernelElf(buffer.subarray(0, bytesWritten));
-  const total = findKernelTotalSize(image, stub, elf);
+  const total = kernelTotalSize(context, passed, elf);
   return kaslrInput(context, passed, generation, elf, bytesWritten, total.bytes);
 }
 

@@ -87,10 +87,6 @@ export interface Extraction {
   readonly notices: readonly string[];
 }
 
-export function hex(value: number | bigint): string {
-  return `0x${value.toString(16)}`;
-}
-
 /** A flat kernel as one segment. */
 export function flatSegment(address: number, length: number): ExtractedSegment {
   return {

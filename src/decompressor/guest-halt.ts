@@ -3,8 +3,9 @@
 import type { CodecName } from '../codecs/codec.ts';
 import { codecByName } from '../codecs/registry.ts';
 import { BootscopeError } from '../error.ts';
+import { hex } from '../hex.ts';
 import type { KernelImage } from '../image/kernel-image.ts';
-import { type ExtractionContext, hex } from './extraction.ts';
+import type { ExtractionContext } from './extraction.ts';
 import type { StubMessages } from './stub-messages.ts';
 import { stubHasText } from './stub-text.ts';
 

@@ -2,8 +2,9 @@
 // to low memory and behind the stub, and struct moveparams tells the stub's move routine what to put where.
 
 import { BootscopeError } from '../error.ts';
+import { hex } from '../hex.ts';
 import { readUint32 } from './extract-arguments.ts';
-import { type Extraction, type ExtractionContext, flatSegment, hex, NO_RELOCATIONS } from './extraction.ts';
+import { type Extraction, type ExtractionContext, flatSegment, NO_RELOCATIONS } from './extraction.ts';
 import { findStubDetails } from './find-stub.ts';
 import { GuestConsole } from './guest-console.ts';
 import { GuestHalt, payloadBytes } from './guest-halt.ts';

@@ -14,6 +14,7 @@ export interface ReportedValues {
   readonly input_len: number;
   readonly output: number;
   readonly output_len: number;
+  readonly run_size: number;
   readonly kernel_total_size: number;
   readonly needed_size: number;
 }
@@ -23,6 +24,7 @@ const REPORTED: readonly (keyof ReportedValues)[] = [
   'input_len',
   'output',
   'output_len',
+  'run_size',
   'kernel_total_size',
   'needed_size',
 ];

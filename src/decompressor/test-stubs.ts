@@ -107,7 +107,12 @@ export function imageOf(
 const END = 0x40000;
 
 /** How a made-up 64-bit stub calls. */
-export type Kind64 = 'rmode-output' | 'rmode-heap-input' | 'rmode-heap-input-rbp' | 'copy-loop';
+export type Kind64 =
+  | 'rmode-output'
+  | 'rmode-heap-input'
+  | 'rmode-heap-input-run-size'
+  | 'rmode-heap-input-rbp'
+  | 'copy-loop';
 
 /** A 64-bit stub; `labels` says where things ended up. */
 export function makeStub64(
@@ -150,17 +155,21 @@ export function makeStub64(
     call = asm.offset;
     asm.relative('e8', extractKernel).emit('4c 89 fe');
   } else {
-    asm.emit('56 48 89 f7').relative('48 8d 35', heap);
+    asm.emit('56');
+    if (kind === 'rmode-heap-input-run-size') {
+      asm.emit('49 c7 c1', 0x200000).emit('41 51');
+    }
+    asm.emit('48 89 f7').relative('48 8d 35', heap);
     asm.relative('48 8d 15', recipe.inputData ?? payloadOffset);
     asm.emit('b9', recipe.payload.length).emit('49 89 e8');
-    if (kind === 'rmode-heap-input') {
+    if (kind === 'rmode-heap-input' || kind === 'rmode-heap-input-run-size') {
       asm.emit('49 c7 c1', 0x100000);
     }
     call = asm.offset;
     asm.relative('e8', extractKernel).emit('5e');
   }
   const exit = asm.offset;
-  asm.emit(kind === 'rmode-output' || kind === 'rmode-heap-input' ? 'ff e0' : 'ff e5');
+  asm.emit(kind === 'rmode-heap-input-rbp' || kind === 'copy-loop' ? 'ff e5' : 'ff e0');
   asm
     .padTo(extractKernel)
     .emit('c3')
@@ -179,7 +188,7 @@ export function makeStub64(
 
 /** A 32-bit stub that copies itself; `got`: displacements count from a GOT, arguments are two, as since 6.6. */
 export function makeStub32(
-  kind: 'stack-rmode-output' | 'stack-rmode-heap-input' | 'relocates-itself',
+  kind: 'stack-rmode-output' | 'stack-rmode-heap-input' | 'stack-run-size' | 'relocates-itself',
   recipe: StubRecipe,
 ): { image: KernelImage; labels: { relocated: number; call: number; extractKernel: number; exit: number } } {
   const payloadOffset = 0x100;
@@ -213,7 +222,10 @@ export function makeStub32(
     call = asm.offset;
     asm.relative('e8', extractKernel).emit('83 c4 18 31 db');
   } else {
-    if (kind === 'stack-rmode-heap-input') {
+    if (kind === 'stack-run-size') {
+      asm.emit('68', 0x200000);
+    }
+    if (kind === 'stack-rmode-heap-input' || kind === 'stack-run-size') {
       asm.emit('68', 0x100000);
     }
     asm.emit('55 68', recipe.payload.length);
