@@ -4,19 +4,13 @@
 import { enterLongMode, enterProtectedMode } from '../cpu/enter-mode.ts';
 import { BOOT_PARAMS_SIZE } from '../decompressor/kaslr.ts';
 import { BootscopeError } from '../error.ts';
+import { hex } from '../hex.ts';
 import type { KernelImage } from '../image/kernel-image.ts';
 import { type SetupHeaderField, writeSetupHeaderField } from '../image/setup-header.ts';
 import type { Machine } from '../machine/machine.ts';
 import type { LoadedImage, Placed } from './loaded-image.ts';
 import type { BootOptions } from './options.ts';
-import {
-  commandLineBytes,
-  hex,
-  LOADER_TYPE_UNDEFINED,
-  placeBytes,
-  placeInitrd,
-  videoMode,
-} from './placement.ts';
+import { commandLineBytes, LOADER_TYPE_UNDEFINED, placeBytes, placeInitrd, videoMode } from './placement.ts';
 
 const BOOT_PARAMS_ADDRESS = 0x10000;
 const COMMAND_LINE_ADDRESS = 0x20000;

@@ -2,6 +2,7 @@
 // (boot.rst, "The kernel command line" and "Special command line options").
 
 import { BootscopeError } from '../error.ts';
+import { hex } from '../hex.ts';
 import type { KernelImage } from '../image/kernel-image.ts';
 import type { E820Entry } from '../machine/events.ts';
 import type { BootOptions } from './options.ts';
@@ -122,8 +123,4 @@ export function placeInitrd(
       `above the kernel's end at ${hex(floor)}${limit < options.memory ? ` and below ${hex(limit)}` : ''}; give the guest ` +
       'more RAM with --memory',
   );
-}
-
-export function hex(value: number | bigint): string {
-  return `0x${value.toString(16)}`;
 }

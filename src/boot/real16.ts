@@ -4,19 +4,13 @@
 
 import { enterRealMode } from '../cpu/enter-mode.ts';
 import { BootscopeError } from '../error.ts';
+import { hex } from '../hex.ts';
 import type { KernelImage } from '../image/kernel-image.ts';
 import { writeSetupHeaderField } from '../image/setup-header.ts';
 import type { Machine } from '../machine/machine.ts';
 import type { LoadedImage } from './loaded-image.ts';
 import type { BootOptions } from './options.ts';
-import {
-  commandLineBytes,
-  hex,
-  LOADER_TYPE_UNDEFINED,
-  placeBytes,
-  placeInitrd,
-  videoMode,
-} from './placement.ts';
+import { commandLineBytes, LOADER_TYPE_UNDEFINED, placeBytes, placeInitrd, videoMode } from './placement.ts';
 
 /** Where boot.rst's sample loader, and every kernel before protocol 2.02, wants boot sector and setup. */
 export const SETUP_ADDRESS = 0x90000;

@@ -2,10 +2,10 @@
 // registers, mode switches, BIOS calls, port I/O by device, exceptions, console lines.
 
 import type { Cpu, RegisterName, Unhook } from '../cpu/cpu.ts';
+import { hex } from '../hex.ts';
 import type { MachineEvent } from '../machine/events.ts';
 import type { BootEvent, CpuMode } from '../trace/boot-trace.ts';
 import type { CpuModeReader } from './cpu-mode.ts';
-import { hex } from './placement.ts';
 
 /** An event without what the boot adds: its phase. */
 export type SystemEvent = Omit<BootEvent, 'phase'>;

@@ -1,5 +1,6 @@
 // Lays the description of a kernel file out, as text for people and as JSON.
 
+import { hex } from '../hex.ts';
 import { type ElfProgramHeader, ET_DYN, PF_R, PF_W, PF_X, PT_LOAD } from '../image/elf.ts';
 import type { ImageHeader } from '../image/image-header.ts';
 import { isKernelFile, type KernelFile, type X86BootFile } from '../image/kernel-file.ts';
@@ -18,10 +19,6 @@ import { SECTION_GROUPS, type Vmlinux } from '../image/vmlinux.ts';
 type Fact = readonly [name: string, value: string];
 
 type Json = string | number | boolean | null | readonly Json[] | { readonly [name: string]: Json };
-
-function hex(value: number | bigint): string {
-  return `0x${value.toString(16)}`;
-}
 
 function bytesAndSize(bytes: number | bigint): string {
   const number = Number(bytes);

@@ -3,7 +3,8 @@
 import { type Command, InvalidArgumentError, Option } from 'commander';
 import { type KaslrLocation, type KaslrSurvey, surveyKaslr } from '../boot/kaslr-slots.ts';
 import { physicalSlot } from '../decompressor/kaslr.ts';
-import { formatColumns, hex } from '../report/table.ts';
+import { hex } from '../hex.ts';
+import { formatColumns } from '../report/table.ts';
 import { addBootOptions, type BootFlags, IMAGE_ARGUMENT, readBootRequest } from './boot-options.ts';
 import { print } from './standard-output.ts';
 

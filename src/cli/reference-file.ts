@@ -4,9 +4,9 @@ import { dirname, resolve } from 'node:path';
 import { type BootOptions, DEFAULT_BOOT_OPTIONS } from '../boot/options.ts';
 import { type KaslrOption, parseKaslrOption } from '../decompressor/kaslr-entropy.ts';
 import { BootscopeError } from '../error.ts';
+import { hex } from '../hex.ts';
 import { readImageFile } from '../image/image-file.ts';
 import type { Reference } from '../report/reference.ts';
-import { hex } from '../report/table.ts';
 import type { EntryPoint } from '../trace/boot-trace.ts';
 import { parseE820 } from './boot-options.ts';
 

@@ -2,8 +2,9 @@
 
 import type { Command } from 'commander';
 import { type Verification, verify } from '../boot/verify.ts';
+import { hex } from '../hex.ts';
 import { toJson } from '../report/json.ts';
-import { formatColumns, hex } from '../report/table.ts';
+import { formatColumns } from '../report/table.ts';
 import { addBootOptions, type BootFlags, IMAGE_ARGUMENT, readBootRequest } from './boot-options.ts';
 import { print } from './standard-output.ts';
 

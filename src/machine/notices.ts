@@ -1,5 +1,7 @@
 // Things the guest asked for that the machine does not have: each once, with how often it was asked.
 
+import { hex } from '../hex.ts';
+
 /** More ports than this share one line. */
 const PORTS_WITH_LINES = 8;
 const RANGES_NAMED = 12;
@@ -89,10 +91,6 @@ function ranges(sorted: readonly number[]): string {
   }
   const more = parts.length > RANGES_NAMED ? ` and ${parts.length - RANGES_NAMED} more ranges` : '';
   return parts.slice(0, RANGES_NAMED).join(', ') + more;
-}
-
-function hex(value: number): string {
-  return `0x${value.toString(16)}`;
 }
 
 function times(count: number): string {

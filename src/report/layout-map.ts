@@ -1,6 +1,7 @@
 // A finished trace as memory maps for a terminal: for each phase its regions as bars over one axis, and what the phase adds,
 // moves and overwrites.
 
+import { hex } from '../hex.ts';
 import type {
   BootTrace,
   Hazard,
@@ -15,7 +16,6 @@ import { compareRegions, type RegionChange } from '../trace/layout-changes.ts';
 import type { PageTableWalk } from '../trace/page-tables.ts';
 import * as ansi from './ansi.ts';
 import { coverage, type MemoryAxis, memoryAxis } from './memory-axis.ts';
-import { hex } from './table.ts';
 
 export interface LayoutMapOptions {
   /** The one phase to show; absent: all. */

@@ -1,11 +1,11 @@
 // Draws memory as SVG: one phase with a label for each region, or all phases side by side. A pure function of the model,
 // so that the page and the SVG file show the same.
 
+import { hex } from '../hex.ts';
 import { type AddressScale, isSection } from './address-scale.ts';
 import { type Box, extentOf, placeLabels, placeRegions, type ScaleView, yOf } from './place-regions.ts';
 import {
   formatSize,
-  hex,
   type ModelOverwrite,
   type ModelPhase,
   type ModelRange,

@@ -1,6 +1,7 @@
 // What the page and the pictures are drawn from: a finished trace in plain numbers and hex strings, with the changes from
 // phase to phase worked out. It travels as JSON inside the page, so that the page needs nothing but to draw.
 
+import { hex } from '../hex.ts';
 import type {
   BootEvent,
   BootTrace,
@@ -138,10 +139,6 @@ export interface ReportModel {
   readonly eventsLeftOut: number;
   /** Whether the events here lack the details that they have in the trace. */
   readonly detailsLeftOut: boolean;
-}
-
-export function hex(value: bigint | number): string {
-  return `0x${value.toString(16)}`;
 }
 
 /** `0x4cc078` bytes as `4.8 MiB`, a whole number of units without a fraction. */

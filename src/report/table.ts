@@ -1,5 +1,6 @@
 // A finished trace as text for a terminal: the phases, the kernel's segments and entry, what the guest printed.
 
+import { hex } from '../hex.ts';
 import type { BootTrace } from '../trace/boot-trace.ts';
 
 /** Rows as columns, separated by two spaces; the last column is not padded. Cells of `right` columns align right. */
@@ -18,11 +19,6 @@ export function formatColumns(rows: readonly (readonly string[])[], right: reado
       .trimEnd(),
   );
   return `${lines.join('\n')}\n`;
-}
-
-/** An address as it is printed everywhere: lower-case hex with `0x`. */
-export function hex(value: bigint | number): string {
-  return `0x${value.toString(16)}`;
 }
 
 function mebibytes(bytes: bigint | number): string {

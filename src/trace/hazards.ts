@@ -1,6 +1,7 @@
 // What goes wrong in practice when a loader places things: each overlap or misplacement by name, with the addresses and
 // what would be safe.
 
+import { hex } from '../hex.ts';
 import type { Hazard, MemoryRegion, RegionKind } from './boot-trace.ts';
 import { maximum, minimum } from './overwrites.ts';
 import type { Extent, LayoutFacts } from './regions.ts';
@@ -135,10 +136,6 @@ function merge(extents: readonly Extent[]): Extent[] {
     else merged.push({ start, end });
   }
   return merged;
-}
-
-function hex(value: number): string {
-  return `0x${value.toString(16)}`;
 }
 
 function range(extent: Extent): string {

@@ -1,6 +1,7 @@
 // The events of the boot as a list that can be searched and narrowed by kind and phase.
 
-import { formatSize, hex, type ModelEvent, type ReportModel } from '../report-model.ts';
+import { hex } from '../../hex.ts';
+import { formatSize, type ModelEvent, type ReportModel } from '../report-model.ts';
 import { card, fill, h } from './dom.ts';
 
 export interface EventsPanel {

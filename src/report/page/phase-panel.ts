@@ -1,11 +1,11 @@
 // What is known of one phase, beside the picture: what changed, registers, page tables, and the list of regions.
 
+import { hex } from '../../hex.ts';
 import { isSection } from '../address-scale.ts';
 import { markSign } from '../layout-picture.ts';
 import { kindLabel } from '../region-kinds.ts';
 import {
   formatSize,
-  hex,
   type ModelPageTables,
   type ModelPhase,
   type ModelRange,
