@@ -41,6 +41,7 @@ import { blockDecoder } from './block-decoder.ts';
 import { enterLong64, enterProt32, loadWithBootParams } from './boot-params.ts';
 import { enterBootSector, loadBootSector } from './boot-sector.ts';
 import { CpuModeReader } from './cpu-mode.ts';
+import { findFillLoops, hookFillLoop } from './fill-loops.ts';
 import { cmdlineForGuest, kaslrRequest, machineSeed } from './kaslr-request.ts';
 import { layoutFacts, placementRules } from './layout-facts.ts';
 import type { LoadedImage } from './loaded-image.ts';
@@ -291,6 +292,7 @@ export class BootRun {
   }
 
   #onStartup32(address: number): void {
+    this.#zo = address;
     this.#beginPhase('startup_32');
     this.#bootParams = Number(this.#cpu.readRegister('rsi') & 0xffff_ffffn);
     this.#watchStub(address);
@@ -359,6 +361,7 @@ export class BootRun {
     const relocated = this.#stub?.relocated ?? null;
     if (relocated !== null) {
       this.#hookStringInstructions(relocated, relocated + TAIL_SEARCH);
+      this.#hookFillLoops(this.#stubTail(), this.#image.protectedModeCode.length);
       this.#watch(address + relocated, () => this.#beginPhase('relocated'));
       this.#watchExtractKernel();
     }
@@ -582,6 +585,21 @@ export class BootRun {
         mode: this.#mode,
         onOperation: (operation) => this.#onStringOperation(operation),
       });
+      this.#unhooks.push(unhook);
+    }
+  }
+
+  /** The memset of the stub's C code clears its page tables a byte at a time, which takes longer than all else that it runs. */
+  #hookFillLoops(from: number, to: number): void {
+    if (!this.#options.fastStrings) return;
+    for (const loop of findFillLoops(this.#image.protectedModeCode, from, to)) {
+      const unhook = hookFillLoop(
+        this.#cpu,
+        () => this.machine.ram,
+        this.#zo + loop.offset,
+        loop,
+        this.#mode,
+      );
       this.#unhooks.push(unhook);
     }
   }

@@ -167,6 +167,8 @@ export interface Cpu {
    * raises an exception. In CPUID and memory hooks the rest of the block is in it, too.
    */
   readonly instructions: number | null;
+  /** Adds what the host did in place of so many instructions. */
+  addInstructions(count: number): void;
 
   /** Drops translated code of [address, address + length); call it after each host write over code that may have run. */
   invalidateCode(address: number, length: number): void;

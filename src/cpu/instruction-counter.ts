@@ -54,6 +54,11 @@ export class InstructionCounter {
     return fields[TOTAL]! + fields[TOTAL + 1]! * TWO_32;
   }
 
+  /** Counts instructions that the host did. */
+  add(count: number): void {
+    add(this.#fields(), count);
+  }
+
   /** For the hook: a block that is not in its table. */
   missed(address: number, size: number): void {
     const block = this.#decode(address, size);

@@ -778,6 +778,10 @@ class UnicornCpu implements Cpu {
     return true;
   }
 
+  addInstructions(count: number): void {
+    this.#counter?.add(count);
+  }
+
   get instructions(): number | null {
     const counter = this.#counter;
     if (counter === null) return null;
