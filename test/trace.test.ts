@@ -19,7 +19,7 @@ const builtKernels = existsSync(BUILT)
   ? readdirSync(BUILT).filter((name) => existsSync(join(BUILT, name, 'System.map')))
   : [];
 const debianKernels = existsSync(DEBIAN) ? readdirSync(DEBIAN) : [];
-const traced = builtKernels.find((name) => name === 'x64-zstd');
+const traced = builtKernels.find((name) => name === 'x64-gzip');
 const missing =
   traced === undefined
     ? 'no kernel built by scripts/build-kernels is there'
@@ -78,6 +78,35 @@ describe('bootscope trace', () => {
     },
     120_000,
   );
+
+  it.skipIf(missing !== null)(
+    `names where calls go to, and the kernel's entry${missing === null ? '' : ` (${missing})`}`,
+    () => {
+      const [stub, map] = ['stub', 'System.map'].map((file) => join(BUILT, traced!, file));
+      const { status, stdout } = run(
+        `--from relocated --only calls --zo-vmlinux ${stub} --system-map ${map}`,
+      );
+      expect(status).toBe(0);
+      expect(stdout).toMatch(/^# extract_kernel at 0x[0-9a-f]+ <extract_kernel>$/m);
+      expect(stdout).toMatch(/<_text\+0x[0-9a-f]+> call {4}0x[0-9a-f]+ <extract_kernel> /);
+      expect(stdout).toMatch(/\n# kernel at 0x1000000 <startup_64>\n$/);
+      const withVmlinux = run(`--from decompressed --vmlinux ${join(BUILT, traced!, 'vmlinux')}`);
+      expect(withVmlinux.stdout).toMatch(/\n# kernel at 0x1000000 <startup_64>\n$/);
+    },
+    120_000,
+  );
+
+  it.skipIf(missing !== null)(
+    `refuses a file without symbols before it boots${missing === null ? '' : ` (${missing})`}`,
+    () => {
+      const output = join(folder, 'never.txt');
+      const { status, stderr } = run(`--system-map ${join(BUILT, traced!, 'config')} -o ${output}`);
+      expect(stderr).toMatch(/^bootscope: .*config, line 1: [^\n]* is not `ADDRESS TYPE NAME`\n$/);
+      expect(status).toBe(2);
+      expect(existsSync(output)).toBe(false);
+    },
+    120_000,
+  );
 });
 
 describe('kallsyms', () => {
@@ -101,6 +130,22 @@ describe('kallsyms', () => {
   const withKallsyms = builtKernels.filter((name) =>
     /^CONFIG_KALLSYMS=y/m.test(readFileSync(join(BUILT, name, 'config'), 'utf8')),
   );
+  it.skipIf(withKallsyms.length === 0 || !hasNativeEngine())(
+    "names the kernel's entry in a trace (skipped where no kernel was built with kallsyms)",
+    () => {
+      for (const name of withKallsyms) {
+        const image = join(BUILT, name, 'bzImage');
+        const { stdout } = spawnSync(
+          process.execPath,
+          ['--import', 'tsx', MAIN, 'trace', image, '--cmdline', 'nokaslr', '--from', 'decompressed'],
+          { cwd: ROOT, encoding: 'utf8' },
+        );
+        expect(stdout, name).toMatch(/\n# kernel at 0x1000000 <startup_(32|64)>\n$/);
+      }
+    },
+    120_000,
+  );
+
   it.skipIf(withKallsyms.length === 0)(
     'agrees with System.map in every symbol (skipped where no kernel was built with kallsyms)',
     async () => {

@@ -2,10 +2,9 @@
 
 import type { Command } from 'commander';
 import { boot } from '../boot/boot.ts';
-import type { KernelImage } from '../image/kernel-image.ts';
 import { traceToJson } from '../report/json.ts';
 import { formatTrace } from '../report/table.ts';
-import type { BootTrace, Phase } from '../trace/boot-trace.ts';
+import type { Phase } from '../trace/boot-trace.ts';
 import { addBootOptions, type BootFlags, IMAGE_ARGUMENT, readBootRequest } from './boot-options.ts';
 import { isTerminal, print, printError } from './standard-output.ts';
 import { addKernelSymbolOptions, type KernelSymbolFlags } from './symbol-options.ts';
@@ -24,6 +23,9 @@ export function registerBoot(program: Command): void {
     .action(async (path: string | undefined, flags: Flags) => {
       const { image, options } = await readBootRequest(path, flags);
       const json = flags.json === true;
+      // Only on request: decompresses the kernel once more.
+      const naming = asksForNames(flags) ? await import('./kernel-names.ts') : null;
+      const symbols = (await naming?.readKernelSymbols(flags)) ?? null;
       const progress = isTerminal('stderr') && !json;
       // The machine is not closed: the process ends with it.
       const { trace } = await boot(image, {
@@ -38,7 +40,7 @@ export function registerBoot(program: Command): void {
       print(
         json
           ? `${JSON.stringify(traceToJson(trace), null, 2)}\n`
-          : formatTrace(trace, await kernelNames(flags, image, trace)),
+          : formatTrace(trace, (await naming?.readKernelNames(symbols, image, trace)) ?? null),
       );
       // Where nobody sees the table, the reason for the exit status still has to be seen.
       if (trace.stopped !== null && (json || !isTerminal('stdout'))) {
@@ -48,13 +50,6 @@ export function registerBoot(program: Command): void {
     });
 }
 
-/** Only on request: decompresses the kernel once more. */
-async function kernelNames(
-  flags: Flags,
-  image: KernelImage,
-  trace: BootTrace,
-): Promise<((physical: bigint) => string | null) | null> {
-  const { symbols, vmlinux, systemMap } = flags;
-  if (symbols !== true && vmlinux === undefined && systemMap === undefined) return null;
-  return (await import('./kernel-names.ts')).readKernelNames(flags, image, trace);
+function asksForNames({ symbols, vmlinux, systemMap }: Flags): boolean {
+  return symbols === true || vmlinux !== undefined || systemMap !== undefined;
 }

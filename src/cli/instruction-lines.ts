@@ -8,9 +8,12 @@ export const INSTRUCTION_FORMATS = ['text', 'jsonl'] as const;
 export type InstructionFormat = (typeof INSTRUCTION_FORMATS)[number];
 
 export interface InstructionWriter {
-  phase(name: string, address: number, note: string | null): void;
-  /** All of the line that is the same each time. */
-  prefix(instruction: DecodedInstruction, symbol: string | null): Uint8Array;
+  phase(name: string, address: number, symbol: string | null, note: string | null): void;
+  /**
+   * All of the line that is the same each time.
+   * @param nameOf - names linear addresses: `name` or `name+0x10`
+   */
+  prefix(instruction: DecodedInstruction, nameOf: (address: number) => string | null): Uint8Array;
   instruction(prefix: Uint8Array, iterations: number, changes: readonly RegisterChange[]): void;
 }
 
@@ -25,23 +28,33 @@ const MODE_WIDTH = 16;
 const BYTES_WIDTH = 24;
 const TEXT_WIDTH = 44;
 
-export function instructionWriter(output: LineOutput, format: InstructionFormat): InstructionWriter {
-  return format === 'text' ? textWriter(output) : jsonWriter(output);
+/** @param apart - whether instructions are left out, so that each line of text needs its own symbol */
+export function instructionWriter(
+  output: LineOutput,
+  format: InstructionFormat,
+  apart: boolean,
+): InstructionWriter {
+  return format === 'text' ? textWriter(output, apart) : jsonWriter(output);
 }
 
-function textWriter(output: LineOutput): InstructionWriter {
+function textWriter(output: LineOutput, apart: boolean): InstructionWriter {
   const names = new Map(REGISTER_NAMES.map((name) => [name, Buffer.from(` ${name}=`)]));
   return {
-    phase: (name, address, note) =>
-      output.text(`# ${name} at 0x${address.toString(16)}${note === null ? '' : `: ${note}`}\n`),
-    prefix: (instruction, symbol) => {
+    phase: (name, address, symbol, note) =>
+      output.text(
+        `# ${name} at 0x${address.toString(16)}${symbol === null ? '' : ` <${symbol}>`}${note === null ? '' : `: ${note}`}\n`,
+      ),
+    prefix: (instruction, nameOf) => {
       const { mode, bytes, text } = instruction;
+      const symbol = nameOf(instruction.address);
+      const shown = symbol !== null && (apart || !symbol.includes('+'));
+      const target = targetName(instruction, nameOf);
       const where = mode === 'real16' ? `${mode} ${segmentAndOffset(instruction)}` : mode;
       const disassembly = text.replace(/^(\S+)\s+/, (_, mnemonic: string) => `${mnemonic.padEnd(7)} `);
       return Buffer.from(
         `0x${instruction.address.toString(16)}`.padStart(ADDRESS_WIDTH) +
           ` ${where.padEnd(MODE_WIDTH)} ${hexBytes(bytes).padEnd(BYTES_WIDTH)}` +
-          ` ${symbol === null ? '' : `<${symbol}> `}${disassembly.padEnd(TEXT_WIDTH)}`,
+          ` ${`${shown ? `<${symbol}> ` : ''}${disassembly}${target === null ? '' : ` <${target}>`}`.padEnd(TEXT_WIDTH)}`,
       );
     },
     instruction: (prefix, iterations, changes) => {
@@ -67,12 +80,18 @@ function jsonWriter(output: LineOutput): InstructionWriter {
     Buffer.from(text),
   );
   return {
-    phase: (name, address, note) =>
+    phase: (name, address, symbol, note) =>
       output.text(
-        `${JSON.stringify({ phase: name, address: `0x${address.toString(16)}`, ...(note === null ? {} : { note }) })}\n`,
+        `${JSON.stringify({
+          ...{ phase: name, address: `0x${address.toString(16)}` },
+          ...(symbol === null ? {} : { symbol }),
+          ...(note === null ? {} : { note }),
+        })}\n`,
       ),
-    prefix: (instruction, symbol) => {
+    prefix: (instruction, nameOf) => {
       const { address, mode, bytes, text, classes } = instruction;
+      const symbol = nameOf(address);
+      const target = targetName(instruction, nameOf);
       const fields = {
         address: `0x${address.toString(16)}`,
         mode,
@@ -80,6 +99,7 @@ function jsonWriter(output: LineOutput): InstructionWriter {
         bytes: hexBytes(bytes).replaceAll(' ', ''),
         text,
         ...(symbol === null ? {} : { symbol }),
+        ...(target === null ? {} : { target }),
         ...(classes.length === 0 ? {} : { classes }),
       };
       return Buffer.from(JSON.stringify(fields).slice(0, -1));
@@ -105,6 +125,17 @@ function jsonWriter(output: LineOutput): InstructionWriter {
       output.position = copy(END!, buffer, at);
     },
   };
+}
+
+/** The name of where a direct near branch or call goes to. */
+function targetName(
+  { mode, text, classes }: DecodedInstruction,
+  nameOf: (address: number) => string | null,
+): string | null {
+  // In real mode the text has an offset in CS, and no code that has names runs.
+  if (mode === 'real16' || !(classes.includes('branches') || classes.includes('calls'))) return null;
+  const target = /^[^,*[(]*\s(0x[0-9a-f]+)$/.exec(text);
+  return target === null ? null : nameOf(Number(target[1]));
 }
 
 function segmentAndOffset({ address, offset }: DecodedInstruction): string {

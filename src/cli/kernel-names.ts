@@ -15,22 +15,26 @@ export async function readStubSymbols(flags: StubSymbolFlags): Promise<SymbolTab
   return zoVmlinux === undefined ? null : readElfSymbolTable(zoVmlinux, await readImageFile(zoVmlinux));
 }
 
+/** Symbols of the kernel from the file that the flags name; null where they name none. */
+export async function readKernelSymbols(flags: KernelSymbolFlags): Promise<SymbolTable | null> {
+  const { vmlinux, systemMap } = flags;
+  if (vmlinux !== undefined) return readElfSymbolTable(vmlinux, await readImageFile(vmlinux));
+  return systemMap === undefined ? null : readSystemMap(systemMap, await readImageFile(systemMap));
+}
+
 /**
  * Names of physical addresses in the kernel that was booted.
+ * @param symbols - by the addresses it was linked at; null: its own kallsyms
  * @returns null where there are none: no jump into a kernel, or one without kallsyms
  */
 export async function readKernelNames(
-  flags: KernelSymbolFlags,
+  symbols: SymbolTable | null,
   image: KernelImage,
   trace: BootTrace,
 ): Promise<((physical: bigint) => string | null) | null> {
-  const { vmlinux, systemMap } = flags;
   if (trace.kernel === null || image.payload === null) return null;
   const { elf } = await extractVmlinux(image);
   if (elf === null) return null;
-  let names = null;
-  if (vmlinux !== undefined) names = readElfSymbolTable(vmlinux, await readImageFile(vmlinux));
-  else if (systemMap !== undefined) names = readSystemMap(systemMap, await readImageFile(systemMap));
-  else names = findKallsyms(elf);
+  const names = symbols ?? findKallsyms(elf);
   return names === null ? null : kernelNames(names, elf, trace.kernel.segments);
 }

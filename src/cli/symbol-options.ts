@@ -20,8 +20,17 @@ export function addStubSymbolOptions(command: Command): Command {
 }
 
 export function addKernelSymbolOptions(command: Command): Command {
+  return addKernelSymbolFiles(
+    command.option('--symbols', "name the entry and the segments' starts, from the kernel's own kallsyms"),
+  );
+}
+
+/** For commands that name addresses without being asked to. */
+export function addKernelSymbolFiles(command: Command): Command {
   return command
-    .option('--symbols', "name the entry and the segments' starts, from the kernel's own kallsyms")
-    .option('--vmlinux <file>', 'name them from the symbols of the vmlinux it was made from')
+    .option(
+      '--vmlinux <file>',
+      'name addresses in the kernel from the symbols of the vmlinux it was made from',
+    )
     .option('--system-map <file>', 'name them from its System.map');
 }

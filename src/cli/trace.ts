@@ -8,17 +8,22 @@ import { BootscopeError } from '../error.ts';
 import { PHASE_NAMES, type Phase, type PhaseName } from '../trace/boot-trace.ts';
 import { addBootOptions, type BootFlags, IMAGE_ARGUMENT, readBootRequest } from './boot-options.ts';
 import { INSTRUCTION_FORMATS, type InstructionFormat, instructionWriter } from './instruction-lines.ts';
-import { readStubSymbols } from './kernel-names.ts';
+import { readKernelNames, readKernelSymbols, readStubSymbols } from './kernel-names.ts';
 import { LineOutput } from './line-output.ts';
 import { printError } from './standard-output.ts';
-import { addStubSymbolOptions, type StubSymbolFlags } from './symbol-options.ts';
+import {
+  addKernelSymbolFiles,
+  addStubSymbolOptions,
+  type KernelSymbolFlags,
+  type StubSymbolFlags,
+} from './symbol-options.ts';
 
 /** Stepping is slower than running: how long a boot may take by itself does not count. */
 const TIMEOUT_SECONDS = 86_400;
 
 type Place = { readonly phase: PhaseName } | { readonly address: number };
 
-interface Flags extends BootFlags, StubSymbolFlags {
+interface Flags extends BootFlags, StubSymbolFlags, KernelSymbolFlags {
   readonly from?: Place;
   readonly to?: Place;
   readonly only?: ReadonlySet<InstructionClass>;
@@ -58,7 +63,7 @@ export function registerTrace(program: Command): void {
     .description('boot IMAGE and print each instruction that the CPU executes, with the registers it changed')
     .argument(...IMAGE_ARGUMENT);
   addBootOptions(command);
-  addStubSymbolOptions(command)
+  addKernelSymbolFiles(addStubSymbolOptions(command))
     .addOption(
       new Option(
         '--from <place>',
@@ -83,14 +88,23 @@ export function registerTrace(program: Command): void {
     .action(async (path: string | undefined, flags: Flags) => {
       const { image, options } = await readBootRequest(path, flags);
       const stubSymbols = await readStubSymbols(flags);
+      const kernelSymbols = await readKernelSymbols(flags);
       const output = new LineOutput(flags.output, flags.force === true);
-      const writer = instructionWriter(output, flags.format);
+      const writer = instructionWriter(output, flags.format, flags.only !== undefined);
       const { from, to } = flags;
 
       let control: BootControl | null = null;
       let stream: InstructionStream<Uint8Array> | null = null;
       let started = false;
       let ended = false;
+      /** Where the kernel begins; its name is only known when the boot has ended. */
+      let kernelAt: number | null = null;
+      /** Of an address in the boot stub, wherever that lies now. */
+      const nameInStub = (address: number): string | null => {
+        const offset = address - (control?.zo ?? address + 1);
+        if (offset < 0 || offset >= image.protectedModeCode.length) return null;
+        return stubSymbols?.name(BigInt(offset)) ?? null;
+      };
       const start = (): void => {
         started = true;
         stream?.start();
@@ -112,8 +126,11 @@ export function registerTrace(program: Command): void {
         }
         if (name === 'kernel') stream?.drop(place);
         if (stream !== null && from !== undefined && 'phase' in from && from.phase === name) start();
-        if (started || from === undefined) {
-          writer.phase(name, place, name === 'decompressed' ? 'extract_kernel was done in TypeScript' : null);
+        if (!started && from !== undefined) return;
+        if (name === 'kernel') kernelAt = place;
+        else {
+          const note = name === 'decompressed' ? 'extract_kernel was done in TypeScript' : null;
+          writer.phase(name, place, nameInStub(place), note);
         }
       };
       const onReady = (ready: BootControl): void => {
@@ -125,8 +142,7 @@ export function registerTrace(program: Command): void {
             const wanted =
               flags.only === undefined || instruction.classes.some((each) => flags.only!.has(each));
             if (!wanted) return null;
-            const offset = ready.zo === null ? -1 : instruction.address - ready.zo;
-            return writer.prefix(instruction, stubSymbols?.name(BigInt(offset)) ?? null);
+            return writer.prefix(instruction, nameInStub);
           },
           executed: (prefix, iterations, changes) => {
             writer.instruction(prefix, iterations, changes);
@@ -154,6 +170,10 @@ export function registerTrace(program: Command): void {
         onReady,
       });
       (stream as InstructionStream<Uint8Array> | null)?.stop();
+      if (kernelAt !== null && !output.closed) {
+        const names = await readKernelNames(kernelSymbols, image, trace);
+        writer.phase('kernel', kernelAt, names?.(BigInt(kernelAt)) ?? null, null);
+      }
       output.end();
       if (output.closed) return;
       if (!started && from !== undefined) {
