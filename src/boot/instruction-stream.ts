@@ -3,7 +3,8 @@
 
 import { createRequire } from 'node:module';
 import type * as Iced from 'iced-x86';
-import { type Cpu, REGISTER_NAMES, type RegisterName, type Unhook } from '../cpu/cpu.ts';
+import { type Cpu, REGISTER_NAMES, type RegisterName, type Steps, type Unhook } from '../cpu/cpu.ts';
+import { QUIET, REPEATS } from '../cpu/step-buffer.ts';
 import type { Machine } from '../machine/machine.ts';
 import type { CpuMode } from '../trace/boot-trace.ts';
 import { CpuModeReader } from './cpu-mode.ts';
@@ -27,11 +28,13 @@ export interface DecodedInstruction {
   readonly repeated: boolean;
 }
 
-/** A register that the instruction changed; 64 bits as two halves, which are cheaper than a bigint. */
-export interface RegisterChange {
-  readonly name: RegisterName;
-  readonly high: number;
-  readonly low: number;
+/** Registers that an instruction changed, in parallel lists of `count`; 64 bits as two halves, which are cheaper than a bigint. */
+export interface RegisterChanges {
+  readonly count: number;
+  /** Places in `REGISTER_NAMES`. */
+  readonly registers: Uint8Array;
+  readonly high: Uint32Array;
+  readonly low: Uint32Array;
 }
 
 /** Whoever is told of each executed instruction. */
@@ -43,7 +46,7 @@ export interface InstructionListener<T> {
    * @param iterations - of a repeated string instruction, which may be 0; 1 for all others
    * @param changes - only valid during the call
    */
-  executed(described: T, iterations: number, changes: readonly RegisterChange[]): void;
+  executed(described: T, iterations: number, changes: RegisterChanges): void;
   /** Called instead of executing the instruction at this linear address. */
   readonly end?: { readonly address: number; readonly reached: () => void };
 }
@@ -61,10 +64,14 @@ const RCX_LOW = GENERAL.indexOf('rcx') * 2;
 const RCX_HIGH = RCX_LOW + 1;
 const TWO_32 = 2 ** 32;
 const MAX_INSTRUCTION_LENGTH = 15;
+/** Of instructions whose addresses end in the same bits one is noted. */
+const NOTED_MASK = 0xffff;
 const ALL_ADDRESSES = 0xffff_ffff_ffff_ffffn;
 
 interface Bank {
   readonly names: readonly RegisterName[];
+  /** Place of the first in REGISTER_NAMES, where the others follow. */
+  readonly numbers: Uint8Array;
   readonly now: BigUint64Array;
   readonly words: Uint32Array;
   readonly before: Uint32Array;
@@ -72,7 +79,10 @@ interface Bank {
 
 function bank(names: readonly RegisterName[]): Bank {
   const now = new BigUint64Array(names.length);
-  return { names, now, words: new Uint32Array(now.buffer), before: new Uint32Array(names.length * 2) };
+  return {
+    ...{ names, now, words: new Uint32Array(now.buffer), before: new Uint32Array(names.length * 2) },
+    numbers: Uint8Array.from(names, (name) => REGISTER_NAMES.indexOf(name)),
+  };
 }
 
 /** A decoded instruction, the same object each time it is executed. */
@@ -89,16 +99,26 @@ export class InstructionStream<T> {
   readonly #decoder: InstructionDecoder<T>;
   readonly #general = bank(GENERAL);
   readonly #system = bank(SYSTEM);
-  readonly #changes: RegisterChange[] = [];
+  readonly #changes = {
+    count: 0,
+    registers: new Uint8Array(REGISTER_NAMES.length),
+    high: new Uint32Array(REGISTER_NAMES.length),
+    low: new Uint32Array(REGISTER_NAMES.length),
+  };
   readonly #end: number;
   #unhook: Unhook | null = null;
+  /** Notes what is known, where the host can; its instructions are those of the same place in `noted`. */
+  #steps: Steps | null = null;
+  readonly #noted: (KnownInstruction<T> | undefined)[] = [];
+  /** Numbers of the modes and CS bases seen. */
+  readonly #modes = new Map<string, number>();
   #last: KnownInstruction<T> | null = null;
   #currentMode: CpuMode = 'real16';
   #csBase = 0;
   /** The registers were not looked at since an instruction that nobody is told of, or since the host changed them. */
   #stale = true;
   #resumed = false;
-  /** Instructions seen, iterations included. */
+  /** Instructions handed over, or left out because nobody wants them described; repeated ones count once. */
   count = 0;
 
   constructor(machine: Machine, listener: InstructionListener<T>) {
@@ -119,12 +139,22 @@ export class InstructionStream<T> {
     if (this.#unhook !== null) return;
     this.#last = null;
     this.#stale = true;
+    const steps = this.#cpu.hookSteps(
+      GENERAL,
+      (address) => this.#onStep(Number(address)),
+      () => this.#handOver(),
+    );
+    this.#steps = steps;
     this.#readSystem();
-    this.#unhook = this.#cpu.hookCode(0n, ALL_ADDRESSES, (address) => this.#onInstruction(Number(address)));
+    this.#unhook =
+      steps !== null
+        ? () => steps.unhook()
+        : this.#cpu.hookCode(0n, ALL_ADDRESSES, (address) => this.#onInstruction(Number(address)));
   }
 
   /** Hands over the instruction that was executed last and ends. */
   stop(): void {
+    this.#handOver();
     this.#unhook?.();
     this.#unhook = null;
     this.#finishLast();
@@ -132,6 +162,7 @@ export class InstructionStream<T> {
 
   /** The CPU runs again after a stop: the hook may be called again for the instruction it stopped before. */
   resumed(): void {
+    this.#handOver();
     this.#resumed = true;
     if (this.#last !== null || this.#unhook === null) return;
     this.#stale = true;
@@ -140,14 +171,57 @@ export class InstructionStream<T> {
 
   /** The CPU stands before the instruction at `address`: what it executed before that is handed over. */
   arrive(address: number): void {
+    this.#handOver();
     if (this.#last?.address !== address) this.#finishLast();
   }
 
   /** What was about to be executed at `address` will not be: the host does it, or the boot ends here. */
   drop(address: number): void {
+    this.#handOver();
     if (this.#last?.address !== address) return;
     this.#last = null;
     this.count--;
+  }
+
+  /** Of those that were noted, all but the last have been executed. */
+  #handOver(): void {
+    const steps = this.#steps;
+    if (steps === null) return;
+    const { count, addresses, values } = steps;
+    const { before } = this.#general;
+    const words = before.length;
+    for (let index = 0; index < count; index++) {
+      const base = index * words;
+      const last = this.#last;
+      if (last !== null && last.described !== null) this.#emit(last, values, base);
+      else if (last !== null) this.#stale = true;
+      const next = this.#noted[addresses[index]! & NOTED_MASK]!;
+      if (this.#stale && next.described !== null) {
+        for (let word = 0; word < words; word++) before[word] = values[base + word]!;
+        // System registers are looked at only around instructions that can change them, which are never noted.
+        this.#stale = false;
+      }
+      this.count++;
+      this.#last = next;
+    }
+    steps.clear();
+  }
+
+  /** For an instruction that is not noted, or not yet. */
+  #onStep(address: number): void {
+    this.#handOver();
+    const steps = this.#steps!;
+    this.#onInstruction(address);
+    const last = this.#last;
+    // What a system instruction changed is looked at before the next one runs.
+    if (last === null || last.address !== address || last.system) {
+      steps.setLast(address, null);
+      return;
+    }
+    const flags = (last.repeated ? REPEATS : 0) | (last.described === null ? QUIET : 0);
+    this.#noted[address & NOTED_MASK] = last;
+    steps.remember(address, last.bytes, flags);
+    steps.setLast(address, flags);
   }
 
   #onInstruction(address: number): void {
@@ -157,10 +231,7 @@ export class InstructionStream<T> {
       if (last !== null && last.address === address) return;
     }
     if (last !== null) {
-      if (last.repeated && last.address === address) {
-        this.count++;
-        return;
-      }
+      if (last.repeated && last.address === address) return;
       this.#finishLast();
     }
     if (address === this.#end) {
@@ -189,22 +260,35 @@ export class InstructionStream<T> {
       if (last.system) this.#readSystem();
       return;
     }
-    this.#changes.length = 0;
-    const { words, before } = this.#general;
-    const counted = before[RCX_LOW]! + before[RCX_HIGH]! * TWO_32;
-    this.#compare(this.#general);
+    this.#cpu.readRegisters(this.#general.names, this.#general.now);
+    this.#emit(last, this.#general.words, 0);
+  }
+
+  /** @param words - the general registers after it, from `base` on */
+  #emit(last: KnownInstruction<T>, words: Uint32Array, base: number): void {
+    const { before } = this.#general;
     // The engine calls the hook once more to see that the count is used up, so the calls are not the iterations.
-    const iterations = last.repeated ? counted - (words[RCX_LOW]! + words[RCX_HIGH]! * TWO_32) : 1;
+    const iterations = last.repeated
+      ? before[RCX_LOW]! +
+        before[RCX_HIGH]! * TWO_32 -
+        (words[base + RCX_LOW]! + words[base + RCX_HIGH]! * TWO_32)
+      : 1;
+    this.#changes.count = 0;
+    this.#compare(this.#general, words, base);
     if (last.system) {
-      this.#compare(this.#system);
+      this.#cpu.readRegisters(this.#system.names, this.#system.now);
+      this.#compare(this.#system, this.#system.words, 0);
       this.#readSystem();
     }
-    this.#listener.executed(last.described, iterations, this.#changes);
+    this.#listener.executed(last.described!, iterations, this.#changes);
   }
 
   #readSystem(): void {
     this.#currentMode = this.#mode.read();
     this.#csBase = this.#currentMode === 'real16' ? Number(this.#cpu.readRegister('cs')) * 16 : 0;
+    const key = `${this.#currentMode} ${this.#csBase}`;
+    if (!this.#modes.has(key)) this.#modes.set(key, this.#modes.size);
+    this.#steps?.setMode(this.#modes.get(key)!);
   }
 
   #sync({ names, now, words, before }: Bank): void {
@@ -212,15 +296,18 @@ export class InstructionStream<T> {
     before.set(words);
   }
 
-  #compare({ names, now, words, before }: Bank): void {
-    this.#cpu.readRegisters(names, now);
-    for (let index = 0; index < words.length; index += 2) {
-      const low = words[index]!;
-      const high = words[index + 1]!;
+  #compare({ numbers, before }: Bank, words: Uint32Array, base: number): void {
+    const changes = this.#changes;
+    for (let index = 0; index < before.length; index += 2) {
+      const low = words[base + index]!;
+      const high = words[base + index + 1]!;
       if (low === before[index] && high === before[index + 1]) continue;
       before[index] = low;
       before[index + 1] = high;
-      this.#changes.push({ name: names[index >> 1]!, high, low });
+      const place = changes.count++;
+      changes.registers[place] = numbers[index >> 1]!;
+      changes.high[place] = high;
+      changes.low[place] = low;
     }
   }
 }

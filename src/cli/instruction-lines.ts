@@ -1,6 +1,6 @@
 // One executed instruction as a line of text or JSON. What is the same each time is made once, as bytes.
 
-import type { DecodedInstruction, RegisterChange } from '../boot/instruction-stream.ts';
+import type { DecodedInstruction, RegisterChanges } from '../boot/instruction-stream.ts';
 import { REGISTER_NAMES } from '../cpu/cpu.ts';
 import type { LineOutput } from './line-output.ts';
 
@@ -14,7 +14,7 @@ export interface InstructionWriter {
    * @param nameOf - names linear addresses: `name` or `name+0x10`
    */
   prefix(instruction: DecodedInstruction, nameOf: (address: number) => string | null): Uint8Array;
-  instruction(prefix: Uint8Array, iterations: number, changes: readonly RegisterChange[]): void;
+  instruction(prefix: Uint8Array, iterations: number, changes: RegisterChanges): void;
 }
 
 const HEX_DIGITS = Buffer.from('0123456789abcdef');
@@ -38,7 +38,7 @@ export function instructionWriter(
 }
 
 function textWriter(output: LineOutput, apart: boolean): InstructionWriter {
-  const names = new Map(REGISTER_NAMES.map((name) => [name, Buffer.from(` ${name}=`)]));
+  const names = REGISTER_NAMES.map((name) => Buffer.from(` ${name}=`));
   return {
     phase: (name, address, symbol, note) =>
       output.text(
@@ -62,10 +62,9 @@ function textWriter(output: LineOutput, apart: boolean): InstructionWriter {
       const { buffer } = output;
       let at = copy(prefix, buffer, output.position);
       if (iterations !== 1) at += buffer.write(` x${iterations}`, at, 'latin1');
-      for (let index = 0; index < changes.length; index++) {
-        const change = changes[index]!;
-        at = copy(names.get(change.name)!, buffer, at);
-        at = hex(change.high, change.low, buffer, at);
+      for (let index = 0; index < changes.count; index++) {
+        at = copy(names[changes.registers[index]!]!, buffer, at);
+        at = hex(changes.high[index]!, changes.low[index]!, buffer, at);
       }
       while (buffer[at - 1] === 0x20) at--;
       buffer[at++] = NEWLINE;
@@ -75,7 +74,7 @@ function textWriter(output: LineOutput, apart: boolean): InstructionWriter {
 }
 
 function jsonWriter(output: LineOutput): InstructionWriter {
-  const names = new Map(REGISTER_NAMES.map((name) => [name, Buffer.from(`,"${name}":"`)]));
+  const names = REGISTER_NAMES.map((name) => Buffer.from(`,"${name}":"`));
   const [ITERATIONS, CHANGED, END] = [',"iterations":', ',"changed":{', '}}\n'].map((text) =>
     Buffer.from(text),
   );
@@ -114,11 +113,10 @@ function jsonWriter(output: LineOutput): InstructionWriter {
       }
       at = copy(CHANGED!, buffer, at);
       const first = at;
-      for (let index = 0; index < changes.length; index++) {
-        const change = changes[index]!;
-        const name = names.get(change.name)!;
+      for (let index = 0; index < changes.count; index++) {
+        const name = names[changes.registers[index]!]!;
         at = copy(index === 0 ? name.subarray(1) : name, buffer, at);
-        at = hex(change.high, change.low, buffer, at);
+        at = hex(changes.high[index]!, changes.low[index]!, buffer, at);
         buffer[at++] = QUOTE;
       }
       if (first > at) at = first;

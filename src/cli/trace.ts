@@ -27,6 +27,7 @@ interface Flags extends BootFlags, StubSymbolFlags, KernelSymbolFlags {
   readonly from?: Place;
   readonly to?: Place;
   readonly only?: ReadonlySet<InstructionClass>;
+  readonly limit?: number;
   readonly format: InstructionFormat;
   readonly syntax: 'gas' | 'intel';
   readonly output: string;
@@ -51,6 +52,14 @@ function parseClasses(text: string): ReadonlySet<InstructionClass> {
     throw new InvalidArgumentError(`it is a list of: ${INSTRUCTION_CLASSES.join(', ')}.`);
   }
   return new Set(classes as InstructionClass[]);
+}
+
+function parseLimit(text: string): number {
+  const limit = /^\d+$/.test(text) ? Number(text) : 0;
+  if (!Number.isSafeInteger(limit) || limit === 0) {
+    throw new InvalidArgumentError('it is a number of instructions, 1 or more.');
+  }
+  return limit;
 }
 
 function placeName(place: Place): string {
@@ -79,6 +88,7 @@ export function registerTrace(program: Command): void {
     .addOption(
       new Option('--only <classes>', `only these: ${INSTRUCTION_CLASSES.join(', ')}`).argParser(parseClasses),
     )
+    .addOption(new Option('--limit <n>', 'end after so many instructions').argParser(parseLimit))
     .addOption(
       new Option('--format <format>', 'text or JSON lines').choices(INSTRUCTION_FORMATS).default('text'),
     )
@@ -97,6 +107,7 @@ export function registerTrace(program: Command): void {
       let stream: InstructionStream<Uint8Array> | null = null;
       let started = false;
       let ended = false;
+      let left = flags.limit ?? Number.POSITIVE_INFINITY;
       /** Where the kernel begins; its name is only known when the boot has ended. */
       let kernelAt: number | null = null;
       /** Of an address in the boot stub, wherever that lies now. */
@@ -117,6 +128,7 @@ export function registerTrace(program: Command): void {
         const { name } = phase;
         const place = Number(phase.address);
         stream?.arrive(place);
+        if (left === 0) return;
         // The steps of a trapped extract_kernel have its address.
         if (name === 'decompressed') stream?.drop(place);
         if (to !== undefined && 'phase' in to && to.phase === name && (started || from === undefined)) {
@@ -145,8 +157,9 @@ export function registerTrace(program: Command): void {
             return writer.prefix(instruction, nameInStub);
           },
           executed: (prefix, iterations, changes) => {
+            if (left === 0) return;
             writer.instruction(prefix, iterations, changes);
-            if (output.closed) end();
+            if (--left === 0 || output.closed) end();
           },
           ...(to !== undefined && 'address' in to ? { end: { address: to.address, reached: end } } : {}),
         });

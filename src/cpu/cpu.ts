@@ -53,6 +53,26 @@ export interface InvalidAccess {
   readonly size: number;
 }
 
+/** Steps that were noted without a call; see `Cpu.hookSteps`. */
+export interface Steps {
+  /** What is noted: linear addresses, and the registers before each instruction as pairs of 32-bit words, low and high. */
+  readonly count: number;
+  readonly addresses: Uint32Array;
+  readonly values: Uint32Array;
+  /** Forgets what was noted. */
+  clear(): void;
+  /** The instruction that was called back for runs now: `flags` as in `remember`; null calls back for the next one, too. */
+  setLast(address: number, flags: number | null): void;
+  /**
+   * Notes the instruction instead of calling back, as long as these bytes are its code and `setMode` was last given the same
+   * number. Flags: `REPEATS`, `QUIET` of `step-buffer.ts`.
+   */
+  remember(address: number, code: Uint8Array, flags: number): void;
+  /** A number for whatever else an instruction's meaning depends on. */
+  setMode(mode: number): void;
+  unhook(): void;
+}
+
 /** A translated block: instructions that the engine runs through without looking up. */
 export interface DecodedBlock {
   /** Offsets of its instructions, ascending from 0. */
@@ -125,6 +145,16 @@ export interface Cpu {
    * hook on every block.
    */
   hookCode(begin: bigint, end: bigint, hook: (address: bigint, size: number) => void): Unhook;
+  /**
+   * Called before each instruction as a code hook everywhere, but for those that are remembered: they are noted with the
+   * registers `names` (without RIP and EFER), and handed over by a call of `full` when the buffer is full, or before `hook` is
+   * called. Several times as fast as a code hook. Once for a CPU with RAM at address 0; null where this host cannot.
+   */
+  hookSteps(
+    names: readonly RegisterName[],
+    hook: (address: bigint, size: number) => void,
+    full: () => void,
+  ): Steps | null;
   /** Called before each translated block that starts in [begin, end]; `size` in bytes. */
   hookBlock(begin: bigint, end: bigint, hook: (address: bigint, size: number) => void): Unhook;
   /**

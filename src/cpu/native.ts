@@ -8,6 +8,7 @@ import type { LibraryHandle, TypeObject } from 'koffi';
 import { BootscopeError } from '../error.ts';
 import { blockCounterMachineCode, lookupLimit, STATE, STATE_SIZE } from './block-counter.ts';
 import { COUNTING_HOOK_TARGET, countingHookMachineCode } from './counting-hook.ts';
+import { StepBuffer, stepBufferSize, stepMachineCode } from './step-buffer.ts';
 import type { HookShape, HookShapes, Pointer, Transport, UcError } from './transport.ts';
 
 type Koffi = typeof import('koffi');
@@ -76,6 +77,8 @@ interface Library {
   readonly uc_reg_read: (uc: Pointer, id: number, value: Pointer) => UcError;
   readonly uc_reg_write: (uc: Pointer, id: number, value: Pointer) => UcError;
   readonly uc_reg_read_batch: (uc: Pointer, ids: Pointer, values: Pointer, count: number) => UcError;
+  /** Its address. */
+  readonly regReadBatch: () => bigint;
   readonly uc_emu_start: (uc: Pointer, begin: bigint, until: bigint, timeout: 0, count: 0) => UcError;
   readonly uc_emu_stop: (uc: Pointer) => UcError;
   readonly uc_hook_add: (
@@ -234,6 +237,7 @@ function loadLibrary(): Library {
     uc_reg_read: handle.func('uc_reg_read', I, [U, I, U]),
     uc_reg_write: handle.func('uc_reg_write', I, [U, I, U]),
     uc_reg_read_batch: handle.func('uc_reg_read_batch', I, [U, U, U, I]),
+    regReadBatch: () => koffi.address(handle.symbol('uc_reg_read_batch')),
     uc_emu_start: handle.func('uc_emu_start', I, [U, Q, Q, Q, 'size_t']),
     uc_emu_stop: handle.func('uc_emu_stop', I, [U]),
     uc_hook_add: handle.func('uc_hook_add', I, [U, U, I, U, U, Q, Q, '...']),
@@ -254,6 +258,7 @@ function wide(value: number | bigint): bigint {
   return typeof value === 'bigint' ? value : BigInt(value);
 }
 
+const UC_HOOK_CODE = 4;
 const UC_HOOK_BLOCK = 8;
 /** UC_CTL_WRITE(UC_CTL_TB_REMOVE_CACHE, 2) of unicorn.h. */
 const UC_CTL_REMOVE_CACHE = 0x48000009;
@@ -452,6 +457,36 @@ class NativeTransport implements Transport {
     const { uc_hook_add } = this.#library;
     const error = uc_hook_add(this.#uc, this.#out, UC_HOOK_BLOCK, BigInt(code), state, 1n, 0n, 'int', 0);
     return { error, state };
+  }
+
+  makeStepsHook(
+    ram: Pointer,
+    ramSize: number,
+    ids: readonly number[],
+    callback: HookShapes['code'],
+  ): ReturnType<Transport['makeStepsHook']> {
+    const code = this.#executable(stepMachineCode());
+    const pages = (size: number): number => Math.ceil(size / MAP_ALIGNMENT) * MAP_ALIGNMENT;
+    const size = pages(stepBufferSize(ids.length));
+    const state = code === null ? null : this.allocate(size);
+    const idList = this.allocate(pages(ids.length * 4));
+    if (code === null || state === null || idList === null) return null;
+    new Uint32Array(this.view(idList, ids.length * 4).buffer).set(ids);
+    const buffer = new StepBuffer(this.view(state, size), ids.length, {
+      ...{ state, ram, ramSize, ids: idList, readBatch: this.#library.regReadBatch() },
+    });
+    const { uc_hook_add } = this.#library;
+    const add = () => {
+      // Not before: koffi cannot call what is registered while the library runs.
+      buffer.setCallback(
+        this.#register('code', (_uc: number, address: Wide, length: number) =>
+          callback(wide(address), length),
+        ),
+      );
+      const error = uc_hook_add(this.#uc, this.#out, UC_HOOK_CODE, BigInt(code), state, 1n, 0n, 'int', 0);
+      return { error, hook: this.#outPointer() };
+    };
+    return { buffer, add };
   }
 
   #makeCountingHook(): CountingHook | null {

@@ -120,6 +120,11 @@ export class Registers {
     this.#check(this.#transport.regWrite(REGISTER_IDS[name], this.scratch + place), 'Writing', name);
   }
 
+  /** The library's numbers of these registers, EFER not among them. */
+  static ids(names: readonly RegisterName[]): number[] {
+    return names.map((name) => REGISTER_IDS[name]);
+  }
+
   /** Reads `names` into `values`, in one call of the library. */
   readMany(names: readonly RegisterName[], values: BigUint64Array): ManyRegisters {
     const batch = this.#batches.get(names) ?? this.#findBatch(names);

@@ -1,6 +1,7 @@
 // The raw uc_* calls that a binding of Unicorn must offer; the engine above it is the same for every binding.
 
 import type { EngineName } from './cpu.ts';
+import type { StepBuffer } from './step-buffer.ts';
 
 /**
  * An address in the engine's own memory (the process for the native library, the heap for WASM), or a
@@ -115,6 +116,20 @@ export interface Transport {
     ramSize: number,
     missed: HookShapes['code'],
   ): { readonly error: UcError; readonly state: Pointer } | null;
+  /**
+   * Makes a hook for each instruction with the function of `step-buffer.ts`, which calls back for those that the buffer does
+   * not know; `add` adds it, once and not while `emuStart` runs. `ram`: guest RAM from address 0; `ids`: register ids. Null
+   * where this host has no way to.
+   */
+  makeStepsHook(
+    ram: Pointer,
+    ramSize: number,
+    ids: readonly number[],
+    callback: HookShapes['code'],
+  ): {
+    readonly buffer: StepBuffer;
+    readonly add: () => { readonly error: UcError; readonly hook: Pointer };
+  } | null;
   /** `uc_hook_del`. Never called while `emuStart` runs. The callback may still be called by translated code. */
   hookDel(hook: Pointer): UcError;
 

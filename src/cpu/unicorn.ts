@@ -9,11 +9,13 @@ import type {
   InvalidAccess,
   RegisterName,
   RunEnd,
+  Steps,
   Unhook,
 } from './cpu.ts';
 import { findEnvironment, type GuestEnvironment } from './environment.ts';
 import { InstructionCounter } from './instruction-counter.ts';
 import { Registers } from './registers.ts';
+import type { StepBuffer } from './step-buffer.ts';
 import { linearToPhysical } from './translate.ts';
 import type { HookShape, HookShapes, Pointer, Transport } from './transport.ts';
 
@@ -121,6 +123,7 @@ class UnicornCpu implements Cpu {
   #redirected = false;
   #inInterrupt = false;
   #counter: InstructionCounter | null = null;
+  #stepBuffer: StepBuffer | null = null;
   #lastInstruction = 0n;
   /** Linear address of the IN or OUT that a hook is called for, where it is known. */
   #portInstruction: bigint | null = null;
@@ -305,6 +308,8 @@ class UnicornCpu implements Cpu {
       this.#translated = true;
       const dying = this.#dyingCodeHooks;
       this.#emulating = true;
+      // Whether a hook is called for the first instruction once more is decided in JavaScript.
+      this.#stepBuffer?.callNext();
       const error = this.#transport.emuStart(begin, 0n);
       this.#emulating = false;
       this.#dyingCodeHooks -= dying;
@@ -568,6 +573,49 @@ class UnicornCpu implements Cpu {
 
   hookCode(begin: bigint, end: bigint, hook: (address: bigint, size: number) => void): Unhook {
     return this.#unhook(this.#addInstructionHook('code', begin, end, hook));
+  }
+
+  hookSteps(
+    names: readonly RegisterName[],
+    hook: (address: bigint, size: number) => void,
+    full: () => void,
+  ): Steps | null {
+    const block = this.#blocks.get(0);
+    if (block === undefined) throw new BootscopeError('cpu-memory', 'No RAM block starts at 0x0');
+    let record: HookRecord | null = null;
+    const made = this.#transport.makeStepsHook(
+      block.pointer,
+      block.size,
+      Registers.ids(names),
+      (address, size) => {
+        if (record === null || record.removed) return;
+        this.#atInstruction(record, address, size, buffer.full ? full : hook);
+      },
+    );
+    if (made === null) return null;
+    const { buffer } = made;
+    // Not called for every instruction, so that it is no place to look at the clock: not a whole code hook.
+    record = this.#addRecord('code', 1n, MAX_64, () => {
+      const { error, hook: handle } = made.add();
+      this.#check(error, 'Adding a hook for steps');
+      return handle;
+    });
+    this.#stepBuffer = buffer;
+    return {
+      get count() {
+        return buffer.count;
+      },
+      addresses: buffer.addresses,
+      values: buffer.values,
+      clear: () => buffer.clear(),
+      setLast: (address, flags) => {
+        if (flags === null) buffer.callNext();
+        else buffer.setLast(address, flags);
+      },
+      remember: (address, code, flags) => buffer.remember(address, code, flags),
+      setMode: (mode) => buffer.setMode(mode),
+      unhook: this.#unhook(record),
+    };
   }
 
   hookBlock(begin: bigint, end: bigint, hook: (address: bigint, size: number) => void): Unhook {

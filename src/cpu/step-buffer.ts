@@ -1,0 +1,220 @@
+// A code hook's callback that notes known instructions and the registers before each in a buffer, as machine code where the
+// host lets us: entering JavaScript for each would take most of the time of stepping.
+
+/*
+ * The function of a hook's four parameters, the last (the user data) pointing to the state below:
+ *
+ *   if (state.lastFlags & SYNC) goto call
+ *   if (address == state.last && state.lastFlags & REPEATS) return                  // one more iteration
+ *   if (address > state.limit) goto call
+ *   entry = state.table[address & 0xffff]
+ *   if (entry is not { address, state.mode } || its code is not in guest RAM there) goto call
+ *   silent = state.lastFlags & entry.flags & QUIET
+ *   state.last = address; state.lastFlags = entry.flags
+ *   if (silent) return
+ *   state.addresses[state.count] = address
+ *   uc_reg_read_batch(uc, state.ids, &state.pointers[state.count++ * state.registers], state.registers)
+ *   if (state.count < state.capacity) return
+ *   size = 0                                                                       // the buffer is full
+ * call: call back with the same parameters
+ */
+
+/** Offsets in the state; `table` holds an entry of 32 bytes for each value of the address's low 16 bits. */
+const STATE = {
+  count: 0,
+  capacity: 4,
+  last: 8,
+  lastFlags: 16,
+  mode: 20,
+  ram: 24,
+  limit: 32,
+  callback: 40,
+  readBatch: 48,
+  ids: 56,
+  pointers: 64,
+  registers: 72,
+  addresses: 80,
+  table: 96,
+} as const;
+/** An entry: address, flags, a bit for each byte of its code, mode (32 bits each), 16 bytes of code. */
+const ENTRY_SIZE = 32;
+const TABLE_MASK = 0xffff;
+const LONGEST_INSTRUCTION = 15;
+const CODE_READ = 16;
+/** Instructions that the buffer holds. */
+const CAPACITY = 1024;
+const SYNC = 4;
+
+/** A repeated string instruction: further calls for it are not noted. */
+export const REPEATS = 1;
+/** What it does to registers is of no interest: it is noted only behind one of which it is. */
+export const QUIET = 2;
+
+/** The function as machine code for this host, whose C calling convention it follows; null where there is none. */
+export function stepMachineCode(): Uint8Array | null {
+  if (process.arch !== 'x64' || process.platform === 'win32') return null;
+  // biome-ignore format: one instruction a line
+  return new Uint8Array([
+    0x8b, 0x41, 0x10, // mov eax,[rcx+0x10]
+    0xa8, 0x04, // test al,0x4
+    0x0f, 0x85, 0xa6, 0x00, 0x00, 0x00, // jne b1
+    0x48, 0x3b, 0x71, 0x08, // cmp rsi,[rcx+0x8]
+    0x75, 0x08, // jne 19
+    0xa8, 0x01, // test al,0x1
+    0x0f, 0x85, 0x91, 0x00, 0x00, 0x00, // jne aa
+    0x48, 0x3b, 0x71, 0x20, // cmp rsi,[rcx+0x20]
+    0x0f, 0x87, 0x8e, 0x00, 0x00, 0x00, // ja b1
+    0x44, 0x0f, 0xb7, 0xce, // movzx r9d,si
+    0x41, 0xc1, 0xe1, 0x05, // shl r9d,0x5
+    0x49, 0x01, 0xc9, // add r9,rcx
+    0x41, 0x39, 0x71, 0x60, // cmp [r9+0x60],esi
+    0x75, 0x7d, // jne b1
+    0x45, 0x8b, 0x41, 0x6c, // mov r8d,[r9+0x6c]
+    0x44, 0x3b, 0x41, 0x14, // cmp r8d,[rcx+0x14]
+    0x75, 0x73, // jne b1
+    0x4c, 0x8b, 0x41, 0x18, // mov r8,[rcx+0x18]
+    0xf3, 0x41, 0x0f, 0x6f, 0x04, 0x30, // movdqu xmm0,[r8+rsi*1]
+    0xf3, 0x41, 0x0f, 0x6f, 0x49, 0x70, // movdqu xmm1,[r9+0x70]
+    0x66, 0x0f, 0x74, 0xc1, // pcmpeqb xmm0,xmm1
+    0x66, 0x44, 0x0f, 0xd7, 0xc0, // pmovmskb r8d,xmm0
+    0x41, 0xf7, 0xd0, // not r8d
+    0x45, 0x85, 0x41, 0x68, // test [r9+0x68],r8d
+    0x75, 0x51, // jne b1
+    0x45, 0x8b, 0x41, 0x64, // mov r8d,[r9+0x64]
+    0x48, 0x89, 0x71, 0x08, // mov [rcx+0x8],rsi
+    0x44, 0x89, 0x41, 0x10, // mov [rcx+0x10],r8d
+    0x44, 0x21, 0xc0, // and eax,r8d
+    0xa8, 0x02, // test al,0x2
+    0x75, 0x37, // jne aa
+    0x8b, 0x01, // mov eax,[rcx]
+    0x4c, 0x8b, 0x41, 0x50, // mov r8,[rcx+0x50]
+    0x41, 0x89, 0x34, 0x80, // mov [r8+rax*4],esi
+    0x44, 0x8d, 0x40, 0x01, // lea r8d,[rax+0x1]
+    0x44, 0x89, 0x01, // mov [rcx],r8d
+    0x44, 0x8b, 0x41, 0x48, // mov r8d,[rcx+0x48]
+    0x41, 0x0f, 0xaf, 0xc0, // imul eax,r8d
+    0x48, 0x8b, 0x51, 0x40, // mov rdx,[rcx+0x40]
+    0x48, 0x8d, 0x14, 0xc2, // lea rdx,[rdx+rax*8]
+    0x48, 0x8b, 0x71, 0x38, // mov rsi,[rcx+0x38]
+    0x48, 0x8b, 0x41, 0x30, // mov rax,[rcx+0x30]
+    0x51, // push rcx
+    0x44, 0x89, 0xc1, // mov ecx,r8d
+    0xff, 0xd0, // call rax
+    0x59, // pop rcx
+    0x8b, 0x01, // mov eax,[rcx]
+    0x3b, 0x41, 0x04, // cmp eax,[rcx+0x4]
+    0x73, 0x01, // jae ab
+    0xc3, // ret
+    0x48, 0x8b, 0x71, 0x08, // mov rsi,[rcx+0x8]
+    0x31, 0xd2, // xor edx,edx
+    0xff, 0x61, 0x28, // jmp [rcx+0x28]
+  ]);
+}
+
+/** Bytes of engine memory that a buffer for so many registers takes. */
+export function stepBufferSize(registers: number): number {
+  return layout(registers).size;
+}
+
+function layout(registers: number): { addresses: number; values: number; pointers: number; size: number } {
+  const addresses = STATE.table + (TABLE_MASK + 1) * ENTRY_SIZE;
+  const values = addresses + CAPACITY * 4;
+  const pointers = values + CAPACITY * registers * 8;
+  return { addresses, values, pointers, size: pointers + CAPACITY * registers * 8 };
+}
+
+/** Where things are in the engine's address space. */
+export interface StepPlaces {
+  readonly state: number;
+  /** Guest RAM from address 0, and its bytes. */
+  readonly ram: number;
+  readonly ramSize: number;
+  /** `uc_reg_read_batch`. */
+  readonly readBatch: bigint;
+  /** 32-bit register ids. */
+  readonly ids: number;
+}
+
+/** The state as JavaScript sees it. */
+export class StepBuffer {
+  readonly #view: DataView;
+  readonly #memory: Uint8Array;
+  /** 64-bit values of the registers before each noted instruction, as words. */
+  readonly values: Uint32Array;
+  /** Linear addresses of the noted instructions. */
+  readonly addresses: Uint32Array;
+
+  /** @param memory - `stepBufferSize(registers)` bytes of zeroes at `places.state` */
+  constructor(memory: Uint8Array, registers: number, places: StepPlaces) {
+    const { buffer, byteOffset, length } = memory;
+    const at = layout(registers);
+    this.#memory = memory;
+    this.#view = new DataView(buffer, byteOffset, length);
+    this.addresses = new Uint32Array(buffer, byteOffset + at.addresses, CAPACITY);
+    this.values = new Uint32Array(buffer, byteOffset + at.values, CAPACITY * registers * 2);
+    const view = this.#view;
+    view.setUint32(STATE.capacity, CAPACITY, true);
+    view.setUint32(STATE.registers, registers, true);
+    const fields: readonly (readonly [number, number | bigint])[] = [
+      [STATE.ram, places.ram],
+      [STATE.limit, places.ramSize - CODE_READ],
+      [STATE.readBatch, places.readBatch],
+      [STATE.ids, places.ids],
+      [STATE.pointers, places.state + at.pointers],
+      [STATE.addresses, places.state + at.addresses],
+    ];
+    for (const [offset, value] of fields) view.setBigUint64(offset, BigInt(value), true);
+    for (let index = 0; index < CAPACITY * registers; index++) {
+      view.setBigUint64(at.pointers + index * 8, BigInt(places.state + at.values + index * 8), true);
+    }
+    this.callNext();
+  }
+
+  setCallback(callback: bigint): void {
+    this.#view.setBigUint64(STATE.callback, callback, true);
+  }
+
+  /** Noted instructions. */
+  get count(): number {
+    return this.#view.getUint32(STATE.count, true);
+  }
+
+  get full(): boolean {
+    return this.count >= CAPACITY;
+  }
+
+  clear(): void {
+    this.#view.setUint32(STATE.count, 0, true);
+  }
+
+  /** The next instruction is not noted but called back for, whatever it is. */
+  callNext(): void {
+    this.#view.setUint32(STATE.lastFlags, SYNC, true);
+  }
+
+  /** What was called back for: the instruction at `address` runs now. */
+  setLast(address: number, flags: number): void {
+    this.#view.setBigUint64(STATE.last, BigInt(address), true);
+    this.#view.setUint32(STATE.lastFlags, flags, true);
+  }
+
+  /** @param mode - a number for whatever else an instruction's meaning depends on; only those of this one are noted */
+  setMode(mode: number): void {
+    this.#view.setUint32(STATE.mode, mode, true);
+  }
+
+  /**
+   * Notes this one from now on, in the present mode, and no other whose address ends in the same 16 bits.
+   * @param code - its bytes; where others stand there it is called back for
+   */
+  remember(address: number, code: Uint8Array, flags: number): void {
+    if (code.length > LONGEST_INSTRUCTION) return;
+    const entry = STATE.table + (address & TABLE_MASK) * ENTRY_SIZE;
+    const view = this.#view;
+    view.setUint32(entry, address, true);
+    view.setUint32(entry + 4, flags, true);
+    view.setUint32(entry + 8, (1 << code.length) - 1, true);
+    view.setUint32(entry + 12, view.getUint32(STATE.mode, true), true);
+    this.#memory.set(code, entry + 16);
+  }
+}
