@@ -235,6 +235,16 @@ describe('findKallsyms', () => {
     expect(table.name(KERNEL_64 - 1n)).toBeNull();
   });
 
+  it('names no address before the first function by a per-CPU variable', () => {
+    const layout = LAYOUTS[4]![1];
+    const symbols = makeSymbols(600, KERNEL_64 + 0x100n, 60);
+    symbols.unshift({ address: 0n, type: 'A', name: PERCPU });
+    const table = findKallsyms(makeKernel(layout, symbols))!;
+    expect(table.name(KERNEL_64)).toBeNull();
+    expect(table.name(KERNEL_64 + 0x100n)).toBe(symbols[1]!.name);
+    expect(table.name(0x10n)).toBe(`${PERCPU}+0x10`);
+  });
+
   it('finds none where tokens or names are damaged, or cut off', () => {
     const layout = LAYOUTS[3]![1];
     const symbols = makeSymbols(600, KERNEL_64, 60);

@@ -7,7 +7,7 @@
 
 import type { ElfFile } from '../image/elf.ts';
 import { PT_LOAD } from '../image/elf.ts';
-import { plainest, type SymbolNames } from './symbols.ts';
+import { MAX_OFFSET, plainest, type SymbolNames } from './symbols.ts';
 
 /** Tokens that stand for one digit each; no kernel's names go without digits. */
 const DIGIT_TOKENS = Buffer.from('0\x001\x002\x003\x004\x005\x006\x007\x008\x009\x00', 'latin1');
@@ -92,6 +92,8 @@ export class Kallsyms implements SymbolNames {
     }
     if (low === 0) return null;
     const start = addresses[low - 1]!;
+    // Before the first function only per-CPU variables and absolute symbols stand.
+    if (address - start >= MAX_OFFSET) return null;
     const names: string[] = [];
     for (let index = low - 1; index >= 0 && addresses[index] === start; index--) {
       names.unshift(this.symbol(index).name);

@@ -15,7 +15,7 @@ export interface SymbolNames {
 }
 
 /** An address farther behind its symbol than this has no name. */
-const MAX_OFFSET = 0x100_0000n;
+export const MAX_OFFSET = 0x100_0000n;
 
 /** Of several names of one address the one with the fewest leading underscores, the first of those. */
 export function plainest(names: readonly string[]): string {
