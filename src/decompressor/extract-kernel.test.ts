@@ -267,6 +267,31 @@ describe('extract_kernel of a 64-bit stub', () => {
     expect(String.fromCharCode(ram[0xb8000 + 5 * 160]!, ram[0xb8000 + 5 * 160 + 2]!)).toBe('KA');
   });
 
+  it.each([
+    ['nokaslr', 'KASLR disabled by cmdline...\n', 'nokaslr\0KASLR disabled by cmdline...\n'],
+    ['', 'KASLR disabled by default...\n', 'kaslr\0KASLR disabled by default...\n'],
+    ['kaslr', '', 'kaslr\0KASLR disabled by default...\n'],
+  ])(
+    'reports run_size and a command line with "%s" as verbose stubs to 4.6 do',
+    async (commandLine, printed, text) => {
+      const { image } = makeStub64('rmode-heap-input-run-size', {
+        payload: gzipSync(kernel64()),
+        version: '4.4.1 (builder@host) #1 SMP',
+        text: [
+          'early console in decompress_kernel\n\0run_size: 0x\0No relocation needed... ',
+          'Performing relocations... \x0032-bit relocation outside of kernel!',
+          '4.4.1 (builder@host) (gcc version 5) #1 SMP',
+          text,
+        ].join('\0'),
+      });
+      const prepare = (ram: Uint8Array) => new DataView(ram.buffer).setUint32(STACK + 8, 0xa00000, true);
+      const { extraction } = await extract(image, { commandLine, prepare });
+      expect(extraction.console).toBe(
+        `early console in decompress_kernel\nrun_size: 0x0000000000a00000\n${printed}`,
+      );
+    },
+  );
+
   it('notes the ACPI root pointer where the stub looks for one', async () => {
     const { image } = makeStub64('rmode-output', { payload: gzipSync(kernel64()), text: 'RSD PTR ' });
     const { ram } = await extract(image, {

@@ -128,12 +128,10 @@ class ExtractionRun {
     const payload = this.#context.image.payload!;
     const mode = this.#kaslrMode();
     const chooses = mode.kind !== 'off';
-    const warning = this.#disabledWarning();
+    const disabled = this.#disabledMessage();
     if (!chooses && !this.#messages.verbose) {
       // Nothing depends on what comes out: straight to its place.
-      if (warning !== null) {
-        this.#console.warn(warning);
-      }
+      disabled?.();
       this.#checkDestination(this.#passed.output);
       this.#messages.decompressing();
       const target = this.#room(this.#passed.output);
@@ -150,7 +148,7 @@ class ExtractionRun {
       const buffer = new Uint8Array(payload.outputLength ?? this.#context.ram.length - this.#passed.output);
       bytes = buffer.subarray(0, await this.#decompress(input, buffer));
     }
-    const chosen = this.#choose(bytes, mode, warning);
+    const chosen = this.#choose(bytes, mode, disabled);
     this.#checkDestination(chosen.physical);
     this.#messages.decompressing();
     this.#room(chosen.physical, bytes.length).set(bytes);
@@ -194,15 +192,36 @@ class ExtractionRun {
     return request;
   }
 
-  /** What the stub says (4.7 on) when the command line keeps it from randomising. */
-  #disabledWarning(): string | null {
+  /** Prints what the stub says when the command line keeps it from randomising; null where it says nothing. */
+  #disabledMessage(): (() => void) | null {
     const { image } = this.#context;
-    const optIn = "KASLR disabled: 'kaslr' not on cmdline (hibernation selected).";
-    if (stubHasText(image, optIn)) {
-      return hasOption(this.#commandLine, 'kaslr') ? null : optIn;
+    const warnings = {
+      optIn: "KASLR disabled: 'kaslr' not on cmdline (hibernation selected).",
+      optOut: "KASLR disabled: 'nokaslr' on cmdline.",
+    };
+    // To 4.6, and only with CONFIG_X86_VERBOSE_BOOTUP.
+    const notes = { optIn: 'KASLR disabled by default...\n', optOut: 'KASLR disabled by cmdline...\n' };
+    for (const { optIn, optOut } of this.#messages.verbose ? [warnings, notes] : [warnings]) {
+      const text = stubHasText(image, optIn) ? optIn : optOut;
+      const says =
+        text === optIn ? !hasOption(this.#commandLine, 'kaslr') : hasOption(this.#commandLine, 'nokaslr');
+      if (says && stubHasText(image, text)) {
+        return () => (optIn === warnings.optIn ? this.#console.warn(text) : this.#console.put(text));
+      }
     }
-    const optOut = "KASLR disabled: 'nokaslr' on cmdline.";
-    return hasOption(this.#commandLine, 'nokaslr') && stubHasText(image, optOut) ? optOut : null;
+    return null;
+  }
+
+  /** Whether the stub does not even look at relocations, as those of 3.19 to 4.7 (64-bit) where KASLR changed nothing. */
+  #skipsRelocations(output: number): boolean {
+    const { image, stub } = this.#context;
+    const generation = findKaslr(image, stub);
+    return (
+      stub.bits === 64 &&
+      generation?.kind === 'physical' &&
+      (generation.avoids === 'whole' || this.#passed.runSize !== null) &&
+      output === this.#passed.output
+    );
   }
 
   /** LOAD_PHYSICAL_ADDR as far as the header tells; the decompressed kernel's own where it does not. */
@@ -236,7 +255,7 @@ class ExtractionRun {
   #choose(
     bytes: Uint8Array,
     mode: KaslrRequest,
-    warning: string | null,
+    disabled: (() => void) | null,
   ): { physical: number; virtual: number | null } {
     const { image, stub, zo, ram } = this.#context;
     const { output, inputAddress, inputLength, bootParams } = this.#passed;
@@ -264,10 +283,8 @@ class ExtractionRun {
         ? null
         : new DataView(ram.buffer, ram.byteOffset + zo + variable, 8).getBigUint64(0, true),
     );
-    if (warning !== null && mode.kind === 'off') {
-      this.#console.warn(warning);
-    }
     if (mode.kind === 'off') {
+      disabled?.();
       return unchanged;
     }
     const loadPhysicalAddress = loadPhysicalAddressOf(image, elf);
@@ -517,7 +534,7 @@ class ExtractionRun {
     }
     const physicalDelta = BigInt(output - loadPhysicalAddress);
     const delta = elf.bits === 64 ? BigInt(virtual - loadPhysicalAddress) : physicalDelta;
-    if (stubHasText(image, 'relocation outside of kernel')) {
+    if (stubHasText(image, 'relocation outside of kernel') && !this.#skipsRelocations(output)) {
       this.#messages.relocating(delta !== 0n);
     }
     return this.#guestErrors(() =>
