@@ -60,7 +60,7 @@ export interface BenchResult {
   readonly boots: readonly BootRow[];
   readonly codecs: readonly CodecRow[];
   readonly commands: readonly CommandRow[];
-  /** Instructions that a single-stepped boot executes in a second, by engine. */
+  /** Instructions that `trace` writes to a file in a second of processor time, by engine. */
   readonly stepRates: readonly { readonly engine: string; readonly perSecond: number }[];
 }
 

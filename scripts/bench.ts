@@ -474,7 +474,9 @@ function benchCommands(): CommandRow[] {
 async function benchSteps(): Promise<{ engine: string; perSecond: number }[]> {
   const [path, image] = [...kernels].at(-1)!;
   const rates: { engine: string; perSecond: number }[] = [];
-  console.log(`\nSingle steps of ${shortName(path)}, with disassembly and register changes\n`);
+  console.log(
+    `\nSingle steps of ${shortName(path)} to a file, disassembled and with register changes, by processor time\n`,
+  );
   for (const engine of engines) {
     const measured: number[] = [];
     for (let run = 0; run < runs; run++) measured.push(await measureStepRate(image, engine));

@@ -1,39 +1,53 @@
-// How many instructions a second a boot single-steps, disassembly and register changes included.
+// How many instructions a boot single-steps in a second of processor time, as `bootscope trace` does it: disassembled, with the
+// registers they changed, as lines of text in a file.
 
-import { type DecodedInstruction, InstructionStream } from '../src/boot/instruction-stream.ts';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { InstructionStream } from '../src/boot/instruction-stream.ts';
 import { DEFAULT_BOOT_OPTIONS } from '../src/boot/options.ts';
 import { enterReal16, loadReal16 } from '../src/boot/real16.ts';
+import { instructionWriter } from '../src/cli/instruction-lines.ts';
+import { LineOutput } from '../src/cli/line-output.ts';
 import type { EngineName } from '../src/cpu/cpu.ts';
 import { openCpu } from '../src/cpu/open.ts';
 import type { KernelImage } from '../src/image/kernel-image.ts';
 import { Machine } from '../src/machine/machine.ts';
 
-const INSTRUCTIONS = 1_000_000;
+const INSTRUCTIONS = 2_000_000;
 const SLICE_MILLISECONDS = 50;
 
-/** Steps through the first million instructions of the boot, from setup's first on. */
+/** Steps through the first two million instructions of the boot, from setup's first on into the guest's own decompression. */
 export async function measureStepRate(image: KernelImage, engine: EngineName): Promise<number> {
+  const folder = mkdtempSync(join(tmpdir(), 'bootscope-steps-'));
   const cpu = await openCpu({ engine });
   try {
     const machine = new Machine(cpu, { memory: DEFAULT_BOOT_OPTIONS.memory, hideUncontrolledTsc: true });
     enterReal16(machine, loadReal16(machine, image, DEFAULT_BOOT_OPTIONS));
-    const stream = new InstructionStream<DecodedInstruction>(machine, {
-      syntax: 'intel',
-      describe: (instruction) => instruction,
-      executed: () => {
+    const output = new LineOutput(join(folder, 'trace'), false);
+    const writer = instructionWriter(output, 'text', false);
+    const stream = new InstructionStream<Uint8Array>(machine, {
+      syntax: 'gas',
+      describe: (instruction) => writer.prefix(instruction, () => null),
+      executed: (prefix, iterations, changes) => {
+        writer.instruction(prefix, iterations, changes);
         if (stream.count >= INSTRUCTIONS) cpu.stop();
       },
     });
-    const startedAt = performance.now();
+    const startedAt = process.cpuUsage();
     stream.start();
     while (stream.count < INSTRUCTIONS) {
+      stream.resumed();
       const end = cpu.run({ sliceMilliseconds: SLICE_MILLISECONDS });
       if (end.kind === 'slice') machine.afterSlice();
       else if (end.kind !== 'stopped' || machine.stopReason !== null) break;
     }
     stream.stop();
-    return (stream.count / (performance.now() - startedAt)) * 1000;
+    output.end();
+    const { user, system } = process.cpuUsage(startedAt);
+    return (stream.count / (user + system)) * 1e6;
   } finally {
     cpu.close();
+    rmSync(folder, { recursive: true });
   }
 }
