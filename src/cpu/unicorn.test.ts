@@ -57,6 +57,20 @@ describeEachEngine('a CPU', (open, engine) => {
       expect(cpu.readRegister('rax')).toBe(1n);
     }));
 
+  it('calls a hook once that adds another, also where its slice is over by then', () =>
+    withCpu((cpu, ram) => {
+      protectedMode(cpu, ram, [0x40, 0x40, 0x40, HLT]); // inc eax three times
+      const called: string[] = [];
+      cpu.hookCode(BigInt(MIB + 1), BigInt(MIB + 1), () => {
+        called.push('first');
+        for (const end = performance.now() + 3; performance.now() < end; );
+        cpu.hookCode(BigInt(MIB + 2), BigInt(MIB + 2), () => called.push('second'));
+      });
+      while (cpu.run({ sliceMilliseconds: 1 }).kind === 'slice');
+      expect(called).toEqual(['first', 'second']);
+      expect(cpu.readRegister('rax')).toBe(3n);
+    }));
+
   it('reads in one call what it reads one by one, EFER and selectors too', () =>
     withCpu((cpu, ram) => {
       real(cpu, ram, [HLT]);

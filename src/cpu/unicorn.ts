@@ -326,7 +326,9 @@ class UnicornCpu implements Cpu {
       if (this.#thrown !== null) throw this.#thrown.error;
       if (this.#stopRequested) return { kind: 'stopped' };
       if (this.#sliceOver) return { kind: 'slice' };
-      if (this.#redirected || this.#restart) {
+      // Not the place to end a slice: which hooks were called before the restart is forgotten then.
+      if (this.#restart) continue;
+      if (this.#redirected) {
         if (this.#sliceEnd !== 0 && performance.now() >= this.#sliceEnd) return { kind: 'slice' };
         continue;
       }
