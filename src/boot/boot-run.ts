@@ -544,7 +544,7 @@ export class BootRun {
       // Where the first kernels had a loader, later ones have a message, the latest nothing.
       const otherwise =
         this.#image.kind === 'floppy' ? '' : '; the entry real16 starts it as boot loaders do';
-      this.#stopped = `the boot sector of ${this.#image.path} loads no kernel: it ended without reading the disk (${reason})${otherwise}`;
+      this.#stopped = `the boot sector loads no kernel: it ended without reading the disk (${reason})${otherwise}`;
       return;
     }
     const mode = this.#mode.read();
