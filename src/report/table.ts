@@ -49,10 +49,12 @@ export function formatTrace(
     phase.name,
     hex(phase.address),
     phase.mode,
+    phase.instructions?.toLocaleString('en') ?? '',
     `${phase.milliseconds.toFixed(1)} ms`,
     phase.summary,
   ]);
-  text += formatColumns([['PHASE', 'ADDRESS', 'MODE', 'AT', 'WHAT HAPPENED'], ...rows], [1, 3]);
+  const heading = ['PHASE', 'ADDRESS', 'MODE', 'INSTRUCTIONS', 'AT', 'WHAT HAPPENED'];
+  text += formatColumns([heading, ...rows], [1, 3, 4]);
 
   if (kernel !== null) {
     const hashed = kernel.segments.some(({ sha256 }) => sha256 !== null);
