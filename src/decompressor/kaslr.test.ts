@@ -1,10 +1,12 @@
 import { describe, expect, it } from 'vitest';
 import { BootscopeError } from '../error.ts';
+import { findStub } from './find-stub.ts';
 import {
   bootSeed,
   chooseRandomLocation,
   drawLocation,
   type EntropySource,
+  findKaslr,
   findKaslrSlots,
   type KaslrGeneration,
   type KaslrInput,
@@ -23,12 +25,14 @@ import {
   type KaslrScenario,
   writeKaslrMemory,
 } from './test-kaslr.ts';
+import { makeStub32 } from './test-stubs.ts';
 
 const SINCE_510: KaslrGeneration = {
   kind: 'separate',
   avoids: 'whole',
   optIn: false,
   setsFlag: true,
+  maxOffset: null,
   memmap: true,
   mem: true,
   hugePages: true,
@@ -172,6 +176,32 @@ describe('the one address of 3.14 to 4.7', () => {
       [0x99000, 0x99006],
       [0x1c00000, 0x1c14000],
     ]);
+  });
+
+  it.each([
+    ['in the function that reads the memory map', '0f b6 8a e8010000 3d ffffff0f c3', 0x1000_0000],
+    [
+      'or in one that it calls',
+      '0f b6 8a e8010000 e8 00000000 c7 45 fc 00000030 81 f9 00000010 c3',
+      0x1000_0000,
+    ],
+    ['but nowhere else', '81 f9 00000010 c3', null],
+    ['and only where it is one number', '0f b6 8a e8010000 81 f9 00000010 81 f9 00000018 c3', null],
+  ])('ends below the limit that the code compares with, %s', (_, code, maxOffset) => {
+    const version = '4.4.1 (builder@host) #1 SMP';
+    const { image } = makeStub32('stack-rmode-heap-input', {
+      payload: new Uint8Array(0x100),
+      version,
+      // A call of the code behind the return.
+      extractKernel: Buffer.from(`e801000000c3${code.replaceAll(' ', '')}`, 'hex'),
+      text: `nokaslr\0${version.replace(' #', ' (gcc version 5) #')}`,
+    });
+    const generation = findKaslr(image, findStub(image)!)!;
+    expect(generation).toMatchObject({ kind: 'physical', maxOffset });
+    const slots = findKaslrSlots(inputOf(FIRST, { ...OLD, maxOffset: generation.maxOffset }));
+    expect(slots.limit).toBe(maxOffset ?? 2 ** 30);
+    const last = physicalSlot(slots, slots.physicalSlots - 1);
+    expect(last + FIRST.outputSize <= 0x1000_0000).toBe(maxOffset !== null);
   });
 
   it('is drawn only with kaslr on the command line where hibernation is built in', () => {

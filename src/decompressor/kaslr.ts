@@ -4,6 +4,7 @@
 import { BootscopeError } from '../error.ts';
 import type { KernelImage } from '../image/kernel-image.ts';
 import { hasOption, memparse, simpleStrtoull, splitArguments } from './command-line.ts';
+import { straightRuns } from './control-flow.ts';
 import { decodeInstruction } from './instruction.ts';
 import type { StubLayout } from './stub.ts';
 import { stubHasString, stubHasText, stubMatches } from './stub-text.ts';
@@ -49,6 +50,8 @@ export interface KaslrGeneration {
   readonly optIn: boolean;
   /** Whether KASLR_FLAG is set in loadflags (4.0 on). */
   readonly setsFlag: boolean;
+  /** CONFIG_RANDOMIZE_BASE_MAX_OFFSET, which `physical` stubs end below; null where the code shows none: its default. */
+  readonly maxOffset: number | null;
   /** Options on the command line that are honoured. */
   readonly memmap: boolean;
   readonly mem: boolean;
@@ -77,12 +80,24 @@ const NO_REGION_WARNINGS = [
   'KASLR disabled: could not find suitable E820 region!',
 ];
 
+/** One boot asks several times, and looking through the code takes milliseconds. */
+const known = new WeakMap<StubLayout, KaslrGeneration | null>();
+
 /**
- * Reads from a stub whether and how it does KASLR.
+ * Reads from a stub whether and how it does KASLR. A stub is read once.
  *
  * @returns null for a stub without CONFIG_RANDOMIZE_BASE
  */
 export function findKaslr(image: KernelImage, stub: StubLayout): KaslrGeneration | null {
+  let generation = known.get(stub);
+  if (generation === undefined) {
+    generation = readGeneration(image, stub);
+    known.set(stub, generation);
+  }
+  return generation;
+}
+
+function readGeneration(image: KernelImage, stub: StubLayout): KaslrGeneration | null {
   const hasNokaslr = stubHasString(image, 'nokaslr');
   const optIn = !hasNokaslr && stubHasString(image, 'kaslr');
   const buildString = findBuildString(image);
@@ -99,6 +114,7 @@ export function findKaslr(image: KernelImage, stub: StubLayout): KaslrGeneration
     avoids: separate || warns ? 'whole' : 'parts',
     optIn,
     setsFlag: separate || warns || setsKaslrFlag(image),
+    maxOffset: separate ? null : findMaxOffset(image, stub),
     memmap,
     mem: memmap && stubHasText(image, 'mem\0'),
     hugePages: stubHasString(image, 'hugepagesz'),
@@ -138,6 +154,59 @@ function roundsToTwoMib(image: KernelImage, stub: StubLayout): boolean {
     at = instruction.next;
   }
   return false;
+}
+
+/** Functions that are looked through for the one that reads the memory map. */
+const MAX_FUNCTIONS = 100;
+
+/**
+ * CONFIG_RANDOMIZE_BASE_MAX_OFFSET: what the function that reads e820_entries of boot_params, or one it calls, compares
+ * addresses with.
+ *
+ * @returns null where there is no such number, or more than one
+ */
+function findMaxOffset(image: KernelImage, stub: StubLayout): number | null {
+  const code = image.protectedModeCode;
+  const alignment = image.header.get('kernel_alignment') || 2 * MIB;
+  const functions = new Map<number, { readsMap: boolean; limits: Set<number>; calls: number[] }>();
+  const open = [stub.extractKernel];
+  for (let at = open.shift(); at !== undefined && functions.size < MAX_FUNCTIONS; at = open.shift()) {
+    if (functions.has(at) || at < 0 || at >= code.length) continue;
+    const found = { readsMap: false, limits: new Set<number>(), calls: [] as number[] };
+    functions.set(at, found);
+    for (const instruction of [...straightRuns(code, at, stub.bits)].flat()) {
+      const { opcode, mod, reg, immediate } = instruction;
+      if (opcode === 0xe8) found.calls.push(instruction.next + immediate);
+      found.readsMap ||= mod === 2 && instruction.displacement === E820_ENTRIES;
+      const isNumber =
+        opcode === 0x3d || (opcode === 0x81 && reg % 8 === 7) || (opcode >= 0xb8 && opcode <= 0xbf);
+      // A compiler makes `>= limit` of `> limit - 1`.
+      const limit = Math.ceil((immediate >>> 0) / alignment) * alignment;
+      if (
+        isNumber &&
+        limit - (immediate >>> 0) <= 1 &&
+        limit > image.header.get('pref_address') &&
+        limit <= kernelImageSize(stub.bits)
+      ) {
+        found.limits.add(limit);
+      }
+    }
+    open.push(...found.calls);
+  }
+  const limits = new Set<number>();
+  for (const reader of functions.values()) {
+    if (!reader.readsMap) continue;
+    for (const one of [reader, ...reader.calls.map((call) => functions.get(call))]) {
+      for (const limit of one?.limits ?? []) limits.add(limit);
+    }
+  }
+  const [only] = limits;
+  return limits.size === 1 ? only! : null;
+}
+
+/** KERNEL_IMAGE_SIZE with KASLR. */
+function kernelImageSize(bits: 32 | 64): number {
+  return bits === 64 ? GIB : GIB / 2;
 }
 
 /** `orb $KASLR_FLAG, loadflags(%reg)` somewhere in the stub. */
@@ -595,8 +664,7 @@ export function findKaslrSlots(input: KaslrInput): KaslrSlots {
   const commandLine = readGuestCommandLine(input.ram, input.bootParams).text;
   const separate = generation.kind === 'separate';
   const imageSize = generation.roundsSize ? alignUp(input.outputSize, 2 * MIB) : input.outputSize;
-  const kernelImageSize = bits === 64 ? GIB : GIB / 2;
-  const maximum = !separate || bits === 32 ? kernelImageSize : 2 ** 46;
+  const maximum = generation.maxOffset ?? (!separate || bits === 32 ? kernelImageSize(bits) : 2 ** 46);
   const options = readMemoryOptions(commandLine ?? '', generation, maximum, bits);
   const avoided = listAvoided(input, params, options.memmap);
   const minimum = alignUp(separate ? Math.min(input.output, 512 * MIB) : input.output, alignment);
@@ -604,7 +672,7 @@ export function findKaslrSlots(input: KaslrInput): KaslrSlots {
     separate && bits === 64
       ? 1 +
         Math.floor(
-          (kernelImageSize -
+          (kernelImageSize(bits) -
             input.loadPhysicalAddress -
             alignUp(imageSize, generation.since510 ? 1 : alignment)) /
             alignment,
