@@ -1,0 +1,138 @@
+import { afterEach, beforeEach, expect, it } from 'vitest';
+import type { Cpu, RegisterName, Steps } from './cpu.ts';
+import { describeEachEngine } from './each-engine.ts';
+import { enterProtectedMode } from './enter-mode.ts';
+import { QUIET, REPEATS } from './step-buffer.ts';
+
+const MIB = 0x10_0000;
+const CODE = MIB;
+const NAMES: readonly RegisterName[] = ['rax', 'rcx'];
+/** Words of a noted instruction's registers. */
+const WORDS = 4;
+
+describeEachEngine('steps', (open, engine) => {
+  let cpu: Cpu;
+  beforeEach(async () => {
+    cpu = await open();
+  });
+  afterEach(() => cpu.close());
+
+  /** 32-bit code at CODE, and HLT behind it. */
+  function load(code: readonly number[]): Uint8Array {
+    const ram = cpu.mapRam(0, 8 * MIB);
+    ram.set([...code, 0xf4], CODE);
+    enterProtectedMode(cpu, ram, { eip: CODE, gdtAddress: 0x8000, rsp: 0x7000n });
+    return cpu.ram(0);
+  }
+
+  interface Seen {
+    /** Offsets in the code of those that were called back for. */
+    readonly called: number[];
+    /** Offset, EAX and ECX of those that were noted. */
+    readonly noted: number[][];
+  }
+
+  /** Steps to the HLT; remembers each instruction that was called back for, with what `flagsOf` says of its offset. */
+  function step(
+    lengths: Readonly<Record<number, number>>,
+    flagsOf: (offset: number) => number | null,
+    afterwards: (steps: Steps) => void = () => {},
+  ): Seen | null {
+    const seen: Seen = { called: [], noted: [] };
+    const handOver = (steps: Steps): void => {
+      for (let index = 0; index < steps.count; index++) {
+        const at = index * WORDS;
+        seen.noted.push([steps.addresses[index]! - CODE, steps.values[at]!, steps.values[at + 2]!]);
+      }
+      steps.clear();
+    };
+    const steps: Steps | null = cpu.hookSteps(
+      NAMES,
+      (address) => {
+        handOver(steps!);
+        const offset = Number(address) - CODE;
+        seen.called.push(offset);
+        const flags = flagsOf(offset);
+        const length = lengths[offset] ?? 1;
+        if (flags !== null)
+          steps!.remember(Number(address), cpu.ram(0).slice(CODE + offset, CODE + offset + length), flags);
+        steps!.setLast(Number(address), flags);
+      },
+      () => handOver(steps!),
+    );
+    if (steps === null) return null;
+    expect(cpu.run().kind).toBe('halted');
+    afterwards(steps);
+    handOver(steps);
+    steps.unhook();
+    return seen;
+  }
+
+  // mov $3000, %ecx; 1: inc %eax; loop 1b; hlt
+  const LOOP = [0xb9, 0xb8, 0x0b, 0, 0, 0x40, 0xe2, 0xfd];
+  const LENGTHS = { 0: 5, 6: 2 };
+
+  it('are noted with the registers before each, and called back for once', ({ skip }) => {
+    load(LOOP);
+    const seen = step(LENGTHS, () => 0);
+    if (engine === 'wasm') expect(seen).toBeNull();
+    if (seen === null) skip('this host runs no machine code of ours');
+    expect(seen!.called).toEqual([0, 5, 6, 8]);
+    expect(seen!.noted).toHaveLength(2 * 2999);
+    expect(seen!.noted.slice(0, 3)).toEqual([
+      [5, 1, 2999],
+      [6, 2, 2999],
+      [5, 2, 2998],
+    ]);
+    expect(seen!.noted.at(-1)).toEqual([6, 3000, 1]);
+  });
+
+  it('are called back for while they are not remembered', ({ skip }) => {
+    load(LOOP);
+    const seen = step(LENGTHS, (offset) => (offset === 6 ? null : 0));
+    if (seen === null) skip('this host runs no machine code of ours');
+    // The one behind it, too.
+    expect(seen!.noted).toEqual([]);
+    expect(seen!.called).toHaveLength(1 + 2 * 3000 + 1);
+  });
+
+  it('leave out those of no interest but for the first behind others, and iterations', ({ skip }) => {
+    // inc %eax; nop; nop; mov $5, %ecx; rep stosb; dec %edx; jne to the first
+    const code = [0x40, 0x90, 0x90, 0xb9, 5, 0, 0, 0, 0xf3, 0xaa, 0x4a, 0x75, 0xf3];
+    load(code);
+    cpu.writeRegister('rdx', 3n);
+    cpu.writeRegister('rdi', 0x20_0000n);
+    const seen = step({ 3: 5, 8: 2, 11: 2 }, (offset) =>
+      offset === 8 ? REPEATS : [1, 2].includes(offset) ? QUIET : 0,
+    );
+    if (seen === null) skip('this host runs no machine code of ours');
+    expect(seen!.called).toEqual([0, 1, 2, 3, 8, 10, 11, 13]);
+    const round = [0, 1, 3, 8, 10, 11];
+    expect(seen!.noted.map(([offset]) => offset)).toEqual([...round, ...round]);
+  });
+
+  it('are called back for when other code stands there, or means something else', ({ skip }) => {
+    const ram = load(LOOP);
+    const runs: (() => void)[] = [];
+    const seen = step(
+      LENGTHS,
+      () => 0,
+      (steps) => {
+        runs.push(() => {
+          ram[CODE + 5] = 0x48; // dec %eax
+          cpu.invalidateCode(CODE + 5, 1);
+        });
+        runs.push(() => steps.setMode(1));
+        for (const change of runs) {
+          change();
+          cpu.writeRegister('rip', BigInt(CODE));
+          expect(cpu.run().kind).toBe('halted');
+        }
+      },
+    );
+    if (seen === null) skip('this host runs no machine code of ours');
+    // The first instruction of a run is always called back for.
+    expect(seen!.called).toEqual([...[0, 5, 6, 8], ...[0, 5], ...[0, 5, 6, 8]]);
+    expect(cpu.readRegister('rax')).toBe(BigInt.asUintN(32, -3000n));
+  });
+});
