@@ -120,7 +120,8 @@ function readGeneration(image: KernelImage, stub: StubLayout): KaslrGeneration |
     hugePages: stubHasString(image, 'hugepagesz'),
     noRegionWarning: NO_REGION_WARNINGS.find((text) => stubHasText(image, text)) ?? NO_REGION_WARNINGS[0]!,
     setupIndirect: since510 || releaseIsAtLeast(image, 5, 5),
-    i8254Swapped: stubHasText(image, '\xe6\xc2'),
+    // out %al, $0xc2; in $0x40, %al
+    i8254Swapped: stubHasText(image, '\xe6\xc2\xe4\x40'),
     reportsEntry: !since510 && stubHasText(image, 'booted via startup_'),
     since510,
     roundsSize: stub.bits === 64 && roundsToTwoMib(image, stub),
