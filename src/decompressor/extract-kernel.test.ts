@@ -327,9 +327,23 @@ describe('extract_kernel of a 32-bit stub', () => {
   );
 
   it.each([
-    ['tests its first argument', '85 f6', ''],
-    ['prints whatever its first argument is', '31 c0', 'Decompressing Linux... done.\nBooting the kernel.\n'],
-  ])('prints nothing where __putstr %s', async (_, firstUse, printed) => {
+    ['tests its first argument', '56 8b 74 24 08 85 f6', ''],
+    [
+      'tests its first argument, which it finds by EBP',
+      '55 89 e5 56 53 83 ec 2c 8b 75 0c 8b 7d 08 85 ff',
+      '',
+    ],
+    [
+      'tests another argument',
+      '55 89 e5 56 8b 75 0c 85 f6',
+      'Decompressing Linux... done.\nBooting the kernel.\n',
+    ],
+    [
+      'prints whatever its first argument is',
+      '56 8b 74 24 08 31 c0',
+      'Decompressing Linux... done.\nBooting the kernel.\n',
+    ],
+  ])('prints nothing where __putstr %s', async (_, putstr, printed) => {
     const GOT = 0x1000;
     const PUTSTR = 0x100;
     const TEXT = 0x301;
@@ -346,8 +360,8 @@ describe('extract_kernel of a 32-bit stub', () => {
       .emit('c7 04 24', 0)
       .relative('e8', PUTSTR)
       .emit('c3');
-    // push %esi; mov 8(%esp), %esi; the first use of ESI; je to the end; ret
-    asm.padTo(PUTSTR).emit(`56 8b 74 24 08 ${firstUse} 74 00 5e c3`);
+    // Then je to the next instruction; ret.
+    asm.padTo(PUTSTR).emit(`${putstr} 74 00 c3`);
     const { image } = makeStub32('relocates-itself', {
       payload: gzipSync(kernel),
       extractKernel: asm.bytes(),

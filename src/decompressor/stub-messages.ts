@@ -129,9 +129,11 @@ function gotAfter(
  */
 function testsFirstArgument(code: Uint8Array, offset: number, bits: 32 | 64): boolean {
   const STACK_POINTER = 4;
-  // Registers that hold the first argument; where on the stack it lies, counted from the stack pointer.
+  const FRAME_POINTER = 5;
+  // Registers that hold the first argument; where on the stack it lies, counted from the stack and the frame pointer.
   const holders = new Set([bits === 64 ? 7 : 0]);
   let depth = 4;
+  let frame: number | null = null;
   let at = offset;
   for (let count = 0; count < 16; count++) {
     const instruction = decodeInstruction(code, at, bits);
@@ -140,7 +142,9 @@ function testsFirstArgument(code: Uint8Array, offset: number, bits: 32 | 64): bo
     }
     const { opcode, mod, reg, rm, sib, displacement, immediate } = instruction;
     const readsArgument =
-      bits === 32 && sib && rm === STACK_POINTER && (mod === 1 || mod === 2) && displacement === depth;
+      bits === 32 &&
+      (mod === 1 || mod === 2) &&
+      (sib ? rm === STACK_POINTER && displacement === depth : rm === FRAME_POINTER && displacement === frame);
     if (
       (opcode === 0x85 && mod === 3 && reg === rm && holders.has(reg)) ||
       (opcode === 0x83 && reg === 7 && immediate === 0 && readsArgument)
@@ -165,6 +169,9 @@ function testsFirstArgument(code: Uint8Array, offset: number, bits: 32 | 64): bo
         holders.add(reg);
       }
     } else if ((opcode === 0x89 || opcode === 0x31) && mod === 3) {
+      if (opcode === 0x89 && reg === STACK_POINTER && rm === FRAME_POINTER) {
+        frame = depth;
+      }
       holders.delete(rm);
     }
     at = instruction.next;
