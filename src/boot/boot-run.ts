@@ -259,6 +259,7 @@ export class BootRun {
 
   /** From the entry on: what brought the CPU there is ours. */
   #countInstructions(): void {
+    if (!this.#options.countInstructions) return;
     const decode = blockDecoder(
       () => this.machine.ram,
       () => this.#mode.readBits(),

@@ -43,7 +43,10 @@ export async function surveyKaslr(
 ): Promise<KaslrSurvey> {
   const cpu = await openCpu({ engine: options.engine });
   try {
-    const run = new BootRun(cpu, image, { ...options, decompress: 'hooked' });
+    const run = new BootRun(cpu, image, {
+      ...options,
+      ...{ decompress: 'hooked', countInstructions: false },
+    });
     const context = await run.startToExtractKernel();
     if (context === null) {
       const { stopped, notices } = run.trace();

@@ -43,6 +43,8 @@ export interface BootOptions {
   readonly hash: boolean;
   /** Record events (BIOS calls, mode switches, copies, ports). */
   readonly events: boolean;
+  /** Count instructions, for each phase and event: some milliseconds of processor time. */
+  readonly countInstructions: boolean;
   /** Walk the page tables at each phase. */
   readonly pageTables: boolean;
   /** Do large `rep movs`/`rep stos` over plain RAM as one host copy. */
@@ -73,6 +75,7 @@ export const DEFAULT_BOOT_OPTIONS: BootOptions = {
   e820: null,
   hash: true,
   events: true,
+  countInstructions: true,
   pageTables: true,
   fastStrings: true,
   timeoutSeconds: null,

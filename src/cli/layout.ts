@@ -3,19 +3,22 @@
 import { type Command, Option } from 'commander';
 import { boot } from '../boot/boot.ts';
 import { BootscopeError } from '../error.ts';
-import { readElf } from '../image/elf.ts';
-import { readImageFile } from '../image/image-file.ts';
 import { formatLayout } from '../report/layout-map.ts';
 import { PHASE_NAMES, type PhaseName } from '../trace/boot-trace.ts';
-import { nameStubSections } from '../trace/stub-sections.ts';
 import { addBootOptions, type BootFlags, IMAGE_ARGUMENT, readBootRequest } from './boot-options.ts';
 import { print } from './standard-output.ts';
+import {
+  addKernelSymbolOptions,
+  addStubSymbolOptions,
+  asksForNames,
+  type KernelSymbolFlags,
+  type StubSymbolFlags,
+} from './symbol-options.ts';
 import { terminal } from './terminal.ts';
 
-interface Flags extends BootFlags {
+interface Flags extends BootFlags, StubSymbolFlags, KernelSymbolFlags {
   readonly phase?: PhaseName;
   readonly all?: boolean;
-  readonly zoVmlinux?: string;
 }
 
 /** Adds the subcommand `layout`. */
@@ -29,18 +32,24 @@ export function registerLayout(program: Command): void {
       '\nMarks: + the phase adds it, > it has moved, ! bytes of it were overwritten; ~ its bounds are deduced.\n' +
         'Bars: █ contents, ░ room that is kept, × overwritten, ▓ in danger; ┊ memory left out, or another scale.',
     );
-  addBootOptions(command)
+  addBootOptions(command);
+  addKernelSymbolOptions(addStubSymbolOptions(command, { bounds: true }))
     .addOption(new Option('--phase <name>', 'draw this phase alone').choices([...PHASE_NAMES]))
-    .option('--zo-vmlinux <file>', "the stub's ELF file, arch/x86/boot/compressed/vmlinux, for exact bounds")
     .option('--all', 'draw every region: also small sections, and what has not changed')
     .action(async (path: string | undefined, flags: Flags) => {
       const { image, options } = await readBootRequest(path, flags);
-      const finished = await boot(image, { ...options, hash: false, events: false });
+      // Only on request: decompresses the kernel once more.
+      const naming = asksForNames(flags) ? await import('./kernel-names.ts') : null;
+      const files = await naming?.readSymbolFiles(flags);
+      const finished = await boot(image, {
+        ...options,
+        ...{ hash: false, events: false, countInstructions: false },
+      });
       finished.close();
       const trace =
-        flags.zoVmlinux === undefined
+        naming === null || files === undefined
           ? finished.trace
-          : nameStubSections(finished.trace, readElf(await readImageFile(flags.zoVmlinux)));
+          : await naming.nameTrace(finished.trace, image, files, { kallsyms: flags.symbols === true });
       const { phase } = flags;
       if (phase !== undefined && !trace.phases.some(({ name }) => name === phase)) {
         const names = trace.phases.map(({ name }) => name).join(', ');

@@ -25,7 +25,10 @@ export function registerLint(program: Command): void {
     .option('--json', 'print JSON')
     .action(async (path: string | undefined, flags: Flags) => {
       const { image, options } = await readBootRequest(path, flags);
-      const finished = await boot(image, { ...options, hash: false, events: false });
+      const finished = await boot(image, {
+        ...options,
+        ...{ hash: false, events: false, countInstructions: false },
+      });
       const { hazards, stopped } = finished.trace;
       finished.close();
       if (flags.json === true) {

@@ -177,7 +177,7 @@ export function registerTrace(program: Command): void {
 
       const { trace } = await boot(image, {
         ...options,
-        ...{ hash: false, pageTables: false, fastStrings: false, events: false },
+        ...{ hash: false, pageTables: false, fastStrings: false, events: false, countInstructions: false },
         timeoutSeconds: options.timeoutSeconds ?? TIMEOUT_SECONDS,
         onPhase,
         onReady,

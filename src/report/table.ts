@@ -1,6 +1,6 @@
 // A finished trace as text for a terminal: the phases, the kernel's segments and entry, what the guest printed.
 
-import { hex } from '../hex.ts';
+import { hex, withSymbol } from '../hex.ts';
 import type { BootTrace } from '../trace/boot-trace.ts';
 
 /** Rows as columns, separated by two spaces; the last column is not padded. Cells of `right` columns align right. */
@@ -25,14 +25,8 @@ function mebibytes(bytes: bigint | number): string {
   return `${(Number(bytes) / 2 ** 20).toFixed(1)} MiB`;
 }
 
-/**
- * The whole report of `bootscope boot`.
- * @param nameOf - names physical addresses in the kernel; null where nobody asked for names or there are none
- */
-export function formatTrace(
-  trace: BootTrace,
-  nameOf: ((physical: bigint) => string | null) | null = null,
-): string {
+/** The whole report of `bootscope boot`. */
+export function formatTrace(trace: BootTrace): string {
   const { image, machine, kernel } = trace;
   const described = [
     image.kind,
@@ -45,28 +39,29 @@ export function formatTrace(
     `${mebibytes(machine.ram)} RAM, ${machine.entry} entry, ${machine.decompress} decompression, ` +
     `Unicorn ${machine.engineVersion} (${machine.engine})\n\n`;
 
+  const counted = trace.phases.some(({ instructions }) => instructions !== null);
   const rows = trace.phases.map((phase) => [
     phase.name,
     hex(phase.address),
     phase.mode,
-    phase.instructions?.toLocaleString('en') ?? '',
+    ...(counted ? [phase.instructions?.toLocaleString('en') ?? ''] : []),
     `${phase.milliseconds.toFixed(1)} ms`,
     phase.summary,
   ]);
-  const heading = ['PHASE', 'ADDRESS', 'MODE', 'INSTRUCTIONS', 'AT', 'WHAT HAPPENED'];
-  text += formatColumns([heading, ...rows], [1, 3, 4]);
+  const heading = ['PHASE', 'ADDRESS', 'MODE', ...(counted ? ['INSTRUCTIONS'] : []), 'AT', 'WHAT HAPPENED'];
+  text += formatColumns([heading, ...rows], counted ? [1, 3, 4] : [1, 3]);
 
   if (kernel !== null) {
     const hashed = kernel.segments.some(({ sha256 }) => sha256 !== null);
-    const entryName = nameOf?.(kernel.entry) ?? null;
-    text += `\nkernel entry ${hex(kernel.entry)}${entryName === null ? '' : ` <${entryName}>`} (${kernel.entryMode}), physical base ${hex(kernel.physicalBase)}, `;
+    const named = kernel.segments.some(({ symbol }) => symbol !== undefined);
+    text += `\nkernel entry ${withSymbol(hex(kernel.entry), kernel.entrySymbol)} (${kernel.entryMode}), physical base ${hex(kernel.physicalBase)}, `;
     text += `virtual base ${hex(kernel.virtualBase)}, boot_params ${hex(kernel.bootParams)}\n`;
     text += formatColumns(
       [
         [
           ...['SEGMENT', 'PHYSICAL', 'END', 'VIRTUAL', 'FILESZ', 'MEMSZ', 'FLAGS'],
           ...(hashed ? ['SHA-256'] : []),
-          ...(nameOf === null ? [] : ['STARTS WITH']),
+          ...(named ? ['STARTS WITH'] : []),
         ],
         ...kernel.segments.map((segment, index) => [
           String(index),
@@ -77,7 +72,7 @@ export function formatTrace(
           hex(segment.memsz),
           segment.flags,
           ...(hashed ? [segment.sha256?.slice(0, 16) ?? ''] : []),
-          ...(nameOf === null ? [] : [nameOf(segment.paddr) ?? '']),
+          ...(named ? [segment.symbol ?? ''] : []),
         ]),
       ],
       [0, 1, 2, 3, 4, 5],
