@@ -584,7 +584,12 @@ class WasmTransport implements Transport {
   /** For a trap or abort() of the module, which leaves the instance unusable. */
   #brokenDown(cause: unknown): BootscopeError {
     const reason = this.#lastError() || String(cause);
-    return new BootscopeError('cpu-wasm-abort', `The WASM engine broke down: ${reason}`, { cause });
+    // Measured with 2.1.4: 116 loads or stores with no jump between them are too much for its translator.
+    return new BootscopeError(
+      'cpu-wasm-abort',
+      `The WASM engine broke down (${reason}): it cannot translate long runs of code without a jump, such as zeroes; the native engine can (--engine native)`,
+      { cause },
+    );
   }
 
   emuStop(): UcError {
