@@ -7,10 +7,11 @@ import { formatTrace } from '../report/table.ts';
 import type { Phase } from '../trace/boot-trace.ts';
 import { addBootOptions, type BootFlags, IMAGE_ARGUMENT, readBootRequest } from './boot-options.ts';
 import { isTerminal, print, printError } from './standard-output.ts';
-import { addKernelSymbolOptions, type KernelSymbolFlags } from './symbol-options.ts';
+import { addKernelSymbolOptions, asksForNames, type KernelSymbolFlags } from './symbol-options.ts';
 
 interface Flags extends BootFlags, KernelSymbolFlags {
   readonly json?: boolean;
+  readonly instructions?: boolean;
 }
 
 export function registerBoot(program: Command): void {
@@ -20,36 +21,34 @@ export function registerBoot(program: Command): void {
     .argument(...IMAGE_ARGUMENT);
   addKernelSymbolOptions(addBootOptions(command))
     .option('--json', 'print the trace as JSON')
+    .option('--instructions', 'count the instructions before each phase, as --json does')
     .action(async (path: string | undefined, flags: Flags) => {
       const { image, options } = await readBootRequest(path, flags);
       const json = flags.json === true;
       // Only on request: decompresses the kernel once more.
       const naming = asksForNames(flags) ? await import('./kernel-names.ts') : null;
-      const symbols = (await naming?.readKernelSymbols(flags)) ?? null;
+      const files = await naming?.readSymbolFiles(flags);
       const progress = isTerminal('stderr') && !json;
       // The machine is not closed: the process ends with it.
-      const { trace } = await boot(image, {
+      const finished = await boot(image, {
         ...options,
         // What the table does not show need not be computed: half a second on a large kernel and a slow host.
         hash: flags.hash ?? json,
         pageTables: json,
         events: false,
+        countInstructions: json || flags.instructions === true,
         ...(progress ? { onPhase: (phase: Phase) => printError(`\r\x1b[K${phase.name} …`) } : {}),
       });
       if (progress) printError('\r\x1b[K');
-      print(
-        json
-          ? `${JSON.stringify(traceToJson(trace), null, 2)}\n`
-          : formatTrace(trace, (await naming?.readKernelNames(symbols, image, trace)) ?? null),
-      );
+      const trace =
+        naming === null || files === undefined
+          ? finished.trace
+          : await naming.nameTrace(finished.trace, image, files, { kallsyms: true });
+      print(json ? `${JSON.stringify(traceToJson(trace), null, 2)}\n` : formatTrace(trace));
       // Where nobody sees the table, the reason for the exit status still has to be seen.
       if (trace.stopped !== null && (json || !isTerminal('stdout'))) {
         printError(`bootscope: no kernel was reached: ${trace.stopped}\n`);
       }
       process.exitCode = trace.kernel === null ? 1 : 0;
     });
-}
-
-function asksForNames({ symbols, vmlinux, systemMap }: Flags): boolean {
-  return symbols === true || vmlinux !== undefined || systemMap !== undefined;
 }

@@ -1,40 +1,133 @@
 // Reads the files with symbols that the options name, or the kernel's own kallsyms where they name none.
 
+import { BootscopeError } from '../error.ts';
+import { hex } from '../hex.ts';
+import { type ElfFile, PT_LOAD, readElf } from '../image/elf.ts';
 import { extractVmlinux } from '../image/extract-vmlinux.ts';
 import { readImageFile } from '../image/image-file.ts';
 import type { KernelImage } from '../image/kernel-image.ts';
 import type { BootTrace } from '../trace/boot-trace.ts';
 import { findKallsyms } from '../trace/kallsyms.ts';
 import { kernelNames } from '../trace/kernel-symbols.ts';
+import { nameAddresses } from '../trace/name-addresses.ts';
+import { nameStubSections, stubBase } from '../trace/stub-sections.ts';
 import { readElfSymbolTable, readSystemMap, type SymbolTable } from '../trace/symbols.ts';
 import type { KernelSymbolFlags, StubSymbolFlags } from './symbol-options.ts';
 
+interface SymbolFile {
+  readonly path: string;
+  readonly symbols: SymbolTable;
+  /** Null for a System.map. */
+  readonly elf: ElfFile | null;
+}
+
+/** The files that the flags name; null where they name none. */
+export interface SymbolFiles {
+  readonly stub: (SymbolFile & { readonly elf: ElfFile }) | null;
+  readonly kernel: SymbolFile | null;
+}
+
 /** Symbols of the boot stub, by offset in the protected-mode code; null where no file was named. */
 export async function readStubSymbols(flags: StubSymbolFlags): Promise<SymbolTable | null> {
-  const { zoVmlinux } = flags;
-  return zoVmlinux === undefined ? null : readElfSymbolTable(zoVmlinux, await readImageFile(zoVmlinux));
+  return (await readStubFile(flags))?.symbols ?? null;
+}
+
+async function readStubFile({ zoVmlinux: path }: StubSymbolFlags): Promise<SymbolFiles['stub']> {
+  if (path === undefined) return null;
+  const elf = await readElfFile(path);
+  return { path, elf, symbols: readElfSymbolTable(path, elf, stubBase(elf)) };
 }
 
 /** Symbols of the kernel from the file that the flags name; null where they name none. */
-export async function readKernelSymbols(flags: KernelSymbolFlags): Promise<SymbolTable | null> {
+export async function readKernelSymbols(flags: KernelSymbolFlags): Promise<SymbolFile | null> {
   const { vmlinux, systemMap } = flags;
-  if (vmlinux !== undefined) return readElfSymbolTable(vmlinux, await readImageFile(vmlinux));
-  return systemMap === undefined ? null : readSystemMap(systemMap, await readImageFile(systemMap));
+  if (vmlinux !== undefined) {
+    const elf = await readElfFile(vmlinux);
+    return { path: vmlinux, elf, symbols: readElfSymbolTable(vmlinux, elf) };
+  }
+  if (systemMap === undefined) return null;
+  return { path: systemMap, elf: null, symbols: readSystemMap(systemMap, await readImageFile(systemMap)) };
+}
+
+/** All of them, before anything is booted. */
+export async function readSymbolFiles(flags: StubSymbolFlags & KernelSymbolFlags): Promise<SymbolFiles> {
+  return { stub: await readStubFile(flags), kernel: await readKernelSymbols(flags) };
+}
+
+async function readElfFile(path: string): Promise<ElfFile> {
+  const bytes = await readImageFile(path);
+  try {
+    return readElf(bytes);
+  } catch (error) {
+    // Several files may be named: say which one it is.
+    if (error instanceof BootscopeError) throw new BootscopeError(error.code, `${path}: ${error.message}`);
+    throw error;
+  }
 }
 
 /**
  * Names of physical addresses in the kernel that was booted.
- * @param symbols - by the addresses it was linked at; null: its own kallsyms
+ * @param file - symbols by the addresses it was linked at; null: its own kallsyms
  * @returns null where there are none: no jump into a kernel, or one without kallsyms
+ * @throws BootscopeError `symbols-other-kernel` where the file is of another kernel, and with a file those of `extractVmlinux`
  */
 export async function readKernelNames(
-  symbols: SymbolTable | null,
+  file: SymbolFile | null,
   image: KernelImage,
   trace: BootTrace,
 ): Promise<((physical: bigint) => string | null) | null> {
   if (trace.kernel === null || image.payload === null) return null;
-  const { elf } = await extractVmlinux(image);
+  const elf = await extractElf(image, file !== null);
   if (elf === null) return null;
-  const names = symbols ?? findKallsyms(elf);
+  if (file !== null && file.elf !== null) checkKernel(file.path, file.elf, elf);
+  const names = file?.symbols ?? findKallsyms(elf);
   return names === null ? null : kernelNames(names, elf, trace.kernel.segments);
+}
+
+/**
+ * The kernel's ELF file, null for a flat one. A guest that decompresses by itself may reach a kernel in a payload that the
+ * codecs refuse, as the stub's inflate checks no CRC: null unless names were asked for by a file.
+ */
+async function extractElf(image: KernelImage, asked: boolean): Promise<ElfFile | null> {
+  try {
+    return (await extractVmlinux(image)).elf;
+  } catch (error) {
+    if (error instanceof BootscopeError && !asked) return null;
+    throw error;
+  }
+}
+
+/** The kernel in an image is its vmlinux without symbols: the segments are the same. */
+function checkKernel(path: string, vmlinux: ElfFile, kernel: ElfFile): void {
+  const segments = (elf: ElfFile): readonly string[] =>
+    elf.programHeaders
+      .filter(({ type }) => type === PT_LOAD)
+      .map(({ vaddr, memsz }) => `${hex(memsz)} bytes at ${hex(vaddr)}`);
+  const [named, booted] = [segments(vmlinux), segments(kernel)];
+  for (let index = 0; index < Math.max(named.length, booted.length); index++) {
+    const [theirs, ours] = [named[index] ?? 'missing', booted[index] ?? 'missing'];
+    if (theirs === ours) continue;
+    throw new BootscopeError(
+      'symbols-other-kernel',
+      `${path} is of another kernel: its segment ${index} is ${theirs}, that of the image ${ours}`,
+    );
+  }
+}
+
+export interface NamingOptions {
+  /** Whether the kernel's own kallsyms are read where no file was named. */
+  readonly kallsyms: boolean;
+}
+
+/** The trace with names from the files, or from kallsyms; with a file of the stub its parts have their exact bounds, too. */
+export async function nameTrace(
+  trace: BootTrace,
+  image: KernelImage,
+  files: SymbolFiles,
+  { kallsyms }: NamingOptions,
+): Promise<BootTrace> {
+  const { stub, kernel } = files;
+  const exact = stub === null ? trace : nameStubSections(trace, stub.elf);
+  const names = kernel !== null || kallsyms ? await readKernelNames(kernel, image, trace) : null;
+  return nameAddresses(exact, { stub: stub?.symbols ?? null, kernel: names });
 }

@@ -9,12 +9,19 @@ import { reportModel } from '../report/report-model.ts';
 import { formatSvg } from '../report/svg.ts';
 import type { BootTrace } from '../trace/boot-trace.ts';
 import { addBootOptions, type BootFlags, IMAGE_ARGUMENT, readBootRequest } from './boot-options.ts';
+import { nameTrace, readSymbolFiles } from './kernel-names.ts';
 import { checkOutput, writeOutput } from './output-file.ts';
+import {
+  addKernelSymbolFiles,
+  addStubSymbolOptions,
+  type KernelSymbolFlags,
+  type StubSymbolFlags,
+} from './symbol-options.ts';
 
 const FORMATS = ['html', 'svg', 'chrome-trace', 'json'] as const;
 type Format = (typeof FORMATS)[number];
 
-interface Flags extends BootFlags {
+interface Flags extends BootFlags, StubSymbolFlags, KernelSymbolFlags {
   readonly output: string;
   readonly format?: Format;
   readonly scale?: ScaleMode;
@@ -28,7 +35,8 @@ export function registerReport(program: Command): void {
       'boot IMAGE and write what happened as one HTML page, an SVG picture, JSON or a Perfetto trace',
     )
     .argument(...IMAGE_ARGUMENT);
-  addBootOptions(command)
+  addBootOptions(command);
+  addKernelSymbolFiles(addStubSymbolOptions(command, { bounds: true }))
     .requiredOption('-o, --output <file>', 'file to write, - for standard output')
     .addOption(
       new Option('--format <format>', 'by default what the name of the file says, else html').choices(
@@ -45,9 +53,10 @@ export function registerReport(program: Command): void {
       const force = flags.force === true;
       await checkOutput(flags.output, force);
       const { image, options } = await readBootRequest(path, flags);
+      const files = await readSymbolFiles(flags);
       const finished = await boot(image, options);
-      const { trace } = finished;
       finished.close();
+      const trace = await nameTrace(finished.trace, image, files, { kallsyms: true });
       const text = await format(trace, flags.format ?? formatOf(flags.output), flags.scale);
       await writeOutput(flags.output, text, force);
       process.exitCode = trace.kernel === null ? 1 : 0;

@@ -12,10 +12,12 @@ export interface KernelSymbolFlags {
   readonly systemMap?: string;
 }
 
-export function addStubSymbolOptions(command: Command): Command {
+/** @param bounds - whether the command draws the parts of the stub, too */
+export function addStubSymbolOptions(command: Command, { bounds = false } = {}): Command {
+  const also = bounds ? ' and gives exact bounds of its parts' : '';
   return command.option(
     '--zo-vmlinux <file>',
-    "arch/x86/boot/compressed/vmlinux of the kernel's build, which names addresses in the boot stub",
+    `arch/x86/boot/compressed/vmlinux of the kernel's build, which names addresses in the boot stub${also}`,
   );
 }
 
@@ -33,4 +35,10 @@ export function addKernelSymbolFiles(command: Command): Command {
       'name addresses in the kernel from the symbols of the vmlinux it was made from',
     )
     .option('--system-map <file>', 'name them from its System.map');
+}
+
+/** Whether names are asked for: a file with them, or the kernel's kallsyms. */
+export function asksForNames(flags: StubSymbolFlags & KernelSymbolFlags): boolean {
+  const { symbols, vmlinux, systemMap, zoVmlinux } = flags;
+  return symbols === true || [vmlinux, systemMap, zoVmlinux].some((file) => file !== undefined);
 }

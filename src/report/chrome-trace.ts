@@ -38,6 +38,7 @@ export function chromeTrace(model: ReportModel): Json {
       cat: 'phase',
       args: {
         address: phase.address,
+        ...(phase.symbol === null ? {} : { symbol: phase.symbol }),
         summary: phase.summary,
         instructions: phase.instructions,
         registers: Object.fromEntries(phase.registers.map(({ name, value }) => [name, value])),
@@ -58,7 +59,11 @@ export function chromeTrace(model: ReportModel): Json {
       ts: timeline.ofEvent(index),
       name: event.text,
       cat: event.kind,
-      args: { address: event.address, ...(event.details ?? {}) },
+      args: {
+        address: event.address,
+        ...(event.symbol === null ? {} : { symbol: event.symbol }),
+        ...(event.details ?? {}),
+      },
     });
   }
   return {

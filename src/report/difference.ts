@@ -121,7 +121,8 @@ function compareKernels(found: Difference[], a: TraceJson, b: TraceJson): void {
     return;
   }
   for (const name of new Set([...Object.keys(a.kernel), ...Object.keys(b.kernel)])) {
-    if (name === 'segments') continue;
+    // What the entry is called depends on the symbols that were read.
+    if (name === 'segments' || name === 'entrySymbol') continue;
     const [before, after] = [text(a.kernel[name]), text(b.kernel[name])];
     if (before === after) continue;
     const moved = ['entry', 'physicalBase', 'virtualBase', 'bootParams'].includes(name);

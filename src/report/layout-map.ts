@@ -1,7 +1,7 @@
 // A finished trace as memory maps for a terminal: for each phase its regions as bars over one axis, and what the phase adds,
 // moves and overwrites.
 
-import { hex } from '../hex.ts';
+import { hex, withSymbol } from '../hex.ts';
 import type {
   BootTrace,
   Hazard,
@@ -231,7 +231,7 @@ class PhaseMap {
   format(): string {
     const phase = this.#phase;
     const paint = this.#paint;
-    const facts = `${hex(phase.address)}  ${phase.mode}`;
+    const facts = `${withSymbol(hex(phase.address), phase.symbol)}  ${phase.mode}`;
     const room = this.#options.width - `${phase.name}  ${facts}  `.length;
     const happened = HAPPENED[phase.name];
     let text = `${paint(phase.name, ansi.BOLD)}  ${facts}`;
@@ -240,12 +240,21 @@ class PhaseMap {
     text += `  ${this.#scale()}\n`;
     const { rows, left } = this.#rows();
     for (const row of rows) text += `${this.#row(row)}\n`;
+    if (phase.name === 'kernel') text += this.#segmentStarts();
     if (left.length > 0) text += this.#wrap(`unchanged: ${left.join(', ')}`, ansi.GREY);
     const gone = this.#removed.filter(({ name, parent }) => name !== 'stack in use' && parent === undefined);
     if (gone.length > 0) text += this.#wrap(`gone: ${gone.map(({ name }) => name).join(', ')}`, ansi.GREY);
     for (const piece of phase.overwritten) text += this.#overwrite(piece);
     if (phase.pageTables !== null) text += this.#wrap(describePaging(phase.pageTables), ansi.GREY);
     return text;
+  }
+
+  /** What the kernel's segments start with, where symbols name it. */
+  #segmentStarts(): string {
+    const starts = (this.#trace.kernel?.segments ?? []).flatMap(({ paddr, symbol }) =>
+      symbol === undefined ? [] : [withSymbol(hex(paddr), symbol)],
+    );
+    return starts.length === 0 ? '' : this.#wrap(`segments start with: ${starts.join(', ')}`, ansi.GREY);
   }
 
   /** Where the pieces of the axis begin, and round addresses within them; a tick that has no room is left out. */

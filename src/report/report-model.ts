@@ -79,6 +79,8 @@ export interface ModelPageTables {
 export interface ModelPhase {
   readonly name: string;
   readonly address: string;
+  /** Name of the address, where symbols were read that name it. */
+  readonly symbol: string | null;
   readonly mode: CpuMode;
   readonly instructions: number | null;
   readonly summary: string;
@@ -99,6 +101,7 @@ export interface ModelEvent {
   /** Index into `phases`; -1 where the phase is none of them. */
   readonly phase: number;
   readonly address: string;
+  readonly symbol: string | null;
   readonly instructions: number | null;
   readonly text: string;
   readonly details: BootEvent['details'] | null;
@@ -116,6 +119,8 @@ export interface ModelSegment extends ModelRange {
   readonly filesz: string;
   readonly flags: string;
   readonly sha256: string | null;
+  /** What it starts with. */
+  readonly symbol: string | null;
 }
 
 export interface ReportModel {
@@ -123,6 +128,7 @@ export interface ReportModel {
   readonly machine: BootTrace['machine'];
   readonly kernel: {
     readonly entry: string;
+    readonly entrySymbol: string | null;
     readonly physicalBase: string;
     readonly virtualBase: string;
     readonly bootParams: string;
@@ -168,6 +174,7 @@ export function reportModel(trace: BootTrace): ReportModel {
         ? null
         : {
             entry: hex(kernel.entry),
+            entrySymbol: kernel.entrySymbol ?? null,
             physicalBase: hex(kernel.physicalBase),
             virtualBase: hex(kernel.virtualBase),
             bootParams: hex(kernel.bootParams),
@@ -179,6 +186,7 @@ export function reportModel(trace: BootTrace): ReportModel {
               filesz: hex(segment.filesz),
               flags: segment.flags,
               sha256: segment.sha256,
+              symbol: segment.symbol ?? null,
             })),
           },
     stopped: trace.stopped,
@@ -190,6 +198,7 @@ export function reportModel(trace: BootTrace): ReportModel {
       kind: event.kind,
       phase: trace.phases.findIndex((phase) => phase.name === event.phase),
       address: hex(event.address),
+      symbol: event.symbol ?? null,
       instructions: event.instructions,
       text: event.text,
       details: event.details,
@@ -230,6 +239,7 @@ function modelPhase(
   return {
     name: phase.name,
     address: hex(phase.address),
+    symbol: phase.symbol ?? null,
     mode: phase.mode,
     instructions: phase.instructions,
     summary: phase.summary,

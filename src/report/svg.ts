@@ -1,5 +1,6 @@
 // The layout picture as an SVG file of its own: all phases side by side, with addresses, a legend and both themes.
 
+import { withSymbol } from '../hex.ts';
 import { addressScale, type ScaleMode } from './address-scale.ts';
 import { drawAllPhases, escapeXml } from './layout-picture.ts';
 import { kindLabel, REGION_KIND_STYLES } from './region-kinds.ts';
@@ -140,6 +141,7 @@ export function formatSvg(model: ReportModel, options: SvgOptions = { scale: 'ev
     image.codec,
     `${machine.ram / 2 ** 20} MiB RAM`,
     `${machine.entry} entry`,
+    model.kernel === null ? null : `kernel entry ${withSymbol(model.kernel.entry, model.kernel.entrySymbol)}`,
     `${scale.mode} scale, low addresses at the top`,
   ].filter((fact) => fact !== null);
   return (

@@ -105,13 +105,15 @@ export interface Phase {
   readonly name: PhaseName;
   /** Linear address of the first instruction (or of the trapped function) of the phase. */
   readonly address: bigint;
+  /** Name of `address`, `startup_64` or `startup_64+0x10`; absent where no symbols that were read name it. */
+  readonly symbol?: string;
   readonly mode: CpuMode;
   readonly registers: RegisterSnapshot;
   readonly gdtr: { readonly base: bigint; readonly limit: number };
   readonly idtr: { readonly base: bigint; readonly limit: number };
   /**
-   * Instructions that the CPU executed from its entry to here; null where the host can not count them cheaply. A repeated
-   * string instruction is one, however often it iterates and whether the CPU or the host does it; one that raises an
+   * Instructions that the CPU executed from its entry to here; null where nobody asked for them, or where the host can not
+   * count them cheaply. A repeated string instruction is one, however often it iterates and whether the CPU or the host does it; one that raises an
    * exception counts each time it is tried. What TypeScript does in place of guest code, BIOS services and the trapped
    * extract_kernel, counts for nothing, nor does the way to the entry.
    */
@@ -138,12 +140,16 @@ export interface KernelSegment {
   readonly flags: string;
   /** SHA-256 over the `filesz` bytes in guest memory at the jump; null when hashing was off. */
   readonly sha256: string | null;
+  /** Name of `paddr`; absent where no symbols that were read name it. */
+  readonly symbol?: string;
 }
 
 /** The kernel proper at the moment of the jump into it. */
 export interface KernelAtJump {
   /** Physical address of the first instruction. */
   readonly entry: bigint;
+  /** Name of `entry`; absent where no symbols that were read name it. */
+  readonly entrySymbol?: string;
   readonly physicalBase: bigint;
   readonly virtualBase: bigint;
   /** Physical address of boot_params, as the kernel gets it in RSI/ESI. */
@@ -172,6 +178,8 @@ export interface BootEvent {
    * For port I/O and the serial console near it where instructions are not counted.
    */
   readonly address: bigint;
+  /** Name of `address`; absent where no symbols that were read name it. */
+  readonly symbol?: string;
   /** As a phase's: instructions executed before that one. */
   readonly instructions: number | null;
   /** One line for people. */

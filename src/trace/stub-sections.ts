@@ -27,12 +27,8 @@ const RUNNING: ReadonlySet<string> = new Set(['ZO bss', 'boot heap', 'boot stack
  * @throws BootscopeError `trace-zo-vmlinux` where the file is of another image
  */
 export function nameStubSections(trace: BootTrace, zo: ElfFile): BootTrace {
-  const sections = zo.sections.filter(({ flags, size }) => (flags & BigInt(SHF_ALLOC)) !== 0n && size > 0n);
-  const first = sections[0];
-  if (first === undefined) {
-    throw new BootscopeError('trace-zo-vmlinux', "the stub's ELF file has no sections");
-  }
-  const base = first.address;
+  const sections = sectionsInMemory(zo);
+  const base = stubBase(zo);
   const extent = ({ address, size }: ElfSection, at: bigint) => ({
     start: at + address - base,
     end: at + address - base + size,
@@ -76,6 +72,22 @@ export function nameStubSections(trace: BootTrace, zo: ElfFile): BootTrace {
     return { ...phase, regions: sorted([...kept, ...parts, ...exact]) };
   });
   return { ...trace, phases };
+}
+
+function sectionsInMemory(zo: ElfFile): readonly ElfSection[] {
+  return zo.sections.filter(({ flags, size }) => (flags & BigInt(SHF_ALLOC)) !== 0n && size > 0n);
+}
+
+/**
+ * The address that the beginning of the protected-mode code is linked at: 0, in older kernels where they are loaded.
+ * @param zo - arch/x86/boot/compressed/vmlinux
+ */
+export function stubBase(zo: ElfFile): bigint {
+  const first = sectionsInMemory(zo)[0];
+  if (first === undefined) {
+    throw new BootscopeError('trace-zo-vmlinux', "the stub's ELF file has no sections");
+  }
+  return first.address;
 }
 
 function sorted(regions: readonly MemoryRegion[]): readonly MemoryRegion[] {

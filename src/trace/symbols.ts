@@ -1,7 +1,7 @@
 // Names of addresses: a sorted table of symbols from a System.map, a vmlinux, or the kernel's own kallsyms.
 
 import { BootscopeError } from '../error.ts';
-import { readElf, readElfSymbols } from '../image/elf.ts';
+import { type ElfFile, readElfSymbols } from '../image/elf.ts';
 
 export interface NamedAddress {
   readonly address: bigint;
@@ -67,10 +67,11 @@ const SHN_ABS = 0xfff1;
 
 /**
  * The symbols of an ELF file that stand in its sections, functions first.
- * @throws BootscopeError `symbols-none` for a stripped file, and those of `readElf`
+ * @param base - what their addresses are counted from
+ * @throws BootscopeError `symbols-none` for a stripped file
  */
-export function readElfSymbolTable(path: string, bytes: Uint8Array): SymbolTable {
-  const symbols = readElfSymbols(readElf(bytes))
+export function readElfSymbolTable(path: string, elf: ElfFile, base = 0n): SymbolTable {
+  const symbols = readElfSymbols(elf)
     .filter(
       ({ type, sectionIndex }) =>
         [STT_NOTYPE, STT_OBJECT, STT_FUNC].includes(type) &&
@@ -80,7 +81,7 @@ export function readElfSymbolTable(path: string, bytes: Uint8Array): SymbolTable
     .sort((a, b) => (b.type === STT_FUNC ? 1 : 0) - (a.type === STT_FUNC ? 1 : 0));
   if (symbols.length === 0)
     throw new BootscopeError('symbols-none', `${path} has no symbols: it is stripped`);
-  return new SymbolTable(symbols.map(({ name, value }) => ({ name, address: value })));
+  return new SymbolTable(symbols.map(({ name, value }) => ({ name, address: value - base })));
 }
 
 /**

@@ -97,7 +97,8 @@ export function eventsPanel(model: ReportModel, choosePhase: (index: number) => 
     if (off.has(event.kind) || (onlyPhase && event.phase !== current)) return false;
     if (words.length === 0) return true;
     const name = model.phases[event.phase]?.name ?? '';
-    const text = `${event.kind} ${name} ${event.address} ${event.text} ${details(event)}`.toLowerCase();
+    const text =
+      `${event.kind} ${name} ${event.address} ${event.symbol ?? ''} ${event.text} ${details(event)}`.toLowerCase();
     return words.every((word) => text.includes(word));
   }
 
@@ -148,6 +149,7 @@ export function eventsPanel(model: ReportModel, choosePhase: (index: number) => 
         'span',
         { class: 'event-text' },
         event.text,
+        event.symbol === null ? null : h('span', { class: 'event-symbol mono' }, ` <${event.symbol}>`),
         extra === '' ? null : h('span', { class: 'event-details mono' }, ` ${extra}`),
       ),
     );

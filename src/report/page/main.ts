@@ -1,6 +1,6 @@
 // The script of the report page: reads the model that the page carries, builds the view, and listens to keys.
 
-import { hex } from '../../hex.ts';
+import { hex, withSymbol } from '../../hex.ts';
 import { SCALE_MODES, type ScaleMode } from '../address-scale.ts';
 import { formatSize, type ModelRegion, type ReportModel } from '../report-model.ts';
 import { card, fill, h } from './dom.ts';
@@ -135,7 +135,7 @@ function header(): HTMLElement {
     `${formatSize(machine.ram)} RAM`,
     `${machine.entry} entry`,
     `decompression ${machine.decompress}`,
-    kernel === null ? null : `kernel entry ${kernel.entry}`,
+    kernel === null ? null : `kernel entry ${withSymbol(kernel.entry, kernel.entrySymbol)}`,
   ].filter((text) => text !== null);
   return h(
     'header',
@@ -212,13 +212,14 @@ function warnings(): HTMLElement | null {
 function kernelCard(): HTMLElement | null {
   const { kernel } = model;
   if (kernel === null) return null;
+  const named = kernel.segments.some(({ symbol }) => symbol !== null);
   return card(
     'kernel',
     'The kernel at the jump',
     h(
       'p',
       { class: 'hint' },
-      `entry ${kernel.entry} (${kernel.entryMode}), physical base ${kernel.physicalBase}, virtual base ${kernel.virtualBase}, boot_params ${kernel.bootParams}`,
+      `entry ${withSymbol(kernel.entry, kernel.entrySymbol)} (${kernel.entryMode}), physical base ${kernel.physicalBase}, virtual base ${kernel.virtualBase}, boot_params ${kernel.bootParams}`,
     ),
     h(
       'div',
@@ -232,7 +233,15 @@ function kernelCard(): HTMLElement | null {
           h(
             'tr',
             {},
-            ...['physical', 'virtual', 'file', 'memory', 'flags', 'SHA-256'].map((text) => h('th', {}, text)),
+            ...[
+              'physical',
+              ...(named ? ['starts with'] : []),
+              'virtual',
+              'file',
+              'memory',
+              'flags',
+              'SHA-256',
+            ].map((text) => h('th', {}, text)),
           ),
         ),
         h(
@@ -244,6 +253,7 @@ function kernelCard(): HTMLElement | null {
               {},
               ...[
                 `${hex(segment.start)}–${hex(segment.end)}`,
+                ...(named ? [segment.symbol ?? ''] : []),
                 segment.virtual,
                 segment.filesz,
                 hex(segment.end - segment.start),

@@ -1,6 +1,6 @@
 // What is known of one phase, beside the picture: what changed, registers, page tables, and the list of regions.
 
-import { hex } from '../../hex.ts';
+import { hex, withSymbol } from '../../hex.ts';
 import { isSection } from '../address-scale.ts';
 import { markSign } from '../layout-picture.ts';
 import { kindLabel } from '../region-kinds.ts';
@@ -34,13 +34,15 @@ export function summaryCard(
   const facts = h(
     'dl',
     { class: 'facts' },
-    ...fact('begins at', h('span', { class: 'mono' }, phase.address)),
+    ...fact('begins at', h('span', { class: 'mono' }, withSymbol(phase.address, phase.symbol))),
     ...fact('CPU mode', phase.mode),
     ...(phase.instructions === null
       ? []
       : fact('instructions', instructionText(phase.instructions, next?.instructions ?? null))),
     ...(phase.summary === '' ? [] : fact('in it', phase.summary)),
-    ...(next === undefined ? [] : fact('goes on to', `${next.name} at ${next.address}`)),
+    ...(next === undefined
+      ? []
+      : fact('goes on to', `${next.name} at ${withSymbol(next.address, next.symbol)}`)),
   );
   const region = phase.regions.find((candidate) => candidate.name === chosen);
   return card(

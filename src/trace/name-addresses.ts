@@ -1,0 +1,60 @@
+// Puts the names of addresses into a finished trace: of phases and events in the boot stub, of the kernel's entry and of what
+// its segments begin with.
+
+import { type BootTrace, type KernelAtJump, PHASE_NAMES, type Phase } from './boot-trace.ts';
+import type { SymbolNames } from './symbols.ts';
+
+export interface AddressNames {
+  /** Names offsets in the protected-mode code; null where there are no symbols of the stub. */
+  readonly stub: SymbolNames | null;
+  /** Names physical addresses in the kernel as it was placed; null where there are no symbols of it. */
+  readonly kernel: ((physical: bigint) => string | null) | null;
+}
+
+const LOADED: readonly string[] = ['ZO as loaded', 'ZO moved down'];
+const COPY = 'ZO copy';
+
+/** The same trace with `symbol` and `entrySymbol` where an address has a name. */
+export function nameAddresses(trace: BootTrace, names: AddressNames): BootTrace {
+  const phaseByName = new Map(trace.phases.map((phase) => [phase.name, phase]));
+  const inStub = (phase: Phase | undefined, address: bigint): { symbol?: string } =>
+    named(phase === undefined || names.stub === null ? null : nameInStub(names.stub, phase, address));
+  const { kernel } = trace;
+  return {
+    ...trace,
+    phases: trace.phases.map((phase) => ({
+      ...phase,
+      ...(phase.name === 'kernel'
+        ? named(names.kernel?.(phase.address) ?? null)
+        : inStub(phase, phase.address)),
+    })),
+    events: trace.events.map((event) => ({
+      ...event,
+      ...inStub(phaseByName.get(event.phase), event.address),
+    })),
+    kernel: kernel === null || names.kernel === null ? kernel : nameKernel(kernel, names.kernel),
+  };
+}
+
+function named(symbol: string | null): { symbol?: string } {
+  return symbol === null ? {} : { symbol };
+}
+
+function nameKernel(kernel: KernelAtJump, nameOf: (physical: bigint) => string | null): KernelAtJump {
+  const entrySymbol = nameOf(kernel.entry);
+  return {
+    ...kernel,
+    ...(entrySymbol === null ? {} : { entrySymbol }),
+    segments: kernel.segments.map((segment) => ({ ...segment, ...named(nameOf(segment.paddr)) })),
+  };
+}
+
+function nameInStub(stub: SymbolNames, phase: Phase, address: bigint): string | null {
+  const holds = phase.regions.filter(
+    ({ name, start, end }) => (name === COPY || LOADED.includes(name)) && start <= address && address < end,
+  );
+  // Where the two overlap, the copy is what runs from `relocated` on.
+  const copied = PHASE_NAMES.indexOf(phase.name) >= PHASE_NAMES.indexOf('relocated');
+  const runs = holds.find(({ name }) => (name === COPY) === copied) ?? holds[0];
+  return runs === undefined ? null : stub.name(address - runs.start);
+}
