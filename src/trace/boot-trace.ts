@@ -113,9 +113,9 @@ export interface Phase {
   readonly idtr: { readonly base: bigint; readonly limit: number };
   /**
    * Instructions that the CPU executed from its entry to here; null where nobody asked for them, or where the host can not
-   * count them cheaply. A repeated string instruction is one, however often it iterates and whether the CPU or the host does it; one that raises an
-   * exception counts each time it is tried. What TypeScript does in place of guest code, BIOS services and the trapped
-   * extract_kernel, counts for nothing, nor does the way to the entry.
+   * count them cheaply. A repeated string instruction is one, however often it iterates and whether the CPU or the host does
+   * it; one that raises an exception counts each time it is tried. What TypeScript does in place of guest code, BIOS services
+   * and the trapped extract_kernel, counts for nothing, nor does the way to the entry.
    */
   readonly instructions: number | null;
   /** By start address, larger ones first; names are unique in a phase. */
