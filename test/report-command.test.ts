@@ -11,6 +11,7 @@ import { XMLValidator } from 'fast-xml-parser';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { hasNativeEngine } from '../src/cpu/native.ts';
 import { findWasmEngine } from '../src/cpu/wasm.ts';
+import { readElf, readElfSymbols } from '../src/image/elf.ts';
 import { bootscope, buildCommand } from './command.ts';
 
 const ROOT = fileURLToPath(new URL('..', import.meta.url));
@@ -141,6 +142,162 @@ describeBoots(noEngine === null ? 'bootscope report' : `bootscope report (${noEn
     60_000,
   );
 });
+
+const BUILT = join(ROOT, 'images/cache/built');
+const builtKernels = existsSync(BUILT)
+  ? readdirSync(BUILT).filter((name) => existsSync(join(BUILT, name, 'System.map')))
+  : [];
+/** One without kallsyms, and one with. */
+const [plain, withKallsyms] = ['x64-gzip', 'x64-kallsyms'].map((wanted) =>
+  builtKernels.find((name) => name === wanted),
+);
+const unbuilt =
+  noEngine ??
+  (plain === undefined || withKallsyms === undefined
+    ? 'no kernels x64-gzip and x64-kallsyms were built: scripts/build-test-kernels'
+    : null);
+
+describe.skipIf(unbuilt !== null)(
+  unbuilt === null ? 'names in reports and layouts' : `names in reports and layouts (left out: ${unbuilt})`,
+  () => {
+    const file = (name: string, kernel = plain): string => join(BUILT, kernel ?? '', name);
+    const stubOptions = ['--zo-vmlinux', file('stub')];
+
+    interface Named {
+      readonly symbol?: string;
+    }
+    interface NamedJson {
+      readonly phases: readonly (Named & {
+        readonly name: string;
+        readonly address: string;
+        readonly regions: readonly { readonly name: string; readonly start: string }[];
+      })[];
+      readonly events: readonly (Named & { readonly phase: string; readonly address: string })[];
+      readonly kernel: {
+        readonly entry: string;
+        readonly entrySymbol?: string;
+        readonly segments: readonly (Named & { readonly vaddr: string })[];
+      };
+    }
+
+    async function json(...options: readonly string[]): Promise<NamedJson> {
+      const { status, stdout, stderr } = await bootscope([
+        ...['report', file('bzImage'), '--format', 'json', '-o', '-'],
+        ...options,
+      ]);
+      expect([status, stderr]).toEqual([0, '']);
+      const trace: unknown = JSON.parse(stdout);
+      expect(validateTrace(trace)).toBe(true);
+      return trace as NamedJson;
+    }
+
+    it("names the entry and the segments' starts as System.map has them, from it or from vmlinux", async () => {
+      const lines = new Set(
+        readFileSync(file('System.map'), 'utf8')
+          .split('\n')
+          .map((line) => line.replace(/ \S /, ' ')),
+      );
+      for (const options of [
+        ['--system-map', file('System.map')],
+        ['--vmlinux', file('vmlinux')],
+      ]) {
+        const { kernel, phases, events } = await json(...options);
+        expect(kernel.entrySymbol).toBe('startup_64');
+        expect(kernel.segments.length).toBeGreaterThan(2);
+        for (const { vaddr, symbol } of kernel.segments)
+          expect([...lines]).toContain(`${vaddr.slice(2)} ${symbol}`);
+        expect(phases.filter(({ symbol }) => symbol !== undefined)).toMatchObject([
+          { name: 'kernel', symbol: 'startup_64' },
+        ]);
+        expect(events.filter(({ symbol }) => symbol !== undefined)).toEqual([]);
+      }
+    }, 60_000);
+
+    it('names the phases and events in the stub by its symbols, loaded and copied', async () => {
+      const symbols = new Map(
+        readElfSymbols(readElf(readFileSync(file('stub')))).map(({ name, value }) => [name, value]),
+      );
+      const { phases, events } = await json(...stubOptions);
+      const inStub = phases.filter(({ name }) => !['setup', 'kernel'].includes(name));
+      expect(inStub.length).toBeGreaterThan(4);
+      const named = [...inStub, ...events.filter(({ symbol }) => symbol !== undefined)];
+      expect(named.length).toBeGreaterThan(inStub.length + 10);
+      for (const place of named) {
+        const phase = 'phase' in place ? phases.find(({ name }) => name === place.phase)! : place;
+        const copied = !['startup_32', 'startup_64', 'setup'].includes(phase.name);
+        const zo = phase.regions.find(({ name }) => name === (copied ? 'ZO copy' : 'ZO as loaded'))!;
+        const [symbol, offset = '0'] = (place.symbol ?? '').split('+');
+        expect(symbols.get(symbol!)! + BigInt(offset)).toBe(BigInt(place.address) - BigInt(zo.start));
+      }
+      const setup = phases.find(({ name }) => name === 'setup');
+      expect(setup?.symbol).toBeUndefined();
+    }, 60_000);
+
+    it('reads kallsyms for a report by itself, for a layout when it is asked to', async () => {
+      const image = file('bzImage', withKallsyms);
+      const report = await bootscope(['report', image, '-o', '-']);
+      expect(report.stdout).toMatch(/"entrySymbol":"startup_64"/);
+      const without = await bootscope(['layout', image, '--phase', 'kernel']);
+      expect(without.stdout).toMatch(/^kernel {2}0x1000000 {2}long64/m);
+      expect(without.stdout).not.toContain('segments start with');
+      const asked = await bootscope(['layout', image, '--phase', 'kernel', '--symbols']);
+      expect(asked.stdout).toMatch(/^kernel {2}0x1000000 <startup_64> {2}long64/m);
+      expect(asked.stdout).toMatch(
+        /segments start with: 0x1000000 <startup_64>, 0x1[0-9a-f]{6}\s+<early_idt_handler_array>/,
+      );
+      const none = await bootscope(['report', file('bzImage'), '-o', '-']);
+      expect([none.status, none.stderr]).toEqual([0, '']);
+      expect(none.stdout).toMatch(/"entrySymbol":null/);
+    }, 60_000);
+
+    it('names in a layout what is asked for, and in the table and JSON of a boot', async () => {
+      const map = ['--system-map', file('System.map')];
+      const layout = await bootscope(['layout', file('bzImage'), ...stubOptions, ...map]);
+      expect(layout.stdout).toMatch(/^startup_32 {2}0x100000 <startup_32> {2}prot32/m);
+      expect(layout.stdout).toMatch(/^extract_kernel {2}0x[0-9a-f]+ <extract_kernel> {2}long64/m);
+      expect(layout.stdout).toMatch(/^kernel {2}0x1000000 <startup_64> {2}long64/m);
+      expect(
+        Math.max(
+          ...layout.stdout
+            .split('\n')
+            .slice(1)
+            .map((line) => line.length),
+        ),
+      ).toBeLessThanOrEqual(100);
+      const table = await bootscope(['boot', file('bzImage'), ...map]);
+      expect(table.stdout).toMatch(/^kernel entry 0x1000000 <startup_64> \(long64\)/m);
+      expect(table.stdout).toMatch(/ FLAGS {2}STARTS WITH\n +0 .* r-x {4}startup_64\n/);
+      const boot = await bootscope(['boot', file('bzImage'), ...map, '--json']);
+      expect(JSON.parse(boot.stdout)).toMatchObject({ kernel: { entrySymbol: 'startup_64' } });
+    }, 60_000);
+
+    it('refuses files that are of another kernel or have no symbols, and writes nothing', async () => {
+      const stripped = join(folder, 'stripped');
+      expect(await bootscope(['extract', file('bzImage'), '-o', stripped])).toMatchObject({ status: 0 });
+      const other = file('vmlinux', withKallsyms);
+      const otherStub = file('stub', withKallsyms);
+      const config = file('config');
+      for (const [option, path, reason] of [
+        ['--vmlinux', other, `${other} is of another kernel: its segment 0 is 0x`],
+        ['--vmlinux', stripped, `${stripped} has no symbols: it is stripped`],
+        ['--vmlinux', config, `${config}: there is no ELF file`],
+        ['--zo-vmlinux', otherStub, "the stub's ELF file is of another image: its payload is 0x"],
+        ['--zo-vmlinux', config, `${config}: there is no ELF file`],
+        ['--zo-vmlinux', folder, `${folder} is a directory`],
+        ['--system-map', config, `${config}, line 1: `],
+        ['--system-map', join(folder, 'none.map'), `${join(folder, 'none.map')} does not exist`],
+      ] as const) {
+        const output = join(folder, 'never.html');
+        for (const command of [['report', '-o', output], ['layout']]) {
+          const { status, stdout, stderr } = await bootscope([...command, file('bzImage'), option, path]);
+          expect([status, stdout, stderr.split('\n').length]).toEqual([2, '', 2]);
+          expect(stderr).toContain(`bootscope: ${reason}`);
+        }
+        expect(existsSync(output)).toBe(false);
+      }
+    }, 120_000);
+  },
+);
 
 describeBoots(noEngine === null ? 'bootscope layout on a terminal' : `bootscope layout (${noEngine})`, () => {
   const args = ['layout', IMAGE];

@@ -14,6 +14,8 @@ import { compareTraces } from '../src/report/difference.ts';
 import { formatHtml } from '../src/report/html.ts';
 import { reportModel } from '../src/report/report-model.ts';
 import { checkTrace } from '../src/report/trace-json.ts';
+import { nameAddresses } from '../src/trace/name-addresses.ts';
+import { SymbolTable } from '../src/trace/symbols.ts';
 
 const ROOT = fileURLToPath(new URL('..', import.meta.url));
 const EVIL = 'quiet </script><img src=http://example.invalid/x onerror="document.title=1">';
@@ -236,6 +238,43 @@ describePage(missing === null ? 'the report page' : `the report page (${missing}
     expect(problems).toEqual([]);
     await page.close();
   }, 60_000);
+
+  it('shows the names of addresses, finds events by them, and stays as wide as the window', async () => {
+    const stub = new SymbolTable([
+      { address: 0n, name: 'a_rather_long_name_of_a_function_in_the_boot_stub' },
+    ]);
+    const named = nameAddresses(trace, { stub, kernel: (physical) => `symbol_at_${physical.toString(16)}` });
+    const path = join(folder, 'named.html');
+    writeFileSync(path, await formatHtml(reportModel(named)));
+    const entry = trace.kernel!.entry.toString(16);
+    for (const view of VIEWS) {
+      const { page, problems } = await open(view, path);
+      expect(await page.locator('#kernel .hint').textContent()).toContain(
+        `entry 0x${entry} <symbol_at_${entry}> (`,
+      );
+      expect(await page.locator('#kernel td:nth-child(2)').allTextContents()).toEqual(
+        trace.kernel!.segments.map(({ paddr }) => `symbol_at_${paddr.toString(16)}`),
+      );
+      expect(await page.locator('.facts-line').textContent()).toContain(`<symbol_at_${entry}>`);
+      await page.keyboard.press('End');
+      expect(await page.locator('#phase .facts').textContent()).toContain(`<symbol_at_${entry}>`);
+      await page.keyboard.press('/');
+      await page.keyboard.type('a_rather_long_name');
+      const inStub = named.events.filter(({ symbol }) => symbol !== undefined);
+      expect(inStub.length).toBeGreaterThan(5);
+      expect(await page.locator('.event').count()).toBe(Math.min(200, inStub.length));
+      expect(await page.locator('.event-symbol').first().textContent()).toContain(`<${inStub[0]!.symbol}>`);
+      for (const element of ['html', '#events', '.event:first-child']) {
+        const wide = await page
+          .locator(element)
+          .first()
+          .evaluate((each) => each.scrollWidth - each.clientWidth);
+        expect([element, wide]).toEqual([element, 0]);
+      }
+      expect(problems).toEqual([]);
+      await page.close();
+    }
+  }, 120_000);
 
   it('lists thousands of events a part at a time, and says what it leaves out', async () => {
     const many = Array.from({ length: 20_000 }, (_, index) => ({

@@ -69,7 +69,7 @@ async function readElfFile(path: string): Promise<ElfFile> {
  * Names of physical addresses in the kernel that was booted.
  * @param file - symbols by the addresses it was linked at; null: its own kallsyms
  * @returns null where there are none: no jump into a kernel, or one without kallsyms
- * @throws BootscopeError `symbols-other-kernel` where the file is of another kernel, and with a file those of `extractVmlinux`
+ * @throws BootscopeError `symbols-other-kernel` where the file is of another kernel, and those of `extractVmlinux`
  */
 export async function readKernelNames(
   file: SymbolFile | null,
@@ -77,24 +77,11 @@ export async function readKernelNames(
   trace: BootTrace,
 ): Promise<((physical: bigint) => string | null) | null> {
   if (trace.kernel === null || image.payload === null) return null;
-  const elf = await extractElf(image, file !== null);
+  const { elf } = await extractVmlinux(image);
   if (elf === null) return null;
   if (file !== null && file.elf !== null) checkKernel(file.path, file.elf, elf);
   const names = file?.symbols ?? findKallsyms(elf);
   return names === null ? null : kernelNames(names, elf, trace.kernel.segments);
-}
-
-/**
- * The kernel's ELF file, null for a flat one. A guest that decompresses by itself may reach a kernel in a payload that the
- * codecs refuse, as the stub's inflate checks no CRC: null unless names were asked for by a file.
- */
-async function extractElf(image: KernelImage, asked: boolean): Promise<ElfFile | null> {
-  try {
-    return (await extractVmlinux(image)).elf;
-  } catch (error) {
-    if (error instanceof BootscopeError && !asked) return null;
-    throw error;
-  }
 }
 
 /** The kernel in an image is its vmlinux without symbols: the segments are the same. */

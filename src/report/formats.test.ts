@@ -1,11 +1,12 @@
 import { createHash } from 'node:crypto';
 import { describe, expect, it } from 'vitest';
+import type { BootTrace } from '../trace/boot-trace.ts';
 import { chromeTrace } from './chrome-trace.ts';
 import { formatHtml } from './html.ts';
 import { REGION_KIND_STYLES } from './region-kinds.ts';
 import { type ReportModel, reportModel } from './report-model.ts';
 import { formatSvg } from './svg.ts';
-import { someTrace } from './test-traces.ts';
+import { someNamedTrace, someTrace } from './test-traces.ts';
 
 const model = reportModel(someTrace());
 
@@ -48,6 +49,15 @@ describe('the SVG picture', () => {
     for (const phase of model.phases) expect(svg).toContain(`>${phase.name}</text>`);
     expect(svg).toContain('0x90000');
     expect(svg).toContain('>compressed kernel (ZO)</text>');
+  });
+
+  it("shows the kernel's entry, with its name where it has one", () => {
+    expect(svg(someTrace())).toContain('kernel entry 0x1000123 · ');
+    expect(svg(someNamedTrace())).toContain('kernel entry 0x1000123 &lt;startup_64&gt; · ');
+    expect(svg(someTrace({ kernel: null }))).not.toContain('kernel entry');
+    function svg(trace: BootTrace): string {
+      return formatSvg(reportModel(trace));
+    }
   });
 
   it('has its light colours as attributes too, for viewers without style sheets, and the dark ones in the style', () => {
@@ -162,6 +172,7 @@ describe('the Chrome trace', () => {
     readonly cat?: string;
     readonly ts: number;
     readonly dur?: number;
+    readonly args?: Readonly<Record<string, unknown>>;
   }
   const entries = (of: ReportModel): readonly Entry[] =>
     (chromeTrace(of) as { traceEvents: unknown }).traceEvents as readonly Entry[];
@@ -175,6 +186,21 @@ describe('the Chrome trace', () => {
       const file = JSON.stringify(chromeTrace(reportModel(trace)));
       expect(formatFaults(JSON.parse(file) as Parameters<typeof formatFaults>[0])).toEqual([]);
     }
+  });
+
+  it('has the names of addresses among the arguments of phases and events', () => {
+    const symbols = (trace: BootTrace): readonly unknown[] =>
+      entries(reportModel(trace))
+        .filter(({ ph, cat }) => ph === 'i' || cat === 'phase')
+        .map(({ name, args }) => [name.split(' ')[0], args?.symbol]);
+    expect(symbols(someNamedTrace())).toEqual([
+      ['setup', undefined],
+      ['INT', undefined],
+      ['copy', 'startup_32+0x2aa'],
+      ['extract_kernel', 'extract_kernel'],
+      ['kernel', 'startup_64'],
+    ]);
+    expect(symbols(someTrace()).flat()).not.toContain('startup_64');
   });
 
   it('gives a phase without instructions a width, and moves what comes after it', () => {

@@ -5,7 +5,7 @@ import { REGISTER_NAMES } from '../cpu/cpu.ts';
 import { HAZARD_CODES, PHASE_NAMES } from '../trace/boot-trace.ts';
 import { traceToJson } from './json.ts';
 import { REGION_KIND_STYLES } from './region-kinds.ts';
-import { someTrace } from './test-traces.ts';
+import { someNamedTrace, someTrace } from './test-traces.ts';
 
 const schema = JSON.parse(readFileSync(new URL('../../docs/trace.schema.json', import.meta.url), 'utf8')) as {
   readonly $defs: Record<
@@ -35,6 +35,22 @@ describe('the published JSON Schema', () => {
 
   it('fits a trace that has every part', () => {
     expect(errorsOf(traceToJson(someTrace(), { events: true }))).toEqual([]);
+  });
+
+  it('fits a trace with names, and refuses a name that is empty', () => {
+    const json = JSON.parse(JSON.stringify(traceToJson(someNamedTrace(), { events: true })));
+    expect(errorsOf(json)).toEqual([]);
+    const holders = [json.phases[1], json.events[1], json.kernel.segments[0]];
+    for (const [holder, field] of [
+      ...holders.map((each) => [each, 'symbol']),
+      [json.kernel, 'entrySymbol'],
+    ]) {
+      const name = holder[field];
+      expect(name).toMatch(/^[a-z_]/);
+      holder[field] = '';
+      expect(errorsOf(json)).not.toEqual([]);
+      holder[field] = name;
+    }
   });
 
   it('refuses an address that is a number, and a trace without phases', () => {

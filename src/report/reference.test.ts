@@ -36,6 +36,15 @@ function paths(reference: Plain, actual: Plain = ACTUAL, ignore: readonly string
 }
 
 describe('comparing with a reference', () => {
+  it('takes no name of an address for a difference', () => {
+    const reference = changed((copy) => {
+      Object.assign(copy.phases[1]!, { symbol: 'startup_64' });
+      Object.assign(copy.kernel, { entrySymbol: 'startup_64' });
+      Object.assign(copy.kernel.segments[0]!, { symbol: '_text' });
+    });
+    expect(paths(reference)).toEqual([]);
+  });
+
   it('finds nothing between equals, whatever path and engine', () => {
     expect(paths(structuredClone(ACTUAL))).toEqual([]);
     const elsewhere = changed((copy) => {

@@ -171,3 +171,27 @@ export function someTrace(rest: Partial<BootTrace> = {}): BootTrace {
     ...rest,
   };
 }
+
+/** The same with names, as symbols of the stub and the kernel give them. */
+export function someNamedTrace(): BootTrace {
+  const trace = someTrace();
+  const { kernel } = trace;
+  return {
+    ...trace,
+    phases: trace.phases.map((phase) => ({
+      ...phase,
+      ...(phase.name === 'setup' ? {} : { symbol: phase.name === 'kernel' ? 'startup_64' : phase.name }),
+    })),
+    events: trace.events.map((event) =>
+      event.kind === 'copy' ? { ...event, symbol: 'startup_32+0x2aa' } : event,
+    ),
+    kernel:
+      kernel === null
+        ? null
+        : {
+            ...kernel,
+            entrySymbol: 'startup_64',
+            segments: kernel.segments.map((segment) => ({ ...segment, symbol: '_text' })),
+          },
+  };
+}

@@ -140,7 +140,7 @@ export interface KernelSegment {
   readonly flags: string;
   /** SHA-256 over the `filesz` bytes in guest memory at the jump; null when hashing was off. */
   readonly sha256: string | null;
-  /** Name of `paddr`; absent where no symbols that were read name it. */
+  /** The symbol that stands at `paddr`; absent where none of those that were read does. */
   readonly symbol?: string;
 }
 

@@ -45,7 +45,11 @@ function nameKernel(kernel: KernelAtJump, nameOf: (physical: bigint) => string |
   return {
     ...kernel,
     ...(entrySymbol === null ? {} : { entrySymbol }),
-    segments: kernel.segments.map((segment) => ({ ...segment, ...named(nameOf(segment.paddr)) })),
+    segments: kernel.segments.map((segment) => {
+      const symbol = nameOf(segment.paddr);
+      // A segment does not start with a symbol that stands before it.
+      return { ...segment, ...named(symbol?.includes('+') === true ? null : symbol) };
+    }),
   };
 }
 
