@@ -1,4 +1,5 @@
-// Which instructions of a function can be executed: compilers lay jump tables and padding between its blocks.
+// Which instructions of a function can be executed, and which functions it calls: compilers lay jump tables and padding
+// between its blocks.
 
 import { decodeInstruction, type Instruction } from './instruction.ts';
 
@@ -9,6 +10,11 @@ export function isConditionalBranch({ opcode }: Instruction): boolean {
     (opcode >= 0x0f80 && opcode <= 0x0f8f) ||
     (opcode >= 0xe0 && opcode <= 0xe3)
   );
+}
+
+/** LIDT: 0f 01 /3 with a memory operand. */
+export function isLidt({ opcode, mod, reg }: Instruction): boolean {
+  return opcode === 0x0f01 && mod !== 3 && reg % 8 === 3;
 }
 
 function endsRun({ opcode, reg }: Instruction): boolean {
@@ -46,5 +52,37 @@ export function* straightRuns(
       at = next;
     }
     if (run.length > 0) yield run;
+  }
+}
+
+/** A function's instructions that direct branches lead to, and the offsets of the functions that it calls directly. */
+export interface FoundFunction {
+  readonly offset: number;
+  readonly instructions: readonly Instruction[];
+  readonly calls: readonly number[];
+}
+
+/**
+ * The function at `start`, those that it calls, those that they call and so on, the nearest first.
+ *
+ * @param limit - functions at most
+ */
+export function* calledFunctions(
+  code: Uint8Array,
+  start: number,
+  bits: 32 | 64,
+  limit = 100,
+): Generator<FoundFunction> {
+  const seen = new Set<number>();
+  const open = [start];
+  for (let offset = open.shift(); offset !== undefined && seen.size < limit; offset = open.shift()) {
+    if (seen.has(offset) || offset < 0 || offset >= code.length) continue;
+    seen.add(offset);
+    const instructions = [...straightRuns(code, offset, bits)].flat();
+    const calls = instructions
+      .filter(({ opcode }) => opcode === 0xe8)
+      .map(({ next, immediate }) => next + immediate);
+    open.push(...calls);
+    yield { offset, instructions, calls };
   }
 }

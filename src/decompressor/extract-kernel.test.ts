@@ -141,7 +141,10 @@ describe('extract_kernel of a 64-bit stub', () => {
   });
 
   it('relocates by the forced virtual address: 32-bit up, inverse down, 64-bit up', async () => {
-    const { image } = makeStub64('rmode-output', { payload: gzipSync(kernel64()) });
+    const { image } = makeStub64('rmode-output', {
+      payload: gzipSync(kernel64()),
+      text: 'inverse 32-bit relocation outside of kernel!\n',
+    });
     const kaslr = { kind: 'forced', physical: 0x2000000, virtual: 0x1600000 } as const;
     const { extraction, ram } = await extract(image, { kaslr });
     expect(extraction.relocations).toEqual({ relocations32: 1, inverse32: 1, relocations64: 1 });
@@ -152,6 +155,40 @@ describe('extract_kernel of a 64-bit stub', () => {
     expect(view.getUint32(0x2000100, true)).toBe((before.getUint32(0x100, true) + 0x600000) >>> 0);
     expect(view.getUint32(0x2200020, true)).toBe((second.getUint32(0x20, true) - 0x600000) >>> 0);
     expect(view.getBigUint64(0x2200010, true)).toBe(second.getBigUint64(0x10, true) + 0x600000n);
+  });
+
+  it('looks for no inverse list where the stub knows none (6.15 on)', async () => {
+    const kernel = makeKernel({
+      bits: 64,
+      entry: 0x1000000,
+      virtualOffset: MAP64,
+      segments: [{ paddr: 0x1000000, content: pattern(0x4000, 1) }],
+      relocations: [[0x81000010], [0x81000100]],
+    });
+    const { image } = makeStub64('rmode-output', {
+      payload: gzipSync(kernel),
+      text: '32-bit relocation outside of kernel!\n\0' + '64-bit relocation outside of kernel!\n',
+    });
+    const kaslr = { kind: 'forced', physical: 0x2000000, virtual: 0x1600000 } as const;
+    const { extraction, ram } = await extract(image, { kaslr });
+    expect(extraction.relocations).toEqual({ relocations32: 1, inverse32: 0, relocations64: 1 });
+    const before = new DataView(pattern(0x4000, 1).buffer);
+    const view = new DataView(ram.buffer);
+    expect(view.getUint32(0x2000100, true)).toBe((before.getUint32(0x100, true) + 0x600000) >>> 0);
+    expect(view.getBigUint64(0x2000010, true)).toBe(before.getBigUint64(0x10, true) + 0x600000n);
+  });
+
+  it.each([
+    ['gets to a LIDT', '0f 01 18', true],
+    ['gets to none', '0f 01 10', false],
+  ])('takes the stub’s IDT away if it %s', async (_, instruction, clears) => {
+    const { image } = makeStub64('rmode-output', {
+      payload: gzipSync(kernel64()),
+      loadsIdt: true,
+      // call 1f; ret; 1: the instruction; ret
+      extractKernel: new Assembler().emit(`e8 01000000 c3 ${instruction} c3`).bytes(),
+    });
+    expect((await extract(image)).extraction.clearsIdt).toBe(clears);
   });
 
   it('refuses a forced address that is unaligned, outside RAM, or over the compressed kernel', async () => {
@@ -170,6 +207,16 @@ describe('extract_kernel of a 64-bit stub', () => {
     const error = await refusal(extract(image));
     expect(error.code).toBe('guest-error');
     expect(error.message).toContain('"uncompression error"');
+  });
+
+  it('goes on with a gzip trailer that is wrong, as kernels from 2.6.30 on do, and says so', async () => {
+    const payload = gzipSync(kernel64());
+    payload[payload.length - 8]! ^= 1;
+    const { extraction } = await extract(makeStub64('rmode-output', { payload }).image);
+    expect(extraction.entry).toBe(0x1000000n);
+    expect(extraction.notices.join()).toMatch(/damaged, which this stub does not notice: .*CRC32/);
+    const older = makeStub64('rmode-output', { payload, text: 'crc error' });
+    expect((await refusal(extract(older.image))).code).toBe('guest-error');
   });
 
   it('draws among the addresses that leave room for the run_size it was passed, or for the kernel alone', async () => {

@@ -7,6 +7,7 @@ import { hex } from '../hex.ts';
 import type { KernelImage } from '../image/kernel-image.ts';
 import { findRsdp } from './acpi-rsdp.ts';
 import { hasOption } from './command-line.ts';
+import { calledFunctions, isLidt } from './control-flow.ts';
 import { type ExtractArguments, readArguments } from './extract-arguments.ts';
 import {
   type ExtractedSegment,
@@ -210,6 +211,16 @@ class ExtractionRun {
       }
     }
     return null;
+  }
+
+  /** Whether extract_kernel takes the stub's IDT away (5.12 on): whether it gets to a LIDT. */
+  #clearsIdt(): boolean {
+    const { image, stub } = this.#context;
+    if (!(this.#details?.handlesPageFaults ?? false)) return false;
+    for (const { instructions } of calledFunctions(image.protectedModeCode, stub.extractKernel, stub.bits)) {
+      if (instructions.some(isLidt)) return true;
+    }
+    return false;
   }
 
   /** Whether the stub does not even look at relocations, as those of 3.19 to 4.7 (64-bit) where KASLR changed nothing. */
@@ -543,6 +554,7 @@ class ExtractionRun {
         output,
         length,
         bits: elf.bits,
+        inverse: stubHasText(image, 'inverse 32-bit relocation outside of kernel'),
         map: physicalDelta - elf.virtualOffset,
         delta,
         end: Math.max(...placed.map((segment) => segment.address + segment.memsz)),
@@ -624,7 +636,7 @@ class ExtractionRun {
       writes: this.#writes,
       kaslr: this.#kaslr,
       console: this.#console.text,
-      clearsIdt: this.#details?.handlesPageFaults ?? false,
+      clearsIdt: this.#clearsIdt(),
       notices: this.#notices,
     };
   }

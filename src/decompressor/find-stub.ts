@@ -3,7 +3,7 @@
 // over a struct moveparams. An image is recognised when exactly one of them fits and its arguments agree with the payload.
 
 import type { KernelImage } from '../image/kernel-image.ts';
-import { isConditionalBranch } from './control-flow.ts';
+import { isConditionalBranch, isLidt } from './control-flow.ts';
 import { decodeInstruction, type Instruction } from './instruction.ts';
 import type { ExtractKernelAbi, StubLayout } from './stub.ts';
 
@@ -455,7 +455,7 @@ function loadsIdt(code: Uint8Array, offset: number, depth: number): boolean {
     if (instruction === null || instruction.opcode === 0xc3) {
       return false;
     }
-    if (instruction.opcode === 0x0f01 && instruction.reg === 3 && instruction.mod !== 3) {
+    if (isLidt(instruction)) {
       return true;
     }
     if (instruction.opcode === CALL && depth > 0 && loadsIdt(code, callTarget(instruction), depth - 1)) {

@@ -4,7 +4,7 @@
 import { BootscopeError } from '../error.ts';
 import type { KernelImage } from '../image/kernel-image.ts';
 import { hasOption, memparse, simpleStrtoull, splitArguments } from './command-line.ts';
-import { straightRuns } from './control-flow.ts';
+import { calledFunctions, type FoundFunction } from './control-flow.ts';
 import { decodeInstruction } from './instruction.ts';
 import type { StubLayout } from './stub.ts';
 import { stubHasString, stubHasText, stubMatches } from './stub-text.ts';
@@ -157,9 +157,6 @@ function roundsToTwoMib(image: KernelImage, stub: StubLayout): boolean {
   return false;
 }
 
-/** Functions that are looked through for the one that reads the memory map. */
-const MAX_FUNCTIONS = 100;
-
 /**
  * CONFIG_RANDOMIZE_BASE_MAX_OFFSET: what the function that reads e820_entries of boot_params, or one it calls, compares
  * addresses with.
@@ -167,40 +164,32 @@ const MAX_FUNCTIONS = 100;
  * @returns null where there is no such number, or more than one
  */
 function findMaxOffset(image: KernelImage, stub: StubLayout): number | null {
-  const code = image.protectedModeCode;
   const alignment = image.header.get('kernel_alignment') || 2 * MIB;
-  const functions = new Map<number, { readsMap: boolean; limits: Set<number>; calls: number[] }>();
-  const open = [stub.extractKernel];
-  for (let at = open.shift(); at !== undefined && functions.size < MAX_FUNCTIONS; at = open.shift()) {
-    if (functions.has(at) || at < 0 || at >= code.length) continue;
-    const found = { readsMap: false, limits: new Set<number>(), calls: [] as number[] };
-    functions.set(at, found);
-    for (const instruction of [...straightRuns(code, at, stub.bits)].flat()) {
-      const { opcode, mod, reg, immediate } = instruction;
-      if (opcode === 0xe8) found.calls.push(instruction.next + immediate);
-      found.readsMap ||= mod === 2 && instruction.displacement === E820_ENTRIES;
-      const isNumber =
-        opcode === 0x3d || (opcode === 0x81 && reg % 8 === 7) || (opcode >= 0xb8 && opcode <= 0xbf);
-      // A compiler makes `>= limit` of `> limit - 1`.
-      const limit = Math.ceil((immediate >>> 0) / alignment) * alignment;
-      if (
-        isNumber &&
-        limit - (immediate >>> 0) <= 1 &&
-        limit > image.header.get('pref_address') &&
-        limit <= kernelImageSize(stub.bits)
-      ) {
-        found.limits.add(limit);
-      }
-    }
-    open.push(...found.calls);
-  }
-  const limits = new Set<number>();
-  for (const reader of functions.values()) {
-    if (!reader.readsMap) continue;
-    for (const one of [reader, ...reader.calls.map((call) => functions.get(call))]) {
-      for (const limit of one?.limits ?? []) limits.add(limit);
-    }
-  }
+  const lowest = image.header.get('pref_address');
+  const limitsOf = ({ instructions }: FoundFunction): number[] =>
+    instructions
+      .filter(
+        ({ opcode, reg }) =>
+          opcode === 0x3d || (opcode === 0x81 && reg % 8 === 7) || (opcode >= 0xb8 && opcode <= 0xbf),
+      )
+      .map(({ immediate }) => {
+        // A compiler makes `>= limit` of `> limit - 1`.
+        const limit = alignUp(immediate >>> 0, alignment);
+        return limit - (immediate >>> 0) <= 1 ? limit : 0;
+      })
+      .filter((limit) => limit > lowest && limit <= kernelImageSize(stub.bits));
+  const functions = [...calledFunctions(image.protectedModeCode, stub.extractKernel, stub.bits)];
+  const limits = new Set(
+    functions
+      .filter(({ instructions }) =>
+        instructions.some(({ mod, displacement }) => mod === 2 && displacement === E820_ENTRIES),
+      )
+      .flatMap((reader) => [
+        reader,
+        ...functions.filter(({ offset }) => reader.calls.includes(offset) && offset !== reader.offset),
+      ])
+      .flatMap(limitsOf),
+  );
   const [only] = limits;
   return limits.size === 1 ? only! : null;
 }

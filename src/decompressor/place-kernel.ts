@@ -157,6 +157,8 @@ export interface RelocationInput {
   readonly output: number;
   readonly length: number;
   readonly bits: 32 | 64;
+  /** Whether a 64-bit kernel has the inverse list between the two others (to 6.14). */
+  readonly inverse: boolean;
   /** Added to a list's word it gives the physical address of what changes. */
   readonly map: bigint;
   /** Added to (taken from, in the inverse list) what changes. */
@@ -200,32 +202,26 @@ export function applyRelocations(input: RelocationInput): RelocationCounts {
     at -= 4;
     return word;
   };
-  for (let word = next(); word !== 0; word = next()) {
-    const address = (word + map) >>> 0;
-    if (address < start || address > last) {
-      outside('32-bit', word);
+  /** Calls `change` with each address of one list. */
+  const eachOf = (list: string, change: (address: number) => void): number => {
+    let count = 0;
+    for (let word = next(); word !== 0; word = next()) {
+      const address = (word + map) >>> 0;
+      if (address < start || address > last) outside(list, word);
+      change(address);
+      count++;
     }
-    view.setInt32(address, view.getInt32(address, true) + delta, true);
-    counts.relocations32++;
+    return count;
+  };
+  const add32 = (address: number, amount: number): void =>
+    view.setInt32(address, view.getInt32(address, true) + amount, true);
+  counts.relocations32 = eachOf('32-bit', (address) => add32(address, delta));
+  if (input.bits === 32) return counts;
+  if (input.inverse) {
+    counts.inverse32 = eachOf('inverse 32-bit', (address) => add32(address, -delta));
   }
-  if (input.bits === 32) {
-    return counts;
-  }
-  for (let word = next(); word !== 0; word = next()) {
-    const address = (word + map) >>> 0;
-    if (address < start || address > last) {
-      outside('inverse 32-bit', word);
-    }
-    view.setInt32(address, view.getInt32(address, true) - delta, true);
-    counts.inverse32++;
-  }
-  for (let word = next(); word !== 0; word = next()) {
-    const address = (word + map) >>> 0;
-    if (address < start || address > last) {
-      outside('64-bit', word);
-    }
-    view.setBigUint64(address, BigInt.asUintN(64, view.getBigUint64(address, true) + input.delta), true);
-    counts.relocations64++;
-  }
+  counts.relocations64 = eachOf('64-bit', (address) =>
+    view.setBigUint64(address, BigInt.asUintN(64, view.getBigUint64(address, true) + input.delta), true),
+  );
   return counts;
 }

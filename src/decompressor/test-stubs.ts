@@ -53,8 +53,10 @@ export interface StubRecipe {
   readonly text?: string;
   /** Where the stub says that the payload is, if elsewhere. */
   readonly inputData?: number;
-  /** Code of extract_kernel, at most 0x300 bytes; `text` follows it at offset 0x301. */
+  /** Code of extract_kernel, at most 0x200 bytes; `text` follows it at offset 0x301. */
   readonly extractKernel?: Uint8Array;
+  /** Whether a 64-bit stub loads an IDT before the call. */
+  readonly loadsIdt?: boolean;
 }
 
 /** An image around protected-mode code, with a payload of gzip. */
@@ -172,9 +174,9 @@ export function makeStub64(
   asm.emit(kind === 'rmode-heap-input-rbp' || kind === 'copy-loop' ? 'ff e5' : 'ff e0');
   asm
     .padTo(extractKernel)
-    .emit('c3')
+    .append(recipe.extractKernel ?? Uint8Array.of(0xc3))
     .padTo(extractKernel + 0x200)
-    .emit('c3')
+    .emit(recipe.loadsIdt === true ? '0f 01 18 c3' : 'c3')
     .padTo(extractKernel + 0x300);
   asm
     .emit('00')
