@@ -490,13 +490,19 @@ export class BootRun {
 
   /** Where the kernel lies when the guest has decompressed it: known where its payload can be read here, too. */
   async #locate(entry: number): Promise<Pick<Extraction, 'output' | 'virtualBase' | 'segments'>> {
-    if (this.#image.payload === null) {
-      this.#recorder.notice(
-        'the payload is in no known format: the kernel is known by its entry alone, not by its segments',
-      );
+    const entryAlone = (reason: string) => {
+      this.#recorder.notice(`${reason}: the kernel is known by its entry alone, not by its segments`);
       return { output: BigInt(entry), virtualBase: BigInt(entry), segments: [] };
+    };
+    if (this.#image.payload === null) return entryAlone('the payload is in no known format');
+    let bytes: Uint8Array;
+    try {
+      ({ bytes } = await extractVmlinux(this.#image, { unchecked: true }));
+    } catch (error) {
+      // Not every decompressor of the kernel's checks all that ours do.
+      if (!(error instanceof BootscopeError) || !error.code.startsWith('codec-')) throw error;
+      return entryAlone(`the guest took a payload that is damaged (${error.message})`);
     }
-    const { bytes } = await extractVmlinux(this.#image);
     const located = locateKernel(this.#image, bytes, this.machine.ram, entry);
     this.#guestFile = readKernelFileParts(bytes, located.segments);
     return located;

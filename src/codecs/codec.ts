@@ -17,6 +17,8 @@ export interface DecompressOptions {
    * zlib, the system's liblzma, libzstd, liblz4, libbz2) is tried first, which is several times faster.
    */
   readonly portable?: boolean;
+  /** True: without the checksums that the kernel's own decompressors leave unread, those of gzip and lzo. */
+  readonly unchecked?: boolean;
 }
 
 /**

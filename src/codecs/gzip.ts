@@ -12,7 +12,10 @@ export const gzip: Codec = {
     const start = readHeader(input);
     const deflated = input.subarray(start);
     const native = options?.portable || nodeZlib === null ? null : await inflateWithNode(deflated, output);
-    return verify(input, start, output, native ?? (await inflateWithPako(deflated, start, output)));
+    const inflated = native ?? (await inflateWithPako(deflated, start, output));
+    if (!options?.unchecked) return verify(input, start, output, inflated);
+    const end = Math.min(start + inflated.bytesRead + 8, input.length);
+    return { bytesRead: end, bytesWritten: inflated.bytesWritten };
   },
   async background() {
     if (nodeZlib === null) return null;

@@ -30,6 +30,11 @@ export class GuestHalt {
     this.#messages = messages;
   }
 
+  /** lzop's checksums are never looked at, gzip's only by the inflate.c of kernels before 2.6.30. */
+  #checks(codec: CodecName): boolean {
+    return codec === 'gzip' ? stubHasText(this.#image, 'crc error') : codec !== 'lzo';
+  }
+
   /**
    * @param variants - the kernel's texts for this in all generations; the one that the stub has is quoted
    * @throws BootscopeError `guest-error`, always
@@ -41,7 +46,8 @@ export class GuestHalt {
   }
 
   /**
-   * Decompresses the payload into `output`; a stream that cannot be read stops the guest.
+   * Decompresses the payload into `output`; a stream that cannot be read stops the guest, and a damaged kernel that the guest
+   * would take for a sound one stops here (BootscopeError `payload-damaged`).
    *
    * @param inputAddress - where the payload lies in the guest, for the message
    * @returns bytes written
@@ -52,6 +58,13 @@ export class GuestHalt {
     try {
       return (await codec.decompress(input, output)).bytesWritten;
     } catch (error) {
+      if (error instanceof BootscopeError && error.code === 'codec-checksum' && !this.#checks(name)) {
+        throw new BootscopeError(
+          'payload-damaged',
+          `${error.message} (${name} payload of ${input.length} bytes at ${hex(inputAddress)}); ` +
+            'this stub does not look at the checksum and would go on, as it does with --decompress emulated',
+        );
+      }
       if (error instanceof BootscopeError && error.code.startsWith('codec-')) {
         this.stop(
           CORRUPT[name],

@@ -1,5 +1,6 @@
 // Takes the kernel proper out of a boot image: decompresses the payload and finds where its ELF file ends.
 
+import type { DecompressOptions } from '../codecs/codec.ts';
 import { codecByName } from '../codecs/registry.ts';
 import { BootscopeError } from '../error.ts';
 import { ByteView } from './byte-view.ts';
@@ -23,10 +24,13 @@ export interface ExtractedKernel {
  *
  * @throws BootscopeError `image-no-payload` where there is none Bootscope can read, and the codecs' errors
  */
-export async function extractVmlinux(image: KernelImage): Promise<ExtractedKernel> {
+export async function extractVmlinux(
+  image: KernelImage,
+  options?: DecompressOptions,
+): Promise<ExtractedKernel> {
   const { payload } = image;
   if (payload === null) throw noPayload(image);
-  const bytes = await decompressPayload(image, payload);
+  const bytes = await decompressPayload(image, payload, options);
   if (!isElf(bytes)) {
     const relocatable = image.header.get('relocatable_kernel') !== 0;
     return { bytes, elf: null, kernelLength: relocatable ? flatKernelLength(bytes) : bytes.length };
@@ -53,14 +57,18 @@ function flatKernelLength(bytes: Uint8Array): number {
   return bytes.length;
 }
 
-async function decompressPayload(image: KernelImage, payload: Payload): Promise<Uint8Array> {
+async function decompressPayload(
+  image: KernelImage,
+  payload: Payload,
+  options?: DecompressOptions,
+): Promise<Uint8Array> {
   const codec = await codecByName(payload.codec);
   const input = image.protectedModeCode.subarray(payload.offset, payload.offset + payload.length);
   const lengths = payload.outputLength === null ? GUESSED_LENGTHS : [payload.outputLength];
   for (const [index, length] of lengths.entries()) {
     const output = new Uint8Array(length);
     try {
-      const { bytesWritten } = await codec.decompress(input, output);
+      const { bytesWritten } = await codec.decompress(input, output, options);
       return output.subarray(0, bytesWritten);
     } catch (error) {
       const tooSmall = error instanceof BootscopeError && error.code === 'codec-output-limit';
