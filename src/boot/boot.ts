@@ -23,7 +23,7 @@ export interface FinishedBoot {
  * @throws BootscopeError when image and options do not go together, or no engine is there
  */
 export async function boot(image: KernelImage, options: BootOptions): Promise<FinishedBoot> {
-  const ahead = options.decompress === 'hooked' ? await PayloadAhead.begin(image, options.memory) : null;
+  const ahead = options.decompress === 'hooked' ? await PayloadAhead.begin(image) : null;
   const cpu = await openCpu({ engine: options.engine });
   try {
     // The guest's own code draws unless it is told not to.

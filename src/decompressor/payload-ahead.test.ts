@@ -7,8 +7,6 @@ import { extractVmlinux } from '../image/extract-vmlinux.ts';
 import { type KernelImage, readKernelImage } from '../image/kernel-image.ts';
 import { PayloadAhead } from './payload-ahead.ts';
 
-const LIMIT = 0x1000000;
-
 async function demo(codec: string, change: (bytes: Uint8Array) => void = () => {}): Promise<KernelImage> {
   const path = fileURLToPath(new URL(`../../images/demo/demo-${codec}.bzImage`, import.meta.url));
   const bytes = Uint8Array.from(readFileSync(path));
@@ -25,7 +23,7 @@ describe.skipIf(availableParallelism() < 2)('PayloadAhead', () => {
     it(`gives what the ${codec} payload of the image holds, and nothing for another stream`, async (test) => {
       if ((await (await codecByName(codec)).background()) === null) test.skip();
       const image = await demo(codec);
-      const ahead = await PayloadAhead.begin(image, LIMIT);
+      const ahead = await PayloadAhead.begin(image);
       const bytes = await ahead!.take(payloadOf(image));
       expect(Buffer.compare(bytes!, (await extractVmlinux(image)).bytes)).toBe(0);
       expect(await ahead!.take(payloadOf(image).slice())).toBeNull();
@@ -37,14 +35,17 @@ describe.skipIf(availableParallelism() < 2)('PayloadAhead', () => {
     const image = await demo('gzip', (bytes) => {
       bytes[setupSize + payload!.offset + (payload!.length >> 1)]! ^= 0x20;
     });
-    const ahead = await PayloadAhead.begin(image, LIMIT);
+    const ahead = await PayloadAhead.begin(image);
     expect(ahead).not.toBeNull();
     expect(await ahead!.take(payloadOf(image))).toBeNull();
   });
 
-  it('does not begin what is larger than its limit, and what no other thread can do', async () => {
+  it('does not begin what is large, what nobody knows the length of, and what no other thread can do', async () => {
     const image = await demo('gzip');
-    expect(await PayloadAhead.begin(image, image.payload!.outputLength! - 1)).toBeNull();
-    expect(await PayloadAhead.begin(await demo('lzo'), LIMIT)).toBeNull();
+    for (const outputLength of [16 * 2 ** 20 + 1, null]) {
+      const other = { ...image, payload: { ...image.payload!, outputLength } } as KernelImage;
+      expect(await PayloadAhead.begin(other)).toBeNull();
+    }
+    expect(await PayloadAhead.begin(await demo('lzo'))).toBeNull();
   });
 });

@@ -4,6 +4,9 @@ import { availableParallelism } from 'node:os';
 import { codecByName } from '../codecs/registry.ts';
 import type { KernelImage } from '../image/kernel-image.ts';
 
+/** Of more than this, touching a second copy of the kernel takes longer than the guest on its way to extract_kernel. */
+const LARGEST = 16 * 2 ** 20;
+
 export class PayloadAhead {
   readonly #input: Uint8Array;
   readonly #output: Promise<Uint8Array | null>;
@@ -16,12 +19,11 @@ export class PayloadAhead {
   /**
    * Begins with the payload of the image file.
    *
-   * @param limit - more than this many bytes are not decompressed ahead
-   * @returns null where this host has no native code for the codec or no second processor, or nobody knows how much comes out
+   * @returns null where more than 16 MiB come out, this host has no native code for the codec or no second processor, or nobody knows how much comes out
    */
-  static async begin(image: KernelImage, limit: number): Promise<PayloadAhead | null> {
+  static async begin(image: KernelImage): Promise<PayloadAhead | null> {
     const { payload } = image;
-    if (payload === null || payload.outputLength === null || payload.outputLength > limit) return null;
+    if (payload === null || payload.outputLength === null || payload.outputLength > LARGEST) return null;
     if (availableParallelism() < 2) return null;
     const decode = await (await codecByName(payload.codec)).background();
     if (decode === null) return null;
