@@ -59,7 +59,10 @@ function parseSeconds(text: string): number {
 }
 
 /** Adds them, with the defaults of `DEFAULT_BOOT_OPTIONS`. */
-export function addBootOptions(command: Command): Command {
+export function addBootOptions(
+  command: Command,
+  timeouts = '60; 1800 emulated; 10 without a kernel',
+): Command {
   const defaults = DEFAULT_BOOT_OPTIONS;
   return command
     .option('--cmdline <text>', 'kernel command line', defaults.cmdline)
@@ -116,10 +119,7 @@ export function addBootOptions(command: Command): Command {
     .option('--hash', 'SHA-256 of image and segments (the default where JSON is written)')
     .option('--no-hash', 'leave them out')
     .addOption(
-      new Option(
-        '--timeout <seconds>',
-        'end a boot that got nowhere (60; 1800 emulated; 10 without a kernel)',
-      ).argParser(parseSeconds),
+      new Option('--timeout <seconds>', `end a boot that got nowhere (${timeouts})`).argParser(parseSeconds),
     );
 }
 

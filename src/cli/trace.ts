@@ -71,7 +71,7 @@ export function registerTrace(program: Command): void {
     .command('trace')
     .description('boot IMAGE and print each instruction that the CPU executes, with the registers it changed')
     .argument(...IMAGE_ARGUMENT);
-  addBootOptions(command);
+  addBootOptions(command, `${TIMEOUT_SECONDS}, which is a day`);
   addKernelSymbolFiles(addStubSymbolOptions(command))
     .addOption(
       new Option(
