@@ -145,7 +145,8 @@ describe('an image and a disk', () => {
 });
 
 describe('a boot sector that loads no kernel', () => {
-  const boot = (path: string) => bootscope(['boot', path, '--entry', 'boot-sector', '--timeout', '2']);
+  const boot = (path: string, ...more: string[]) =>
+    bootscope(['boot', path, '--entry', 'boot-sector', '--timeout', '2', ...more]);
 
   it('is told apart by its message', async () => {
     const { status, stdout, stderr } = await boot(GZIP);
@@ -161,7 +162,8 @@ describe('a boot sector that loads no kernel', () => {
     ['filled with 0', 0],
   ])('has no code: %s', async (name, filler) => {
     const bytes = Uint8Array.from(readFileSync(GZIP)).fill(filler, 0, BOOT_CODE);
-    const { status, stderr } = await boot(written(`${name}.bzImage`, bytes));
+    // Unicorn.js cannot translate so many zeroes.
+    const { status, stderr } = await boot(written(`${name}.bzImage`, bytes), '--engine', 'native');
     expect(stderr).toMatch(
       /^bootscope: no kernel was reached: the boot sector loads no kernel: it ended without reading the disk [^\n]*\n$/,
     );
@@ -169,7 +171,8 @@ describe('a boot sector that loads no kernel', () => {
   });
 
   it('is on a disk without a kernel', async () => {
-    const { stderr } = await bootscope(['boot', '--floppy', disk('halts.img', [0xf4])]);
+    const image = disk('halts.img', [0xf4]);
+    const { stderr } = await bootscope(['boot', '--floppy', image, '--engine', 'native']);
     expect(stderr).toMatch(
       /the boot sector loads no kernel: it ended without reading the disk \([^\n]*\)\n$/,
     );
