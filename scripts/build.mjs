@@ -71,6 +71,9 @@ const results = await Promise.all([
   process.exit(1);
 });
 
+// First of all: V8 tells code from other code by its length alone.
+await rm('dist/command.cache', { force: true });
+
 // Each file is renamed into place, so that a command that starts meanwhile never reads half of one.
 const written = new Set();
 for (const file of results.flatMap(({ outputFiles }) => outputFiles)) {
