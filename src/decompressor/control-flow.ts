@@ -86,3 +86,20 @@ export function* calledFunctions(
     yield { offset, instructions, calls };
   }
 }
+
+const CALL = 0xe8;
+
+/**
+ * Offsets that the bytes of direct calls lead to, whether branches lead to the call or not: behind a jump table none that can be
+ * followed does. Bytes that only look like a call lead anywhere.
+ */
+export function callTargets(code: Uint8Array, from: number, to: number): readonly number[] {
+  const view = new DataView(code.buffer, code.byteOffset, code.byteLength);
+  const targets: number[] = [];
+  for (let offset = from; offset < Math.min(to, code.length - 4); offset++) {
+    if (code[offset] !== CALL) continue;
+    const target = offset + 5 + view.getInt32(offset + 1, true);
+    if (target >= 0 && target < code.length) targets.push(target);
+  }
+  return targets;
+}

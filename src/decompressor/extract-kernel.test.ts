@@ -189,6 +189,13 @@ describe('extract_kernel of a 64-bit stub', () => {
       extractKernel: new Assembler().emit(`e8 01000000 c3 ${instruction} c3`).bytes(),
     });
     expect((await extract(image)).extraction.clearsIdt).toBe(clears);
+    const behindJumpTable = makeStub64('rmode-output', {
+      payload: gzipSync(kernel64()),
+      loadsIdt: true,
+      // jmp *%rax; call 1f; ret; 1: the instruction; ret
+      extractKernel: new Assembler().emit(`ff e0 e8 01000000 c3 ${instruction} c3`).bytes(),
+    });
+    expect((await extract(behindJumpTable.image)).extraction.clearsIdt).toBe(clears);
   });
 
   it('refuses a forced address that is unaligned, outside RAM, or over the compressed kernel', async () => {

@@ -7,7 +7,7 @@ import { hex } from '../hex.ts';
 import type { KernelImage } from '../image/kernel-image.ts';
 import { findRsdp } from './acpi-rsdp.ts';
 import { hasOption } from './command-line.ts';
-import { calledFunctions, isLidt } from './control-flow.ts';
+import { calledFunctions, callTargets, isLidt, straightRuns } from './control-flow.ts';
 import { type ExtractArguments, readArguments } from './extract-arguments.ts';
 import {
   type ExtractedSegment,
@@ -217,10 +217,20 @@ class ExtractionRun {
   #clearsIdt(): boolean {
     const { image, stub } = this.#context;
     if (!(this.#details?.handlesPageFaults ?? false)) return false;
-    for (const { instructions } of calledFunctions(image.protectedModeCode, stub.extractKernel, stub.bits)) {
+    const code = image.protectedModeCode;
+    for (const { instructions } of calledFunctions(code, stub.extractKernel, stub.bits)) {
       if (instructions.some(isLidt)) return true;
     }
-    return false;
+    // Calls behind a jump table, up to where the next function begins.
+    const payload = image.payload!;
+    const functions = callTargets(code, payload.offset + payload.length, code.length);
+    const end = functions.reduce(
+      (least, target) => (target > stub.extractKernel ? Math.min(least, target) : least),
+      code.length,
+    );
+    return callTargets(code, stub.extractKernel, end).some((target) =>
+      [...straightRuns(code, target, stub.bits)].flat().some(isLidt),
+    );
   }
 
   /** Whether the stub does not even look at relocations, as those of 3.19 to 4.7 (64-bit) where KASLR changed nothing. */
