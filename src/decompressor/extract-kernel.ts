@@ -121,34 +121,28 @@ class ExtractionRun {
       this.#commandLine,
       ram[passed.bootParams + LOADFLAGS]!,
     );
-    this.#halt = new GuestHalt(image, this.#messages);
+    this.#halt = new GuestHalt(context, this.#messages);
   }
 
   async run(): Promise<Extraction> {
     this.#prepareBootParams();
-    const payload = this.#context.image.payload!;
     const mode = this.#kaslrMode();
     const chooses = mode.kind !== 'off';
     const disabled = this.#disabledMessage();
+    const { inputAddress, output } = this.#passed;
+    const input = payloadBytes(this.#context, inputAddress);
     if (!chooses && !this.#messages.verbose) {
       // Nothing depends on what comes out: straight to its place.
       disabled?.();
-      this.#checkDestination(this.#passed.output);
+      this.#checkDestination(output);
       this.#messages.decompressing();
-      const target = this.#room(this.#passed.output);
-      const input = this.#payloadBytes();
-      const ahead = await this.#context.ahead?.take(input);
-      if (ahead != null) target.set(ahead);
-      const length = ahead?.length ?? (await this.#decompress(input, target));
-      return this.#place(this.#passed.output, this.#loadAddressHint(), length);
+      const length = await this.#halt.decompress(input, this.#room(output), inputAddress);
+      return this.#place(output, this.#loadAddressHint(), length);
     }
     // The choice needs the size of the kernel, which only its headers tell.
-    const input = this.#payloadBytes();
-    let bytes = await this.#context.ahead?.take(input);
-    if (bytes == null) {
-      const buffer = new Uint8Array(payload.outputLength ?? this.#context.ram.length - this.#passed.output);
-      bytes = buffer.subarray(0, await this.#decompress(input, buffer));
-    }
+    const { image, ram } = this.#context;
+    const room = image.payload!.outputLength ?? ram.length - output;
+    const bytes = await this.#halt.decompressed(input, room, inputAddress);
     const chosen = this.#choose(bytes, mode, disabled);
     this.#checkDestination(chosen.physical);
     this.#messages.decompressing();
@@ -262,14 +256,6 @@ class ExtractionRun {
       );
     }
     return ram.subarray(output, output + room);
-  }
-
-  #payloadBytes(): Uint8Array {
-    return payloadBytes(this.#context, this.#passed.inputAddress);
-  }
-
-  #decompress(input: Uint8Array, target: Uint8Array): Promise<number> {
-    return this.#halt.decompress(input, target, this.#passed.inputAddress);
   }
 
   /** Reports the sizes as a verbose stub does, and finds the place for the kernel. */

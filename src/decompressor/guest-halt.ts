@@ -6,6 +6,7 @@ import { BootscopeError } from '../error.ts';
 import { hex } from '../hex.ts';
 import type { KernelImage } from '../image/kernel-image.ts';
 import type { ExtractionContext } from './extraction.ts';
+import type { PayloadAhead } from './payload-ahead.ts';
 import type { StubMessages } from './stub-messages.ts';
 import { stubHasText } from './stub-text.ts';
 
@@ -25,9 +26,12 @@ export class GuestHalt {
   readonly #image: KernelImage;
   readonly #messages: StubMessages;
 
-  constructor(image: KernelImage, messages: StubMessages) {
+  readonly #ahead: PayloadAhead | null;
+
+  constructor({ image, ahead }: ExtractionContext, messages: StubMessages) {
     this.#image = image;
     this.#messages = messages;
+    this.#ahead = ahead ?? null;
   }
 
   /** lzop's checksums are never looked at, gzip's only by the inflate.c of kernels before 2.6.30. */
@@ -53,6 +57,11 @@ export class GuestHalt {
    * @returns bytes written
    */
   async decompress(input: Uint8Array, output: Uint8Array, inputAddress: number): Promise<number> {
+    const ready = await this.#ahead?.take(input);
+    if (ready != null) {
+      output.set(ready);
+      return ready.length;
+    }
     const { codec: name } = this.#image.payload!;
     const codec = await codecByName(name);
     try {
@@ -73,6 +82,18 @@ export class GuestHalt {
       }
       throw error;
     }
+  }
+
+  /**
+   * The same, for a caller that has to look at what comes out before it has a place.
+   *
+   * @param room - bytes at most
+   */
+  async decompressed(input: Uint8Array, room: number, inputAddress: number): Promise<Uint8Array> {
+    const ready = await this.#ahead?.take(input);
+    if (ready != null) return ready;
+    const buffer = new Uint8Array(room);
+    return buffer.subarray(0, await this.decompress(input, buffer, inputAddress));
   }
 }
 

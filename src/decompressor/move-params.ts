@@ -53,7 +53,7 @@ export async function decompressMoved(context: ExtractionContext): Promise<Extra
   const needed = high ? 3 * 1024 : 1024;
   const console = new GuestConsole(ram, bootParams, context.ports ?? null);
   const messages = new StubMessages(image, stub, console, '', 0);
-  const halt = new GuestHalt(image, messages);
+  const halt = new GuestHalt(context, messages);
   if (extended < needed) {
     halt.stop(
       [`Less than ${high ? 4 : 2}MB of memory`],
@@ -105,15 +105,16 @@ export async function decompressMoved(context: ExtractionContext): Promise<Extra
   const lowSize = lowEnd - LOW_BUFFER_START;
   const moveHigh = ONE_MIB + lowSize <= heapEnd;
   const highStart = moveHigh ? heapEnd : ONE_MIB + lowSize;
-  const buffer = new Uint8Array(payload.outputLength ?? ram.length - highStart);
-  const length = await halt.decompress(input, buffer, inputAddress);
+  const room = payload.outputLength ?? ram.length - highStart;
+  const bytes = await halt.decompressed(input, room, inputAddress);
+  const { length } = bytes;
   const lowCount = Math.min(length, lowSize);
   const highCount = length - lowCount;
   if (highStart + highCount > ram.length) {
     throw memoryError(highCount, highStart, ram.length);
   }
-  ram.set(buffer.subarray(0, lowCount), LOW_BUFFER_START);
-  ram.set(buffer.subarray(lowCount, length), highStart);
+  ram.set(bytes.subarray(0, lowCount), LOW_BUFFER_START);
+  ram.set(bytes.subarray(lowCount), highStart);
   view.setUint32(moveParams, LOW_BUFFER_START, true);
   view.setUint32(moveParams + 4, lowCount, true);
   view.setUint32(moveParams + 8, highStart, true);
