@@ -7,7 +7,7 @@ import { formatTrace } from '../report/table.ts';
 import type { Phase } from '../trace/boot-trace.ts';
 import { addBootOptions, type BootFlags, IMAGE_ARGUMENT, readBootRequest } from './boot-options.ts';
 import { isTerminal, print, printError } from './standard-output.ts';
-import { addKernelSymbolOptions, asksForNames, type KernelSymbolFlags } from './symbol-options.ts';
+import { addKernelSymbolOptions, type KernelSymbolFlags, namesOnRequest } from './symbol-options.ts';
 
 interface Flags extends BootFlags, KernelSymbolFlags {
   readonly json?: boolean;
@@ -25,9 +25,7 @@ export function registerBoot(program: Command): void {
     .action(async (path: string | undefined, flags: Flags) => {
       const { image, options } = await readBootRequest(path, flags);
       const json = flags.json === true;
-      // Only on request: decompresses the kernel once more.
-      const naming = asksForNames(flags) ? await import('./kernel-names.ts') : null;
-      const files = await naming?.readSymbolFiles(flags);
+      const named = await namesOnRequest(flags);
       const progress = isTerminal('stderr') && !json;
       // The machine is not closed: the process ends with it.
       const finished = await boot(image, {
@@ -40,10 +38,7 @@ export function registerBoot(program: Command): void {
         ...(progress ? { onPhase: (phase: Phase) => printError(`\r\x1b[K${phase.name} …`) } : {}),
       });
       if (progress) printError('\r\x1b[K');
-      const trace =
-        naming === null || files === undefined
-          ? finished.trace
-          : await naming.nameTrace(finished.trace, image, files, { kallsyms: true });
+      const trace = await named(finished.trace, image);
       print(json ? `${JSON.stringify(traceToJson(trace), null, 2)}\n` : formatTrace(trace));
       // Where nobody sees the table, the reason for the exit status still has to be seen.
       if (trace.stopped !== null && (json || !isTerminal('stdout'))) {

@@ -10,8 +10,8 @@ import { print } from './standard-output.ts';
 import {
   addKernelSymbolOptions,
   addStubSymbolOptions,
-  asksForNames,
   type KernelSymbolFlags,
+  namesOnRequest,
   type StubSymbolFlags,
 } from './symbol-options.ts';
 import { terminal } from './terminal.ts';
@@ -38,18 +38,13 @@ export function registerLayout(program: Command): void {
     .option('--all', 'draw every region: also small sections, and what has not changed')
     .action(async (path: string | undefined, flags: Flags) => {
       const { image, options } = await readBootRequest(path, flags);
-      // Only on request: decompresses the kernel once more.
-      const naming = asksForNames(flags) ? await import('./kernel-names.ts') : null;
-      const files = await naming?.readSymbolFiles(flags);
+      const named = await namesOnRequest(flags);
       const finished = await boot(image, {
         ...options,
         ...{ hash: false, events: false, countInstructions: false },
       });
       finished.close();
-      const trace =
-        naming === null || files === undefined
-          ? finished.trace
-          : await naming.nameTrace(finished.trace, image, files, { kallsyms: flags.symbols === true });
+      const trace = await named(finished.trace, image);
       const { phase } = flags;
       if (phase !== undefined && !trace.phases.some(({ name }) => name === phase)) {
         const names = trace.phases.map(({ name }) => name).join(', ');

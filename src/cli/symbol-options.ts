@@ -1,6 +1,8 @@
 // The options that name files with symbols.
 
 import type { Command } from 'commander';
+import type { KernelImage } from '../image/kernel-image.ts';
+import type { BootTrace } from '../trace/boot-trace.ts';
 
 export interface StubSymbolFlags {
   readonly zoVmlinux?: string;
@@ -37,8 +39,21 @@ export function addKernelSymbolFiles(command: Command): Command {
     .option('--system-map <file>', 'name them from its System.map');
 }
 
-/** Whether names are asked for: a file with them, or the kernel's kallsyms. */
-export function asksForNames(flags: StubSymbolFlags & KernelSymbolFlags): boolean {
+/**
+ * Reads the files that the flags name, before anything is booted.
+ *
+ * @returns what gives a trace its names; the trace as it is where nobody asked for any, since kallsyms takes decompressing the
+ *   kernel once more
+ */
+export async function namesOnRequest(
+  flags: StubSymbolFlags & KernelSymbolFlags,
+): Promise<(trace: BootTrace, image: KernelImage) => Promise<BootTrace>> {
   const { symbols, vmlinux, systemMap, zoVmlinux } = flags;
-  return symbols === true || [vmlinux, systemMap, zoVmlinux].some((file) => file !== undefined);
+  const kallsyms = symbols === true;
+  if (!kallsyms && [vmlinux, systemMap, zoVmlinux].every((file) => file === undefined)) {
+    return async (trace) => trace;
+  }
+  const { nameTrace, readSymbolFiles } = await import('./kernel-names.ts');
+  const files = await readSymbolFiles(flags);
+  return (trace, image) => nameTrace(trace, image, files, { kallsyms });
 }
