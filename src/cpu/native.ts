@@ -444,13 +444,12 @@ class NativeTransport implements Transport {
     missed: HookShapes['code'],
   ): { readonly error: UcError; readonly state: Pointer } | null {
     const code = this.#executable(blockCounterMachineCode());
-    const size = Math.ceil(STATE_SIZE / MAP_ALIGNMENT) * MAP_ALIGNMENT;
-    const state = code === null ? null : this.allocate(size);
+    const state = code === null ? null : this.allocate(STATE_SIZE);
     if (code === null || state === null) return null;
     const callback = this.#register('code', (_uc: number, address: Wide, length: number) =>
       missed(wide(address), length),
     );
-    const view = new DataView(this.view(state, size).buffer);
+    const view = new DataView(this.view(state, STATE_SIZE).buffer);
     view.setBigUint64(STATE.ram, BigInt(ram), true);
     view.setBigUint64(STATE.limit, lookupLimit(ramSize), true);
     view.setBigUint64(STATE.callback, BigInt(callback), true);
@@ -466,10 +465,9 @@ class NativeTransport implements Transport {
     callback: HookShapes['code'],
   ): ReturnType<Transport['makeStepsHook']> {
     const code = this.#executable(stepMachineCode());
-    const pages = (size: number): number => Math.ceil(size / MAP_ALIGNMENT) * MAP_ALIGNMENT;
-    const size = pages(stepBufferSize(ids.length));
+    const size = stepBufferSize(ids.length);
     const state = code === null ? null : this.allocate(size);
-    const idList = this.allocate(pages(ids.length * 4));
+    const idList = this.allocate(ids.length * 4);
     if (code === null || state === null || idList === null) return null;
     new Uint32Array(this.view(idList, ids.length * 4).buffer).set(ids);
     const buffer = new StepBuffer(this.view(state, size), ids.length, {
