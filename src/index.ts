@@ -27,4 +27,4 @@ export type {
   PhaseName,
 } from './trace/boot-trace.ts';
 export { compareRegions, type LayoutChanges } from './trace/layout-changes.ts';
-export type { MappedRange, PageTable, PageTableWalk } from './trace/page-tables.ts';
+export type { MappedRange, PageTable, PageTableWalk } from './x86/page-tables.ts';

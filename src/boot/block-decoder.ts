@@ -1,7 +1,7 @@
 // Where the instructions of a translated block begin, for counting them.
 
 import type { BlockDecoder } from '../cpu/cpu.ts';
-import { instructionLength, opcodeOffset } from '../decompressor/instruction.ts';
+import { instructionLength, opcodeOffset } from '../x86/instruction.ts';
 
 /** By their first byte behind prefixes: INS and OUTS, MOVS and CMPS, STOS, LODS and SCAS. */
 function isStringInstruction(opcode: number): boolean {

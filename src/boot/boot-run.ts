@@ -34,9 +34,9 @@ import type {
 } from '../trace/boot-trace.ts';
 import { findHazards } from '../trace/hazards.ts';
 import { findOverwrites } from '../trace/overwrites.ts';
-import { type PageTable, type PageTableWalk, walkPageTables } from '../trace/page-tables.ts';
 import { TraceRecorder } from '../trace/recorder.ts';
 import { type LayoutFacts, type MemoryWrite, regionsAt } from '../trace/regions.ts';
+import { type PageTable, type PageTableWalk, walkPageTables } from '../x86/page-tables.ts';
 import { blockDecoder } from './block-decoder.ts';
 import { enterLong64, enterProt32, loadWithBootParams } from './boot-params.ts';
 import { enterBootSector, loadBootSector } from './boot-sector.ts';

@@ -2,7 +2,7 @@
 
 import type { Cpu, DescriptorTableRegister, RegisterName } from '../cpu/cpu.ts';
 import type { CpuMode } from '../trace/boot-trace.ts';
-import { type PagingState, translate } from '../trace/page-tables.ts';
+import { type PagingState, translate } from '../x86/page-tables.ts';
 
 const NAMES: readonly RegisterName[] = ['cr0', 'efer', 'cs', 'cr3', 'cr4'];
 const CR0_PE = 1n;

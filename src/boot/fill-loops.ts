@@ -2,8 +2,8 @@
 // all but its last iteration as one host operation. The last one is the CPU's, so that it leaves the loop as it always does.
 
 import type { Cpu, RegisterName, Unhook } from '../cpu/cpu.ts';
-import { decodeInstruction, type Instruction } from '../decompressor/instruction.ts';
-import { isIdentityMapped } from '../trace/page-tables.ts';
+import { decodeInstruction, type Instruction } from '../x86/instruction.ts';
+import { isIdentityMapped } from '../x86/page-tables.ts';
 import type { CpuModeReader } from './cpu-mode.ts';
 
 /** `loop: mov %value, (%pointer); add $1, %pointer; cmp %end, %pointer; jne loop`, in 64-bit code. */

@@ -2,7 +2,7 @@
 // large ones over plain RAM as one host operation with the same architectural result (Intel SDM 2B, REP, MOVS, STOS).
 
 import type { Cpu, RegisterName, Unhook } from '../cpu/cpu.ts';
-import { isIdentityMapped } from '../trace/page-tables.ts';
+import { isIdentityMapped } from '../x86/page-tables.ts';
 import type { CpuModeReader } from './cpu-mode.ts';
 
 /** A whole copy or fill, from its first iteration. Physical, identity-mapped; [start, start + length). */

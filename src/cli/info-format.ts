@@ -5,7 +5,6 @@ import { type ElfProgramHeader, ET_DYN, PF_R, PF_W, PF_X, PT_LOAD } from '../ima
 import type { ImageHeader } from '../image/image-header.ts';
 import { isKernelFile, type KernelFile, type X86BootFile } from '../image/kernel-file.ts';
 import type { PeFile } from '../image/pe.ts';
-import { SETUP_HEADER_FIELDS } from '../image/setup-header.ts';
 import {
   explainSetupHeaderField,
   formatSetupHeaderValue,
@@ -14,6 +13,7 @@ import {
 } from '../image/setup-header-meaning.ts';
 import type { UImage } from '../image/uimage.ts';
 import { SECTION_GROUPS, type Vmlinux } from '../image/vmlinux.ts';
+import { SETUP_HEADER_FIELDS } from '../protocol/setup-header.ts';
 
 /** `name` and `value` of one line. */
 type Fact = readonly [name: string, value: string];

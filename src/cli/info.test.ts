@@ -4,8 +4,8 @@ import { join } from 'node:path';
 import { gzipSync } from 'node:zlib';
 import { Command } from 'commander';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
-import { SETUP_HEADER_FIELDS } from '../image/setup-header.ts';
 import { makeBootImage, makeElf, makePe, noise } from '../image/test-images.ts';
+import { SETUP_HEADER_FIELDS } from '../protocol/setup-header.ts';
 import { registerInfo } from './info.ts';
 import { takePrinted } from './test-output.ts';
 

@@ -5,9 +5,9 @@ import { codecByName } from '../codecs/registry.ts';
 import { BootscopeError } from '../error.ts';
 import { hex } from '../hex.ts';
 import type { KernelImage } from '../image/kernel-image.ts';
+import { calledFunctions, callTargets, isLidt, straightRuns } from '../x86/control-flow.ts';
 import { findRsdp } from './acpi-rsdp.ts';
 import { hasOption } from './command-line.ts';
-import { calledFunctions, callTargets, isLidt, straightRuns } from './control-flow.ts';
 import { type ExtractArguments, readArguments } from './extract-arguments.ts';
 import {
   type ExtractedSegment,

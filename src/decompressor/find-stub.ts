@@ -3,8 +3,8 @@
 // over a struct moveparams. An image is recognised when exactly one of them fits and its arguments agree with the payload.
 
 import type { KernelImage } from '../image/kernel-image.ts';
-import { isConditionalBranch, isLidt } from './control-flow.ts';
-import { decodeInstruction, type Instruction } from './instruction.ts';
+import { isConditionalBranch, isLidt } from '../x86/control-flow.ts';
+import { decodeInstruction, type Instruction } from '../x86/instruction.ts';
 import type { ExtractKernelAbi, StubLayout } from './stub.ts';
 
 const RAX = 0;

@@ -3,9 +3,9 @@
 
 import { BootscopeError } from '../error.ts';
 import type { KernelImage } from '../image/kernel-image.ts';
+import { calledFunctions, type FoundFunction } from '../x86/control-flow.ts';
+import { decodeInstruction } from '../x86/instruction.ts';
 import { hasOption, memparse, simpleStrtoull, splitArguments } from './command-line.ts';
-import { calledFunctions, type FoundFunction } from './control-flow.ts';
-import { decodeInstruction } from './instruction.ts';
 import type { StubLayout } from './stub.ts';
 import { stubHasString, stubHasText, stubMatches } from './stub-text.ts';
 

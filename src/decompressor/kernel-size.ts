@@ -1,7 +1,7 @@
 // kernel_total_size, the memory a kernel needs with its bss and brk: a number compiled into extract_kernel.
 
 import type { KernelImage } from '../image/kernel-image.ts';
-import { decodeInstruction } from './instruction.ts';
+import { decodeInstruction } from '../x86/instruction.ts';
 import type { KernelElf } from './place-kernel.ts';
 import type { StubLayout } from './stub.ts';
 

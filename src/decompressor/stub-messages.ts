@@ -1,10 +1,10 @@
 // What extract_kernel prints on its way, told from the messages a stub holds: each is printed by the stubs that have it.
 
 import type { KernelImage } from '../image/kernel-image.ts';
+import { isConditionalBranch, straightRuns } from '../x86/control-flow.ts';
+import { decodeInstruction, type Instruction } from '../x86/instruction.ts';
 import { hasOption } from './command-line.ts';
-import { isConditionalBranch, straightRuns } from './control-flow.ts';
 import type { GuestConsole } from './guest-console.ts';
-import { decodeInstruction, type Instruction } from './instruction.ts';
 import type { StubLayout } from './stub.ts';
 import { stubHasString, stubHasText, stubMatches } from './stub-text.ts';
 

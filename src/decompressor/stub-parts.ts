@@ -3,8 +3,8 @@
 
 import type { KernelImage } from '../image/kernel-image.ts';
 import { readPe } from '../image/pe.ts';
+import { decodeInstruction, type Instruction } from '../x86/instruction.ts';
 import type { StubDetails } from './find-stub.ts';
-import { decodeInstruction, type Instruction } from './instruction.ts';
 
 /** One part; offsets in bytes from the start of the protected-mode code, [start, end). */
 export interface StubPart {

@@ -1,8 +1,8 @@
 // For tests: made-up boot stubs of each generation, with the instructions that the real ones have where it matters.
 
 import type { KernelImage } from '../image/kernel-image.ts';
-import { readSetupHeader, type SetupHeaderField } from '../image/setup-header.ts';
 import { makeBootImage } from '../image/test-images.ts';
+import { readSetupHeader, type SetupHeaderField } from '../protocol/setup-header.ts';
 
 /** Puts bytes one after the other; `hex` may have spaces. */
 export class Assembler {

@@ -1,8 +1,8 @@
 // A raw floppy image: a kernel that was written to it as it is, or a boot loader's, whose kernel nobody knows yet.
 
 import { BootscopeError } from '../error.ts';
+import { readSetupHeader, SETUP_HEADER_MAGIC } from '../protocol/setup-header.ts';
 import { type KernelImage, readKernelImage } from './kernel-image.ts';
-import { readSetupHeader, SETUP_HEADER_MAGIC } from './setup-header.ts';
 
 const SECTOR_SIZE = 512;
 const MAGIC_OFFSET = 0x202;

@@ -1,9 +1,9 @@
 // Says what a file is, kernel or not, by its first bytes, and what to do with one that cannot be booted here.
 
+import { SETUP_HEADER_MAGIC } from '../protocol/setup-header.ts';
 import { ByteView } from './byte-view.ts';
 import { EM_386, EM_X86_64, elfMachineName, isElf } from './elf.ts';
 import { findPeSection, type PeFile, readPe } from './pe.ts';
-import { SETUP_HEADER_MAGIC } from './setup-header.ts';
 
 /** What a file turned out to be. */
 export type FileKind =

@@ -3,11 +3,11 @@
 import type { CodecName } from '../codecs/codec.ts';
 import { detectCodec } from '../codecs/registry.ts';
 import { BootscopeError } from '../error.ts';
+import { readSetupHeader, type SetupHeader } from '../protocol/setup-header.ts';
 import { cannotBootSentence, type FileIdentity, identifyFile, isX86BootImage } from './identify.ts';
 import { readKernelVersion } from './kernel-version.ts';
 import { findPayload } from './payload.ts';
 import { findPeSection, peSectionBytes, readPe } from './pe.ts';
-import { readSetupHeader, type SetupHeader } from './setup-header.ts';
 import { gunzipStart, unpackStream } from './unpack.ts';
 
 /** The compressed kernel inside a bzImage or zImage. */

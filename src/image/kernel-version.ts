@@ -1,7 +1,7 @@
 // Finds the version a kernel states about itself: the string setup points to, or the banner inside vmlinux.
 
+import type { SetupHeader } from '../protocol/setup-header.ts';
 import { ByteView } from './byte-view.ts';
-import type { SetupHeader } from './setup-header.ts';
 
 const BANNER = 'Linux version ';
 

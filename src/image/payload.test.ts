@@ -2,8 +2,8 @@ import { spawnSync } from 'node:child_process';
 import { gzipSync } from 'node:zlib';
 import { describe, expect, it } from 'vitest';
 import type { CodecName } from '../codecs/codec.ts';
+import { readSetupHeader } from '../protocol/setup-header.ts';
 import { findPayload } from './payload.ts';
-import { readSetupHeader } from './setup-header.ts';
 import { makeBootImage, makeElf, noise } from './test-images.ts';
 
 const KERNEL = makeElf(32, noise(5000, 7));

@@ -4,10 +4,10 @@ import type { CodecName } from '../codecs/codec.ts';
 import { MATCHERS } from '../codecs/magic.ts';
 import { detectCodec } from '../codecs/registry.ts';
 import { BootscopeError } from '../error.ts';
+import type { SetupHeader } from '../protocol/setup-header.ts';
 import { ByteView } from './byte-view.ts';
 import { inflateGzip, inflateGzipStart } from './gzip-stream.ts';
 import type { Payload } from './kernel-image.ts';
-import type { SetupHeader } from './setup-header.ts';
 
 /** No kernel decompresses to more than this; a larger number in a file is not a length. */
 const MAX_OUTPUT_LENGTH = 0x40000000;

@@ -6,7 +6,7 @@ import {
   type SetupHeaderField,
   type SetupHeaderFlag,
   setupHeaderRow,
-} from './setup-header.ts';
+} from '../protocol/setup-header.ts';
 
 /** Assigned boot loader ids (boot.rst, "type_of_loader"), extended ones from 0x10 on. */
 const BOOT_LOADERS: ReadonlyMap<number, string> = new Map([

@@ -1,6 +1,6 @@
 // Small made-up images for the tests of this room: an x86 boot image, an ELF file, a PE file, with every number adjustable.
 
-import { SETUP_HEADER_MAGIC, type SetupHeaderField, setupHeaderRow } from './setup-header.ts';
+import { SETUP_HEADER_MAGIC, type SetupHeaderField, setupHeaderRow } from '../protocol/setup-header.ts';
 
 /** What to put into a made-up boot image; all but `protocol` has a sensible default. */
 export interface BootImageRecipe {

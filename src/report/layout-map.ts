@@ -13,7 +13,7 @@ import type {
 } from '../trace/boot-trace.ts';
 import { endangeredParts, hazardSentence } from '../trace/hazards.ts';
 import { compareRegions, type RegionChange } from '../trace/layout-changes.ts';
-import type { PageTableWalk } from '../trace/page-tables.ts';
+import type { PageTableWalk } from '../x86/page-tables.ts';
 import * as ansi from './ansi.ts';
 import { coverage, type MemoryAxis, memoryAxis } from './memory-axis.ts';
 

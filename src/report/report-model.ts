@@ -14,7 +14,7 @@ import type {
 } from '../trace/boot-trace.ts';
 import { endangeredParts, hazardSentence } from '../trace/hazards.ts';
 import { compareRegions } from '../trace/layout-changes.ts';
-import type { PageTableWalk } from '../trace/page-tables.ts';
+import type { PageTableWalk } from '../x86/page-tables.ts';
 
 /** What became of a region since the phase before. */
 export type RegionChange = 'first' | 'same' | 'new' | 'moved' | 'resized';

@@ -2,7 +2,7 @@
 
 import type { CodecName } from '../codecs/codec.ts';
 import type { EngineName, RegisterName } from '../cpu/cpu.ts';
-import type { PageTableWalk } from './page-tables.ts';
+import type { PageTableWalk } from '../x86/page-tables.ts';
 
 /** The phases of a boot in their order; a boot has those that occur in it. */
 export const PHASE_NAMES = [

@@ -1,8 +1,8 @@
 // The named regions of physical memory at one phase, from what is known of image, loader, stub and registers then.
 
+import type { PageTable } from '../x86/page-tables.ts';
 import type { MemoryRegion, PhaseName, RegionKind } from './boot-trace.ts';
 import { PHASE_NAMES } from './boot-trace.ts';
-import type { PageTable } from './page-tables.ts';
 
 /** Physical [start, end) in bytes. */
 export interface Extent {

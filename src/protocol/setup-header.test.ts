@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
+import { explainSetupHeaderField, setupHeaderFlags } from '../image/setup-header-meaning.ts';
+import { makeBootImage } from '../image/test-images.ts';
 import { readSetupHeader, SETUP_HEADER_FIELDS, writeSetupHeaderField } from './setup-header.ts';
-import { explainSetupHeaderField, setupHeaderFlags } from './setup-header-meaning.ts';
-import { makeBootImage } from './test-images.ts';
 
 describe('the table of header fields', () => {
   it('covers every byte from setup_sects to the end of protocol 2.15 once, without gaps', () => {
