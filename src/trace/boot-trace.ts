@@ -158,20 +158,24 @@ export interface KernelAtJump {
   readonly segments: readonly KernelSegment[];
 }
 
+export const EVENT_KINDS = [
+  'mode',
+  'control-register',
+  'msr',
+  'descriptor-table',
+  'segment',
+  'bios',
+  'port',
+  'copy',
+  'fill',
+  'console',
+  'exception',
+] as const;
+export type EventKind = (typeof EVENT_KINDS)[number];
+
 /** One thing the guest did that is worth telling; `details` holds what its kind has. */
 export interface BootEvent {
-  readonly kind:
-    | 'mode'
-    | 'control-register'
-    | 'msr'
-    | 'descriptor-table'
-    | 'segment'
-    | 'bios'
-    | 'port'
-    | 'copy'
-    | 'fill'
-    | 'console'
-    | 'exception';
+  readonly kind: EventKind;
   readonly phase: PhaseName;
   /**
    * Linear address of the instruction: of several accesses to a device the first, of a console line the one that ended it.
