@@ -36,6 +36,7 @@ import { findHazards } from '../trace/hazards.ts';
 import { findOverwrites } from '../trace/overwrites.ts';
 import { TraceRecorder } from '../trace/recorder.ts';
 import { type LayoutFacts, type MemoryWrite, regionsAt } from '../trace/regions.ts';
+import { CR0_PE, EFER_LMA } from '../x86/control-registers.ts';
 import { type PageTable, type PageTableWalk, walkPageTables } from '../x86/page-tables.ts';
 import { blockDecoder } from './block-decoder.ts';
 import { enterLong64, enterProt32, loadWithBootParams } from './boot-params.ts';
@@ -62,8 +63,6 @@ const PATIENCE_EMULATED = 1800;
 const ONE_MIB = 0x100000;
 /** INT 13h. */
 const DISK_SERVICES = 0x13;
-const CR0_PE = 1n;
-const EFER_LMA = 1n << 10n;
 /** Where boot.rst puts the 64-bit entry, for stubs whose code does not show it. */
 const STARTUP_64 = 0x200;
 /** Bytes of stub code that may hold `rep` instructions of its assembly part: before the payload (where its place is

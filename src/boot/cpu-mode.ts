@@ -2,11 +2,10 @@
 
 import type { Cpu, DescriptorTableRegister, RegisterName } from '../cpu/cpu.ts';
 import type { CpuMode } from '../trace/boot-trace.ts';
+import { CR0_PE, EFER_LMA } from '../x86/control-registers.ts';
 import { type PagingState, translate } from '../x86/page-tables.ts';
 
 const NAMES: readonly RegisterName[] = ['cr0', 'efer', 'cs', 'cr3', 'cr4'];
-const CR0_PE = 1n;
-const EFER_LMA = 1n << 10n;
 /** D and L bits in the second doubleword of a code segment descriptor. */
 const DESCRIPTOR_DEFAULT_32 = 1 << 22;
 const DESCRIPTOR_LONG = 1 << 21;

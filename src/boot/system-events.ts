@@ -5,7 +5,8 @@ import type { Cpu, RegisterName, Unhook } from '../cpu/cpu.ts';
 import { hex } from '../hex.ts';
 import type { MachineEvent } from '../machine/events.ts';
 import type { BootEvent, CpuMode } from '../trace/boot-trace.ts';
-import type { CpuModeReader } from './cpu-mode.ts';
+import { decodeInstruction } from '../x86/instruction.ts';
+import { CODE_BITS, type CpuModeReader } from './cpu-mode.ts';
 
 /** An event without what the boot adds: its phase. */
 export type SystemEvent = Omit<BootEvent, 'phase'>;
@@ -27,7 +28,6 @@ const GENERAL_REGISTERS: readonly RegisterName[] = [
 ];
 const OPERAND_SIZE = 0x66;
 const ADDRESS_SIZE = 0x67;
-const SEGMENT_PREFIXES: readonly number[] = [0x26, 0x2e, 0x36, 0x3e, 0x64, 0x65];
 const MAX_LENGTH = 15;
 const SERIAL_PORT = 'UART';
 const NEWLINE = 0x0a;
@@ -72,42 +72,6 @@ function looksLikeOne(code: Uint8Array, at: number, everything: boolean): boolea
   if (first === 0x8e) return second >= 0xc0 && [0, 2, 3, 4, 5].includes((second >> 3) & 7);
   if (first === 0xff) return everything && ((second >> 3) & 7) === 5 && second < 0xc0;
   return everything && FAR_OPCODES.includes(first);
-}
-
-interface Decoded {
-  /** Opcode: the byte, or 0x0f00 and the second byte. */
-  readonly opcode: number;
-  readonly modrm: number;
-  readonly rexB: number;
-  /** Bytes with prefixes; of instructions with a memory operand without SIB byte. */
-  readonly length: number;
-}
-
-function decode(bytes: Uint8Array, mode: CpuMode): Decoded {
-  let at = 0;
-  let rexB = 0;
-  let short = mode === 'real16' || mode === 'prot16';
-  for (; at < MAX_LENGTH; at++) {
-    const byte = bytes[at]!;
-    if (byte === ADDRESS_SIZE) short = !short;
-    else if (mode === 'long64' && (byte & 0xf0) === 0x40) rexB = byte & 1;
-    else if (byte !== OPERAND_SIZE && !SEGMENT_PREFIXES.includes(byte)) break;
-  }
-  const two = bytes[at] === 0x0f;
-  const opcode = two ? 0x0f00 | bytes[at + 1]! : bytes[at]!;
-  at += two ? 2 : 1;
-  const modrm = bytes[at] ?? 0;
-  return { opcode, modrm, rexB, length: at + 1 + operandLength(modrm, bytes[at + 1] ?? 0, short) };
-}
-
-/** Bytes behind ModRM (Intel SDM 2A, tables 2-1 to 2-3). */
-function operandLength(modrm: number, sib: number, short: boolean): number {
-  const [form, base] = [modrm >> 6, modrm & 7];
-  if (form === 3) return 0;
-  if (short) return form === 0 ? (base === 6 ? 2 : 0) : form;
-  const withSib = base === 4 ? 1 : 0;
-  const absolute = base === 5 || (withSib === 1 && (sib & 7) === 5);
-  return withSib + (form === 0 ? (absolute ? 4 : 0) : form === 1 ? 1 : 4);
 }
 
 export interface SystemEventParts {
@@ -247,12 +211,14 @@ export class SystemEvents {
     const { cpu, mode, ram, record } = this.#parts;
     const now = mode.read();
     this.#mode ??= now;
-    const { opcode, modrm, rexB, length } = decode(ram().subarray(address, address + MAX_LENGTH + 8), now);
+    const code = ram().subarray(address, address + MAX_LENGTH);
+    const instruction = decodeInstruction(code, 0, CODE_BITS[now]);
+    if (instruction === null) return;
+    const { opcode, mod, reg, rm, length } = instruction;
     const at = BigInt(address);
     const { instructions } = cpu;
-    const field = (modrm >> 3) & 7;
     const operand = (): bigint => {
-      const value = cpu.readRegister(GENERAL_REGISTERS[(modrm & 7) + rexB * 8]!);
+      const value = cpu.readRegister(GENERAL_REGISTERS[rm]!);
       return now === 'long64' ? value : value & 0xffff_ffffn;
     };
     const note = (kind: BootEvent['kind'], text: string, details: BootEvent['details']): void => {
@@ -261,9 +227,9 @@ export class SystemEvents {
     };
     if (opcode === 0x0f22) {
       const value = operand();
-      const name = `cr${field}`;
+      const name = `cr${reg}`;
       note('control-register', `${name} = ${hex(value)}`, { register: name, value: hex(value) });
-      if (field === 0) this.#lookAtMode({ at, instructions });
+      if (reg === 0) this.#lookAtMode({ at, instructions });
     } else if (opcode === 0x0f30) {
       const number = Number(cpu.readRegister('rcx') & 0xffff_ffffn);
       const [high, low] = [cpu.readRegister('rdx') & 0xffff_ffffn, cpu.readRegister('rax') & 0xffff_ffffn];
@@ -272,14 +238,14 @@ export class SystemEvents {
       note('msr', `MSR ${hex(number)}${name === undefined ? '' : ` (${name})`} = ${value}`, {
         ...{ msr: hex(number), name: name ?? null, value },
       });
-    } else if (opcode === 0x0f01 && field === 6) {
+    } else if (opcode === 0x0f01 && reg % 8 === 6) {
       note('control-register', 'lmsw', { register: 'cr0' });
       this.#lookAtMode({ at, instructions });
-    } else if (opcode === 0x0f01 && modrm < 0xc0) {
-      this.#afterTableLoad({ at, instructions }, field === 2 ? 'gdtr' : 'idtr', length);
+    } else if (opcode === 0x0f01 && mod !== 3) {
+      this.#afterTableLoad({ at, instructions }, reg % 8 === 2 ? 'gdtr' : 'idtr', length);
     } else if (opcode === 0x8e && now !== 'real16') {
-      const name = SEGMENT_REGISTERS[field];
-      if (name === undefined || modrm < 0xc0) return;
+      const name = SEGMENT_REGISTERS[reg % 8];
+      if (name === undefined || mod !== 3) return;
       const value = hex(operand() & 0xffffn);
       note('segment', `${name} = ${value}`, { register: name, value });
     } else if (FAR_OPCODES.includes(opcode) || opcode === 0xff) {

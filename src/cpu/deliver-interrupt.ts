@@ -1,6 +1,7 @@
 // Sending the CPU to the guest's own interrupt handler, through IVT or IDT; Unicorn reports interrupts but delivers none.
 
 import { BootscopeError } from '../error.ts';
+import { EFER_LMA } from '../x86/control-registers.ts';
 import type { Cpu } from './cpu.ts';
 import { linearToPhysical } from './translate.ts';
 
@@ -9,7 +10,6 @@ const FLAG_IF = 1n << 9n;
 const FLAG_NT = 1n << 14n;
 const FLAG_RF = 1n << 16n;
 const FLAG_VM = 1n << 17n;
-const EFER_LMA = 1n << 10n;
 const MASK_32 = 0xffff_ffffn;
 
 const IRET = 0xcf;

@@ -4,6 +4,7 @@ import { ENTER_LONG_MODE } from '../../firmware/enter-long-mode.ts';
 import { ENTER_PROTECTED_MODE } from '../../firmware/enter-protected-mode.ts';
 import { ENTER_REAL_MODE } from '../../firmware/enter-real-mode.ts';
 import { BootscopeError } from '../error.ts';
+import { CR0_ET, CR0_PE, CR0_PG, CR4_PAE, EFER_LMA } from '../x86/control-registers.ts';
 import type { Cpu, RegisterName } from './cpu.ts';
 
 /** General registers to set; those left out are 0. */
@@ -74,11 +75,6 @@ const PARAMETERS = 8;
 const PAGE_PRESENT_WRITABLE = 3n;
 const PAGE_LARGE = 0x80n;
 
-const CR0_PE = 1n;
-const CR0_ET = 0x10n;
-const CR0_PG = 1n << 31n;
-const CR4_PAE = 0x20n;
-const EFER_LMA = 1n << 10n;
 const FLAGS_ALWAYS = 2;
 
 const GDT_SIZE = 48;

@@ -1,6 +1,7 @@
 // The engine: the Cpu interface made of raw uc_* calls, with the quirks of Unicorn 2.0 and 2.1 evened out.
 
 import { BootscopeError } from '../error.ts';
+import { CR0_PE, CR0_PG } from '../x86/control-registers.ts';
 import type {
   BlockDecoder,
   Cpu,
@@ -59,8 +60,6 @@ const RDTSC_HOOKABLE_SINCE = 0x020102;
 const PAGE_SIZE = 4096;
 const MAX_64 = 0xffff_ffff_ffff_ffffn;
 const MASK_32 = 0xffff_ffffn;
-const CR0_PE = 1n;
-const CR0_PG = 1n << 31n;
 /** What the boot stub's own page tables are made of. */
 const LARGE_PAGE = 0x20_0000;
 /** Blocks (or instructions) between two looks at the clock where slices are counted in hooks. */

@@ -6,6 +6,7 @@ import { BootscopeError } from '../error.ts';
 import { hex } from '../hex.ts';
 import type { KernelImage } from '../image/kernel-image.ts';
 import { calledFunctions, callTargets, isLidt, straightRuns } from '../x86/control-flow.ts';
+import { CR4_LA57 } from '../x86/control-registers.ts';
 import { findRsdp } from './acpi-rsdp.ts';
 import { hasOption } from './command-line.ts';
 import { type ExtractArguments, readArguments } from './extract-arguments.ts';
@@ -581,7 +582,7 @@ class ExtractionRun {
         {
           ram,
           cr3: this.#context.readRegister('cr3'),
-          fiveLevels: (this.#context.readRegister('cr4') & 0x1000n) !== 0n,
+          fiveLevels: (this.#context.readRegister('cr4') & CR4_LA57) !== 0n,
           stubStart: zo,
           stubEnd: zo + (this.#details?.end ?? 0),
           maps: this.#details?.handlesPageFaults ?? false,

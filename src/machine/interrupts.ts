@@ -2,13 +2,13 @@
 
 import type { Cpu } from '../cpu/cpu.ts';
 import { deliverProtectedInterrupt, deliverRealModeInterrupt } from '../cpu/deliver-interrupt.ts';
+import { CR0_PE } from '../x86/control-registers.ts';
 import type { Bios } from './bios/bios.ts';
 import { ROM_ADDRESS, ROM_ES_VALUE, ROM_RETURN_ES, ROM_SEGMENT, stubOffset } from './bios/rom.ts';
 import { FLAG_CF, FLAG_ZF, linear } from './bios/service.ts';
 import type { MachineEvent } from './events.ts';
 import type { GuestMemory } from './guest-memory.ts';
 
-const CR0_PE = 1n;
 const EXCEPTION_VECTORS = 32;
 const INVALID_OPCODE = 6;
 const PAGE_FAULT = 14;

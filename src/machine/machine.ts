@@ -2,6 +2,7 @@
 
 import type { Cpu, InvalidAccess } from '../cpu/cpu.ts';
 import { BootscopeError } from '../error.ts';
+import { CR0_PE, EFER_LMA } from '../x86/control-registers.ts';
 import { Bios } from './bios/bios.ts';
 import { diskVector } from './bios/disk.ts';
 import { keyboardVector, pushKey } from './bios/keyboard.ts';
@@ -52,8 +53,6 @@ const DEVICES_START = 0xc000_0000n;
 const MAXIMUM_BUS_PAGES = 1024;
 
 const TIMER_VECTOR = 0x08;
-const CR0_PE = 1n;
-const EFER_LMA = 1n << 10n;
 /** Most that the seed moves the TSC and the PIT ahead at power-on, in nanoseconds and in pulses. */
 const TSC_PHASES = 1n << 40n;
 const PIT_PHASES = 0x10000n;

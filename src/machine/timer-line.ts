@@ -2,6 +2,7 @@
 // time, so a tick gets in where the guest comes by: behind a BIOS call, after HLT, or at the end of a slice.
 
 import type { Cpu, Unhook } from '../cpu/cpu.ts';
+import { CR0_PE } from '../x86/control-registers.ts';
 import { FLAG_IF } from './bios/service.ts';
 import type { TickCount } from './bios/time.ts';
 import type { Clock } from './clock.ts';
@@ -11,7 +12,6 @@ import type { Pic } from './pic.ts';
 const TIMER_LINE = 0;
 const TIMER_VECTOR = 0x08;
 const TIMER_HOOK_VECTOR = 0x1c;
-const CR0_PE = 1n;
 const LAST_ADDRESS = 0xffff_ffff_ffff_ffffn;
 /** Ticks of doing nothing after which a halted guest is taken to have halted for good: about a minute. */
 const IDLE_TICKS = 1092;

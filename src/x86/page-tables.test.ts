@@ -199,6 +199,7 @@ describe('translate', () => {
     expect(translate(ram, LONG, 0x1abcn)).toBe(0x9abcn);
     expect(translate(ram, LONG, 0x2000n)).toBeNull();
     expect(translate(ram, OFF, 0x1234n)).toBe(0x1234n);
+    expect(translate(ram, OFF, 0x1_0000_1234n)).toBe(0x1234n);
   });
 });
 

@@ -1,6 +1,8 @@
 // Walks the page tables under CR3 in guest memory, in every paging mode a boot passes through
 // (Intel SDM 3A chapter 4): none, 32-bit, PAE, 4-level and 5-level.
 
+import { CR0_PG, CR4_LA57, CR4_PAE, CR4_PSE, EFER_LMA } from './control-registers.ts';
+
 export type PagingMode = 'off' | '32-bit' | 'pae' | '4-level' | '5-level';
 
 /** The registers that decide how linear addresses are translated. */
@@ -50,12 +52,6 @@ export interface PageTableWalk {
   /** True when the walk ended at its limit of tables or ranges, and there is more. */
   readonly truncated: boolean;
 }
-
-const CR0_PG = 1n << 31n;
-const CR4_PSE = 1n << 4n;
-const CR4_PAE = 1n << 5n;
-const CR4_LA57 = 1n << 12n;
-const EFER_LMA = 1n << 10n;
 
 const PRESENT = 1n;
 const WRITABLE = 2n;
@@ -166,13 +162,14 @@ function lookUp(ram: Uint8Array, shape: Geometry, cr3: bigint, linear: bigint): 
 }
 
 /**
- * Translates one linear address. Tables beyond `ram` read as not present.
+ * Translates one linear address; of those that lie outside the mode's width the upper bits do not count. Tables beyond `ram`
+ * read as not present.
  *
  * @returns the physical address, or null where nothing is mapped
  */
 export function translate(ram: Uint8Array, state: PagingState, linear: bigint): bigint | null {
   const shape = geometry(state);
-  if (shape === null) return linear;
+  if (shape === null) return linear & 0xffff_ffffn;
   return lookUp(ram, shape, state.cr3, linear)?.physical ?? null;
 }
 
