@@ -2,6 +2,18 @@
 
 export { boot, type FinishedBoot } from './boot/boot.ts';
 export { type BootOptions, DEFAULT_BOOT_OPTIONS } from './boot/options.ts';
+export type {
+  BootSession,
+  ObservedWrite,
+  PlaceOrText,
+  Position,
+  RunOptions,
+  SessionMemory,
+  Stop,
+  StopCause,
+  StopReason,
+  WatchedRange,
+} from './boot/session.ts';
 export { type Verification, verify } from './boot/verify.ts';
 export type { CodecName } from './codecs/codec.ts';
 export type { EngineName } from './cpu/cpu.ts';
@@ -27,4 +39,5 @@ export type {
   PhaseName,
 } from './trace/boot-trace.ts';
 export { compareRegions, type LayoutChanges } from './trace/layout-changes.ts';
+export { type Place, parsePlace, placeName } from './trace/place.ts';
 export type { MappedRange, PageTable, PageTableWalk } from './x86/page-tables.ts';
