@@ -12,7 +12,7 @@ import {
   setupHeaderFlags,
 } from '../image/setup-header-meaning.ts';
 import type { UImage } from '../image/uimage.ts';
-import { SECTION_GROUPS, type Vmlinux } from '../image/vmlinux.ts';
+import { SECTION_GROUPS, type Vmlinux, type XenNotes } from '../image/vmlinux.ts';
 import { SETUP_HEADER_FIELDS } from '../protocol/setup-header.ts';
 
 /** `name` and `value` of one line. */
@@ -179,8 +179,19 @@ function vmlinuxFacts(vmlinux: Vmlinux): Fact[] {
     ['build id', vmlinux.buildId ?? 'none'],
     ['symbols', vmlinux.symbolCount === 0 ? 'none (stripped)' : String(vmlinux.symbolCount)],
   ];
-  if (vmlinux.pvhEntry !== null) facts.push(['PVH entry', hex(vmlinux.pvhEntry)]);
+  const xen = xenWords(vmlinux.xen);
+  if (xen !== null) facts.push(['Xen notes', xen]);
   return facts;
+}
+
+/** Which ways into the kernel its Xen notes name; null for a kernel without any. */
+function xenWords({ pvEntry, pvhEntry, others }: XenNotes): string | null {
+  const words = [
+    ...(pvEntry === null ? [] : [`PV entry ${hex(pvEntry)}`]),
+    ...(pvhEntry === null ? [] : [`PVH entry ${hex(pvhEntry)}`]),
+    ...(pvEntry === null && pvhEntry === null && Object.keys(others).length > 0 ? ['no entry'] : []),
+  ];
+  return words.length === 0 ? null : words.join(', ');
 }
 
 function imageHeaderFacts(header: ImageHeader): Fact[] {
@@ -437,6 +448,14 @@ function x86Json(file: X86BootFile): { readonly [name: string]: Json } {
   };
 }
 
+function xenJson({ pvEntry, pvhEntry, others }: XenNotes): Json {
+  return {
+    pvEntry: pvEntry === null ? null : hex(pvEntry),
+    pvhEntry: pvhEntry === null ? null : hex(pvhEntry),
+    others,
+  };
+}
+
 function vmlinuxJson(vmlinux: Vmlinux): { readonly [name: string]: Json } {
   const { elf, groups } = vmlinux;
   return {
@@ -446,7 +465,8 @@ function vmlinuxJson(vmlinux: Vmlinux): { readonly [name: string]: Json } {
     buildId: vmlinux.buildId,
     banner: vmlinux.banner,
     symbols: vmlinux.symbolCount,
-    pvhEntry: vmlinux.pvhEntry === null ? null : hex(vmlinux.pvhEntry),
+    physicalEntry: hex(vmlinux.physicalEntry),
+    xen: xenJson(vmlinux.xen),
     segments: elf.programHeaders
       .filter((header) => header.type === PT_LOAD)
       .map((header) => ({

@@ -6,11 +6,12 @@ import {
   elfFileLength,
   elfSectionBytes,
   elfSegmentBytes,
+  missingSegmentBytes,
   PT_LOAD,
   readElf,
   readElfSymbols,
 } from './elf.ts';
-import { makeElf, noise } from './test-images.ts';
+import { makeElf, makeSegmentedElf, noise } from './test-images.ts';
 import { describeVmlinux, sectionGroup } from './vmlinux.ts';
 
 const CONTENT = noise(321);
@@ -63,11 +64,29 @@ describe('what is no ELF file for Bootscope', () => {
     expect(() => readElf(noise(100))).toThrow(/magic 7f 45 4c 46 is missing/);
   });
 
-  it('is refused in big endian, by the name of its machine', () => {
-    const file = makeElf(32, CONTENT);
-    file.set([2], 5);
-    file.set([0, 8], 18);
-    expect(() => readElf(file)).toThrow('a big-endian ELF file (MIPS) is not read');
+  it.each([32, 64] as const)('is read in big endian, with %d bits', (bits) => {
+    const recipe = { bits, bigEndian: true, machine: 8, entry: 0x80100400 };
+    const elf = readElf(makeSegmentedElf({ ...recipe, segments: [{ paddr: 0x100000, bytes: CONTENT }] }));
+    expect(elf).toMatchObject({
+      bits,
+      littleEndian: false,
+      type: 2,
+      machineName: 'MIPS',
+      entry: 0x80100400n,
+    });
+    expect(elf.programHeaders).toMatchObject([
+      { paddr: 0x100000n, filesz: BigInt(CONTENT.length), flags: 5 },
+    ]);
+  });
+
+  it('says which segment of a cut file lacks how many bytes', () => {
+    const segments = [{ bytes: noise(100) }, { bytes: noise(200) }];
+    const file = makeSegmentedElf({ segments });
+    expect(missingSegmentBytes(readElf(file))).toEqual([]);
+    expect(missingSegmentBytes(readElf(file.subarray(0, 64 + 2 * 56 + 150)))).toEqual([
+      'segment 1 needs 200 bytes at offset 276, 150 of them lie behind the end of the file of 326 bytes',
+    ]);
+    expect(missingSegmentBytes(readElf(file.subarray(0, 64 + 2 * 56 + 40)))).toHaveLength(2);
   });
 
   it('is refused with program headers that are too small', () => {

@@ -1,10 +1,12 @@
-// Reads ELF32 and ELF64 little-endian files: headers, segments, sections, notes, symbols (System V gABI, chapters 4 and 5).
+// Reads ELF32 and ELF64 files of either byte order: headers, segments, sections, notes, symbols (System V gABI, chapters 4 and 5).
 
 import { BootscopeError } from '../error.ts';
 import { ByteView } from './byte-view.ts';
 
+export const ET_REL = 1;
 export const ET_EXEC = 2;
 export const ET_DYN = 3;
+export const ET_CORE = 4;
 export const EM_386 = 3;
 export const EM_ARM = 40;
 export const EM_X86_64 = 62;
@@ -12,6 +14,7 @@ export const EM_AARCH64 = 183;
 export const EM_RISCV = 243;
 
 export const PT_LOAD = 1;
+export const PT_INTERP = 3;
 export const PT_NOTE = 4;
 
 export const PF_X = 1;
@@ -28,15 +31,30 @@ export const SHF_EXECINSTR = 4;
 
 const MACHINES: ReadonlyMap<number, string> = new Map([
   [EM_386, 'i386'],
+  [2, 'SPARC'],
+  [4, 'M68K'],
   [8, 'MIPS'],
+  [15, 'PA-RISC'],
   [20, 'PowerPC'],
   [21, 'PowerPC64'],
   [22, 's390'],
   [EM_ARM, 'ARM'],
+  [42, 'SuperH'],
+  [43, 'SPARC64'],
+  [50, 'Itanium'],
   [EM_X86_64, 'x86-64'],
   [EM_AARCH64, 'ARM64'],
+  [92, 'OpenRISC'],
+  [94, 'Xtensa'],
+  [113, 'Nios II'],
+  [189, 'MicroBlaze'],
+  [93, 'ARC'],
+  [195, 'ARC'],
   [EM_RISCV, 'RISC-V'],
+  [252, 'C-SKY'],
   [258, 'LoongArch'],
+  [0x9026, 'Alpha'],
+  [0x9041, 'M32R'],
 ]);
 
 export interface ElfProgramHeader {
@@ -82,6 +100,7 @@ export interface ElfNote {
 export interface ElfFile {
   readonly bytes: Uint8Array;
   readonly bits: 32 | 64;
+  readonly littleEndian: boolean;
   /** ET_EXEC, ET_DYN, … */
   readonly type: number;
   /** EM_386, EM_X86_64, … */
@@ -110,25 +129,25 @@ export function elfMachineName(machine: number): string {
  * many ways); program headers must be readable.
  *
  * @param bytes - the file; bytes behind its end (relocation lists) do no harm
- * @throws BootscopeError `image-elf` for what is no little-endian ELF, `image-truncated` for one cut in its headers
+ * @throws BootscopeError `image-elf` for what is no ELF file, `image-truncated` for one cut in its headers
  */
 export function readElf(bytes: Uint8Array): ElfFile {
-  const view = new ByteView(bytes, 'ELF header');
+  const identification = new ByteView(bytes, 'ELF header');
   if (!isElf(bytes))
     throw new BootscopeError('image-elf', 'there is no ELF file: its magic 7f 45 4c 46 is missing');
-  const fileClass = view.u8(4);
-  const encoding = view.u8(5);
+  const fileClass = identification.u8(4);
+  const encoding = identification.u8(5);
   if (fileClass !== 1 && fileClass !== 2) {
     throw new BootscopeError('image-elf', `ELF class ${fileClass} is neither 1 (32-bit) nor 2 (64-bit)`);
   }
-  if (encoding !== 1) {
+  if (encoding !== 1 && encoding !== 2) {
     throw new BootscopeError(
       'image-elf',
-      encoding === 2
-        ? `a big-endian ELF file (${elfMachineName((view.u8(18) << 8) | view.u8(19))}) is not read, only little-endian ones`
-        : `ELF data encoding ${encoding} is not 1 (little endian)`,
+      `ELF data encoding ${encoding} is neither 1 (little endian) nor 2 (big endian)`,
     );
   }
+  const littleEndian = encoding === 1;
+  const view = new ByteView(bytes, 'ELF header', littleEndian);
   const wide = fileClass === 2;
   const word = (offset: number): bigint => (wide ? view.u64(offset) : BigInt(view.u32(offset)));
   const entry = word(24);
@@ -151,7 +170,7 @@ export function readElf(bytes: Uint8Array): ElfFile {
         `an ELF program header has ${programEntrySize} bytes, ${leastProgramEntry} are needed`,
       );
     }
-    const table = new ByteView(bytes, 'ELF program header table');
+    const table = new ByteView(bytes, 'ELF program header table', littleEndian);
     for (let index = 0; index < programCount; index++) {
       const at = toOffset(programOffset) + index * programEntrySize;
       const number = (offset32: number, offset64: number): bigint =>
@@ -175,6 +194,7 @@ export function readElf(bytes: Uint8Array): ElfFile {
   return {
     bytes,
     bits: wide ? 64 : 32,
+    littleEndian,
     type: view.u16(16),
     machine,
     machineName: elfMachineName(machine),
@@ -239,6 +259,23 @@ export function elfSegmentBytes(elf: ElfFile, header: ElfProgramHeader): Uint8Ar
   return new ByteView(elf.bytes, 'ELF segment').slice(toOffset(header.offset), toOffset(header.filesz));
 }
 
+/**
+ * A clause for each segment whose bytes the file does not have whole: which one, and how many are missing. Empty for a
+ * file that is whole.
+ */
+export function missingSegmentBytes(elf: ElfFile): string[] {
+  const there = BigInt(elf.bytes.length);
+  return elf.programHeaders.flatMap(({ offset, filesz }, index) => {
+    const end = offset + filesz;
+    if (filesz === 0n || end <= there) return [];
+    const missing = end - (offset > there ? offset : there);
+    return [
+      `segment ${index} needs ${filesz} bytes at offset ${offset}, ${missing} of them lie behind the end of the file ` +
+        `of ${there} bytes`,
+    ];
+  });
+}
+
 /** The bytes of a section (not a copy); null for one without bytes (`.bss`) or outside the file. */
 export function elfSectionBytes(elf: ElfFile, section: ElfSection): Uint8Array | null {
   const offset = toOffset(section.offset);
@@ -258,7 +295,7 @@ export function elfFileLength(elf: ElfFile): number {
   const grow = (offset: bigint, length: bigint): void => {
     if (length > 0n && offset + length > end) end = offset + length;
   };
-  const view = new ByteView(elf.bytes, 'ELF header');
+  const view = new ByteView(elf.bytes, 'ELF header', elf.littleEndian);
   const programOffset = elf.bits === 64 ? view.u64(32) : BigInt(view.u32(28));
   grow(programOffset, BigInt(view.u16(elf.bits === 64 ? 54 : 42)) * BigInt(elf.programHeaders.length));
   for (const header of elf.programHeaders) grow(header.offset, header.filesz);
@@ -293,7 +330,7 @@ export function readElfNotes(elf: ElfFile): ElfNote[] {
     }
   }
   for (const { bytes, align } of areas) {
-    const view = new ByteView(bytes, 'ELF note');
+    const view = new ByteView(bytes, 'ELF note', elf.littleEndian);
     let at = 0;
     while (view.has(at, 12)) {
       const nameSize = view.u32(at);
@@ -326,7 +363,7 @@ export function readElfSymbols(elf: ElfFile): ElfSymbol[] {
   const tableBytes = elfSectionBytes(elf, table);
   const stringBytes = elfSectionBytes(elf, strings);
   if (tableBytes === null || stringBytes === null) return [];
-  const view = new ByteView(tableBytes, 'ELF symbol table');
+  const view = new ByteView(tableBytes, 'ELF symbol table', elf.littleEndian);
   const names = new ByteView(stringBytes, 'ELF string table');
   const wide = elf.bits === 64;
   const entrySize = wide ? 24 : 16;

@@ -5,7 +5,8 @@ import { codecByName } from '../codecs/registry.ts';
 import { BootscopeError } from '../error.ts';
 import { ByteView } from './byte-view.ts';
 import { type ElfFile, elfFileLength, isElf, readElf } from './elf.ts';
-import type { KernelImage, Payload } from './kernel-image.ts';
+import type { KernelImage } from './kernel-image.ts';
+import type { Payload } from './payload.ts';
 
 /** Tried in turn where the payload does not say how much it holds. */
 const GUESSED_LENGTHS: readonly number[] = [0x2000000, 0x8000000, 0x40000000];

@@ -1,27 +1,13 @@
 // A bootable x86 Linux image as the rest of Bootscope sees it, whatever it was wrapped in.
 
-import type { CodecName } from '../codecs/codec.ts';
 import { detectCodec } from '../codecs/registry.ts';
 import { BootscopeError } from '../error.ts';
 import { readSetupHeader, type SetupHeader } from '../protocol/setup-header.ts';
 import { cannotBootSentence, type FileIdentity, identifyFile, isX86BootImage } from './identify.ts';
 import { readKernelVersion } from './kernel-version.ts';
-import { findPayload } from './payload.ts';
+import { findPayload, type Payload } from './payload.ts';
 import { findPeSection, peSectionBytes, readPe } from './pe.ts';
 import { gunzipStart, unpackStream } from './unpack.ts';
-
-/** The compressed kernel inside a bzImage or zImage. */
-export interface Payload {
-  readonly codec: CodecName;
-  /** Offset of its first byte in `KernelImage.protectedModeCode`. */
-  readonly offset: number;
-  /** Bytes, with the 4-byte decompressed length that the build appends (gzip carries its own). */
-  readonly length: number;
-  /** Decompressed length in bytes, read from its last 4 bytes; with the relocation lists. Null where unknown. */
-  readonly outputLength: number | null;
-  /** `header` from payload_offset/payload_length (protocol 2.08 on), `magic` found by searching. */
-  readonly source: 'header' | 'magic';
-}
 
 export interface KernelImage {
   /** As the user named it. */

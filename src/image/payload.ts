@@ -7,7 +7,19 @@ import { BootscopeError } from '../error.ts';
 import type { SetupHeader } from '../protocol/setup-header.ts';
 import { ByteView } from './byte-view.ts';
 import { inflateGzip, inflateGzipStart } from './gzip-stream.ts';
-import type { Payload } from './kernel-image.ts';
+
+/** The compressed kernel inside a bzImage or zImage. */
+export interface Payload {
+  readonly codec: CodecName;
+  /** Offset of its first byte in `KernelImage.protectedModeCode`. */
+  readonly offset: number;
+  /** Bytes, with the 4-byte decompressed length that the build appends (gzip carries its own). */
+  readonly length: number;
+  /** Decompressed length in bytes, read from its last 4 bytes; with the relocation lists. Null where unknown. */
+  readonly outputLength: number | null;
+  /** `header` from payload_offset/payload_length (protocol 2.08 on), `magic` found by searching. */
+  readonly source: 'header' | 'magic';
+}
 
 /** No kernel decompresses to more than this; a larger number in a file is not a length. */
 const MAX_OUTPUT_LENGTH = 0x40000000;

@@ -127,6 +127,84 @@ export function makeElf(bits: 32 | 64, content: Uint8Array): Uint8Array {
   return Uint8Array.from(elf);
 }
 
+/** What to put into a made-up ELF file without section headers; all but `segments` has a sensible default. */
+export interface ElfRecipe {
+  readonly bits?: 32 | 64;
+  readonly bigEndian?: boolean;
+  /** ET_EXEC by default. */
+  readonly type?: number;
+  /** EM_X86_64 by default. */
+  readonly machine?: number;
+  readonly entry?: number;
+  readonly segments: readonly {
+    /** PT_LOAD by default. */
+    readonly type?: number;
+    readonly flags?: number;
+    readonly paddr?: number;
+    readonly vaddr?: bigint;
+    readonly memsz?: number;
+    readonly bytes: Uint8Array;
+  }[];
+}
+
+/** An ELF file of these segments, their bytes one behind the other. */
+export function makeSegmentedElf(recipe: ElfRecipe): Uint8Array {
+  const wide = recipe.bits !== 32;
+  const little = recipe.bigEndian !== true;
+  const headerSize = wide ? 64 : 52;
+  const programSize = wide ? 56 : 32;
+  let offset = headerSize + recipe.segments.length * programSize;
+  const file = new Uint8Array(recipe.segments.reduce((sum, { bytes }) => sum + bytes.length, offset));
+  const view = new DataView(file.buffer);
+  const half = (at: number, value: number): void => view.setUint16(at, value, little);
+  const word = (at: number, value: number): void => view.setUint32(at, value, little);
+  const long = (at: number, value: bigint): void => {
+    if (wide) view.setBigUint64(at, value, little);
+    else word(at, Number(value));
+  };
+  file.set([0x7f, 0x45, 0x4c, 0x46, wide ? 2 : 1, little ? 1 : 2, 1]);
+  half(16, recipe.type ?? 2);
+  half(18, recipe.machine ?? 62);
+  word(20, 1);
+  long(24, BigInt(recipe.entry ?? 0));
+  long(wide ? 32 : 28, BigInt(headerSize));
+  half(wide ? 52 : 40, headerSize);
+  half(wide ? 54 : 42, programSize);
+  half(wide ? 56 : 44, recipe.segments.length);
+  for (const [index, { type, flags, paddr, vaddr, memsz, bytes }] of recipe.segments.entries()) {
+    const at = headerSize + index * programSize;
+    const physical = BigInt(paddr ?? 0);
+    const values = [
+      BigInt(offset),
+      vaddr ?? physical,
+      physical,
+      BigInt(bytes.length),
+      BigInt(memsz ?? bytes.length),
+    ];
+    word(at, type ?? 1);
+    word(at + (wide ? 4 : 24), flags ?? 5);
+    for (const [field, value] of values.entries()) long(at + (wide ? 8 : 4) + field * (wide ? 8 : 4), value);
+    file.set(bytes, offset);
+    offset += bytes.length;
+  }
+  return file;
+}
+
+/** ELF notes one behind the other, as in a PT_NOTE segment. */
+export function makeElfNotes(
+  ...notes: readonly (readonly [name: string, type: number, description: Uint8Array])[]
+): Uint8Array {
+  const padded = (bytes: Uint8Array): Uint8Array =>
+    Buffer.concat([bytes, Buffer.alloc((4 - (bytes.length % 4)) % 4)]);
+  return Buffer.concat(
+    notes.flatMap(([name, type, description]) => {
+      const text = Buffer.from(`${name}\0`, 'latin1');
+      const head = Buffer.from(Uint32Array.of(text.length, description.length, type).buffer);
+      return [head, padded(text), padded(description)];
+    }),
+  );
+}
+
 /** A made-up PE32+ EFI application with these sections. */
 export function makePe(sections: Readonly<Record<string, Uint8Array>>, machine = 0x8664): Uint8Array {
   const names = Object.keys(sections);

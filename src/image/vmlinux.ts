@@ -1,8 +1,15 @@
-// What a vmlinux is made of: its sections added up as text, rodata, data, init, percpu and bss, its segments and notes.
+// What a vmlinux is made of: the segments a loader puts into memory, its entries and Xen notes, its sections added up as
+// text, rodata, data, init, percpu and bss.
 
+import { BootscopeError } from '../error.ts';
+import { hex } from '../hex.ts';
+import { ByteView } from './byte-view.ts';
 import {
   type ElfFile,
   elfBuildId,
+  elfSegmentBytes,
+  missingSegmentBytes,
+  PT_LOAD,
   readElfNotes,
   readElfSymbols,
   SHF_ALLOC,
@@ -24,11 +31,59 @@ export interface Vmlinux {
   /** `Linux version …`; null where there is none. */
   readonly banner: string | null;
   readonly symbolCount: number;
-  /** Physical address of the 32-bit PVH entry (Xen ELF note 18); null where there is none. */
-  readonly pvhEntry: bigint | null;
+  /** Physical address of the first instruction: `e_entry`, translated where the link gave a virtual address. */
+  readonly physicalEntry: bigint;
+  readonly xen: XenNotes;
 }
 
-const XEN_ELFNOTE_PHYS32_ENTRY = 18;
+/** The entries that a kernel offers Xen and other loaders in its ELF notes (xen/include/public/elfnote.h). */
+export interface XenNotes {
+  /** Virtual address at which a paravirtualised guest starts (note ENTRY); null for a kernel that is none. */
+  readonly pvEntry: bigint | null;
+  /** Physical address of the 32-bit PVH entry (note PHYS32_ENTRY); null where there is none. */
+  readonly pvhEntry: bigint | null;
+  /** What the notes say besides: `GUEST_OS`, `XEN_VERSION`, …, text or `0x…`. */
+  readonly others: Readonly<Record<string, string>>;
+}
+
+/** One PT_LOAD segment as a loader of a vmlinux places it. */
+export interface LoadSegment {
+  /** Among all program headers. */
+  readonly index: number;
+  readonly paddr: bigint;
+  readonly vaddr: bigint;
+  /** What goes to `paddr`; not a copy. */
+  readonly bytes: Uint8Array;
+  /** Bytes in memory; those behind `bytes` are zero. */
+  readonly memsz: bigint;
+  /** PF_X, PF_W, PF_R. */
+  readonly flags: number;
+}
+
+const XEN_NOTE_ENTRY = 1;
+const XEN_NOTE_PHYS32_ENTRY = 18;
+const XEN_NOTE_NAMES: Readonly<Record<number, string>> = {
+  0: 'INFO',
+  [XEN_NOTE_ENTRY]: 'ENTRY',
+  2: 'HYPERCALL_PAGE',
+  3: 'VIRT_BASE',
+  4: 'PADDR_OFFSET',
+  5: 'XEN_VERSION',
+  6: 'GUEST_OS',
+  7: 'GUEST_VERSION',
+  8: 'LOADER',
+  9: 'PAE_MODE',
+  10: 'FEATURES',
+  11: 'BSD_SYMTAB',
+  12: 'HV_START_LOW',
+  13: 'L1_MFN_VALID',
+  14: 'SUSPEND_CANCEL',
+  15: 'INIT_P2M',
+  16: 'MOD_START_PFN',
+  17: 'SUPPORTED_FEATURES',
+  [XEN_NOTE_PHYS32_ENTRY]: 'PHYS32_ENTRY',
+  19: 'PHYS32_RELOC',
+};
 
 /**
  * Sections the kernel frees after its start, or that only its start reads: those of the linker script
@@ -57,15 +112,63 @@ export function describeVmlinux(elf: ElfFile): Vmlinux {
   const groups = { text: 0n, rodata: 0n, data: 0n, init: 0n, percpu: 0n, bss: 0n };
   for (const section of allocated)
     groups[sectionGroup(section.name, section.flags, section.type)] += section.size;
-  const pvh = readElfNotes(elf).find(({ name, type }) => name === 'Xen' && type === XEN_ELFNOTE_PHYS32_ENTRY);
   return {
     elf,
     groups: allocated.length === 0 ? null : groups,
     buildId: elfBuildId(elf),
     banner: findLinuxBanner(elf.bytes),
     symbolCount: readElfSymbols(elf).length,
-    pvhEntry: pvh === undefined ? null : littleEndian(pvh.description),
+    physicalEntry: physicalEntry(elf),
+    xen: readXenNotes(elf),
   };
+}
+
+/** `e_entry` is physical in x86-64 and 32-bit relocatable kernels, virtual in others. */
+function physicalEntry(elf: ElfFile): bigint {
+  const { entry } = elf;
+  const loads = elf.programHeaders.filter(({ type }) => type === PT_LOAD);
+  if (loads.some(({ paddr, memsz }) => entry >= paddr && entry < paddr + memsz)) return entry;
+  const holder = loads.find(({ vaddr, memsz }) => entry >= vaddr && entry < vaddr + memsz);
+  return holder === undefined ? entry : entry - holder.vaddr + holder.paddr;
+}
+
+/**
+ * The segments that a loader places, in the order of the file.
+ *
+ * @param path - how to name the file in messages
+ * @throws BootscopeError `image-truncated` where the file ends before the bytes of one
+ */
+export function loadSegments(path: string, elf: ElfFile): LoadSegment[] {
+  const [missing] = missingSegmentBytes(elf);
+  if (missing !== undefined) {
+    throw new BootscopeError('image-truncated', `${path} is cut: ${missing}`);
+  }
+  return elf.programHeaders.flatMap((header, index) => {
+    const { paddr, vaddr, memsz, flags } = header;
+    if (header.type !== PT_LOAD || memsz === 0n) return [];
+    return [{ index, paddr, vaddr, bytes: elfSegmentBytes(elf, header), memsz, flags }];
+  });
+}
+
+/** Reads what Xen's notes in an ELF file say. */
+export function readXenNotes(elf: ElfFile): XenNotes {
+  const others: Record<string, string> = {};
+  let pvEntry: bigint | null = null;
+  let pvhEntry: bigint | null = null;
+  for (const { name, type, description } of readElfNotes(elf)) {
+    if (name !== 'Xen') continue;
+    if (type === XEN_NOTE_ENTRY) pvEntry = littleEndian(description);
+    else if (type === XEN_NOTE_PHYS32_ENTRY) pvhEntry = littleEndian(description);
+    else others[XEN_NOTE_NAMES[type] ?? `note ${type}`] = noteText(description);
+  }
+  return { pvEntry, pvhEntry, others };
+}
+
+/** Xen's notes are strings ended by a NUL, or numbers of 4 or 8 bytes. */
+function noteText(description: Uint8Array): string {
+  const text = new ByteView(description, 'Xen note').text(0, description.length);
+  const isText = text.length === description.length - 1 && /^[\x20-\x7e]+$/.test(text);
+  return isText ? text : hex(littleEndian(description));
 }
 
 function littleEndian(bytes: Uint8Array): bigint {

@@ -150,6 +150,7 @@ function makeKernel(layout: Layout, symbols: readonly KernelSymbol[], pad = 0x20
   return {
     bytes,
     bits: layout.bits,
+    littleEndian: true,
     type: ET_EXEC,
     machine: layout.bits === 64 ? 62 : 3,
     machineName: '',
