@@ -30,6 +30,13 @@ export interface BootFlags {
   readonly timeout?: number;
 }
 
+/** As commander calls them. */
+const BOOT_OPTION_NAMES: readonly (keyof BootFlags)[] = [
+  ...(['cmdline', 'kaslr', 'initrd', 'floppy', 'memory', 'engine', 'cpu', 'entry', 'decompress'] as const),
+  ...(['loadAddress', 'initrdAddress', 'cmdlineAddress', 'bootParamsAddress'] as const),
+  ...(['e820', 'hash', 'timeout'] as const),
+];
+
 const UNITS: Readonly<Record<string, number>> = { '': 1, K: 2 ** 10, M: 2 ** 20, G: 2 ** 30 };
 
 /** `512M`, `1G`, `0x20000000` or bytes. */
@@ -121,6 +128,12 @@ export function addBootOptions(
     .addOption(
       new Option('--timeout <seconds>', `end a boot that got nowhere (${timeouts})`).argParser(parseSeconds),
     );
+}
+
+/** Names of the boot options that the command line gives a value, as `BootOptions` calls them. */
+export function givenOptions(command: Command): ReadonlySet<string> {
+  const names = BOOT_OPTION_NAMES.filter((name) => command.getOptionValueSource(name) === 'cli');
+  return new Set(names.map((name) => (name === 'timeout' ? 'timeoutSeconds' : name)));
 }
 
 /** How every command that boots tells of its argument. */

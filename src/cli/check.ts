@@ -7,12 +7,21 @@ import { type Command, InvalidArgumentError, Option } from 'commander';
 import { boot } from '../boot/boot.ts';
 import { BootscopeError } from '../error.ts';
 import { readImageFile } from '../image/image-file.ts';
-import { traceToJson } from '../report/json.ts';
+import { findingLines, formatFindings } from '../report/check-text.ts';
+import type { Json } from '../report/json.ts';
 import { type CheckedCase, formatJunit } from '../report/junit.ts';
-import { compareWithReference } from '../report/reference.ts';
-import { readBootImage } from './boot-options.ts';
+import { compareWithReference, unknownPatterns } from '../report/reference.ts';
+import { findGrowth, type GrowthLimit, isLimited } from '../report/size-limits.ts';
+import {
+  addBootOptions,
+  type BootFlags,
+  bootOptions,
+  givenOptions,
+  parseSize,
+  readBootImage,
+} from './boot-options.ts';
 import { checkOutput, writeOutput } from './output-file.ts';
-import { optionsOf, readReference } from './reference-file.ts';
+import { optionsOf, readReference, recordedTrace } from './reference-file.ts';
 import { print } from './standard-output.ts';
 
 interface Shard {
@@ -20,9 +29,9 @@ interface Shard {
   readonly count: number;
 }
 
-interface Flags {
-  readonly engine: 'auto' | 'wasm' | 'native';
+interface Flags extends BootFlags {
   readonly ignore?: readonly string[];
+  readonly allowGrowth?: readonly GrowthLimit[];
   readonly matrix?: string;
   readonly shard?: Shard;
   readonly jobs: number;
@@ -30,6 +39,9 @@ interface Flags {
   readonly force?: boolean;
   readonly json?: boolean;
 }
+
+/** Lines of a check's text; `--json` and JUnit have all. */
+const SHOWN_LINES = 10;
 
 /** A line of a matrix file; paths are relative to it. */
 interface MatrixEntry {
@@ -47,6 +59,16 @@ function parseShard(text: string): Shard {
   return { index, count };
 }
 
+/** `run-area=10%`, `init_size=0x100000`, `setup=2K`; may be given more than once. */
+function parseGrowth(text: string, before: readonly GrowthLimit[] = []): readonly GrowthLimit[] {
+  const [, name, percent, size] = /^([^=]+)=(?:(\d+(?:\.\d+)?)%|(.+))$/.exec(text) ?? [];
+  if (name === undefined)
+    throw new InvalidArgumentError('it is NAME=LIMIT such as run-area=10% or init_size=1M.');
+  const limit =
+    percent === undefined ? { name, bytes: parseSize(size!) } : { name, percent: Number(percent) };
+  return [...before, limit];
+}
+
 function parseJobs(text: string): number {
   const value = Number(text);
   if (!Number.isInteger(value) || value < 1 || value > 256)
@@ -55,15 +77,21 @@ function parseJobs(text: string): number {
 }
 
 export function registerCheck(program: Command): void {
-  program
+  const command = program
     .command('check')
-    .description('boot IMAGE as REFERENCE was booted and compare; exit status 1 when they differ')
+    .description(
+      'boot IMAGE as REFERENCE was booted and compare; exit status 1 when they differ. Boot options that are\n' +
+        'given go before those of the reference: what would another loader, or more memory, change?',
+    )
     .argument('[image]', 'as for boot')
     .argument('[reference]', 'what record or scripts/collect-reference wrote')
-    .addOption(
-      new Option('--engine <name>', 'as for boot').choices(['auto', 'wasm', 'native']).default('auto'),
-    )
     .option('--ignore <field...>', 'leave fields out, such as segments.sha256, registers or phases.setup')
+    .addOption(
+      new Option(
+        '--allow-growth <name=limit>',
+        'let a region or a size (file, setup, payload, vmlinux, init_size) grow by so many bytes or %; repeatable',
+      ).argParser(parseGrowth),
+    )
     .option('--matrix <file>', 'check many: a JSON list of {"image", "reference", "ignore"}')
     .addOption(
       new Option('--shard <i/n>', 'with --matrix: every nth image from the ith').argParser(parseShard),
@@ -75,59 +103,85 @@ export function registerCheck(program: Command): void {
     )
     .option('--junit <file>', 'write the results as JUnit XML')
     .option('--force', 'let --junit overwrite an existing file')
-    .option('--json', 'print the results as JSON')
-    .action(async (image: string | undefined, reference: string | undefined, flags: Flags) => {
+    .option('--json', 'print the results as JSON');
+  addBootOptions(command).action(
+    async (image: string | undefined, reference: string | undefined, flags: Flags) => {
       if (flags.junit !== undefined) await checkOutput(flags.junit, flags.force === true);
-      const cases = await runCases(image, reference, flags);
+      const given = givenOptions(command);
+      const cases = await runCases(image, reference, flags, given);
       if (flags.junit !== undefined)
         await writeOutput(flags.junit, formatJunit('bootscope check', cases), flags.force === true);
-      print(flags.json === true ? `${JSON.stringify(cases, null, 2)}\n` : textOf(cases));
+      print(flags.json === true ? jsonOf(cases) : textOf(cases));
       const broken = cases.some(({ error }) => error !== null);
-      const failed = cases.some(({ failures }) => failures.length > 0);
+      const failed = cases.some(({ differences }) => differences.length > 0);
       process.exitCode = broken ? 2 : failed ? 1 : 0;
-    });
+    },
+  );
 }
 
 async function runCases(
   image: string | undefined,
   reference: string | undefined,
   flags: Flags,
+  given: ReadonlySet<string>,
 ): Promise<CheckedCase[]> {
   if (flags.matrix !== undefined) {
     if (image !== undefined)
       throw new BootscopeError('check-arguments', 'check takes an image or --matrix, not both');
+    const other = [...given].find((name) => name !== 'engine');
+    if (other !== undefined) {
+      throw new BootscopeError(
+        'check-arguments',
+        'with --matrix each image boots as its reference says; boot options but --engine go with a single image',
+      );
+    }
     return checkMatrix(flags.matrix, flags);
   }
   if (image === undefined || reference === undefined) {
     throw new BootscopeError('check-arguments', 'check needs an image and a reference, or --matrix FILE');
   }
   if (flags.shard !== undefined) throw new BootscopeError('check-arguments', '--shard goes with --matrix');
-  return [await checkOne(image, reference, flags)];
+  return [await checkOne(image, reference, flags, given)];
 }
 
-async function checkOne(path: string, referencePath: string, flags: Flags): Promise<CheckedCase> {
+async function checkOne(
+  path: string,
+  referencePath: string,
+  flags: Flags,
+  given: ReadonlySet<string>,
+): Promise<CheckedCase> {
   const startedAt = performance.now();
   const reference = await readReference(referencePath);
-  const options = await optionsOf(referencePath, reference);
+  const asked = Object.entries(await bootOptions(flags)).filter(([name]) => given.has(name));
+  const options = { ...(await optionsOf(referencePath, reference)), ...Object.fromEntries(asked) };
   const image = await readBootImage(path, options.entry);
   const { trace, close } = await boot(image, { ...options, engine: flags.engine });
   close();
-  const actual = { options: reference.options ?? null, ...(traceToJson(trace) as object) };
-  const differences = compareWithReference(actual as never, reference, flags.ignore ?? []);
+  const actual = recordedTrace(trace, image);
+  const unknown = unknownPatterns(flags.ignore ?? [], actual, reference);
+  if (unknown.length > 0) {
+    throw new BootscopeError(
+      'check-ignore',
+      `--ignore: neither the boot nor ${referencePath} has a field ${unknown.join(' or ')}`,
+    );
+  }
+  const limits = flags.allowGrowth ?? [];
+  // What was asked to be another way is no difference.
+  const changed = [...given].map((name) => `machine.${MACHINE_FIELDS[name] ?? name}`);
+  const differences = compareWithReference(actual, reference, [...(flags.ignore ?? []), ...changed]);
   return {
     name: path,
     seconds: (performance.now() - startedAt) / 1000,
-    failures: differences.map(
-      ({ path: field, expected, actual: ours }) => `${field}: expected ${show(expected)}, got ${show(ours)}`,
-    ),
+    differences: [
+      ...findGrowth(actual, reference as unknown as Json, limits),
+      ...differences.filter((difference) => !isLimited(difference, limits)),
+    ],
     error: null,
   };
 }
 
-function show(value: unknown): string {
-  const text = value === undefined ? 'nothing' : JSON.stringify(value);
-  return text.length > 200 ? `${text.slice(0, 200)}…` : text;
-}
+/** Boot options that have another name in the trace. */
+const MACHINE_FIELDS: Readonly<Record<string, string>> = { memory: 'ram' };
 
 /** Each image in a process of its own, so that one that fails badly takes no other with it. */
 async function checkMatrix(path: string, flags: Flags): Promise<CheckedCase[]> {
@@ -182,6 +236,7 @@ async function checkInProcess(folder: string, entry: MatrixEntry, flags: Flags):
       '--engine',
       flags.engine,
       ...(ignore.length > 0 ? ['--ignore', ...ignore] : []),
+      ...(flags.allowGrowth ?? []).flatMap((limit) => ['--allow-growth', growthText(limit)]),
     ],
     { stdio: ['ignore', 'pipe', 'pipe'] },
   );
@@ -199,26 +254,42 @@ async function checkInProcess(folder: string, entry: MatrixEntry, flags: Flags):
   });
   const seconds = (performance.now() - startedAt) / 1000;
   if (status === '0' || status === '1') {
-    const [result] = JSON.parse(output) as [CheckedCase];
-    return { ...result, name: entry.image };
+    const [{ differences }] = JSON.parse(output) as [CheckedCase];
+    return { name: entry.image, seconds, differences, error: null };
   }
   return {
     name: entry.image,
     seconds,
-    failures: [],
+    differences: [],
     error: errors.trim().replace(/^bootscope: /, '') || `the check ended with ${status}`,
   };
 }
 
+function growthText(limit: GrowthLimit): string {
+  return `${limit.name}=${'percent' in limit ? `${limit.percent}%` : limit.bytes}`;
+}
+
+/** Equal checks print equal JSON: without the time that they took. */
+function jsonOf(cases: readonly CheckedCase[]): string {
+  return `${JSON.stringify(
+    cases.map(({ name, differences, error }) => ({ name, differences, error })),
+    null,
+    2,
+  )}\n`;
+}
+
 function textOf(cases: readonly CheckedCase[]): string {
   let text = '';
-  for (const { name, seconds, failures, error } of cases) {
-    const verdict =
-      error !== null ? 'ERROR' : failures.length === 0 ? 'ok' : `${failures.length} differences`;
-    text += `${name}: ${verdict} (${seconds.toFixed(2)} s)\n`;
-    if (error !== null) text += `  ${error}\n`;
-    for (const failure of failures) text += `  ${failure}\n`;
+  for (const { name, seconds, differences, error } of cases) {
+    const time = `(${seconds.toFixed(2)} s)`;
+    const worst = findingLines(differences)[0];
+    if (error !== null) text += `${name}: ERROR: ${error} ${time}\n`;
+    else if (worst === undefined) text += `${name}: ok ${time}\n`;
+    else {
+      const count = differences.length === 1 ? 'one difference' : `${differences.length} differences`;
+      text += `${name}: DIFFERS: ${worst.text}\n  ${count} ${time}\n${formatFindings(differences, SHOWN_LINES)}`;
+    }
   }
-  const passed = cases.filter(({ failures, error }) => failures.length === 0 && error === null).length;
+  const passed = cases.filter(({ differences, error }) => differences.length === 0 && error === null).length;
   return `${text}${passed} of ${cases.length} as recorded\n`;
 }

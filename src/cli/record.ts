@@ -3,10 +3,11 @@
 import { dirname, relative, resolve } from 'node:path';
 import type { Command } from 'commander';
 import { boot } from '../boot/boot.ts';
-import { traceToJson } from '../report/json.ts';
+import { BootscopeError } from '../error.ts';
+import { unknownPatterns } from '../report/reference.ts';
 import { addBootOptions, type BootFlags, IMAGE_ARGUMENT, readBootRequest } from './boot-options.ts';
 import { checkOutput, writeOutput } from './output-file.ts';
-import { recordedOptions } from './reference-file.ts';
+import { recordedOptions, recordedTrace } from './reference-file.ts';
 import { printError } from './standard-output.ts';
 
 interface Flags extends BootFlags {
@@ -29,6 +30,11 @@ export function registerRecord(program: Command): void {
       const { image, options } = await readBootRequest(path, flags);
       const { trace, close } = await boot(image, options);
       close();
+      const json = recordedTrace(trace, image);
+      const unknown = unknownPatterns(flags.ignore ?? [], json);
+      if (unknown.length > 0) {
+        throw new BootscopeError('check-ignore', `--ignore: the boot has no field ${unknown.join(' or ')}`);
+      }
       const recorded = recordedOptions(options, path === undefined ? null : (flags.floppy ?? null));
       const here = flags.output === '-' ? process.cwd() : dirname(resolve(flags.output));
       const fromHere = (file: string | null | undefined): string | null =>
@@ -36,7 +42,7 @@ export function registerRecord(program: Command): void {
       const reference = {
         options: { ...recorded, initrd: fromHere(recorded.initrd), floppy: fromHere(recorded.floppy) },
         policy: { ignore: flags.ignore ?? [] },
-        ...(traceToJson(trace) as object),
+        ...json,
       };
       await writeOutput(flags.output, `${JSON.stringify(reference, null, 2)}\n`, flags.force === true);
       if (trace.stopped !== null) {

@@ -6,8 +6,11 @@ import { type KaslrOption, parseKaslrOption } from '../decompressor/kaslr-entrop
 import { BootscopeError } from '../error.ts';
 import { hex } from '../hex.ts';
 import { readImageFile } from '../image/image-file.ts';
+import type { KernelImage } from '../image/kernel-image.ts';
+import { type Json, traceToJson } from '../report/json.ts';
 import type { Reference } from '../report/reference.ts';
-import type { EntryPoint } from '../trace/boot-trace.ts';
+import { imageSizes } from '../report/size-limits.ts';
+import type { BootTrace, EntryPoint } from '../trace/boot-trace.ts';
 import { parseE820 } from './boot-options.ts';
 
 /** How the recorded boot was made, so that a check makes the same. Files are named relative to the reference. */
@@ -68,6 +71,12 @@ function kaslrText(kaslr: KaslrOption): string {
       return parts.join(',');
     }
   }
+}
+
+/** The trace as a reference holds it: with the sizes that limits can be set on. */
+export function recordedTrace(trace: BootTrace, image: KernelImage): { readonly [key: string]: Json } {
+  const json = traceToJson(trace) as { readonly [key: string]: Json };
+  return { ...json, image: { ...(json.image as object), sizes: imageSizes(image) } };
 }
 
 /**

@@ -8,6 +8,7 @@ import type { OverwriteJson, PhaseJson, RegionJson, TraceJson } from './trace-js
 export const DIFFERENCE_AREAS = [
   'image',
   'machine',
+  'size',
   'kernel',
   'segment',
   'phase',
@@ -53,14 +54,11 @@ export function compareTraces(
   compareFields(found, 'machine', a.machine, b.machine, options);
   compareKernels(found, a, b);
   comparePhases(found, a, b);
-  compareSets(
-    found,
-    'hazard',
-    a.hazards.map((hazard) => `${hazard.code} ${hazard.start}..${hazard.end}`),
-    b.hazards.map((hazard) => `${hazard.code} ${hazard.start}..${hazard.end}`),
-  );
+  const hazards = (of: TraceJson): readonly string[] | null =>
+    of.hazards?.map((hazard) => `${hazard.code} ${hazard.start}..${hazard.end}`) ?? null;
+  compareSets(found, 'hazard', hazards(a), hazards(b));
   compareSets(found, 'notice', a.notices, b.notices);
-  if (a.console !== b.console) compareLines(found, a.console, b.console);
+  compareLines(found, a.console, b.console);
   const order = (difference: Difference): number => DIFFERENCE_AREAS.indexOf(difference.area);
   return found
     .map((difference, index) => ({ difference, index }))
@@ -226,8 +224,9 @@ function comparePhase(found: Difference[], a: PhaseJson, b: PhaseJson): void {
       found.push({ area: 'page-tables', phase, name, change: 'changed', a: one, b: two });
     }
   }
-  compareRegions(found, phase, a.regions, b.regions);
-  compareOverwrites(found, phase, a.overwritten ?? [], b.overwritten ?? []);
+  if (a.regions !== null && b.regions !== null) compareRegions(found, phase, a.regions, b.regions);
+  if (a.overwritten != null && b.overwritten != null)
+    compareOverwrites(found, phase, a.overwritten, b.overwritten);
 }
 
 /** Ranges of page tables as `0x0..0x100000000 to 0x0 rwx`, anything else as it is. */
@@ -245,8 +244,8 @@ function mapped(value: unknown): string | null {
 function compareOverwrites(
   found: Difference[],
   phase: string,
-  a: PhaseJson['overwritten'],
-  b: PhaseJson['overwritten'],
+  a: readonly OverwriteJson[],
+  b: readonly OverwriteJson[],
 ): void {
   const nameOf = (loss: OverwriteJson): string => `${loss.region} by ${loss.by}`;
   const others = new Map(b.map((loss) => [nameOf(loss), loss]));
@@ -305,7 +304,13 @@ function compareRegions(
   }
 }
 
-function compareSets(found: Difference[], area: Area, a: readonly string[], b: readonly string[]): void {
+function compareSets(
+  found: Difference[],
+  area: Area,
+  a: readonly string[] | null,
+  b: readonly string[] | null,
+): void {
+  if (a === null || b === null) return;
   for (const line of a) {
     if (!b.includes(line)) found.push({ area, phase: null, name: area, change: 'removed', a: line, b: null });
   }
@@ -315,7 +320,8 @@ function compareSets(found: Difference[], area: Area, a: readonly string[], b: r
 }
 
 /** The first line that differs says enough. */
-function compareLines(found: Difference[], a: string, b: string): void {
+function compareLines(found: Difference[], a: string | null, b: string | null): void {
+  if (a === null || b === null || a === b) return;
   const [before, after] = [a.split('\n'), b.split('\n')];
   let line = 0;
   while (before[line] === after[line]) line++;
@@ -353,12 +359,15 @@ export function formatDifferences(
   if (differences.length === 0) return `${out}\nno difference\n`;
   const order = [...new Set([...a.phases, ...b.phases].map((phase) => phase.name))];
   const sections = new Set(
-    [...a.phases, ...b.phases].flatMap(({ regions }) => regions.filter(isSection).map(({ name }) => name)),
+    [...a.phases, ...b.phases].flatMap(({ regions }) =>
+      (regions ?? []).filter(isSection).map(({ name }) => name),
+    ),
   );
   for (const area of DIFFERENCE_AREAS) {
     const here = differences.filter((difference) => difference.area === area);
     if (here.length === 0) continue;
-    out += `\n${AREA_TITLES[area]}\n`;
+    const hint = area === 'register' && !options.registers ? ' (--registers shows the values)' : '';
+    out += `\n${AREA_TITLES[area]}${hint}\n`;
     const counted = here.filter(({ name }) => area === 'region' && !options.sections && sections.has(name));
     const rows: readonly (readonly string[])[] =
       area === 'register' && !options.registers
@@ -377,13 +386,14 @@ export function formatDifferences(
   return `${out}\n${differences.length} ${differences.length === 1 ? 'difference' : 'differences'}\n`;
 }
 
-const AREA_TITLES: Readonly<Record<Area, string>> = {
+export const AREA_TITLES: Readonly<Record<Area, string>> = {
   image: 'IMAGE',
   machine: 'MACHINE',
+  size: 'SIZES',
   kernel: 'KERNEL AT THE JUMP',
   segment: 'SEGMENTS',
   phase: 'PHASES',
-  register: 'REGISTERS (--registers shows the values)',
+  register: 'REGISTERS',
   'page-tables': 'PAGE TABLES',
   region: 'REGIONS',
   overwrite: 'OVERWRITTEN',
@@ -398,7 +408,7 @@ const LONGEST_VALUE = 72;
 const SHOWN_HASH = 16;
 
 /** Text from an image can hold anything; a terminal gets no control characters from here. */
-function printable(value: string): string {
+export function printable(value: string): string {
   return value.replace(/[\p{Cc}\p{Cf}]/gu, '?');
 }
 
@@ -453,7 +463,7 @@ function gather(differences: readonly Difference[]): readonly Row[] {
 }
 
 /** `setup … kernel` for phases that follow each other, else their names. */
-function span(phases: readonly string[], order: readonly string[]): string {
+export function span(phases: readonly string[], order: readonly string[]): string {
   const first = order.indexOf(phases[0] ?? '');
   const last = order.indexOf(phases.at(-1) ?? '');
   if (phases.length > 2 && last - first === phases.length - 1) return `${phases[0]} … ${phases.at(-1)}`;

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import type { Json } from './json.ts';
-import { compareWithReference, type Reference } from './reference.ts';
+import { compareWithReference, type Reference, unknownPatterns } from './reference.ts';
 
 const SEGMENT = { paddr: '0x1000000', filesz: '0x1000', sha256: 'aa' };
 const ACTUAL = {
@@ -60,20 +60,76 @@ describe('comparing with a reference', () => {
       copy.kernel.segments[1]!.sha256 = 'cc';
       copy.phases[1]!.registers.rax = '0x5';
     });
+    const changedTo = { change: 'changed' } as const;
     expect(compareWithReference(ACTUAL as Json, reference as unknown as Reference, [])).toEqual([
-      { path: 'phases.kernel.registers.rax', expected: '0x5', actual: '0x1000000' },
-      { path: 'kernel.segments.1.sha256', expected: 'cc', actual: 'bb' },
+      {
+        ...{ ...changedTo, area: 'register', phase: 'kernel', name: 'rax', field: null },
+        ...{ path: 'phases.kernel.registers.rax', expected: '0x5', actual: '0x1000000' },
+      },
+      {
+        ...{ ...changedTo, area: 'segment', phase: null, name: '1', field: 'sha256' },
+        ...{ path: 'kernel.segments.1.sha256', expected: 'cc', actual: 'bb' },
+      },
     ]);
   });
 
-  it('leaves out what the reference does not know: a missing field, a null, an empty list', () => {
+  it('leaves out what the reference does not know: a missing field, a null', () => {
     const reference = changed((copy) => {
-      const loose = copy as unknown as { image?: unknown; kernel: { segments: { sha256: string | null }[] } };
+      const loose = copy as unknown as {
+        image?: unknown;
+        notices: null;
+        kernel: { segments: { sha256: string | null }[] };
+      };
       delete loose.image;
       for (const segment of loose.kernel.segments) segment.sha256 = null;
-      copy.notices = [];
+      loose.notices = null;
     });
     expect(paths(reference)).toEqual([]);
+  });
+
+  it('takes an empty list at its word: what came to it is a difference', () => {
+    const reference = changed((copy) => {
+      copy.notices = [];
+      copy.phases[1]!.regions = [];
+    });
+    expect(paths(reference)).toEqual([
+      'phases.kernel.regions.boot_params',
+      'phases.kernel.regions.stack',
+      'notices.0',
+    ]);
+  });
+
+  it('finds hazards by their codes and overwrites by what was overwritten', () => {
+    const hazard = { code: 'beyond-ram', text: 'it is', start: '0x1', end: '0x2' };
+    const loss = { region: 'initrd', by: 'the kernel', start: '0x1', end: '0x2' };
+    const withLoss = (overwritten: unknown[]): Plain =>
+      changed((copy) => Object.assign(copy.phases[1]!, { overwritten }));
+    const [clean, bad] = [
+      { ...withLoss([]), hazards: [] },
+      { ...withLoss([loss]), hazards: [hazard] },
+    ];
+    expect(paths(clean, bad as never)).toEqual(['phases.kernel.overwritten.initrd', 'hazards.beyond-ram']);
+    expect(paths(bad, clean as never)).toEqual(paths(clean, bad as never));
+    const reworded = { ...bad, hazards: [{ ...hazard, text: 'it is still' }] };
+    expect(paths(bad, reworded as never)).toEqual([]);
+  });
+
+  it('pairs texts that are equal, wherever they stand in a list', () => {
+    const ours = changed((copy) => {
+      copy.notices = ['zero', 'one', 'two'];
+    });
+    expect(compareWithReference(ours as Json, ACTUAL as never, []).map(({ actual }) => actual)).toEqual([
+      'zero',
+      'two',
+    ]);
+  });
+
+  it('does not hold against a boot what its host cannot see', () => {
+    const known = changed((copy) => Object.assign(copy.phases[1]!, { instructions: 7, pageTables: {} }));
+    const unseen = changed((copy) =>
+      Object.assign(copy.phases[1]!, { instructions: null, pageTables: null }),
+    );
+    expect(paths(known, unseen)).toEqual([]);
   });
 
   it('takes a null for `kernel` and `stopped` at its word', () => {
@@ -170,6 +226,24 @@ describe('a pattern to ignore', () => {
     const policy = { ignore: ['segments.sha256', 'notices'] };
     expect(paths({ ...reference, policy })).toEqual(without('sha256', 'notices'));
     expect(paths({ ...reference, policy }, ACTUAL, ['phases'])).toEqual([]);
+  });
+
+  it('may hold a name with dots, as sections have', () => {
+    const section = changed((copy) => copy.phases[1]!.regions.push({ name: '.init.text', start: '0x95000' }));
+    expect(paths(ACTUAL, section, ['regions..init.text'])).toEqual([]);
+    expect(paths(ACTUAL, section, ['regions..init.data'])).toEqual(['phases.kernel.regions..init.text']);
+  });
+
+  it('is unknown where it names nothing in boot or reference, nor in another boot', () => {
+    const unknown = (...patterns: string[]): string[] => unknownPatterns(patterns, ACTUAL as Json);
+    expect(unknown('segments.sha256', 'phases.setup', 'regions.stack', '*.rax', 'regions')).toEqual([]);
+    expect(unknown('phases.startup_64.address', 'hazards.beyond-ram', 'hazards.run-area-overlap')).toEqual(
+      [],
+    );
+    const wrong = ['segments.sha', 'kernel.sha256', 'phases.start', 'regions.initrd', 'hazards.x'];
+    expect(unknown(...wrong)).toEqual(wrong);
+    const reference = changed((copy) => copy.phases[1]!.regions.push({ name: 'initrd', start: '0x95000' }));
+    expect(unknownPatterns(['regions.initrd'], ACTUAL as Json, reference as Reference)).toEqual([]);
   });
 
   it('also leaves out what the reference lacks', () => {

@@ -26,8 +26,9 @@ export interface PhaseJson {
   readonly mode: string;
   readonly instructions: number | null;
   readonly registers: Readonly<Record<string, HexText>>;
-  readonly regions: readonly RegionJson[];
-  readonly overwritten: readonly OverwriteJson[];
+  /** Null from a witness that does not know them; so are `overwritten`, `hazards`, `console` and `notices`. */
+  readonly regions: readonly RegionJson[] | null;
+  readonly overwritten: readonly OverwriteJson[] | null;
   readonly pageTables: Readonly<Record<string, unknown>> | null;
 }
 
@@ -46,9 +47,11 @@ export interface TraceJson {
   readonly phases: readonly PhaseJson[];
   readonly kernel: (Readonly<Record<string, unknown>> & { readonly segments: readonly SegmentJson[] }) | null;
   readonly stopped: string | null;
-  readonly hazards: readonly { readonly code: string; readonly start: HexText; readonly end: HexText }[];
-  readonly console: string;
-  readonly notices: readonly string[];
+  readonly hazards:
+    | readonly { readonly code: string; readonly start: HexText; readonly end: HexText }[]
+    | null;
+  readonly console: string | null;
+  readonly notices: readonly string[] | null;
 }
 
 /** Whether a file is meant as JSON: its first character that is no space opens an object. */
@@ -89,8 +92,8 @@ export function checkTrace(path: string, value: unknown): TraceJson {
         hexText(path, `${at}.${field}`, segment[field]);
     }
   }
-  // Left out by earlier versions, and nothing to compare where they are missing.
-  return { hazards: [], console: '', notices: [], stopped: null, ...trace } as unknown as TraceJson;
+  // Left out by earlier versions.
+  return { hazards: null, console: null, notices: null, stopped: null, ...trace } as unknown as TraceJson;
 }
 
 function checkPhase(path: string, at: string, value: unknown): void {
@@ -100,6 +103,7 @@ function checkPhase(path: string, at: string, value: unknown): void {
   for (const [name, register] of Object.entries(record(path, `${at}.registers`, phase.registers))) {
     hexText(path, `${at}.registers.${name}`, register);
   }
+  if (phase.regions === null) return;
   for (const [index, entry] of list(path, `${at}.regions`, phase.regions).entries()) {
     const here = `${at}.regions[${index}]`;
     const region = record(path, here, entry);
