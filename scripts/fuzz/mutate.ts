@@ -1,6 +1,6 @@
 // What is done to a good input: bytes, fields, code, lengths. Each takes bytes and dice and gives new bytes.
 
-import { SETUP_HEADER_FIELDS } from '../../src/image/setup-header.ts';
+import { SETUP_HEADER_FIELDS } from '../../src/protocol/setup-header.ts';
 import type { Dice } from './dice.ts';
 
 /** A number in a file: its offset and bytes, little endian. */

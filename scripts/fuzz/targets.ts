@@ -23,7 +23,7 @@ import { type Json, traceToJson } from '../../src/report/json.ts';
 import { compareWithReference } from '../../src/report/reference.ts';
 import { parseTraceJson } from '../../src/report/trace-json.ts';
 import { findKallsyms } from '../../src/trace/kallsyms.ts';
-import { walkPageTables } from '../../src/trace/page-tables.ts';
+import { walkPageTables } from '../../src/x86/page-tables.ts';
 import type { Dice } from './dice.ts';
 import {
   changeAny,
