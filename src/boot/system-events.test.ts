@@ -7,9 +7,10 @@ const find = (bytes: number[], everything = false) => {
 };
 
 describe('findSystemInstructions', () => {
-  it('finds loads of control registers and of MSRs', () => {
+  it('finds loads of control registers, and MSRs that are written or read', () => {
     expect(find([0x0f, 0x22, 0xc0])).toEqual([1]);
     expect(find([0x0f, 0x30])).toEqual([1]);
+    expect(find([0x0f, 0x32])).toEqual([1]);
   });
 
   it('finds LGDT where its prefix begins, too', () => {

@@ -31,6 +31,9 @@ const ADDRESS_SIZE = 0x67;
 const MAX_LENGTH = 15;
 const SERIAL_PORT = 'UART';
 const NEWLINE = 0x0a;
+/** INT 10h, AH=0Eh. */
+const VIDEO_SERVICES = 0x10;
+const TELETYPE = 0x0e00;
 const EVERYWHERE = 0xffff_ffff_ffff_ffffn;
 
 /** Far transfers by their first byte: `ljmp` and `lcall` to an immediate, `lret`, `iret`. */
@@ -66,7 +69,7 @@ function looksLikeOne(code: Uint8Array, at: number, everything: boolean): boolea
   const field = (third >> 3) & 7;
   if (first === 0x0f) {
     if (second === 0x22) return third >= 0xc0 && [0, 2, 3, 4].includes(field);
-    if (second === 0x30) return true;
+    if (second === 0x30 || second === 0x32) return true;
     return second === 0x01 && (field === 6 || ((field === 2 || field === 3) && third < 0xc0));
   }
   if (first === 0x8e) return second >= 0xc0 && [0, 2, 3, 4, 5].includes((second >> 3) & 7);
@@ -158,15 +161,20 @@ export class SystemEvents {
         // RIP is behind the two bytes of INT n.
         const address = at - 2n;
         this.#flush({ at: address, instructions });
-        const { vector, input, output, carry, text } = event;
+        const { vector, input, output, carry, text, result } = event;
+        // The text is told by the line.
+        if (vector === VIDEO_SERVICES && input.eax !== undefined && (input.eax & 0xff00) === TELETYPE) return;
         const registers = (prefix: string, values: Readonly<Record<string, number>>) =>
           Object.entries(values).map(([name, value]) => [`${prefix} ${name}`, hex(value)]);
         this.#parts.record({
-          ...{ kind: 'bios', address, instructions, text: carry ? `${text}: failed` : text },
+          ...{ kind: 'bios', address, instructions },
+          text: `${text}${carry ? ': failed' : ''}${result === null ? '' : `: ${result}`}`,
           details: Object.fromEntries([
             ...[
               ['vector', vector],
+              ['service', text],
               ['carry', carry],
+              ['result', result],
             ],
             ...registers('in', input),
             ...registers('out', output),
@@ -231,12 +239,17 @@ export class SystemEvents {
       note('control-register', `${name} = ${hex(value)}`, { register: name, value: hex(value) });
       if (reg === 0) this.#lookAtMode({ at, instructions });
     } else if (opcode === 0x0f30) {
-      const number = Number(cpu.readRegister('rcx') & 0xffff_ffffn);
-      const [high, low] = [cpu.readRegister('rdx') & 0xffff_ffffn, cpu.readRegister('rax') & 0xffff_ffffn];
-      const value = hex((high << 32n) | low);
-      const name = MSR_NAMES.get(number);
-      note('msr', `MSR ${hex(number)}${name === undefined ? '' : ` (${name})`} = ${value}`, {
-        ...{ msr: hex(number), name: name ?? null, value },
+      const { number, value, name } = this.#msr();
+      note('msr', `${name} = ${value}`, { msr: hex(number), name: MSR_NAMES.get(number) ?? null, value });
+    } else if (opcode === 0x0f32) {
+      const { number, name } = this.#msr();
+      this.#after(at + BigInt(length), () => {
+        const { value } = this.#msr();
+        this.flush(at);
+        record({
+          ...{ kind: 'msr', address: at, instructions, text: `${name} is ${value}` },
+          details: { msr: hex(number), name: MSR_NAMES.get(number) ?? null, value, read: true },
+        });
       });
     } else if (opcode === 0x0f01 && reg % 8 === 6) {
       note('control-register', 'lmsw', { register: 'cr0' });
@@ -253,12 +266,31 @@ export class SystemEvents {
     }
   }
 
+  /** The register that ECX names, and what EDX and EAX hold. */
+  #msr(): { readonly number: number; readonly name: string; readonly value: string } {
+    const { cpu } = this.#parts;
+    const low = (name: RegisterName): bigint => cpu.readRegister(name) & 0xffff_ffffn;
+    const number = Number(low('rcx'));
+    const known = MSR_NAMES.get(number);
+    return {
+      number,
+      name: `MSR ${hex(number)}${known === undefined ? '' : ` (${known})`}`,
+      value: hex((low('rdx') << 32n) | low('rax')),
+    };
+  }
+
+  /** Does it once, when the instruction at `next` is about to run. */
+  #after(next: bigint, action: () => void): void {
+    const unhook = this.#parts.cpu.hookCode(next, next, () => {
+      unhook();
+      action();
+    });
+  }
+
   /** What LGDT and LIDT loaded is read when the next instruction is about to run. */
   #afterTableLoad({ at, instructions }: Place, name: 'gdtr' | 'idtr', length: number): void {
     const { cpu, record } = this.#parts;
-    const next = at + BigInt(length);
-    const unhook = cpu.hookCode(next, next, () => {
-      unhook();
+    this.#after(at + BigInt(length), () => {
       const { base, limit } = cpu.readDescriptorTable(name);
       this.flush(at);
       record({

@@ -39,6 +39,7 @@ const COMMANDS: Readonly<Record<string, () => Promise<(program: Command) => void
   boot: async () => (await import('./boot.ts')).registerBoot,
   check: async () => (await import('./check.ts')).registerCheck,
   diff: async () => (await import('./diff.ts')).registerDiff,
+  events: async () => (await import('./events.ts')).registerEvents,
   extract: async () => (await import('./extract.ts')).registerExtract,
   info: async () => (await import('./info.ts')).registerInfo,
   kaslr: async () => (await import('./kaslr.ts')).registerKaslr,

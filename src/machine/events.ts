@@ -11,6 +11,8 @@ export type MachineEvent =
       readonly carry: boolean;
       /** `INT 15h E820: query system address map`. */
       readonly text: string;
+      /** What it wrote into memory, or did to the machine, in a few words: `0x0..0x9fc00 usable`. */
+      readonly result: string | null;
     }
   | {
       readonly kind: 'port';

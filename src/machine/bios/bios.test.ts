@@ -308,6 +308,7 @@ describeEachEngine('BIOS', (open) => {
         output: { eax: 639 },
         carry: false,
         text: 'INT 12h: get conventional memory size',
+        result: '639 KiB',
       },
     ]);
   });

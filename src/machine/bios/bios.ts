@@ -68,6 +68,7 @@ export class Bios {
       input: registers.input,
       output: registers.output,
       carry: registers.failed,
+      result: registers.result,
       text: `${functionName(services, vector, registers.inputAx)}: ${service?.name ?? 'not provided'}`,
     });
   }

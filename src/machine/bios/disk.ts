@@ -1,5 +1,6 @@
 // INT 13h: the floppy drive A:, answered as SeaBIOS answers; there are no hard disks.
 
+import { hex } from '../../hex.ts';
 import type { FloppyController } from '../floppy-controller.ts';
 import { type FloppyDisk, SECTOR_SIZE } from '../floppy-disk.ts';
 import type { GuestMemory } from '../guest-memory.ts';
@@ -66,6 +67,7 @@ export function diskVector(parts: DiskParts): BiosVector {
     const available = Math.min(count, disk.sectors - first);
     move(first * SECTOR_SIZE, address, available * SECTOR_SIZE);
     r.al = available;
+    r.result = `sectors ${first} to ${first + available - 1}, ${hex(address)}..${hex(address + available * SECTOR_SIZE)}`;
     return available < count ? STATUS_SECTOR_NOT_FOUND : STATUS_OK;
   }
 

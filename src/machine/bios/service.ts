@@ -41,6 +41,8 @@ export class BiosRegisters {
   #setCarry = false;
   #used = 0;
   #changed = 0;
+  /** What the service did outside of the registers, in a few words; null where that is nothing worth telling. */
+  result: string | null = null;
 
   constructor(cpu: Cpu) {
     this.#cpu = cpu;
@@ -57,6 +59,7 @@ export class BiosRegisters {
     this.#setCarry = false;
     this.#used = 1 << EAX;
     this.#changed = 0;
+    this.result = null;
   }
 
   /** Writes the changed general registers back; flags and ES are left to who returns to the guest. */

@@ -30,6 +30,7 @@ export function smallVectors(parts: SmallServiceParts): readonly BiosVector[] {
     }),
     only(0x12, 'get conventional memory size', (r) => {
       r.ax = memory.read16(BDA_BASE_MEMORY_KB);
+      r.result = `${r.ax} KiB`;
     }),
     { vector: 0x14, byAh: serialServices(uart) },
     {

@@ -1,5 +1,7 @@
 // INT 15h: memory map and sizes, A20, block moves, waiting, APM, and what else a system BIOS answers.
 
+import { hex } from '../../hex.ts';
+import { e820TypeName } from '../../protocol/e820.ts';
 import type { Clock } from '../clock.ts';
 import { EBDA_ADDRESS, e801, extendedKilobytes88 } from '../e820.ts';
 import type { E820Entry } from '../events.ts';
@@ -54,6 +56,7 @@ export function systemVector(parts: SystemParts): BiosVector {
     r.ecx = E820_ENTRY_SIZE;
     r.ebx = r.ebx + 1 < e820.length ? r.ebx + 1 : 0;
     r.carry = false;
+    r.result = `${hex(entry.address)}..${hex(entry.address + entry.size)} ${e820TypeName(entry.type)}`;
   }
 
   function memorySizes(r: BiosRegisters): void {
@@ -63,11 +66,13 @@ export function systemVector(parts: SystemParts): BiosVector {
     r.cx = kilobytes;
     r.dx = blocks;
     r.carry = false;
+    r.result = `${kilobytes} KiB, ${blocks} blocks of 64 KiB`;
   }
 
   function extendedMemory(r: BiosRegisters): void {
     r.ax = extendedKilobytes88(e820);
     r.carry = false;
+    r.result = `${r.ax} KiB`;
   }
 
   /** Copies CX words between the bases in descriptors 2 and 3 of the table at ES:SI. */
@@ -79,6 +84,7 @@ export function systemVector(parts: SystemParts): BiosVector {
     const fits = memory.contains(source, length) && memory.contains(target, length);
     if (fits) {
       memory.copyIn(target, memory.copyOut(source, length));
+      r.result = `${hex(source)}..${hex(source + length)} to ${hex(target)}..${hex(target + length)}`;
     }
     r.ah = fits ? 0 : BLOCK_MOVE_EXCEPTION;
     r.carry = !fits;

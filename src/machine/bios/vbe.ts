@@ -84,6 +84,7 @@ export function vbeServices(
     }
     memory.copyIn(at, block);
     r.ax = VBE_OK;
+    r.result = `VBE 3.0, ${VIDEO_MEMORY / 0x100000} MiB, ${MODES.length} modes`;
   }
 
   function modeInformation(r: BiosRegisters): void {
@@ -94,6 +95,7 @@ export function vbeServices(
     }
     memory.copyIn(linear(r.es, r.di), modeInformationBlock(mode));
     r.ax = VBE_OK;
+    r.result = `${mode.width}x${mode.height}, ${mode.bitsPerPixel} bits`;
   }
 
   function setMode(r: BiosRegisters): void {
@@ -115,6 +117,7 @@ export function vbeServices(
     } else if (r.bl === 1 && r.dx === 0) {
       memory.copyIn(linear(r.es, r.di), edid());
       r.ax = VBE_OK;
+      r.result = 'an EDID block';
     } else {
       r.ax = VBE_FAILED;
     }

@@ -1,0 +1,50 @@
+// `bootscope events IMAGE`: what the guest did to the system around its code, a line each.
+
+import { type Command, InvalidArgumentError, Option } from 'commander';
+import { boot } from '../boot/boot.ts';
+import { eventLine } from '../report/event-lines.ts';
+import { toJson } from '../report/json.ts';
+import { EVENT_KINDS, type EventKind } from '../trace/boot-trace.ts';
+import { addBootOptions, type BootFlags, IMAGE_ARGUMENT, readBootRequest } from './boot-options.ts';
+import { print, printError } from './standard-output.ts';
+import { addStubSymbolOptions, namesOnRequest, type StubSymbolFlags } from './symbol-options.ts';
+
+interface Flags extends BootFlags, StubSymbolFlags {
+  readonly only?: ReadonlySet<EventKind>;
+  readonly json?: boolean;
+}
+
+function parseKinds(text: string): ReadonlySet<EventKind> {
+  const kinds = text.split(',').map((part) => EVENT_KINDS.find((kind) => kind === part.trim()));
+  if (kinds.includes(undefined))
+    throw new InvalidArgumentError(`it is a list of: ${EVENT_KINDS.join(', ')}.`);
+  return new Set(kinds as EventKind[]);
+}
+
+export function registerEvents(program: Command): void {
+  const command = program
+    .command('events')
+    .description(
+      'boot IMAGE and list what it did to the machine, a line each: BIOS calls with what they got and returned, ports, MSRs, control registers, modes, copies, and what it printed',
+    )
+    .argument(...IMAGE_ARGUMENT);
+  addStubSymbolOptions(addBootOptions(command))
+    .addOption(new Option('--only <kinds>', `only these: ${EVENT_KINDS.join(', ')}`).argParser(parseKinds))
+    .option('--json', 'as a JSON list, with an event a line')
+    .action(async (path: string | undefined, flags: Flags) => {
+      const { image, options } = await readBootRequest(path, flags);
+      const named = await namesOnRequest(flags);
+      const finished = await boot(image, { ...options, hash: false, pageTables: false });
+      finished.close();
+      const { events, stopped, notices } = await named(finished.trace, image);
+      const wanted = events.filter(({ kind }) => flags.only?.has(kind) ?? true);
+      if (flags.json === true) {
+        print(`[${wanted.map((event) => `\n${JSON.stringify(toJson(event))}`).join(',')}\n]\n`);
+      } else {
+        print(wanted.map((event) => `${eventLine(event)}\n`).join(''));
+      }
+      for (const notice of notices) printError(`bootscope: ${notice}\n`);
+      if (stopped !== null) printError(`bootscope: no kernel was reached: ${stopped}\n`);
+      process.exitCode = stopped === null ? 0 : 1;
+    });
+}
