@@ -8,12 +8,12 @@ import type { PeFile } from '../image/pe.ts';
 import {
   explainSetupHeaderField,
   formatSetupHeaderValue,
-  formatSize,
   setupHeaderFlags,
 } from '../image/setup-header-meaning.ts';
 import type { UImage } from '../image/uimage.ts';
 import { SECTION_GROUPS, type Vmlinux, type XenNotes } from '../image/vmlinux.ts';
 import { SETUP_HEADER_FIELDS } from '../protocol/setup-header.ts';
+import { formatSize } from '../size.ts';
 
 /** `name` and `value` of one line. */
 type Fact = readonly [name: string, value: string];

@@ -66,8 +66,8 @@ function kaslrText(kaslr: KaslrOption): string {
       return `entropy:${kaslr.rdtsc.join(',')}`;
     case 'forced': {
       const parts = [];
-      if (kaslr.physical !== null) parts.push(`phys:0x${kaslr.physical.toString(16)}`);
-      if (kaslr.virtual !== null) parts.push(`virt:0x${kaslr.virtual.toString(16)}`);
+      if (kaslr.physical !== null) parts.push(`phys:${hex(kaslr.physical)}`);
+      if (kaslr.virtual !== null) parts.push(`virt:${hex(kaslr.virtual)}`);
       return parts.join(',');
     }
   }

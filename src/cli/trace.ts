@@ -5,6 +5,7 @@ import { boot } from '../boot/boot.ts';
 import { INSTRUCTION_CLASSES, type InstructionClass, InstructionStream } from '../boot/instruction-stream.ts';
 import type { BootControl } from '../boot/options.ts';
 import { BootscopeError } from '../error.ts';
+import { hex } from '../hex.ts';
 import { PHASE_NAMES, type Phase, type PhaseName } from '../trace/boot-trace.ts';
 import { addBootOptions, type BootFlags, IMAGE_ARGUMENT, readBootRequest } from './boot-options.ts';
 import { INSTRUCTION_FORMATS, type InstructionFormat, instructionWriter } from './instruction-lines.ts';
@@ -63,7 +64,7 @@ function parseLimit(text: string): number {
 }
 
 function placeName(place: Place): string {
-  return 'phase' in place ? place.phase : `0x${place.address.toString(16)}`;
+  return 'phase' in place ? place.phase : `${hex(place.address)}`;
 }
 
 export function registerTrace(program: Command): void {

@@ -1,5 +1,6 @@
 // lzop's file format: a header, then blocks of LZO1X data with checksums of both sides.
 
+import { hex } from '../hex.ts';
 import { adler32, crc32 } from './checksums.ts';
 import type { Codec } from './codec.ts';
 import { checksumMismatch, corrupt, outputLimit, truncated } from './codec-errors.ts';
@@ -87,7 +88,7 @@ function readHeader(
     throw corrupt(
       'lzo',
       reader.offset - 4,
-      `flags 0x${flags.toString(16)} name a filter or more parts, neither supported`,
+      `flags ${hex(flags)} name a filter or more parts, neither supported`,
     );
   }
   // File mode and modification time.

@@ -4,6 +4,7 @@ import { ENTER_LONG_MODE } from '../../firmware/enter-long-mode.ts';
 import { ENTER_PROTECTED_MODE } from '../../firmware/enter-protected-mode.ts';
 import { ENTER_REAL_MODE } from '../../firmware/enter-real-mode.ts';
 import { BootscopeError } from '../error.ts';
+import { hex } from '../hex.ts';
 import { CR0_ET, CR0_PE, CR0_PG, CR4_PAE, EFER_LMA } from '../x86/control-registers.ts';
 import type { Cpu, RegisterName } from './cpu.ts';
 
@@ -141,7 +142,7 @@ function runBlob(
   if (ram.length < BASE + AREA_SIZE || target >= BigInt(ram.length)) {
     throw new BootscopeError(
       'cpu-mode',
-      `The CPU cannot start at 0x${target.toString(16)} with 0x${ram.length.toString(16)} bytes of RAM`,
+      `The CPU cannot start at ${hex(target)} with ${hex(ram.length)} bytes of RAM`,
     );
   }
   const saved = ram.slice(BASE, BASE + AREA_SIZE);
@@ -156,7 +157,7 @@ function runBlob(
   cpu.invalidateCode(BASE, PAGE);
   if (end.kind !== 'stopped') {
     const reason = end.kind === 'error' ? end.error : end.kind;
-    throw new BootscopeError('cpu-mode', `The way to 0x${target.toString(16)} ended early: ${reason}`);
+    throw new BootscopeError('cpu-mode', `The way to ${hex(target)} ended early: ${reason}`);
   }
   for (const name of GENERAL) cpu.writeRegister(name, state[name] ?? 0n);
   cpu.writeRegister('rflags', BigInt((state.flags ?? 0) | FLAGS_ALWAYS));
@@ -185,7 +186,7 @@ function writeBootGdt(ram: Uint8Array, address: number, code: bigint): void {
   if (address < 0 || address + GDT_SIZE > ram.length) {
     throw new BootscopeError(
       'cpu-mode',
-      `The GDT at 0x${address.toString(16)} is outside the ${ram.length} bytes of RAM`,
+      `The GDT at ${hex(address)} is outside the ${ram.length} bytes of RAM`,
     );
   }
   const view = viewOf(ram);

@@ -1,6 +1,7 @@
 // The engine: the Cpu interface made of raw uc_* calls, with the quirks of Unicorn 2.0 and 2.1 evened out.
 
 import { BootscopeError } from '../error.ts';
+import { hex } from '../hex.ts';
 import { CR0_PE, CR0_PG } from '../x86/control-registers.ts';
 import type {
   BlockDecoder,
@@ -173,7 +174,7 @@ class UnicornCpu implements Cpu {
     if (address % PAGE_SIZE !== 0 || size % PAGE_SIZE !== 0 || size <= 0) {
       throw new BootscopeError(
         'cpu-memory',
-        `RAM at 0x${address.toString(16)} of ${size} bytes is not a whole number of ${PAGE_SIZE}-byte pages`,
+        `RAM at ${hex(address)} of ${size} bytes is not a whole number of ${PAGE_SIZE}-byte pages`,
       );
     }
     const pointer = this.#transport.allocate(size);
@@ -181,7 +182,7 @@ class UnicornCpu implements Cpu {
       throw new BootscopeError('cpu-memory', `The host has no ${size} bytes for the guest's RAM`);
     }
     const error = this.#transport.memMapPtr(BigInt(address), size, UC_PROT_ALL, pointer);
-    this.#check(error, `Mapping ${size} bytes at 0x${address.toString(16)}`);
+    this.#check(error, `Mapping ${size} bytes at ${hex(address)}`);
     const view = this.#transport.view(pointer, size);
     this.#blocks.set(address, { pointer, size, view });
     return view;
@@ -190,7 +191,7 @@ class UnicornCpu implements Cpu {
   ram(address: number): Uint8Array<ArrayBuffer> {
     const block = this.#blocks.get(address);
     if (block === undefined) {
-      throw new BootscopeError('cpu-memory', `No RAM block starts at 0x${address.toString(16)}`);
+      throw new BootscopeError('cpu-memory', `No RAM block starts at ${hex(address)}`);
     }
     if (block.view.byteLength === 0) block.view = this.#transport.view(block.pointer, block.size);
     return block.view;

@@ -3,6 +3,7 @@
 
 import { crc32, inflateRawSync, constants as zlibConstants } from 'node:zlib';
 import { BootscopeError } from '../error.ts';
+import { hex } from '../hex.ts';
 import { ByteView } from './byte-view.ts';
 
 const TRAILER_LENGTH = 8;
@@ -75,8 +76,8 @@ export function inflateGzip(
   if (statedCrc !== computedCrc || view.u32(length - 4) !== content.length >>> 0) {
     throw new BootscopeError(
       'image-corrupt',
-      `${what} is a damaged gzip file: its CRC is 0x${statedCrc.toString(16)} for ${view.u32(length - 4)} bytes, ` +
-        `its content has CRC 0x${computedCrc.toString(16)} and ${content.length} bytes`,
+      `${what} is a damaged gzip file: its CRC is ${hex(statedCrc)} for ${view.u32(length - 4)} bytes, ` +
+        `its content has CRC ${hex(computedCrc)} and ${content.length} bytes`,
     );
   }
   return { content, length };

@@ -1,5 +1,6 @@
 // The PE/COFF container of EFI programs: machine, subsystem, sections (PE Format specification, Microsoft).
 
+import { hex } from '../hex.ts';
 import { ByteView } from './byte-view.ts';
 
 /** One section of a PE file. */
@@ -100,7 +101,7 @@ export function readPe(bytes: Uint8Array): PeFile | null {
   return {
     headerOffset,
     machine,
-    machineName: MACHINES.get(machine) ?? `machine 0x${machine.toString(16)}`,
+    machineName: MACHINES.get(machine) ?? `machine ${hex(machine)}`,
     format,
     entryPoint: field(16, 4),
     subsystem,

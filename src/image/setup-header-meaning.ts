@@ -1,5 +1,6 @@
 // Explains the values in a setup header: flag bits by name, boot loader ids, sizes in bytes.
 
+import { hex } from '../hex.ts';
 import {
   SETUP_HEADER_FLAGS,
   type SetupHeader,
@@ -7,6 +8,7 @@ import {
   type SetupHeaderFlag,
   setupHeaderRow,
 } from '../protocol/setup-header.ts';
+import { formatSize } from '../size.ts';
 
 /** Assigned boot loader ids (boot.rst, "type_of_loader"), extended ones from 0x10 on. */
 const BOOT_LOADERS: ReadonlyMap<number, string> = new Map([
@@ -56,7 +58,7 @@ export function setupHeaderFlags(header: SetupHeader, field: 'loadflags' | 'xloa
 /** The field's value as people write it: decimal, or hex with `0x`. */
 export function formatSetupHeaderValue(header: SetupHeader, name: SetupHeaderField): string {
   const value = header.getBig(name);
-  return setupHeaderRow(name).format === 'decimal' ? value.toString() : `0x${value.toString(16)}`;
+  return setupHeaderRow(name).format === 'decimal' ? value.toString() : `${hex(value)}`;
 }
 
 /**
@@ -79,7 +81,7 @@ export function explainSetupHeaderField(header: SetupHeader, name: SetupHeaderFi
     case 'boot_flag':
       return value === 0xaa55 ? null : 'not the boot sector signature 0xaa55';
     case 'jump':
-      return (value & 0xff) === 0xeb ? `to 0x${header.end.toString(16)}` : 'not a short jump';
+      return (value & 0xff) === 0xeb ? `to ${hex(header.end)}` : 'not a short jump';
     case 'header':
       return '"HdrS"';
     case 'version':
@@ -118,16 +120,9 @@ function explainLoader(header: SetupHeader, value: number): string | null {
   if (value === 0) return null;
   if (value === 0xff) return 'a loader without an id';
   const id = value >> 4 === 0xe ? 0x10 + header.get('ext_loader_type') : value >> 4;
-  return `${BOOT_LOADERS.get(id) ?? `loader 0x${id.toString(16)}`}, version ${value & 0xf}`;
+  return `${BOOT_LOADERS.get(id) ?? `loader ${hex(id)}`}, version ${value & 0xf}`;
 }
 
 function hex4(value: number): string {
   return value.toString(16).padStart(4, '0');
-}
-
-/** `1.5 MiB`, `20 KiB`: at most one digit behind the point. */
-export function formatSize(bytes: number): string {
-  const [unit, name] =
-    bytes < 2 ** 20 ? [2 ** 10, 'KiB'] : bytes < 2 ** 30 ? [2 ** 20, 'MiB'] : [2 ** 30, 'GiB'];
-  return `${(bytes / unit).toFixed(1).replace(/\.0$/, '')} ${name}`;
 }

@@ -1,6 +1,7 @@
 // Guest RAM by physical address, little endian, for devices and BIOS services that read and write it.
 
 import { BootscopeError } from '../error.ts';
+import { hex } from '../hex.ts';
 
 /** What `GuestMemory` needs of a CPU. */
 export interface RamOwner {
@@ -94,7 +95,7 @@ export class GuestMemory {
     if (!this.contains(address, length)) {
       throw new BootscopeError(
         'machine-address',
-        `${length} bytes at 0x${address.toString(16)} are not all RAM, which ends at 0x${this.size.toString(16)}`,
+        `${length} bytes at ${hex(address)} are not all RAM, which ends at ${hex(this.size)}`,
       );
     }
   }

@@ -2,6 +2,7 @@
 
 import type { Cpu } from '../cpu/cpu.ts';
 import { deliverProtectedInterrupt, deliverRealModeInterrupt } from '../cpu/deliver-interrupt.ts';
+import { hex } from '../hex.ts';
 import { CR0_PE } from '../x86/control-registers.ts';
 import type { Bios } from './bios/bios.ts';
 import { ROM_ADDRESS, ROM_ES_VALUE, ROM_RETURN_ES, ROM_SEGMENT, stubOffset } from './bios/rom.ts';
@@ -137,9 +138,7 @@ export class Interrupts {
     if (delivered) {
       deliverRealModeInterrupt(cpu, memory.bytes, vector);
     } else {
-      this.#parts.stop(
-        `exception ${vector} (${exceptionName(vector)}) in real mode at 0x${address.toString(16)}`,
-      );
+      this.#parts.stop(`exception ${vector} (${exceptionName(vector)}) in real mode at ${hex(address)}`);
     }
   }
 
@@ -163,7 +162,7 @@ export class Interrupts {
   }
 
   #undelivered(vector: number, isException: boolean, rip: bigint): string {
-    const at = `at 0x${rip.toString(16)}`;
+    const at = `at ${hex(rip)}`;
     if (!isException) {
       return `INT ${vector.toString(16).padStart(2, '0')}h in protected mode ${at}, and the IDT has no gate for it`;
     }

@@ -2,6 +2,7 @@
 
 import type { Cpu, InvalidAccess } from '../cpu/cpu.ts';
 import { BootscopeError } from '../error.ts';
+import { hex } from '../hex.ts';
 import { CR0_PE, EFER_LMA } from '../x86/control-registers.ts';
 import { Bios } from './bios/bios.ts';
 import { diskVector } from './bios/disk.ts';
@@ -350,7 +351,7 @@ export class Machine {
     if (lost || address >= FOUR_GIB || this.#busPages >= MAXIMUM_BUS_PAGES) {
       const verb = type === 'fetch' ? 'jumped to' : type === 'write' ? 'wrote to' : 'read from';
       this.#stop(
-        `the guest ${verb} 0x${address.toString(16)}, where there is no memory: RAM ends at 0x${memory.size.toString(16)}`,
+        `the guest ${verb} ${hex(address)}, where there is no memory: RAM ends at ${hex(memory.size)}`,
       );
       return false;
     }

@@ -2,6 +2,7 @@
 // Whatever prints, reads or writes a header field takes its offset and meaning from here.
 
 import { BootscopeError } from '../error.ts';
+import { hex } from '../hex.ts';
 
 /** Who writes a field: `read` is the image's, `write` the boot loader's, `modify` both, `internal` neither. */
 export type SetupHeaderFieldKind = 'read' | 'write' | 'modify' | 'internal';
@@ -534,7 +535,7 @@ export function readSetupHeader(bytes: Uint8Array): SetupHeader {
       if (value > BigInt(Number.MAX_SAFE_INTEGER)) {
         throw new BootscopeError(
           'image-number-range',
-          `${name} is 0x${value.toString(16)}, larger than any address or size Bootscope works with`,
+          `${name} is ${hex(value)}, larger than any address or size Bootscope works with`,
         );
       }
       return Number(value);
@@ -571,8 +572,8 @@ export function writeSetupHeaderField(
     const has = protocol === 0 ? 'no setup header' : `boot protocol ${formatProtocol(protocol)}`;
     throw new BootscopeError(
       'image-field-missing',
-      `${name} at 0x${row.offset.toString(16)} cannot be written: it needs boot protocol ` +
-        `${formatProtocol(row.since)}, the image has ${has} and its header ends at 0x${end.toString(16)}`,
+      `${name} at ${hex(row.offset)} cannot be written: it needs boot protocol ` +
+        `${formatProtocol(row.since)}, the image has ${has} and its header ends at ${hex(end)}`,
     );
   }
   const width = widthOf(row, protocol);

@@ -1,6 +1,7 @@
 // A trace in the Trace Event Format that Perfetto (ui.perfetto.dev) and chrome://tracing open: phases and CPU modes as
 // slices, events as instants, the bytes of each kind of region as counters.
 
+import { hex } from '../hex.ts';
 import type { Json } from './json.ts';
 import { kindLabel } from './region-kinds.ts';
 import type { ModelEvent, ModelPhase, ReportModel } from './report-model.ts';
@@ -43,7 +44,7 @@ export function chromeTrace(model: ReportModel): Json {
         instructions: phase.instructions,
         registers: Object.fromEntries(phase.registers.map(({ name, value }) => [name, value])),
         overwritten: phase.overwritten.map(
-          ({ region, by, start, end }) => `${region} 0x${start.toString(16)}..0x${end.toString(16)} by ${by}`,
+          ({ region, by, start, end }) => `${region} ${hex(start)}..${hex(end)} by ${by}`,
         ),
       },
     });

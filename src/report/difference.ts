@@ -1,7 +1,8 @@
 // What differs between two boots, of two kernels or of one under two settings, and the table that shows it.
 
+import { hex } from '../hex.ts';
+import { formatSize } from '../size.ts';
 import { isSection } from './address-scale.ts';
-import { formatSize } from './report-model.ts';
 import { formatColumns } from './table.ts';
 import type { OverwriteJson, PhaseJson, RegionJson, TraceJson } from './trace-json.ts';
 
@@ -447,7 +448,7 @@ function growth({ change, a, b }: Difference): string {
 }
 
 function signed(value: bigint): string {
-  return value < 0n ? `-0x${(-value).toString(16)}` : `+0x${value.toString(16)}`;
+  return value < 0n ? `-0x${(-value).toString(16)}` : `+${hex(value)}`;
 }
 
 function gather(differences: readonly Difference[]): readonly Row[] {

@@ -1,6 +1,7 @@
 // A finished trace as the JSON that users and their regression tests see: addresses become hex strings, and what
 // differs from run to run (host time) is left out.
 
+import { hex } from '../hex.ts';
 import type { BootTrace } from '../trace/boot-trace.ts';
 
 /** JSON values; `bigint` in the trace, hex string here. */
@@ -23,7 +24,7 @@ export function traceToJson(trace: BootTrace, options: JsonOptions = { events: f
 
 /** Any value of a trace as JSON: `bigint` becomes a hex string. */
 export function toJson(value: unknown): Json {
-  if (typeof value === 'bigint') return `0x${value.toString(16)}`;
+  if (typeof value === 'bigint') return `${hex(value)}`;
   if (Array.isArray(value)) return value.map(toJson);
   if (typeof value === 'object' && value !== null) {
     return Object.fromEntries(

@@ -2,6 +2,7 @@
 // moves and overwrites.
 
 import { hex, withSymbol } from '../hex.ts';
+import { formatSize } from '../size.ts';
 import type {
   BootTrace,
   Hazard,
@@ -88,7 +89,7 @@ const MAX_RANGES = 4;
 /** Columns of a row besides the bar: mark, addresses, size, name. */
 const START_COLUMNS = 11;
 const END_COLUMNS = 12;
-const SIZE_COLUMNS = 9;
+const SIZE_COLUMNS = 10;
 const NAME_COLUMNS = 25;
 const MIN_BAR = 18;
 /** Columns that a tick of the scale needs, with the space behind it. */
@@ -166,19 +167,6 @@ function heading(trace: BootTrace): string {
     `${image.path}: ${image.kind}${version === undefined ? '' : ` of Linux ${version}`}, ` +
     `${machine.entry} entry, ${machine.ram / 2 ** 20} MiB of RAM`
   );
-}
-
-/** `55.9 MiB`, at most nine columns. */
-export function formatSize(bytes: bigint): string {
-  const units = ['B', 'KiB', 'MiB', 'GiB', 'TiB', 'PiB', 'EiB'];
-  let value = Number(bytes);
-  let unit = 0;
-  while (value >= 1024 && unit < units.length - 1) {
-    value /= 1024;
-    unit++;
-  }
-  const whole = unit === 0 || Number.isInteger(value) || value >= 100;
-  return `${whole ? Math.round(value) : value.toFixed(1)} ${units[unit]}`;
 }
 
 /** A line of the map: one region, or several small ones together. */
@@ -470,7 +458,7 @@ function describePaging(walk: PageTableWalk): string {
   const shown = walk.ranges.slice(0, MAX_RANGES).map((range) => {
     const rights = `r${range.writable ? 'w' : '-'}${range.executable ? 'x' : '-'}${range.user ? ' for users too' : ''}`;
     const target = range.start === range.physical ? 'to itself' : `to ${hex(range.physical)}`;
-    return `${hex(range.start)}..${hex(range.end)} ${target} (${formatSize(BigInt(range.pageSize))} pages, ${rights})`;
+    return `${hex(range.start)}..${hex(range.end)} ${target} (${formatSize(range.pageSize)} pages, ${rights})`;
   });
   const more = walk.ranges.length - shown.length;
   const rest = more > 0 ? ` and ${more} more ranges` : '';

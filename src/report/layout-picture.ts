@@ -2,16 +2,10 @@
 // so that the page and the SVG file show the same.
 
 import { hex } from '../hex.ts';
+import { formatSize } from '../size.ts';
 import { type AddressScale, isSection } from './address-scale.ts';
 import { type Box, extentOf, placeLabels, placeRegions, type ScaleView, yOf } from './place-regions.ts';
-import {
-  formatSize,
-  type ModelOverwrite,
-  type ModelPhase,
-  type ModelRange,
-  type ModelRegion,
-  type ReportModel,
-} from './report-model.ts';
+import type { ModelOverwrite, ModelPhase, ModelRange, ModelRegion, ReportModel } from './report-model.ts';
 
 export interface PictureOptions {
   readonly scale: AddressScale;

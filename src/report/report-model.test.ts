@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { fitModel, formatSize, reportModel } from './report-model.ts';
+import { fitModel, reportModel } from './report-model.ts';
 import { somePhase, someRegion, someTrace } from './test-traces.ts';
 
 describe('reportModel', () => {
@@ -121,18 +121,5 @@ describe('fitModel', () => {
     expect(names).toContain('whole');
     expect(names).toContain('section 2999');
     expect(names).not.toContain('section 5');
-  });
-});
-
-describe('formatSize', () => {
-  it('writes bytes below 1 KiB and one decimal where a unit is not whole', () => {
-    expect([0, 1, 1023, 1024, 0x4cc078, 2 ** 32].map(formatSize)).toEqual([
-      '0 bytes',
-      '1 byte',
-      '1023 bytes',
-      '1 KiB',
-      '4.8 MiB',
-      '4 GiB',
-    ]);
   });
 });

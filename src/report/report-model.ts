@@ -147,19 +147,6 @@ export interface ReportModel {
   readonly detailsLeftOut: boolean;
 }
 
-/** `0x4cc078` bytes as `4.8 MiB`, a whole number of units without a fraction. */
-export function formatSize(bytes: number): string {
-  const units = ['bytes', 'KiB', 'MiB', 'GiB', 'TiB'];
-  let unit = 0;
-  let value = bytes;
-  while (value >= 1024 && unit < units.length - 1) {
-    value /= 1024;
-    unit++;
-  }
-  if (unit === 0) return value === 1 ? '1 byte' : `${value} bytes`;
-  return `${Number.isInteger(value) ? value : value.toFixed(1)} ${units[unit]}`;
-}
-
 export function reportModel(trace: BootTrace): ReportModel {
   const phases: ModelPhase[] = [];
   for (const [index, phase] of trace.phases.entries()) {

@@ -5,6 +5,7 @@
 // text, and the offset of each token. Addresses stand before these parts or, from Linux 6.4 on, behind them: whole words
 // before 4.6, then 32-bit offsets from a base that stands with them, in 7.x from where each of them stands.
 
+import { hex } from '../hex.ts';
 import type { ElfFile } from '../image/elf.ts';
 import { PT_LOAD } from '../image/elf.ts';
 import { MAX_OFFSET, plainest, type SymbolNames } from './symbols.ts';
@@ -100,7 +101,7 @@ export class Kallsyms implements SymbolNames {
     }
     const offset = address - start;
     const name = plainest(names);
-    return offset === 0n ? name : `${name}+0x${offset.toString(16)}`;
+    return offset === 0n ? name : `${name}+${hex(offset)}`;
   }
 }
 

@@ -2,6 +2,7 @@
 // exact where the image alone leaves bounds to be deduced.
 
 import { BootscopeError } from '../error.ts';
+import { hex } from '../hex.ts';
 import { type ElfFile, type ElfSection, readElfSymbols, SHF_ALLOC, SHT_NOBITS } from '../image/elf.ts';
 import type { BootTrace, MemoryRegion, Phase, RegionKind } from './boot-trace.ts';
 
@@ -112,11 +113,11 @@ function checkPayload(trace: BootTrace, sections: readonly ElfSection[], base: b
     const has =
       payload === undefined
         ? 'none'
-        : `0x${payload.size.toString(16)} bytes at 0x${(payload.address - base).toString(16)}`;
+        : `${hex(payload.size)} bytes at 0x${(payload.address - base).toString(16)}`;
     throw new BootscopeError(
       'trace-zo-vmlinux',
-      `the stub's ELF file is of another image: its payload is ${has}, the image's 0x${length.toString(16)} bytes at ` +
-        `0x${expected.toString(16)}`,
+      `the stub's ELF file is of another image: its payload is ${has}, the image's ${hex(length)} bytes at ` +
+        `${hex(expected)}`,
     );
   }
 }

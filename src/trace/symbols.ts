@@ -1,6 +1,7 @@
 // Names of addresses: a sorted table of symbols from a System.map, a vmlinux, or the kernel's own kallsyms.
 
 import { BootscopeError } from '../error.ts';
+import { hex } from '../hex.ts';
 import { type ElfFile, readElfSymbols } from '../image/elf.ts';
 
 export interface NamedAddress {
@@ -55,7 +56,7 @@ export class SymbolTable implements SymbolNames {
     const offset = address - at[low - 1]!;
     if (offset >= MAX_OFFSET) return null;
     const name = this.#names[low - 1]!;
-    return offset === 0n ? name : `${name}+0x${offset.toString(16)}`;
+    return offset === 0n ? name : `${name}+${hex(offset)}`;
   }
 }
 

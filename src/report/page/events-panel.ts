@@ -1,7 +1,8 @@
 // The events of the boot as a list that can be searched and narrowed by kind and phase.
 
 import { hex } from '../../hex.ts';
-import { formatSize, type ModelEvent, type ReportModel } from '../report-model.ts';
+import { formatSize } from '../../size.ts';
+import type { ModelEvent, ReportModel } from '../report-model.ts';
 import { card, fill, h } from './dom.ts';
 
 export interface EventsPanel {

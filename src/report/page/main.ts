@@ -1,8 +1,9 @@
 // The script of the report page: reads the model that the page carries, builds the view, and listens to keys.
 
 import { hex, withSymbol } from '../../hex.ts';
+import { formatSize } from '../../size.ts';
 import { SCALE_MODES, type ScaleMode } from '../address-scale.ts';
-import { formatSize, type ModelRegion, type ReportModel } from '../report-model.ts';
+import type { ModelRegion, ReportModel } from '../report-model.ts';
 import { card, fill, h } from './dom.ts';
 import { eventsPanel } from './events-panel.ts';
 import { mapView } from './map-view.ts';

@@ -1,17 +1,11 @@
 // What is known of one phase, beside the picture: what changed, registers, page tables, and the list of regions.
 
 import { hex, withSymbol } from '../../hex.ts';
+import { formatSize } from '../../size.ts';
 import { isSection } from '../address-scale.ts';
 import { markSign } from '../layout-picture.ts';
 import { kindLabel } from '../region-kinds.ts';
-import {
-  formatSize,
-  type ModelPageTables,
-  type ModelPhase,
-  type ModelRange,
-  type ModelRegion,
-  type ReportModel,
-} from '../report-model.ts';
+import type { ModelPageTables, ModelPhase, ModelRange, ModelRegion, ReportModel } from '../report-model.ts';
 import { card, h } from './dom.ts';
 import { registerBits } from './register-bits.ts';
 
