@@ -1,9 +1,9 @@
 // What a check against a reference found, as lines for people: the differences that matter most first, the rest as a count.
 
+import { formatSize } from '../size.ts';
 import { AREA_TITLES, printable, span } from './difference.ts';
 import type { Json } from './json.ts';
 import type { ReferenceDifference } from './reference.ts';
-import { formatSize } from './report-model.ts';
 
 type Area = ReferenceDifference['area'];
 

@@ -3,9 +3,9 @@
 import { BootscopeError } from '../error.ts';
 import { hex } from '../hex.ts';
 import type { KernelImage } from '../image/kernel-image.ts';
+import { formatSize } from '../size.ts';
 import type { Json } from './json.ts';
 import type { ReferenceDifference } from './reference.ts';
-import { formatSize } from './report-model.ts';
 
 /** How much something may be larger than in the reference: by a part of it, or by so many bytes. */
 export type GrowthLimit =
