@@ -1,32 +1,17 @@
 // Single-stepping: every instruction that the CPU executes in a span of the boot, disassembled, with the registers it
 // changed. Iterations of a repeated string instruction are folded into one.
 
-import { createRequire } from 'node:module';
-import type * as Iced from 'iced-x86';
 import { type Cpu, REGISTER_NAMES, type RegisterName, type Steps, type Unhook } from '../cpu/cpu.ts';
 import { QUIET, REPEATS } from '../cpu/step-buffer.ts';
 import type { Machine } from '../machine/machine.ts';
 import type { CpuMode } from '../trace/boot-trace.ts';
 import { CpuModeReader } from './cpu-mode.ts';
-
-/** What an instruction does that one may look for. */
-export const INSTRUCTION_CLASSES = ['calls', 'branches', 'io', 'int', 'mode', 'msr', 'cr'] as const;
-export type InstructionClass = (typeof INSTRUCTION_CLASSES)[number];
-
-/** An instruction as it stands in memory. */
-export interface DecodedInstruction {
-  /** Linear. */
-  readonly address: number;
-  /** Offset in CS, which differs from the address in real mode; near branches name such offsets. */
-  readonly offset: number;
-  readonly bytes: Uint8Array;
-  readonly text: string;
-  readonly mode: CpuMode;
-  readonly classes: readonly InstructionClass[];
-  /** Changes segment, control or descriptor table registers, or comes back by another way than it went. */
-  readonly system: boolean;
-  readonly repeated: boolean;
-}
+import {
+  type DecodedInstruction,
+  InstructionDecoder,
+  type KnownInstruction,
+  type Syntax,
+} from './instruction-decoder.ts';
 
 /** Registers that an instruction changed, in parallel lists of `count`; 64 bits as two halves, which are cheaper than a bigint. */
 export interface RegisterChanges {
@@ -51,8 +36,6 @@ export interface InstructionListener<T> {
   readonly end?: { readonly address: number; readonly reached: () => void };
 }
 
-export type Syntax = 'gas' | 'intel';
-
 /** Read at every step; RIP is known from the address. */
 const GENERAL: readonly RegisterName[] = REGISTER_NAMES.slice(0, REGISTER_NAMES.indexOf('rip')).concat(
   'rflags',
@@ -63,7 +46,6 @@ const SYSTEM: readonly RegisterName[] = REGISTER_NAMES.slice(REGISTER_NAMES.inde
 const RCX_LOW = GENERAL.indexOf('rcx') * 2;
 const RCX_HIGH = RCX_LOW + 1;
 const TWO_32 = 2 ** 32;
-const MAX_INSTRUCTION_LENGTH = 15;
 /** Of instructions whose addresses end in the same bits one is noted. */
 const NOTED_MASK = 0xffff;
 const ALL_ADDRESSES = 0xffff_ffff_ffff_ffffn;
@@ -83,11 +65,6 @@ function bank(names: readonly RegisterName[]): Bank {
     ...{ names, now, words: new Uint32Array(now.buffer), before: new Uint32Array(names.length * 2) },
     numbers: Uint8Array.from(names, (name) => REGISTER_NAMES.indexOf(name)),
   };
-}
-
-/** A decoded instruction, the same object each time it is executed. */
-interface KnownInstruction<T> extends DecodedInstruction {
-  readonly described: T | null;
 }
 
 /** Hooks every instruction of a CPU between `start` and `stop`. */
@@ -309,143 +286,5 @@ export class InstructionStream<T> {
       changes.high[place] = high;
       changes.low[place] = low;
     }
-  }
-}
-
-/** Decodes each instruction once, and again when its bytes have changed. */
-class InstructionDecoder<T> {
-  readonly #describe: (instruction: DecodedInstruction) => T | null;
-  readonly #iced: typeof Iced;
-  readonly #formatter: Iced.Formatter;
-  readonly #instruction: Iced.Instruction;
-  readonly #systemMnemonics: ReadonlySet<Iced.Mnemonic>;
-  readonly #known: Readonly<Record<16 | 32 | 64, Map<number, KnownInstruction<T>>>> = {
-    16: new Map(),
-    32: new Map(),
-    64: new Map(),
-  };
-
-  constructor(syntax: Syntax, describe: (instruction: DecodedInstruction) => T | null) {
-    this.#describe = describe;
-    // CommonJS, and large: loaded only when somebody steps.
-    this.#iced = createRequire(import.meta.url)('iced-x86') as typeof Iced;
-    const { Formatter, FormatterSyntax, Instruction, Mnemonic } = this.#iced;
-    this.#formatter = new Formatter(syntax === 'gas' ? FormatterSyntax.Gas : FormatterSyntax.Intel);
-    this.#formatter.hexPrefix = '0x';
-    this.#formatter.hexSuffix = '';
-    this.#formatter.uppercaseHex = false;
-    this.#formatter.branchLeadingZeros = false;
-    this.#instruction = new Instruction();
-    this.#systemMnemonics = new Set([
-      ...[
-        Mnemonic.Lgdt,
-        Mnemonic.Lidt,
-        Mnemonic.Lldt,
-        Mnemonic.Ltr,
-        Mnemonic.Lmsw,
-        Mnemonic.Wrmsr,
-        Mnemonic.Clts,
-      ],
-      ...[Mnemonic.Lds, Mnemonic.Les, Mnemonic.Lfs, Mnemonic.Lgs, Mnemonic.Lss, Mnemonic.Retf, Mnemonic.Iret],
-      ...[Mnemonic.Iretd, Mnemonic.Iretq, Mnemonic.Swapgs],
-    ]);
-  }
-
-  decode(ram: Uint8Array, address: number, mode: CpuMode, csBase: number): KnownInstruction<T> {
-    const bits = mode === 'long64' ? 64 : mode === 'real16' || mode === 'prot16' ? 16 : 32;
-    const known = this.#known[bits].get(address);
-    if (known !== undefined && known.mode === mode && known.offset === address - csBase) {
-      if (this.#unchanged(ram, known)) return known;
-    }
-    const instruction = this.#decodeAnew(ram, address, mode, bits, csBase);
-    const decoded = { ...instruction, described: this.#describe(instruction) };
-    this.#known[bits].set(address, decoded);
-    return decoded;
-  }
-
-  #unchanged(ram: Uint8Array, { address, bytes }: DecodedInstruction): boolean {
-    for (let index = 0; index < bytes.length; index++) {
-      if (ram[address + index] !== bytes[index]) return false;
-    }
-    return true;
-  }
-
-  #decodeAnew(
-    ram: Uint8Array,
-    address: number,
-    mode: CpuMode,
-    bits: 16 | 32 | 64,
-    csBase: number,
-  ): DecodedInstruction {
-    const { Decoder, DecoderOptions } = this.#iced;
-    const decoder = new Decoder(
-      bits,
-      ram.slice(address, address + MAX_INSTRUCTION_LENGTH),
-      DecoderOptions.None,
-    );
-    decoder.ip = BigInt(address - csBase);
-    const instruction = this.#instruction;
-    decoder.decodeOut(instruction);
-    decoder.free();
-    const length = Math.max(1, instruction.length);
-    const classes = this.#classes(instruction);
-    return {
-      address,
-      offset: address - csBase,
-      bytes: ram.slice(address, address + length),
-      text: this.#formatter.format(instruction),
-      mode,
-      classes,
-      system:
-        classes.includes('mode') ||
-        classes.includes('cr') ||
-        classes.includes('int') ||
-        this.#loadsSegment(instruction),
-      repeated: instruction.isStringInstruction && (instruction.hasRepPrefix || instruction.hasRepnePrefix),
-    };
-  }
-
-  #loadsSegment(instruction: Iced.Instruction): boolean {
-    const { OpKind, Register } = this.#iced;
-    if (this.#systemMnemonics.has(instruction.mnemonic)) return true;
-    if (instruction.opCount === 0 || instruction.op0Kind !== OpKind.Register) return false;
-    return instruction.op0Register >= Register.ES && instruction.op0Register <= Register.GS;
-  }
-
-  #classes(instruction: Iced.Instruction): InstructionClass[] {
-    const { FlowControl, Mnemonic, OpKind, Register } = this.#iced;
-    const { flowControl, mnemonic } = instruction;
-    const found: InstructionClass[] = [];
-    if (
-      flowControl === FlowControl.Call ||
-      flowControl === FlowControl.IndirectCall ||
-      flowControl === FlowControl.Return
-    ) {
-      found.push('calls');
-    }
-    const branches: readonly Iced.FlowControl[] = [
-      FlowControl.UnconditionalBranch,
-      FlowControl.IndirectBranch,
-      FlowControl.ConditionalBranch,
-    ];
-    if (branches.includes(flowControl)) found.push('branches');
-    const io: readonly Iced.Mnemonic[] = [
-      ...[Mnemonic.In, Mnemonic.Out, Mnemonic.Insb, Mnemonic.Insw, Mnemonic.Insd],
-      ...[Mnemonic.Outsb, Mnemonic.Outsw, Mnemonic.Outsd],
-    ];
-    if (io.includes(mnemonic)) found.push('io');
-    if (flowControl === FlowControl.Interrupt) found.push('int');
-    if (mnemonic === Mnemonic.Wrmsr || mnemonic === Mnemonic.Rdmsr) found.push('msr');
-    const isControl = (register: Iced.Register): boolean =>
-      register >= Register.CR0 && register <= Register.CR15;
-    const touchesControl = isControl(instruction.op0Register) || isControl(instruction.op1Register);
-    if (mnemonic === Mnemonic.Mov && touchesControl) found.push('cr');
-    const far =
-      mnemonic === Mnemonic.Retf ||
-      instruction.op0Kind === OpKind.FarBranch16 ||
-      instruction.op0Kind === OpKind.FarBranch32;
-    const writesControl = mnemonic === Mnemonic.Mov && isControl(instruction.op0Register);
-    if (far || writesControl || this.#systemMnemonics.has(mnemonic)) found.push('mode');
-    return found;
   }
 }

@@ -2,7 +2,7 @@ import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
-import type { DecodedInstruction } from '../boot/instruction-stream.ts';
+import type { DecodedInstruction } from '../boot/instruction-decoder.ts';
 import { type InstructionFormat, instructionWriter } from './instruction-lines.ts';
 import { LineOutput } from './line-output.ts';
 

@@ -1,6 +1,7 @@
 // One executed instruction as a line of text or JSON. What is the same each time is made once, as bytes.
 
-import type { DecodedInstruction, RegisterChanges } from '../boot/instruction-stream.ts';
+import type { DecodedInstruction } from '../boot/instruction-decoder.ts';
+import type { RegisterChanges } from '../boot/instruction-stream.ts';
 import { REGISTER_NAMES } from '../cpu/cpu.ts';
 import type { LineOutput } from './line-output.ts';
 

@@ -2,7 +2,8 @@
 
 import { type Command, InvalidArgumentError, Option } from 'commander';
 import { boot } from '../boot/boot.ts';
-import { INSTRUCTION_CLASSES, type InstructionClass, InstructionStream } from '../boot/instruction-stream.ts';
+import { INSTRUCTION_CLASSES, type InstructionClass } from '../boot/instruction-decoder.ts';
+import { InstructionStream } from '../boot/instruction-stream.ts';
 import type { BootControl } from '../boot/options.ts';
 import { BootscopeError } from '../error.ts';
 import { hex } from '../hex.ts';

@@ -1,0 +1,194 @@
+// Decodes x86 instructions as they stand in memory, into text and what is to be known of them.
+
+import { createRequire } from 'node:module';
+import type * as Iced from 'iced-x86';
+import type { CpuMode } from '../trace/boot-trace.ts';
+
+/** What an instruction does that one may look for. */
+export const INSTRUCTION_CLASSES = ['calls', 'branches', 'io', 'int', 'mode', 'msr', 'cr'] as const;
+export type InstructionClass = (typeof INSTRUCTION_CLASSES)[number];
+
+/** An instruction as it stands in memory. */
+export interface DecodedInstruction {
+  /** Linear. */
+  readonly address: number;
+  /** Offset in CS, which differs from the address in real mode; near branches name such offsets. */
+  readonly offset: number;
+  readonly bytes: Uint8Array;
+  readonly text: string;
+  readonly mode: CpuMode;
+  readonly classes: readonly InstructionClass[];
+  /** Changes segment, control or descriptor table registers, or comes back by another way than it went. */
+  readonly system: boolean;
+  readonly repeated: boolean;
+}
+
+export type Syntax = 'gas' | 'intel';
+
+/** A decoded instruction, the same object each time it is executed. */
+export interface KnownInstruction<T> extends DecodedInstruction {
+  readonly described: T | null;
+}
+
+const MAX_INSTRUCTION_LENGTH = 15;
+
+/** Decodes each instruction once, and again when its bytes have changed. */
+export class InstructionDecoder<T> {
+  readonly #describe: (instruction: DecodedInstruction) => T | null;
+  readonly #iced: typeof Iced;
+  readonly #formatter: Iced.Formatter;
+  readonly #instruction: Iced.Instruction;
+  readonly #systemMnemonics: ReadonlySet<Iced.Mnemonic>;
+  readonly #known: Readonly<Record<16 | 32 | 64, Map<number, KnownInstruction<T>>>> = {
+    16: new Map(),
+    32: new Map(),
+    64: new Map(),
+  };
+
+  constructor(syntax: Syntax, describe: (instruction: DecodedInstruction) => T | null) {
+    this.#describe = describe;
+    // CommonJS, and large: loaded only when somebody steps.
+    this.#iced = createRequire(import.meta.url)('iced-x86') as typeof Iced;
+    const { Formatter, FormatterSyntax, Instruction, Mnemonic } = this.#iced;
+    this.#formatter = new Formatter(syntax === 'gas' ? FormatterSyntax.Gas : FormatterSyntax.Intel);
+    this.#formatter.hexPrefix = '0x';
+    this.#formatter.hexSuffix = '';
+    this.#formatter.uppercaseHex = false;
+    this.#formatter.branchLeadingZeros = false;
+    this.#instruction = new Instruction();
+    this.#systemMnemonics = new Set([
+      ...[
+        Mnemonic.Lgdt,
+        Mnemonic.Lidt,
+        Mnemonic.Lldt,
+        Mnemonic.Ltr,
+        Mnemonic.Lmsw,
+        Mnemonic.Wrmsr,
+        Mnemonic.Clts,
+      ],
+      ...[Mnemonic.Lds, Mnemonic.Les, Mnemonic.Lfs, Mnemonic.Lgs, Mnemonic.Lss, Mnemonic.Retf, Mnemonic.Iret],
+      ...[Mnemonic.Iretd, Mnemonic.Iretq, Mnemonic.Swapgs],
+    ]);
+  }
+
+  decode(ram: Uint8Array, address: number, mode: CpuMode, csBase: number): KnownInstruction<T> {
+    const bits = mode === 'long64' ? 64 : mode === 'real16' || mode === 'prot16' ? 16 : 32;
+    const known = this.#known[bits].get(address);
+    if (known !== undefined && known.mode === mode && known.offset === address - csBase) {
+      if (this.#unchanged(ram, known)) return known;
+    }
+    const instruction = this.#decodeAnew(ram, address, mode, bits, csBase);
+    const decoded = { ...instruction, described: this.#describe(instruction) };
+    this.#known[bits].set(address, decoded);
+    return decoded;
+  }
+
+  #unchanged(ram: Uint8Array, { address, bytes }: DecodedInstruction): boolean {
+    for (let index = 0; index < bytes.length; index++) {
+      if (ram[address + index] !== bytes[index]) return false;
+    }
+    return true;
+  }
+
+  #decodeAnew(
+    ram: Uint8Array,
+    address: number,
+    mode: CpuMode,
+    bits: 16 | 32 | 64,
+    csBase: number,
+  ): DecodedInstruction {
+    const { Decoder, DecoderOptions } = this.#iced;
+    const decoder = new Decoder(
+      bits,
+      ram.slice(address, address + MAX_INSTRUCTION_LENGTH),
+      DecoderOptions.None,
+    );
+    decoder.ip = BigInt(address - csBase);
+    const instruction = this.#instruction;
+    decoder.decodeOut(instruction);
+    decoder.free();
+    const length = Math.max(1, instruction.length);
+    const classes = this.#classes(instruction);
+    return {
+      address,
+      offset: address - csBase,
+      bytes: ram.slice(address, address + length),
+      text: this.#formatter.format(instruction),
+      mode,
+      classes,
+      system:
+        classes.includes('mode') ||
+        classes.includes('cr') ||
+        classes.includes('int') ||
+        this.#loadsSegment(instruction),
+      repeated: instruction.isStringInstruction && (instruction.hasRepPrefix || instruction.hasRepnePrefix),
+    };
+  }
+
+  #loadsSegment(instruction: Iced.Instruction): boolean {
+    const { OpKind, Register } = this.#iced;
+    if (this.#systemMnemonics.has(instruction.mnemonic)) return true;
+    if (instruction.opCount === 0 || instruction.op0Kind !== OpKind.Register) return false;
+    return instruction.op0Register >= Register.ES && instruction.op0Register <= Register.GS;
+  }
+
+  #classes(instruction: Iced.Instruction): InstructionClass[] {
+    const { FlowControl, Mnemonic, OpKind, Register } = this.#iced;
+    const { flowControl, mnemonic } = instruction;
+    const found: InstructionClass[] = [];
+    if (
+      flowControl === FlowControl.Call ||
+      flowControl === FlowControl.IndirectCall ||
+      flowControl === FlowControl.Return
+    ) {
+      found.push('calls');
+    }
+    const branches: readonly Iced.FlowControl[] = [
+      FlowControl.UnconditionalBranch,
+      FlowControl.IndirectBranch,
+      FlowControl.ConditionalBranch,
+    ];
+    if (branches.includes(flowControl)) found.push('branches');
+    const io: readonly Iced.Mnemonic[] = [
+      ...[Mnemonic.In, Mnemonic.Out, Mnemonic.Insb, Mnemonic.Insw, Mnemonic.Insd],
+      ...[Mnemonic.Outsb, Mnemonic.Outsw, Mnemonic.Outsd],
+    ];
+    if (io.includes(mnemonic)) found.push('io');
+    if (flowControl === FlowControl.Interrupt) found.push('int');
+    if (mnemonic === Mnemonic.Wrmsr || mnemonic === Mnemonic.Rdmsr) found.push('msr');
+    const isControl = (register: Iced.Register): boolean =>
+      register >= Register.CR0 && register <= Register.CR15;
+    const touchesControl = isControl(instruction.op0Register) || isControl(instruction.op1Register);
+    if (mnemonic === Mnemonic.Mov && touchesControl) found.push('cr');
+    const far =
+      mnemonic === Mnemonic.Retf ||
+      instruction.op0Kind === OpKind.FarBranch16 ||
+      instruction.op0Kind === OpKind.FarBranch32;
+    const writesControl = mnemonic === Mnemonic.Mov && isControl(instruction.op0Register);
+    if (far || writesControl || this.#systemMnemonics.has(mnemonic)) found.push('mode');
+    return found;
+  }
+}
+
+/**
+ * The instructions from a linear address on, as they stand there.
+ *
+ * @param ram - memory by linear address
+ * @param csBase - what real mode adds to IP; 0 elsewhere
+ */
+export function disassemble(
+  ram: Uint8Array,
+  from: { readonly address: number; readonly mode: CpuMode; readonly csBase: number },
+  count: number,
+  syntax: Syntax,
+): DecodedInstruction[] {
+  const decoder = new InstructionDecoder(syntax, () => null);
+  const found: DecodedInstruction[] = [];
+  let { address } = from;
+  while (found.length < count && address < ram.length) {
+    const instruction = decoder.decode(ram, address, from.mode, from.csBase);
+    found.push(instruction);
+    address += instruction.bytes.length;
+  }
+  return found;
+}
