@@ -8,6 +8,7 @@ import type { LibraryHandle, TypeObject } from 'koffi';
 import { BootscopeError } from '../error.ts';
 import { blockCounterMachineCode, lookupLimit, STATE, STATE_SIZE } from './block-counter.ts';
 import { COUNTING_HOOK_TARGET, countingHookMachineCode } from './counting-hook.ts';
+import { type CrashGuard, installCrashGuard } from './crash-guard.ts';
 import { StepBuffer, stepBufferSize, stepMachineCode } from './step-buffer.ts';
 import type { HookShape, HookShapes, Pointer, Transport, UcError } from './transport.ts';
 
@@ -99,6 +100,8 @@ interface Library {
   readonly uc_context_save: (uc: Pointer, context: Pointer) => UcError;
   readonly uc_context_restore: (uc: Pointer, context: Pointer) => UcError;
   readonly uc_context_free: (context: Pointer) => UcError;
+  /** Null where this host has none: what the library does to the process is done then. */
+  readonly guard: CrashGuard | null;
   readonly callbackTypes: Readonly<Record<HookShape, TypeObject>>;
   readonly allocatePages: (size: number) => Pointer | null;
   readonly freePages: (pointer: Pointer, size: number) => void;
@@ -208,6 +211,18 @@ function pageAllocator(koffi: Koffi): Pick<Library, 'allocatePages' | 'freePages
   };
 }
 
+/** Two pages of its own for as long as the process lives. */
+function guardAgainstCrashes(
+  koffi: Koffi,
+  library: LibraryHandle,
+  { allocatePages, makeExecutable }: ReturnType<typeof pageAllocator>,
+): CrashGuard | null {
+  const pages = allocatePages(2 * MAP_ALIGNMENT);
+  if (pages === null) return null;
+  const emuStart = koffi.address(library.symbol('uc_emu_start'));
+  return installCrashGuard(koffi, emuStart, pages, () => makeExecutable(pages, MAP_ALIGNMENT));
+}
+
 function loadLibrary(): Library {
   if (loaded !== null) return loaded;
   const koffi = loadKoffi();
@@ -226,9 +241,14 @@ function loadLibrary(): Library {
     memory: koffi.proto('void', ['uint32_t', I, Q, I, Q]),
     invalid: koffi.proto('bool', ['uint32_t', I, Q, I, Q]),
   };
+  const pages = pageAllocator(koffi);
+  const guard = guardAgainstCrashes(koffi, handle, pages);
+  const emuStartArguments = [U, Q, Q, Q, 'size_t'];
+  const guardedStart = koffi.proto(I, emuStartArguments);
   loaded = {
     koffi,
     path,
+    guard,
     uc_version: handle.func('uc_version', 'uint32_t', [U, U]),
     uc_strerror: handle.func('uc_strerror', 'str', [I]),
     uc_open: handle.func('uc_open', I, [I, I, U]),
@@ -238,7 +258,10 @@ function loadLibrary(): Library {
     uc_reg_write: handle.func('uc_reg_write', I, [U, I, U]),
     uc_reg_read_batch: handle.func('uc_reg_read_batch', I, [U, U, U, I]),
     regReadBatch: () => koffi.address(handle.symbol('uc_reg_read_batch')),
-    uc_emu_start: handle.func('uc_emu_start', I, [U, Q, Q, Q, 'size_t']),
+    uc_emu_start:
+      guard === null
+        ? handle.func('uc_emu_start', I, emuStartArguments)
+        : (...values) => koffi.call(guard.start, guardedStart, ...values) as UcError,
     uc_emu_stop: handle.func('uc_emu_stop', I, [U]),
     uc_hook_add: handle.func('uc_hook_add', I, [U, U, I, U, U, Q, Q, '...']),
     uc_hook_del: handle.func('uc_hook_del', I, [U, U]),
@@ -249,7 +272,7 @@ function loadLibrary(): Library {
     uc_context_restore: handle.func('uc_context_restore', I, [U, U]),
     uc_context_free: handle.func('uc_context_free', I, [U]),
     callbackTypes,
-    ...pageAllocator(koffi),
+    ...pages,
   };
   return loaded;
 }
@@ -279,6 +302,10 @@ class NativeTransport implements Transport {
   readonly stopsExactly = true;
   readonly #library: Library;
   #uc: Pointer = 0;
+  /** See `broken`. */
+  #broken: string | null = null;
+  /** Element 0: hooks that run. */
+  readonly #depth: Int32Array;
   readonly #blocks = new Map<Pointer, number>();
   readonly #callbacks: bigint[] = [];
   #registeredCode: bigint | null = null;
@@ -292,6 +319,7 @@ class NativeTransport implements Transport {
 
   constructor(library: Library) {
     this.#library = library;
+    this.#depth = library.guard?.depth ?? new Int32Array(1);
     const out = this.allocate(MAP_ALIGNMENT);
     if (out === null) throw new BootscopeError('cpu-memory', `The host has no ${MAP_ALIGNMENT} bytes left`);
     this.#out = out;
@@ -317,7 +345,7 @@ class NativeTransport implements Transport {
   }
 
   close(): UcError {
-    const error = this.#uc === 0 ? 0 : this.#library.uc_close(this.#uc);
+    const error = this.#uc === 0 || this.#broken !== null ? 0 : this.#library.uc_close(this.#uc);
     this.#uc = 0;
     for (const callback of this.#callbacks.splice(0)) this.#library.koffi.unregister(callback);
     for (const [pointer, size] of this.#blocks) this.#library.freePages(pointer, size);
@@ -354,7 +382,13 @@ class NativeTransport implements Transport {
   }
 
   emuStart(begin: bigint, until: bigint): UcError {
-    return this.#library.uc_emu_start(this.#uc, begin, until, 0, 0);
+    const error = this.#library.uc_emu_start(this.#uc, begin, until, 0, 0);
+    this.#broken ??= this.#library.guard?.reasonOf(error) ?? null;
+    return error;
+  }
+
+  get broken(): string | null {
+    return this.#broken;
   }
 
   emuStop(): UcError {
@@ -385,7 +419,15 @@ class NativeTransport implements Transport {
 
   #register(shape: HookShape, callback: (...values: never[]) => unknown): bigint {
     const { koffi, callbackTypes } = this.#library;
-    const registered = koffi.register(callback, koffi.pointer(callbackTypes[shape]));
+    const depth = this.#depth;
+    const call = callback as (...values: unknown[]) => unknown;
+    const counted = (uc: unknown, b: unknown, c: unknown, d: unknown, e: unknown): unknown => {
+      depth[0]!++;
+      const result = call(uc, b, c, d, e);
+      depth[0]!--;
+      return result;
+    };
+    const registered = koffi.register(counted, koffi.pointer(callbackTypes[shape]));
     this.#callbacks.push(registered);
     return registered;
   }
@@ -512,14 +554,16 @@ class NativeTransport implements Transport {
       this.#codeHooks[number] = () => {};
       this.#codeHookNumbers.delete(hook);
     }
-    return this.#library.uc_hook_del(this.#uc, hook);
+    return this.#broken === null ? this.#library.uc_hook_del(this.#uc, hook) : 0;
   }
 
   removeCache(begin: bigint, end: bigint): UcError {
+    if (this.#broken !== null) return 0;
     return this.#library.uc_ctl(this.#uc, UC_CTL_REMOVE_CACHE, 'uint64_t', begin, 'uint64_t', end);
   }
 
   flushCache(): UcError {
+    if (this.#broken !== null) return 0;
     // Not UC_CTL_TB_FLUSH: it zeroes the library's whole code buffer, a gigabyte that it otherwise never touches.
     for (const { address, size } of this.#mapped) {
       const error = this.removeCache(address, address + BigInt(size));
@@ -537,14 +581,17 @@ class NativeTransport implements Transport {
   }
 
   contextSave(context: Pointer): UcError {
+    if (this.#broken !== null) return 0;
     return this.#library.uc_context_save(this.#uc, context);
   }
 
   contextRestore(context: Pointer): UcError {
+    if (this.#broken !== null) return 0;
     return this.#library.uc_context_restore(this.#uc, context);
   }
 
   contextFree(context: Pointer): UcError {
+    if (this.#broken !== null) return 0;
     return this.#library.uc_context_free(context);
   }
 }

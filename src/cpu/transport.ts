@@ -81,6 +81,12 @@ export interface Transport {
    * at that next one (where no code hook exists).
    */
   readonly stopsExactly: boolean;
+  /**
+   * What broke the library down during `emuStart`, which it cannot go on from (`SIGSEGV`, an abort's own words); null as
+   * long as nothing has. Registers can still be read then, hooks and translations are no more, and `close` leaves the
+   * instance behind.
+   */
+  readonly broken: string | null;
   /** `uc_emu_stop`. */
   emuStop(): UcError;
 

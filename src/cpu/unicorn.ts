@@ -271,6 +271,7 @@ class UnicornCpu implements Cpu {
 
   run(options: { readonly sliceMilliseconds?: number } = {}): RunEnd {
     if (this.#running) throw new BootscopeError('cpu-nested-run', 'run was called from a hook');
+    if (this.#transport.broken !== null) return this.#brokenDown(this.#transport.broken);
     const slice = options.sliceMilliseconds ?? 0;
     this.#stopRequested = false;
     this.#sliceOver = false;
@@ -314,6 +315,7 @@ class UnicornCpu implements Cpu {
       this.#emulating = false;
       this.#dyingCodeHooks -= dying;
       this.#hookAddress = null;
+      if (this.#transport.broken !== null) return this.#brokenDown(this.#transport.broken);
       begin = this.#settleRip();
       if (this.#invalidInstruction && this.#thrown === null) {
         const moved = this.#reportInvalidInstruction();
@@ -337,6 +339,11 @@ class UnicornCpu implements Cpu {
       if (this.#linear(begin) === 0n) return { kind: 'error', error: 'the CPU came to linear address 0' };
       return { kind: 'halted' };
     }
+  }
+
+  /** Of use for its registers only from now on. What it broke down over lies at RIP or soon behind it. */
+  #brokenDown(reason: string): RunEnd {
+    return { kind: 'error', error: `the engine (Unicorn ${this.engineVersion}) broke down: ${reason}` };
   }
 
   /** Puts RIP where a hook left it or a stop belongs, and returns it. */

@@ -53,6 +53,8 @@ const HOOK_EDGE_GENERATED = 1 << 15;
 const TB_SIZE = 10;
 
 const UC_ERR_NOMEM = 1;
+/** Ours: the module trapped. */
+const UC_ERR_BROKEN = -1;
 const UC_HOOK_BLOCK = 8;
 const UC_PROT_ALL = 7;
 const UC_X86_REG_RIP = 41;
@@ -401,6 +403,7 @@ class WasmTransport implements Transport {
   readonly #chunks: MappedChunk[] = [];
   #handle: Pointer = 0;
   #contextSize = 0;
+  #broken: string | null = null;
   /** Blocks until the counted hook is called: 32 bits in the heap, which its WebAssembly counts down. */
   #counter: Pointer = 0;
   /** Numbers of the pages that hold the start or end of a translated block. */
@@ -435,7 +438,9 @@ class WasmTransport implements Transport {
       // Nothing is unmapped by a size of 0; a build without WASM_BIGINT refuses the BigInts.
       return this.#uc._uc_mem_unmap(this.#handle, 0n, 0n) || this.#watchTranslations();
     } catch (cause) {
-      if (!(cause instanceof TypeError)) throw this.#brokenDown(cause);
+      if (!(cause instanceof TypeError)) {
+        throw new BootscopeError('cpu-open', `Unicorn cannot be opened: ${this.#reason(cause)}`, { cause });
+      }
       throw new BootscopeError(
         'cpu-no-engine',
         `${this.#file} does not take 64-bit arguments as BigInt; it has to be built with Emscripten's WASM_BIGINT.`,
@@ -446,12 +451,8 @@ class WasmTransport implements Transport {
 
   close(): UcError {
     if (this.#handle === 0) return 0;
-    let error: UcError = 0;
-    try {
-      error = this.#uc._uc_close(this.#handle);
-    } catch {
-      // A module that a guest has broken can't tidy up either; what broke it has been reported by then.
-    }
+    // A module that a guest has broken can't tidy up either.
+    const error = this.#broken === null ? this.#uc._uc_close(this.#handle) : 0;
     this.#handle = 0;
     // The heap with RAM and callbacks goes with the instance.
     for (const silence of this.#hooks.values()) silence();
@@ -577,19 +578,19 @@ class WasmTransport implements Transport {
     try {
       return this.#uc._uc_emu_start(this.#handle, begin, until, 0n, 0);
     } catch (cause) {
-      throw this.#brokenDown(cause);
+      this.#broken = this.#reason(cause);
+      return UC_ERR_BROKEN;
     }
   }
 
-  /** For a trap or abort() of the module, which leaves the instance unusable. */
-  #brokenDown(cause: unknown): BootscopeError {
-    const reason = this.#lastError() || String(cause);
+  get broken(): string | null {
+    return this.#broken;
+  }
+
+  /** Of a trap or abort() of the module, which leaves the instance unusable. */
+  #reason(cause: unknown): string {
     // Measured with 2.1.4: 116 loads or stores with no jump between them are too much for its translator.
-    return new BootscopeError(
-      'cpu-wasm-abort',
-      `The WASM engine broke down (${reason}): it cannot translate long runs of code without a jump, such as zeroes; the native engine can (--engine native)`,
-      { cause },
-    );
+    return this.#lastError() || String(cause);
   }
 
   emuStop(): UcError {
@@ -676,6 +677,7 @@ class WasmTransport implements Transport {
   }
 
   hookDel(hook: Pointer): UcError {
+    if (this.#broken !== null) return 0;
     const error = this.#uc._uc_hook_del(this.#handle, hook);
     // The table entry stays: a translation that was not dropped would call into nothing, and trap.
     this.#hooks.get(hook)?.();
@@ -684,6 +686,7 @@ class WasmTransport implements Transport {
   }
 
   removeCache(begin: bigint, end: bigint): UcError {
+    if (this.#broken !== null) return 0;
     if (!this.#hasTranslations(begin, end)) return 0;
     if (this.#uc._uc_ctl !== undefined) {
       const range = new BigInt64Array(this.#memory.buffer, this.#scratch, 2);
@@ -707,6 +710,7 @@ class WasmTransport implements Transport {
   }
 
   flushCache(): UcError {
+    if (this.#broken !== null) return 0;
     // Not UC_CTL_TB_FLUSH: it zeroes the library's whole code buffer, most of which is never touched otherwise.
     for (const { address, size } of this.#chunks) {
       const error = this.removeCache(address, address + BigInt(size));
@@ -733,14 +737,17 @@ class WasmTransport implements Transport {
   }
 
   contextSave(context: Pointer): UcError {
+    if (this.#broken !== null) return 0;
     return this.#uc._uc_context_save(this.#handle, context);
   }
 
   contextRestore(context: Pointer): UcError {
+    if (this.#broken !== null) return 0;
     return this.#uc._uc_context_restore(this.#handle, context);
   }
 
   contextFree(context: Pointer): UcError {
+    if (this.#broken !== null) return 0;
     return this.#uc._uc_context_free(context);
   }
 
