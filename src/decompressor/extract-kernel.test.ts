@@ -359,6 +359,76 @@ describe('extract_kernel of a 64-bit stub', () => {
   });
 });
 
+describe('what a verbose stub with EFI says', () => {
+  const messages = [
+    'RSD PTR ',
+    'early console in extract_kernel\n',
+    'EFI config tables not found.',
+    'Wrong EFI loader signature.\n',
+    'earlyprintk',
+    '\n\nDecompressing Linux... ',
+  ];
+
+  it('begins with the search for the ACPI root pointer', async () => {
+    const text = messages.join('\0');
+    const { image } = makeStub64('rmode-output', { payload: gzipSync(kernel64()), text });
+    const { extraction } = await extract(image);
+    expect(extraction.console).toBe(
+      'Wrong EFI loader signature.\nearly console in extract_kernel\n\n\nDecompressing Linux... ',
+    );
+  });
+
+  it('is lost where the search comes before the console (5.0, 5.1)', async () => {
+    const text = messages.join('\0');
+    const at = (string: string) => text.indexOf(string);
+    const payload = gzipSync(kernel64());
+    // extract_kernel lies at a multiple of 16 behind the payload, its messages 0x301 bytes further on.
+    const extractKernel = ((0x300 + payload.length + 15) & ~15) + 0x100;
+    const lea = (asm: Assembler, string: string): Assembler =>
+      asm.emit('48 8d 3d', 0x301 + at(string) - (asm.offset + 7));
+    for (const order of [
+      ['Wrong EFI', 'earlyprintk'],
+      ['earlyprintk', 'Wrong EFI'],
+    ]) {
+      const asm = new Assembler();
+      for (const string of order) lea(asm, string);
+      const { image, labels } = makeStub64('rmode-output', {
+        payload,
+        text,
+        extractKernel: asm.emit('c3').bytes(),
+      });
+      expect(labels.extractKernel).toBe(extractKernel);
+      const { extraction } = await extract(image);
+      expect(extraction.console.startsWith('Wrong EFI')).toBe(order[0] === 'earlyprintk');
+    }
+  });
+
+  it.each([
+    ['is one sentence more from 5.18 on', [], 'Decompressing Linux... '],
+    [
+      'is said again by those that may have to accept memory (6.5 on)',
+      ['Unknown version of unaccepted memory table\n'],
+      'Decompressing Linux... No EFI environment detected.\n',
+    ],
+  ])('%s', async (_, more, end) => {
+    const { image } = makeStub64('rmode-output', {
+      payload: gzipSync(kernel64()),
+      text: [
+        'RSD PTR ',
+        'early console in extract_kernel\n',
+        'EFI config table not found.',
+        'No EFI environment detected.\n',
+        '\n\nDecompressing Linux... ',
+        ...more,
+      ].join('\0'),
+    });
+    const { extraction } = await extract(image);
+    expect(extraction.console).toBe(
+      `No EFI environment detected.\nearly console in extract_kernel\n\n\n${end}`,
+    );
+  });
+});
+
 describe('extract_kernel of a 32-bit stub', () => {
   const kernel = makeKernel({
     bits: 32,

@@ -7,7 +7,6 @@ import { hex } from '../hex.ts';
 import type { KernelImage } from '../image/kernel-image.ts';
 import { calledFunctions, callTargets, isLidt, straightRuns } from '../x86/control-flow.ts';
 import { CR4_LA57 } from '../x86/control-registers.ts';
-import { findRsdp } from './acpi-rsdp.ts';
 import { hasOption } from './command-line.ts';
 import { type ExtractArguments, readArguments } from './extract-arguments.ts';
 import {
@@ -45,7 +44,9 @@ import {
   readKernelElf,
   startsWithElf,
 } from './place-kernel.ts';
+import { efiBits, findRootPointerSearch, getRsdpAddress, type RootPointerSearch } from './root-pointer.ts';
 import { sanitizeBootParams } from './sanitize-boot-params.ts';
+import { reachesBefore } from './string-references.ts';
 import { findTrampolineVariable, StubMessages } from './stub-messages.ts';
 import { stubHasString, stubHasText } from './stub-text.ts';
 
@@ -136,7 +137,7 @@ class ExtractionRun {
       // Nothing depends on what comes out: straight to its place.
       disabled?.();
       this.#checkDestination(output);
-      this.#messages.decompressing();
+      this.#messages.decompressing(this.#byEfi);
       const length = await this.#halt.decompress(input, this.#room(output), inputAddress);
       return this.#place(output, this.#loadAddressHint(), length);
     }
@@ -146,7 +147,7 @@ class ExtractionRun {
     const bytes = await this.#halt.decompressed(input, room, inputAddress);
     const chosen = this.#choose(bytes, mode, disabled);
     this.#checkDestination(chosen.physical);
-    this.#messages.decompressing();
+    this.#messages.decompressing(this.#byEfi);
     this.#room(chosen.physical, bytes.length).set(bytes);
     return this.#place(chosen.physical, chosen.virtual, bytes.length);
   }
@@ -166,17 +167,52 @@ class ExtractionRun {
         ram[bootParams + XLOADFLAGS] = ram[bootParams + XLOADFLAGS]! | XLF_MEM_ENCRYPTION;
       }
     }
+    const search = this.#rootPointerSearch();
+    // 5.0 and 5.1 look for it before there is a console: what they have to say is lost.
+    const early = search !== null && this.#looksBeforeConsole();
+    if (early) this.#noteRootPointer(search, () => {});
     sanitizeBootParams(image, ram.subarray(bootParams, bootParams + 4096));
     if (stubHasText(image, 'earlyprintk\0')) {
       this.#console.initialiseSerial(this.#commandLine);
     }
-    if (stubHasText(image, 'RSD PTR ')) {
-      const view = new DataView(ram.buffer, ram.byteOffset + bootParams, 4096);
-      if (view.getBigUint64(ACPI_RSDP_ADDR, true) === 0n) {
-        view.setBigUint64(ACPI_RSDP_ADDR, BigInt(findRsdp(ram)), true);
-      }
-    }
+    if (search !== null && !early) this.#noteRootPointer(search, (text) => this.#messages.debug(text));
     this.#messages.earlyConsole();
+  }
+
+  #rootPointerSearch(): RootPointerSearch | null {
+    const { image, stub } = this.#context;
+    const code = image.protectedModeCode;
+    // Later stubs read the option where they look for ACPI's SRAT, behind nokaslr.
+    const option = reachesBefore(code, stub.extractKernel, stub.bits, 'acpi_rsdp', 'nokaslr');
+    return findRootPointerSearch(image, stub.bits, option);
+  }
+
+  #looksBeforeConsole(): boolean {
+    const { image, stub } = this.#context;
+    return (
+      this.#messages.verbose &&
+      reachesBefore(
+        image.protectedModeCode,
+        stub.extractKernel,
+        stub.bits,
+        'Wrong EFI loader signature.\n',
+        'earlyprintk',
+      )
+    );
+  }
+
+  #noteRootPointer(search: RootPointerSearch, debug: (text: string) => void): void {
+    const { ram, stub } = this.#context;
+    const { bootParams } = this.#passed;
+    const address = getRsdpAddress(ram, bootParams, stub.bits, search, this.#commandLine, {
+      debug,
+      stop: (variants, detail) => this.#halt.stop(variants, detail),
+    });
+    new DataView(ram.buffer, ram.byteOffset + bootParams, 4096).setBigUint64(ACPI_RSDP_ADDR, address, true);
+  }
+
+  get #byEfi(): boolean {
+    return efiBits(this.#context.ram, this.#passed.bootParams) !== null;
   }
 
   #kaslrMode(): KaslrRequest {
@@ -313,11 +349,7 @@ class ExtractionRun {
       mode.entropy,
       {
         warn: (text) => this.#console.warn(text),
-        debug: (text) => {
-          if (this.#messages.verbose) {
-            this.#console.put(text);
-          }
-        },
+        debug: (text) => this.#messages.debug(text),
       },
     );
     this.#kaslr = choice;

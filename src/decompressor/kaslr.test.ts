@@ -143,6 +143,57 @@ describe('choose_random_location', () => {
   });
 });
 
+describe('what the search for slots says', () => {
+  const said = (scenario: KaslrScenario, generation: Partial<KaslrGeneration> = {}): string[] => {
+    const texts: string[] = [];
+    chooseRandomLocation(inputOf(scenario, generation), counts([1, 2]).source, {
+      warn: (text) => texts.push(text),
+      debug: (text) => texts.push(text),
+    });
+    return texts;
+  };
+
+  it('is that its hundred areas are full, before the first draw', () => {
+    const e820 = Array.from(
+      { length: 110 },
+      (_, index) => [0x2000000 + index * 0x1800000, 0x1400000, 1] as const,
+    );
+    const texts = said({ ...FIRST, e820, commandLine: '' });
+    expect(texts.slice(0, 2)).toEqual(['Aborted e820 scan (slot_areas full)!\n', 'Physical']);
+    expect(findKaslrSlots(inputOf({ ...FIRST, e820, commandLine: '' })).areas).toHaveLength(100);
+    expect(said({ ...FIRST, e820: e820.slice(0, 99), commandLine: '' })[0]).toBe('Physical');
+  });
+
+  it('is that there are more than four memmap= in one list', () => {
+    const commandLine = 'memmap=1M$1G,1M$2G,1M$3G,1M$4G,1M$5G';
+    expect(said({ ...FIRST, commandLine })[0]).toBe(
+      'Aborted memory entries scan (more than 4 memmap= args)!\n',
+    );
+  });
+
+  it('is a warning, or with the first kernels a remark, when the one address of 3.14 to 4.7 has no place', () => {
+    const old: Partial<KaslrGeneration> = { kind: 'physical', memmap: false, roundsSize: false };
+    const e820 = [[0, 0x9fc00, 1]] as const;
+    expect(said({ ...FIRST, e820 }, { ...old, avoids: 'parts' })).toEqual([
+      'KASLR could not find suitable E820 region...\n',
+    ]);
+    const noRegionWarning = 'KASLR disabled: could not find suitable E820 region!';
+    expect(said({ ...FIRST, e820 }, { ...old, avoids: 'whole', noRegionWarning })).toEqual([noRegionWarning]);
+  });
+});
+
+describe('an option without its value', () => {
+  it('reads what lies at address 0: a mem that is no number ends the reading', () => {
+    const input = inputOf({ ...FIRST, commandLine: 'mem memmap=64M' });
+    expect(findKaslrSlots(input).limit).toBe(2 ** 46);
+    input.ram.set(Buffer.from('512M\0', 'latin1'));
+    expect(findKaslrSlots(input).limit).toBe(64 << 20);
+    expect(
+      findKaslrSlots({ ...input, ram: inputOf({ ...FIRST, commandLine: 'memmap memmap=64M' }).ram }).limit,
+    ).toBe(64 << 20);
+  });
+});
+
 describe('the one address of 3.14 to 4.7', () => {
   const OLD: Partial<KaslrGeneration> = {
     kind: 'physical',

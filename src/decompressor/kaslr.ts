@@ -295,6 +295,8 @@ export interface KaslrSlots {
   readonly tooManyMemmaps: boolean;
   /** What the stub warns of while it reads the command line. */
   readonly warnings: readonly string[];
+  /** Whether the search ended early, with as many areas as the stub can note. */
+  readonly aborted: boolean;
   /** What this module leaves out and the stub would look at. */
   readonly notices: readonly string[];
 }
@@ -380,6 +382,11 @@ export function readGuestCommandLine(
   };
 }
 
+function stringAtNull(ram: Uint8Array): string {
+  const end = ram.subarray(0, 64).indexOf(0);
+  return String.fromCharCode(...ram.subarray(0, end < 0 ? 64 : end));
+}
+
 /** What the memory options of the command line ask for. */
 interface MemoryOptions {
   readonly limit: number;
@@ -389,12 +396,17 @@ interface MemoryOptions {
   readonly warnings: readonly string[];
 }
 
-/** handle_mem_options (handle_mem_memmap): mem=, memmap=, hugepagesz=1G hugepages=. */
+/**
+ * handle_mem_options (handle_mem_memmap): mem=, memmap=, hugepagesz=1G hugepages=.
+ *
+ * @param atNull - the string at address 0, which the stub reads for an option that has no value
+ */
 function readMemoryOptions(
   commandLine: string,
   generation: KaslrGeneration,
   maximum: number,
   bits: 32 | 64,
+  atNull: string,
 ): MemoryOptions {
   let limit = maximum;
   const memmap: AvoidedRange[] = [];
@@ -432,16 +444,15 @@ function readMemoryOptions(
     }
     tooMany ||= memmap.length >= MAX_MEMMAP_REGIONS && parts.length > 0;
   };
-  for (const { param, value } of generation.memmap ? splitArguments(commandLine) : []) {
-    if (value === null) {
-      if (param === '--') {
-        if (!generation.since510 && parses) {
-          warnings.push("Only '--' specified in cmdline");
-        }
-        break;
+  for (const { param, value: given } of generation.memmap && parses ? splitArguments(commandLine) : []) {
+    if (given === null && param === '--') {
+      if (!generation.since510) {
+        warnings.push("Only '--' specified in cmdline");
       }
-      continue;
+      break;
     }
+    if (given === null && param === 'memmap') continue;
+    const value = given ?? atNull;
     if (param === 'memmap') {
       parseMemmap(value);
     } else if (generation.hugePages && bits === 64 && param.includes('hugepages')) {
@@ -655,7 +666,7 @@ export function findKaslrSlots(input: KaslrInput): KaslrSlots {
   const separate = generation.kind === 'separate';
   const imageSize = generation.roundsSize ? alignUp(input.outputSize, 2 * MIB) : input.outputSize;
   const maximum = generation.maxOffset ?? (!separate || bits === 32 ? kernelImageSize(bits) : 2 ** 46);
-  const options = readMemoryOptions(commandLine ?? '', generation, maximum, bits);
+  const options = readMemoryOptions(commandLine ?? '', generation, maximum, bits, stringAtNull(input.ram));
   const avoided = listAvoided(input, params, options.memmap);
   const minimum = alignUp(separate ? Math.min(input.output, 512 * MIB) : input.output, alignment);
   const virtualSlots =
@@ -680,6 +691,7 @@ export function findKaslrSlots(input: KaslrInput): KaslrSlots {
   }
   const collector = new SlotCollector(imageSize, alignment, generation.since510, options.gigabytePages);
   const limit = Math.min(options.limit, maximum);
+  let aborted = false;
   if (!options.tooManyMemmaps && minimum + imageSize <= limit) {
     for (const { start, end } of usableMemory(params)) {
       if (separate) {
@@ -687,6 +699,8 @@ export function findKaslrSlots(input: KaslrInput): KaslrSlots {
       } else {
         collector.addEachSlot(start, end, minimum, limit, avoided);
       }
+      aborted = separate && collector.full;
+      if (aborted) break;
     }
   }
   return {
@@ -702,6 +716,7 @@ export function findKaslrSlots(input: KaslrInput): KaslrSlots {
     virtualStart: input.loadPhysicalAddress,
     tooManyMemmaps: options.tooManyMemmaps,
     warnings: options.warnings,
+    aborted,
     notices:
       params.u32(EFI_LOADER_SIGNATURE) === 0
         ? []
@@ -865,6 +880,9 @@ export function chooseRandomLocation(
   if (planned.tooManyMemmaps) {
     output.debug('Aborted memory entries scan (more than 4 memmap= args)!\n');
   }
+  if (planned.aborted) {
+    output.debug('Aborted e820 scan (slot_areas full)!\n');
+  }
   const params = ram.subarray(bootParams, bootParams + BOOT_PARAMS_SIZE);
   const draws: KaslrDraw[] = [];
   const draw = (purpose: 'Physical' | 'Virtual', count: number): number => {
@@ -901,6 +919,11 @@ export function chooseRandomLocation(
     physical = physicalSlot(planned, draw('Physical', planned.physicalSlots));
   }
   if (!separate) {
+    if (physical === 0 && generation.avoids === 'whole') {
+      warn(generation.noRegionWarning);
+    } else if (physical === 0) {
+      output.debug('KASLR could not find suitable E820 region...\n');
+    }
     if (physical < input.output) {
       return { ...unchanged, slots: planned, draws, warnings };
     }

@@ -1,10 +1,11 @@
 // What extract_kernel prints on its way, told from the messages a stub holds: each is printed by the stubs that have it.
 
 import type { KernelImage } from '../image/kernel-image.ts';
-import { isConditionalBranch, straightRuns } from '../x86/control-flow.ts';
-import { decodeInstruction, type Instruction } from '../x86/instruction.ts';
+import { isConditionalBranch } from '../x86/control-flow.ts';
+import { decodeInstruction } from '../x86/instruction.ts';
 import { hasOption } from './command-line.ts';
 import type { GuestConsole } from './guest-console.ts';
+import { functionReferences } from './string-references.ts';
 import type { StubLayout } from './stub.ts';
 import { stubHasString, stubHasText, stubMatches } from './stub-text.ts';
 
@@ -76,51 +77,20 @@ function swallowsMessages(image: KernelImage, stub: StubLayout): boolean {
     return false;
   }
   const string = Buffer.from(code.buffer, code.byteOffset, code.byteLength).lastIndexOf(text, -1, 'latin1');
-  // Displacements in position-independent 32-bit code count from the GOT, found by a call and an addition.
-  let got = 0;
-  for (const run of straightRuns(code, stub.extractKernel, stub.bits)) {
-    let history: readonly Instruction[] = [];
-    let named = 0;
-    for (const instruction of run) {
-      const { opcode, next, displacement, immediate } = instruction;
-      got = stub.bits === 32 ? (gotAfter(code, instruction, history) ?? got) : 0;
-      const base = stub.bits === 64 ? next : got;
-      if (opcode === 0x8d && displacement + base === string) {
-        named = 4;
-      } else if (named > 0 && opcode === 0xe8) {
-        return testsFirstArgument(code, next + immediate, stub.bits);
-      } else {
-        named--;
-      }
-      history = [instruction, ...history.slice(0, 1)];
+  let named = 0;
+  let next = 0;
+  for (const { instruction, target } of functionReferences(code, stub.extractKernel, stub.bits)) {
+    if (instruction.offset !== next) named = 0;
+    next = instruction.next;
+    if (target === string) {
+      named = 4;
+    } else if (named > 0 && instruction.opcode === 0xe8) {
+      return testsFirstArgument(code, next + instruction.immediate, stub.bits);
+    } else {
+      named--;
     }
   }
   return false;
-}
-
-/**
- * The GOT's offset where `instruction` completes its computation: `call thunk; add $imm, %reg` or `call 1f; 1: pop %reg;
- * add $imm, %reg`; null elsewhere. `history`: the instructions before, the last first.
- */
-function gotAfter(
-  code: Uint8Array,
-  instruction: Instruction,
-  history: readonly Instruction[],
-): number | null {
-  const { opcode, mod, reg, rm, immediate } = instruction;
-  const [last, secondLast] = history;
-  const register = opcode === 0x05 ? 0 : opcode === 0x81 && mod === 3 && reg === 0 ? rm : -1;
-  if (register < 0 || last === undefined) {
-    return null;
-  }
-  if (last.opcode === 0xe8) {
-    // The thunk: mov (%esp), %reg; ret.
-    const thunk = last.next + last.immediate;
-    const isThunk = code[thunk] === 0x8b && code[thunk + 2] === 0x24 && code[thunk + 3] === 0xc3;
-    return isThunk ? last.next + immediate : null;
-  }
-  const pops = last.opcode === 0x58 + register && secondLast?.opcode === 0xe8 && secondLast.immediate === 0;
-  return pops ? last.offset + immediate : null;
 }
 
 /**
@@ -234,8 +204,20 @@ export class StubMessages {
     line('trampoline_32bit', trampoline ?? 0n);
   }
 
-  decompressing(): void {
+  /** @param byEfi - whether boot_params come from a boot by EFI */
+  decompressing(byEfi = false): void {
     this.#say(DECOMPRESSING);
+    // From 6.5 on it looks then whether EFI's firmware wants memory to be accepted.
+    if (!byEfi && stubHasText(this.#image, 'Unknown version of unaccepted memory table\n')) {
+      this.debug('No EFI environment detected.\n');
+    }
+  }
+
+  /** debug_putstr: printed by stubs with CONFIG_X86_VERBOSE_BOOTUP, which hold the text, and by no others. */
+  debug(text: string): void {
+    if (this.verbose && stubHasText(this.#image, text)) {
+      this.#console.put(text);
+    }
   }
 
   parsingElf(): void {
