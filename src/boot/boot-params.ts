@@ -2,11 +2,12 @@
 // memory map, the screen (boot.rst "32-bit Boot Protocol", zero-page.rst).
 
 import { enterLongMode, enterProtectedMode } from '../cpu/enter-mode.ts';
-import { BOOT_PARAMS_SIZE } from '../decompressor/kaslr.ts';
 import { BootscopeError } from '../error.ts';
 import { hex } from '../hex.ts';
 import type { KernelImage } from '../image/kernel-image.ts';
 import type { Machine } from '../machine/machine.ts';
+import { BOOT_PARAMS_SIZE, BootParams, bootParamsOffset } from '../protocol/boot-params.ts';
+import { E820_RAM, type E820Entry } from '../protocol/e820.ts';
 import { type SetupHeaderField, writeSetupHeaderField } from '../protocol/setup-header.ts';
 import type { LoadedImage, Placed } from './loaded-image.ts';
 import type { BootOptions } from './options.ts';
@@ -18,47 +19,29 @@ const COMMAND_LINE_ADDRESS = 0x20000;
 const LOAD_ADDRESS = 0x100000;
 const ONE_MIB = 0x100000;
 
-const SCREEN_INFO_EXT_MEM_K = 0x02;
-const SCREEN_INFO_VIDEO_MODE = 0x06;
-const SCREEN_INFO_COLUMNS = 0x07;
-const SCREEN_INFO_EGA_BX = 0x0a;
-const SCREEN_INFO_LINES = 0x0e;
-const SCREEN_INFO_IS_VGA = 0x0f;
-const SCREEN_INFO_POINTS = 0x10;
-const ALT_MEM_K = 0x1e0;
-const E820_ENTRIES = 0x1e8;
-const SETUP_HEADER = 0x1f1;
+const SETUP_HEADER = bootParamsOffset('hdr');
 const SETUP_HEADER_END_BYTE = 0x201;
 const SETUP_HEADER_MAGIC = 0x202;
-const E820_TABLE = 0x2d0;
-const E820_TABLE_MAX = 128;
+const E820_TABLE = bootParamsOffset('e820_table');
 
 const TEXT_MODE_80X25 = 3;
 
 /** Text mode 3 as a VGA BIOS leaves it. */
-function writeScreenInfo(page: Uint8Array): void {
-  page[SCREEN_INFO_VIDEO_MODE] = TEXT_MODE_80X25;
-  page[SCREEN_INFO_COLUMNS] = 80;
-  page[SCREEN_INFO_EGA_BX] = 3;
-  page[SCREEN_INFO_LINES] = 25;
-  page[SCREEN_INFO_IS_VGA] = 1;
-  page[SCREEN_INFO_POINTS] = 16;
+function writeScreenInfo(params: BootParams): void {
+  params.set('orig_video_mode', TEXT_MODE_80X25);
+  params.set('orig_video_cols', 80);
+  params.set('orig_video_ega_bx', 3);
+  params.set('orig_video_lines', 25);
+  params.set('orig_video_isVGA', 1);
+  params.set('orig_video_points', 16);
 }
 
-function writeMemoryMap(page: Uint8Array, machine: Machine): void {
-  const view = new DataView(page.buffer, page.byteOffset, page.length);
-  const entries = machine.e820.slice(0, E820_TABLE_MAX);
-  page[E820_ENTRIES] = entries.length;
-  for (const [index, entry] of entries.entries()) {
-    const at = E820_TABLE + index * 20;
-    view.setBigUint64(at, entry.address, true);
-    view.setBigUint64(at + 8, entry.size, true);
-    view.setUint32(at + 16, entry.type, true);
-  }
-  const extended = machine.e820.find((entry) => entry.type === 1 && entry.address === BigInt(ONE_MIB));
+function writeMemoryMap(params: BootParams, map: readonly E820Entry[]): void {
+  params.memoryMap = map;
+  const extended = map.find(({ type, address }) => type === E820_RAM && address === BigInt(ONE_MIB));
   const kilobytes = extended === undefined ? 0 : Number(extended.size / 1024n);
-  view.setUint16(SCREEN_INFO_EXT_MEM_K, Math.min(kilobytes, 0xfc00), true);
-  view.setUint32(ALT_MEM_K, kilobytes, true);
+  params.set('ext_mem_k', Math.min(kilobytes, 0xfc00));
+  params.set('alt_mem_k', kilobytes);
 }
 
 /**
@@ -103,8 +86,9 @@ export function loadWithBootParams(
   const page = new Uint8Array(BOOT_PARAMS_SIZE);
   const headerEnd = SETUP_HEADER_MAGIC + image.setup[SETUP_HEADER_END_BYTE]!;
   page.set(image.setup.subarray(SETUP_HEADER, Math.min(headerEnd, E820_TABLE)), SETUP_HEADER);
-  writeScreenInfo(page);
-  writeMemoryMap(page, machine);
+  const params = new BootParams(page);
+  writeScreenInfo(params);
+  writeMemoryMap(params, machine.e820);
 
   const write = (name: SetupHeaderField, value: number): void => writeSetupHeaderField(page, 0, name, value);
   write('type_of_loader', LOADER_TYPE_UNDEFINED);

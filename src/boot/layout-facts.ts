@@ -2,12 +2,12 @@
 
 import type { Extraction } from '../decompressor/extract-kernel.ts';
 import { findStubDetails } from '../decompressor/find-stub.ts';
-import { BOOT_PARAMS_SIZE } from '../decompressor/kaslr.ts';
 import type { KernelFileParts } from '../decompressor/kernel-sections.ts';
 import { findStubParts } from '../decompressor/stub-parts.ts';
 import type { KernelImage } from '../image/kernel-image.ts';
 import { readSetupExtents } from '../image/setup-code.ts';
 import type { Machine } from '../machine/machine.ts';
+import { BOOT_PARAMS_SIZE, BootParams } from '../protocol/boot-params.ts';
 import type { KernelAtJump, KernelSegment } from '../trace/boot-trace.ts';
 import { type PlacementRules, runArea } from '../trace/hazards.ts';
 import type { Extent, KernelPart, LayoutFacts, MemoryWrite, SetupMemory } from '../trace/regions.ts';
@@ -31,7 +31,6 @@ export interface Observations {
 
 const SETUP_DATA_LIMIT = 64;
 const SETUP_DATA_HEADER = 16;
-const SETUP_DATA_FIELD = 0x250;
 /** initrd_addr_max of the kernels that do not say (boot.rst, before protocol 2.03). */
 const OLD_INITRD_ADDRESS_MAX = 0x37ff_ffff;
 
@@ -207,7 +206,7 @@ function setupDataNodes(ram: Uint8Array, bootParams: number): Extent[] {
   const view = new DataView(ram.buffer, ram.byteOffset, ram.byteLength);
   const nodes: Extent[] = [];
   if (bootParams + BOOT_PARAMS_SIZE > ram.length) return nodes;
-  let address = view.getBigUint64(bootParams + SETUP_DATA_FIELD, true);
+  let address = BigInt(new BootParams(ram, bootParams).get('setup_data'));
   while (address !== 0n && address + 16n <= BigInt(ram.length) && nodes.length < SETUP_DATA_LIMIT) {
     const start = Number(address);
     nodes.push({ start, end: start + SETUP_DATA_HEADER + view.getUint32(start + 12, true) });

@@ -2,8 +2,8 @@
 
 import type { EngineName } from '../cpu/cpu.ts';
 import type { KaslrOption } from '../decompressor/kaslr-entropy.ts';
-import type { E820Entry } from '../machine/events.ts';
 import type { Machine } from '../machine/machine.ts';
+import type { E820Entry } from '../protocol/e820.ts';
 import type { DecompressMode, EntryPoint, Phase, PhaseName } from '../trace/boot-trace.ts';
 
 /** A boot that stands before its first instruction, in the hands of someone who watches it closely. */

@@ -4,7 +4,7 @@
 import { BootscopeError } from '../error.ts';
 import { hex } from '../hex.ts';
 import type { KernelImage } from '../image/kernel-image.ts';
-import type { E820Entry } from '../machine/events.ts';
+import type { E820Entry } from '../protocol/e820.ts';
 import type { BootOptions } from './options.ts';
 
 /** `type_of_loader` of a loader without an assigned number. */

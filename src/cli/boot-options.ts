@@ -8,7 +8,7 @@ import { readFloppyImage } from '../image/floppy-image.ts';
 import { readImageFile } from '../image/image-file.ts';
 import { type KernelImage, readKernelImage } from '../image/kernel-image.ts';
 import { cpuProfiles } from '../machine/cpu-profiles.ts';
-import type { E820Entry } from '../machine/events.ts';
+import type { E820Entry } from '../protocol/e820.ts';
 
 /** What commander hands over; see `addBootOptions`. */
 export interface BootFlags {

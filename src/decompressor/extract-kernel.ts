@@ -5,6 +5,7 @@ import { codecByName } from '../codecs/registry.ts';
 import { BootscopeError } from '../error.ts';
 import { hex } from '../hex.ts';
 import type { KernelImage } from '../image/kernel-image.ts';
+import { bootParamsOffset } from '../protocol/boot-params.ts';
 import { calledFunctions, callTargets, isLidt, straightRuns } from '../x86/control-flow.ts';
 import { CR4_LA57 } from '../x86/control-registers.ts';
 import { hasOption } from './command-line.ts';
@@ -88,10 +89,9 @@ export async function extractKernel(context: ExtractionContext): Promise<Extract
   return run.run();
 }
 
-/** Offsets in boot_params. */
-const ACPI_RSDP_ADDR = 0x070;
-const LOADFLAGS = 0x211;
-const XLOADFLAGS = 0x236;
+const ACPI_RSDP_ADDR = bootParamsOffset('acpi_rsdp_addr');
+const LOADFLAGS = bootParamsOffset('loadflags');
+const XLOADFLAGS = bootParamsOffset('xloadflags');
 const KASLR_FLAG = 0x02;
 const XLF_MEM_ENCRYPTION = 0x80;
 

@@ -3,6 +3,7 @@
 // over a struct moveparams. An image is recognised when exactly one of them fits and its arguments agree with the payload.
 
 import type { KernelImage } from '../image/kernel-image.ts';
+import { bootParamsOffset } from '../protocol/boot-params.ts';
 import { isConditionalBranch, isLidt } from '../x86/control-flow.ts';
 import { decodeInstruction, type Instruction } from '../x86/instruction.ts';
 import type { ExtractKernelAbi, StubLayout } from './stub.ts';
@@ -275,7 +276,7 @@ function clearedRange(
 
 /** `_end` of the stub, subtracted from init_size: `add 0x260(%esi), %ebx` (or a load) and then `sub $imm, %ebx`. */
 function subtractedEnd(instructions: readonly Instruction[]): number | null {
-  const INIT_SIZE = 0x260;
+  const INIT_SIZE = bootParamsOffset('init_size');
   const load = instructions.findIndex(
     (instruction) =>
       (instruction.opcode === 0x03 || instruction.opcode === 0x8b) &&

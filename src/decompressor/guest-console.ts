@@ -1,5 +1,6 @@
 // What the stub prints, as its own __putstr does it: to VGA text memory, the cursor in boot_params, and a serial port.
 
+import { bootParamsOffset } from '../protocol/boot-params.ts';
 import { findOption, simpleStrtoull } from './command-line.ts';
 
 /** The ports that printing needs; absent where the caller has no machine. */
@@ -9,11 +10,11 @@ export interface ConsolePorts {
 }
 
 /** Fields of screen_info, which boot_params starts with. */
-const ORIG_X = 0x00;
-const ORIG_Y = 0x01;
-const ORIG_VIDEO_MODE = 0x06;
-const ORIG_VIDEO_COLS = 0x07;
-const ORIG_VIDEO_LINES = 0x0e;
+const ORIG_X = bootParamsOffset('orig_x');
+const ORIG_Y = bootParamsOffset('orig_y');
+const ORIG_VIDEO_MODE = bootParamsOffset('orig_video_mode');
+const ORIG_VIDEO_COLS = bootParamsOffset('orig_video_cols');
+const ORIG_VIDEO_LINES = bootParamsOffset('orig_video_lines');
 
 const DEFAULT_SERIAL_PORT = 0x3f8;
 const DEFAULT_BAUD = 9600;

@@ -3,6 +3,8 @@
 
 import { BootscopeError } from '../error.ts';
 import type { KernelImage } from '../image/kernel-image.ts';
+import { BOOT_PARAMS_SIZE, BootParams, bootParamsOffset } from '../protocol/boot-params.ts';
+import { E820_RAM } from '../protocol/e820.ts';
 import { calledFunctions, type FoundFunction } from '../x86/control-flow.ts';
 import { decodeInstruction } from '../x86/instruction.ts';
 import { hasOption, memparse, simpleStrtoull, splitArguments } from './command-line.ts';
@@ -11,24 +13,8 @@ import { stubHasString, stubHasText, stubMatches } from './stub-text.ts';
 
 const MIB = 2 ** 20;
 const GIB = 2 ** 30;
-/** sizeof(struct boot_params). */
-export const BOOT_PARAMS_SIZE = 4096;
-
-/** Offsets in boot_params (Documentation/arch/x86/zero-page.rst). */
-const EXT_RAMDISK_IMAGE = 0x0c0;
-const EXT_RAMDISK_SIZE = 0x0c4;
-const EXT_CMD_LINE_PTR = 0x0c8;
-const EFI_LOADER_SIGNATURE = 0x1c0;
-const E820_ENTRIES = 0x1e8;
-const LOADFLAGS = 0x211;
-const RAMDISK_IMAGE = 0x218;
-const RAMDISK_SIZE = 0x21c;
-const CMD_LINE_PTR = 0x228;
-const SETUP_DATA = 0x250;
-const INIT_SIZE = 0x260;
-const E820_TABLE = 0x2d0;
-const E820_ENTRY_SIZE = 20;
-const E820_TYPE_RAM = 1;
+const E820_ENTRIES = bootParamsOffset('e820_entries');
+const LOADFLAGS = bootParamsOffset('loadflags');
 const KASLR_FLAG = 0x02;
 
 const SETUP_INDIRECT = 0x80000000;
@@ -333,41 +319,13 @@ function viewOf(bytes: Uint8Array): DataView {
   return new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
 }
 
-/** The fields of boot_params that the choice reads, at one point of time. */
-class BootParams {
-  readonly #view: DataView;
-  readonly #base: number;
-
-  constructor(ram: Uint8Array, base: number) {
-    this.#view = viewOf(ram);
-    this.#base = base;
-  }
-
-  u8(offset: number): number {
-    return this.#view.getUint8(this.#base + offset);
-  }
-
-  u32(offset: number): number {
-    return this.#view.getUint32(this.#base + offset, true);
-  }
-
-  u64(offset: number): number {
-    return Number(this.#view.getBigUint64(this.#base + offset, true));
-  }
-
-  /** A 32-bit field with its upper half elsewhere. */
-  extended(low: number, high: number): number {
-    return this.u32(low) + this.u32(high) * 2 ** 32;
-  }
-}
-
 /** The command line that boot_params points to, null for a pointer of 0; its address and size with the NUL. */
 export function readGuestCommandLine(
   ram: Uint8Array,
   bootParams: number,
 ): { text: string | null; address: number; size: number } {
   const params = new BootParams(ram, bootParams);
-  const address = params.extended(CMD_LINE_PTR, EXT_CMD_LINE_PTR);
+  const address = params.commandLine;
   if (address === 0 || address >= ram.length) {
     return { text: address === 0 ? null : '', address: 0, size: 0 };
   }
@@ -487,7 +445,7 @@ function listAvoided(input: KaslrInput, params: BootParams, memmap: readonly Avo
     }
   };
   if (generation.avoids === 'whole') {
-    const end = input.output + params.u32(INIT_SIZE);
+    const end = input.output + params.get('init_size');
     add(input.input, end - input.input, 'compressed kernel and stub (input_data to output + init_size)');
   } else {
     const unsafe = Math.floor(input.outputSize / 4096) + 32768 + 18;
@@ -497,11 +455,8 @@ function listAvoided(input: KaslrInput, params: BootParams, memmap: readonly Avo
       'end of the compressed kernel, unsafe while decompressing',
     );
   }
-  add(
-    params.extended(RAMDISK_IMAGE, EXT_RAMDISK_IMAGE),
-    params.extended(RAMDISK_SIZE, EXT_RAMDISK_SIZE),
-    'initrd',
-  );
+  const { initrd } = params;
+  if (initrd !== null) add(initrd.address, initrd.size, 'initrd');
   const commandLine = readGuestCommandLine(ram, bootParams);
   add(commandLine.address, commandLine.size, 'command line');
   if (generation.avoids === 'whole') {
@@ -513,7 +468,7 @@ function listAvoided(input: KaslrInput, params: BootParams, memmap: readonly Avo
   avoided.push(...memmap);
   const view = viewOf(ram);
   const seen = new Set<number>();
-  for (let at = params.u64(SETUP_DATA); at !== 0 && at + 16 <= ram.length; ) {
+  for (let at = params.get('setup_data'); at !== 0 && at + 16 <= ram.length; ) {
     if (seen.has(at)) {
       throw new BootscopeError(
         'kaslr-setup-data',
@@ -541,15 +496,9 @@ function listAvoided(input: KaslrInput, params: BootParams, memmap: readonly Avo
 
 /** All usable E820 entries of boot_params, in table order. */
 function usableMemory(params: BootParams): { start: number; end: number }[] {
-  const found: { start: number; end: number }[] = [];
-  for (let index = 0; index < Math.min(params.u8(E820_ENTRIES), 128); index++) {
-    const at = E820_TABLE + index * E820_ENTRY_SIZE;
-    if (params.u32(at + 16) === E820_TYPE_RAM) {
-      const start = params.u64(at);
-      found.push({ start, end: start + params.u64(at + 8) });
-    }
-  }
-  return found;
+  return params.memoryMap
+    .filter(({ type }) => type === E820_RAM)
+    .map(({ address, size }) => ({ start: Number(address), end: Number(address) + Number(size) }));
 }
 
 /** The slots of one generation, collected as the stub collects them. */
@@ -718,7 +667,7 @@ export function findKaslrSlots(input: KaslrInput): KaslrSlots {
     warnings: options.warnings,
     aborted,
     notices:
-      params.u32(EFI_LOADER_SIGNATURE) === 0
+      params.get('efi_loader_signature') === 0
         ? []
         : ['boot_params has an EFI memory map, which the kernel prefers; the slots here are of the E820 map'],
   };

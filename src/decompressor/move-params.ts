@@ -3,6 +3,7 @@
 
 import { BootscopeError } from '../error.ts';
 import { hex } from '../hex.ts';
+import { bootParamsOffset } from '../protocol/boot-params.ts';
 import { readUint32 } from './extract-arguments.ts';
 import { type Extraction, type ExtractionContext, flatSegment, NO_RELOCATIONS } from './extraction.ts';
 import { findStubDetails } from './find-stub.ts';
@@ -17,8 +18,8 @@ const LOW_BUFFER_MAX = 0x90000;
 /** Where stubs to 2.2 take the boot parameters from, which later ones are passed. */
 const FIXED_BOOT_PARAMS = 0x90000;
 /** Fields of the boot parameters as old stubs read them: extended memory in KiB by INT 15h AH=88h and AX=E801h. */
-const EXT_MEM_K = 0x002;
-const ALT_MEM_K = 0x1e0;
+const EXT_MEM_K = bootParamsOffset('ext_mem_k');
+const ALT_MEM_K = bootParamsOffset('alt_mem_k');
 
 /**
  * The extraction of a `moveparams` stub. The decompressed kernel is not yet at its place in a bzImage: `returnValue` 1 sends

@@ -2,20 +2,20 @@
 // to fill.
 
 import type { KernelImage } from '../image/kernel-image.ts';
-import { BOOT_PARAMS_SIZE } from './kaslr.ts';
+import { BOOT_PARAMS_SIZE, bootParamsOffset } from '../protocol/boot-params.ts';
 
-const SENTINEL = 0x1ef;
+const SENTINEL = bootParamsOffset('sentinel');
 
 /** What stubs to 5.2 clear: [start, end) in boot_params; `hdr` ends where the setup header does. */
 const CLEARED = [
   /** ext_ramdisk_image up to efi_info */
-  [0x0c0, 0x1c0],
+  [bootParamsOffset('ext_ramdisk_image'), bootParamsOffset('efi_info')],
   /** kbd_status up to the setup header, with the sentinel */
-  [0x1eb, 0x1f1],
+  [bootParamsOffset('kbd_status'), bootParamsOffset('hdr')],
   /** behind the setup header up to edd_mbr_sig_buffer; its start is set by the header's size */
-  [0x268, 0x290],
+  [0x268, bootParamsOffset('edd_mbr_sig_buffer')],
   /** behind e820_table up to eddbuf */
-  [0xcd0, 0xd00],
+  [0xcd0, bootParamsOffset('eddbuf')],
   /** behind eddbuf */
   [0xeec, 0x1000],
 ] as const;

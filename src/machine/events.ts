@@ -29,10 +29,3 @@ export type MachineEvent =
       readonly address: bigint;
       readonly delivered: boolean;
     };
-
-/** An entry of the E820 map; type 1 is usable RAM, 2 reserved (ACPI 6.5, 15.1). */
-export interface E820Entry {
-  readonly address: bigint;
-  readonly size: bigint;
-  readonly type: number;
-}

@@ -1,8 +1,8 @@
 // What a BIOS leaves in memory before it boots: interrupt vectors, BIOS data areas, and its ROM.
 
-import { EBDA_ADDRESS } from '../e820.ts';
 import type { FloppyGeometry } from '../floppy-disk.ts';
 import type { GuestMemory } from '../guest-memory.ts';
+import { EBDA_ADDRESS } from '../memory-map.ts';
 
 export const ROM_SEGMENT = 0xf000;
 export const ROM_ADDRESS = 0xf0000;

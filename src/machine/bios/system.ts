@@ -1,11 +1,10 @@
 // INT 15h: memory map and sizes, A20, block moves, waiting, APM, and what else a system BIOS answers.
 
 import { hex } from '../../hex.ts';
-import { e820TypeName } from '../../protocol/e820.ts';
+import { type E820Entry, e820TypeName } from '../../protocol/e820.ts';
 import type { Clock } from '../clock.ts';
-import { EBDA_ADDRESS, e801, extendedKilobytes88 } from '../e820.ts';
-import type { E820Entry } from '../events.ts';
 import type { GuestMemory } from '../guest-memory.ts';
+import { EBDA_ADDRESS, e801, extendedKilobytes88 } from '../memory-map.ts';
 import { ROM_APM_ENTRY, ROM_CONFIGURATION_TABLE, ROM_SEGMENT } from './rom.ts';
 import { type BiosRegisters, type BiosService, type BiosVector, linear } from './service.ts';
 

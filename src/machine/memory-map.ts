@@ -1,9 +1,6 @@
 // The memory map of the machine, as firmware tells it: E820, and the older calls derived from it.
 
-import type { E820Entry } from './events.ts';
-
-export const E820_RAM = 1;
-export const E820_RESERVED = 2;
+import { E820_RAM, E820_RESERVED, type E820Entry } from '../protocol/e820.ts';
 
 /** Start of the EBDA, which ends conventional memory. */
 export const EBDA_ADDRESS = 0x9fc00;

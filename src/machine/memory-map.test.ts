@@ -1,7 +1,7 @@
 // The memory map and what older calls say about it.
 
 import { describe, expect, it } from 'vitest';
-import { e801, extendedKilobytes88, extendedMemory, pcMemoryMap } from './e820.ts';
+import { e801, extendedKilobytes88, extendedMemory, pcMemoryMap } from './memory-map.ts';
 
 const MIB = 1024 * 1024;
 
