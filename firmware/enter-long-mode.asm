@@ -3,6 +3,7 @@
 ; The page tables have to map this blob and the target to themselves.
 
 BASE    equ     0x9c000             ; where the host puts the blob
+MSR_EFER equ    0xc0000080
 
 bits 64
         jmp     strict near start
@@ -16,8 +17,15 @@ ask_cr4: dq     0
 ask_gdtr:
         dw      0
         dq      0
+ask_cs: dq      0
+ask_ds: dd      0
+ask_efer: dd    0
 
 start:
+        mov     ecx, MSR_EFER
+        xor     edx, edx
+        mov     eax, [rel ask_efer]
+        wrmsr
         mov     rax, [rel ask_cr4]
         mov     cr4, rax
         mov     rax, [rel ask_cr3]
@@ -25,13 +33,13 @@ start:
         mov     rax, [rel ask_cr0]
         mov     cr0, rax
         lgdt    [rel ask_gdtr]
-        mov     eax, 0x18
+        mov     eax, [rel ask_ds]
         mov     ds, ax
         mov     es, ax
         mov     fs, ax
         mov     gs, ax
         mov     ss, ax
         mov     esp, BASE + 0x1000
-        push    0x10
+        push    qword [rel ask_cs]
         push    qword [rel ask_rip]
         retfq

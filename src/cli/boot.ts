@@ -6,17 +6,10 @@ import { traceToJson } from '../report/json.ts';
 import { formatTrace } from '../report/table.ts';
 import type { Phase } from '../trace/boot-trace.ts';
 import { addBootOptions, type BootFlags, IMAGE_ARGUMENT, readBootRequest } from './boot-options.ts';
-import { addExamples, addJsonOption } from './common-options.ts';
 import { isTerminal, print, printError } from './standard-output.ts';
-import {
-  addKernelSymbolOptions,
-  addStubSymbolOptions,
-  type KernelSymbolFlags,
-  namesOnRequest,
-  type StubSymbolFlags,
-} from './symbol-options.ts';
+import { addKernelSymbolOptions, type KernelSymbolFlags, namesOnRequest } from './symbol-options.ts';
 
-interface Flags extends BootFlags, StubSymbolFlags, KernelSymbolFlags {
+interface Flags extends BootFlags, KernelSymbolFlags {
   readonly json?: boolean;
   readonly instructions?: boolean;
 }
@@ -26,18 +19,8 @@ export function registerBoot(program: Command): void {
     .command('boot')
     .description('boot IMAGE to the jump into the kernel and print each phase with its addresses')
     .argument(...IMAGE_ARGUMENT);
-  addExamples(command, [
-    [
-      "bootscope boot vmlinuz --cmdline 'nokaslr console=ttyS0' --initrd initrd.img --memory 1G",
-      'as a boot loader would',
-    ],
-    [
-      'bootscope boot vmlinuz --kaslr seed:1 --json',
-      'with KASLR, as data; the same seed gives the same bytes',
-    ],
-  ]);
-  addStubSymbolOptions(addKernelSymbolOptions(addBootOptions(command)));
-  addJsonOption(command, 'the trace')
+  addKernelSymbolOptions(addBootOptions(command))
+    .option('--json', 'print the trace as JSON')
     .option('--instructions', 'count the instructions before each phase, as --json does')
     .action(async (path: string | undefined, flags: Flags) => {
       const { image, options } = await readBootRequest(path, flags);

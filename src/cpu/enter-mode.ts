@@ -5,7 +5,7 @@ import { ENTER_PROTECTED_MODE } from '../../firmware/enter-protected-mode.ts';
 import { ENTER_REAL_MODE } from '../../firmware/enter-real-mode.ts';
 import { BootscopeError } from '../error.ts';
 import { hex } from '../hex.ts';
-import { CR0_ET, CR0_PE, CR0_PG, CR4_PAE, EFER_LMA } from '../x86/control-registers.ts';
+import { CR0_ET, CR0_PE, CR0_PG, CR4_PAE, EFER_LMA, EFER_LME } from '../x86/control-registers.ts';
 import type { Cpu, RegisterName } from './cpu.ts';
 
 /** General registers to set; those left out are 0. */
@@ -65,6 +65,10 @@ export interface LongModeState extends FlatState {
   readonly cr0?: bigint;
   /** PAE is always set. Default PAE alone. */
   readonly cr4?: bigint;
+  /** LME and LMA are set whatever it says; engines that do not know NXE drop it. Default LME and LMA alone. */
+  readonly efer?: bigint;
+  /** Descriptors to write at `gdtAddress` in place of the boot protocol's, and the selectors to load from them. */
+  readonly gdt?: { readonly descriptors: readonly bigint[]; readonly code: number; readonly data: number };
 }
 
 /** The blob's page, then a PML4, a page of directory pointers and a page directory; restored afterwards. */
@@ -79,7 +83,8 @@ const PAGE_LARGE = 0x80n;
 const FLAGS_ALWAYS = 2;
 
 const GDT_SIZE = 48;
-const BOOT_CS = 0x10n;
+const BOOT_CS = 0x10;
+const BOOT_DS = 0x18;
 const DESCRIPTOR_CODE_32 = 0x00cf_9b00_0000_ffffn;
 const DESCRIPTOR_CODE_64 = 0x00af_9b00_0000_ffffn;
 const DESCRIPTOR_DATA = 0x00cf_9300_0000_ffffn;
@@ -181,16 +186,20 @@ export function enterRealMode(cpu: Cpu, ram: Uint8Array, state: RealModeState): 
   cpu.writeDescriptorTable('gdtr', { base: 0n, limit: REAL_MODE_TABLE_LIMIT });
 }
 
-/** Writes the boot protocol's descriptors: 10h is flat code, 18h flat data; 20h a TSS, which 3.8's startup_64 loads. */
-function writeBootGdt(ram: Uint8Array, address: number, code: bigint): void {
-  if (address < 0 || address + GDT_SIZE > ram.length) {
+/** The boot protocol's descriptors: 10h is flat code, 18h flat data; 20h a TSS, which 3.8's startup_64 loads. */
+function bootGdt(code: bigint): readonly bigint[] {
+  return [0n, 0n, code, DESCRIPTOR_DATA, DESCRIPTOR_TSS, 0n];
+}
+
+function writeGdt(ram: Uint8Array, address: number, descriptors: readonly bigint[]): void {
+  if (address < 0 || address + descriptors.length * 8 > ram.length) {
     throw new BootscopeError(
       'cpu-mode',
       `The GDT at ${hex(address)} is outside the ${ram.length} bytes of RAM`,
     );
   }
   const view = viewOf(ram);
-  [0n, 0n, code, DESCRIPTOR_DATA, DESCRIPTOR_TSS, 0n].forEach((descriptor, index) => {
+  descriptors.forEach((descriptor, index) => {
     view.setBigUint64(address + index * 8, descriptor, true);
   });
 }
@@ -203,30 +212,34 @@ function writeBootGdt(ram: Uint8Array, address: number, code: bigint): void {
  * @throws BootscopeError `cpu-mode` where the CPU isn't fresh, or an address is outside RAM
  */
 export function enterProtectedMode(cpu: Cpu, ram: Uint8Array, state: ProtectedModeState): void {
-  writeBootGdt(ram, state.gdtAddress, DESCRIPTOR_CODE_32);
+  writeGdt(ram, state.gdtAddress, bootGdt(DESCRIPTOR_CODE_32));
   runBlob(cpu, ram, ENTER_PROTECTED_MODE, BigInt(state.eip), state, (view) => {
     view.setUint32(0, state.eip, true);
-    view.setUint16(4, Number(BOOT_CS), true);
+    view.setUint16(4, BOOT_CS, true);
     view.setUint16(6, GDT_SIZE - 1, true);
     view.setUint32(8, state.gdtAddress, true);
   });
 }
 
 /**
- * 64-bit mode with paging (boot.rst, "64-bit boot protocol"): CS = 10h, DS, ES, FS, GS, SS = 18h; EFER holds
- * LME and LMA.
+ * 64-bit mode with paging (boot.rst, "64-bit boot protocol"): CS = 10h, DS, ES, FS, GS, SS = 18h unless `gdt` says
+ * otherwise; EFER holds LME and LMA.
  *
  * @param ram the block that starts at physical address 0; 0x9c000..0x9ffff is used and restored
  * @throws BootscopeError `cpu-mode` where the CPU isn't fresh, or an address is outside RAM
  */
 export function enterLongMode(cpu: Cpu, ram: Uint8Array, state: LongModeState): void {
-  writeBootGdt(ram, state.gdtAddress, DESCRIPTOR_CODE_64);
+  const gdt = state.gdt ?? { descriptors: bootGdt(DESCRIPTOR_CODE_64), code: BOOT_CS, data: BOOT_DS };
+  writeGdt(ram, state.gdtAddress, gdt.descriptors);
   runBlob(cpu, ram, ENTER_LONG_MODE, state.rip, state, (view) => {
     view.setBigUint64(0, state.rip, true);
     view.setBigUint64(8, state.cr0 ?? CR0_PG | CR0_ET | CR0_PE, true);
     view.setBigUint64(16, state.cr3, true);
     view.setBigUint64(24, (state.cr4 ?? 0n) | CR4_PAE, true);
-    view.setUint16(32, GDT_SIZE - 1, true);
+    view.setUint16(32, gdt.descriptors.length * 8 - 1, true);
     view.setBigUint64(34, BigInt(state.gdtAddress), true);
+    view.setUint32(42, gdt.code, true);
+    view.setUint32(50, gdt.data, true);
+    view.setUint32(54, Number((state.efer ?? 0n) | EFER_LME | EFER_LMA), true);
   });
 }

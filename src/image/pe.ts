@@ -26,7 +26,18 @@ export interface PeFile {
   readonly entryPoint: number;
   readonly subsystem: number;
   readonly subsystemName: string;
+  /** Where the image is linked for. */
+  readonly imageBase: bigint;
   readonly sizeOfImage: number;
+  /** Bytes from the start of the file that are loaded as headers. */
+  readonly sizeOfHeaders: number;
+  readonly sectionAlignment: number;
+  /** IMAGE_DLLCHARACTERISTICS_NX_COMPAT: may be loaded with data that is not executable and code that is not writable. */
+  readonly nxCompatible: boolean;
+  /** Address and size in the image of the base relocations; null where it has none. */
+  readonly relocations: { readonly address: number; readonly size: number } | null;
+  /** IMAGE_FILE_RELOCS_STRIPPED: can run at `imageBase` alone. */
+  readonly relocationsStripped: boolean;
   /** Offset and length in the file of the signatures (Authenticode); null for an unsigned file. */
   readonly certificates: { readonly offset: number; readonly length: number } | null;
   readonly sections: readonly PeSection[];
@@ -55,6 +66,9 @@ const SUBSYSTEMS: ReadonlyMap<number, string> = new Map([
   [12, 'EFI runtime driver'],
   [13, 'EFI ROM'],
 ]);
+
+const FILE_RELOCS_STRIPPED = 0x0001;
+const DLL_NX_COMPAT = 0x0100;
 
 /** More sections than this no EFI program has; PE itself allows 96. */
 const MAX_SECTIONS = 96;
@@ -85,6 +99,10 @@ export function readPe(bytes: Uint8Array): PeFile | null {
   const certificateOffset = directoryCount > 4 ? field(directories + 32, 4) : 0;
   const certificateLength = directoryCount > 4 ? field(directories + 36, 4) : 0;
   const subsystem = field(68, 2);
+  const relocationAddress = directoryCount > 5 ? field(directories + 40, 4) : 0;
+  const relocationSize = directoryCount > 5 ? field(directories + 44, 4) : 0;
+  const imageBase =
+    format === 'PE32+' ? BigInt(field(24, 4)) | (BigInt(field(28, 4)) << 32n) : BigInt(field(28, 4));
   const sections: PeSection[] = [];
   for (let index = 0; index < sectionCount; index++) {
     const at = optional + optionalSize + index * 40;
@@ -106,7 +124,16 @@ export function readPe(bytes: Uint8Array): PeFile | null {
     entryPoint: field(16, 4),
     subsystem,
     subsystemName: SUBSYSTEMS.get(subsystem) ?? `subsystem ${subsystem}`,
+    imageBase,
     sizeOfImage: field(56, 4),
+    sizeOfHeaders: field(60, 4),
+    sectionAlignment: field(32, 4),
+    nxCompatible: (field(70, 2) & DLL_NX_COMPAT) !== 0,
+    relocations:
+      relocationAddress !== 0 && relocationSize !== 0
+        ? { address: relocationAddress, size: relocationSize }
+        : null,
+    relocationsStripped: (view.u16(coff + 18) & FILE_RELOCS_STRIPPED) !== 0,
     certificates:
       certificateOffset !== 0 && certificateLength !== 0
         ? { offset: certificateOffset, length: certificateLength }

@@ -24,6 +24,23 @@ export type MachineEvent =
       readonly device: string;
     }
   | {
+      readonly kind: 'efi';
+      /** As the service's row names it: `AllocatePages`, `PciIo.Pci.Read`. */
+      readonly service: string;
+      /** From 1, all services together. */
+      readonly number: number;
+      /** `vmlinuz+0xb75c10`: the instruction behind the call, in the image that it is in. */
+      readonly caller: string;
+      readonly returnAddress: bigint;
+      /** Decoded, by name. */
+      readonly arguments: Readonly<Record<string, string>>;
+      /** `SUCCESS`, `NOT_FOUND`; for services that return no status, the value. */
+      readonly status: string;
+      readonly instructions: number | null;
+      /** `AllocatePages(Type=MaxAddress, …) = SUCCESS (Memory 0x1da67000)`. */
+      readonly text: string;
+    }
+  | {
       readonly kind: 'exception';
       readonly vector: number;
       readonly address: bigint;

@@ -39,6 +39,10 @@ export class GuestMemory {
     return (this.read16(address) | (this.read16(address + 2) << 16)) >>> 0;
   }
 
+  read64(address: number): bigint {
+    return BigInt(this.read32(address)) | (BigInt(this.read32(address + 4)) << 32n);
+  }
+
   write8(address: number, value: number): void {
     this.#check(address, 1);
     this.bytes[address] = value;

@@ -14,5 +14,7 @@ export const CR4_PAE = 1n << 5n;
 /** Five levels of page tables in long mode. */
 export const CR4_LA57 = 1n << 12n;
 
+/** Long mode enabled. */
+export const EFER_LME = 1n << 8n;
 /** Long mode active: long mode is enabled and paging is on. */
 export const EFER_LMA = 1n << 10n;

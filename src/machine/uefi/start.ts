@@ -1,0 +1,287 @@
+// Powering a machine up as a UEFI PC: tables, protocols and the first image in memory, and the CPU at the image's entry in the
+// state that firmware leaves it in.
+
+import type { Cpu } from '../../cpu/cpu.ts';
+import { enterLongMode } from '../../cpu/enter-mode.ts';
+import { BootscopeError } from '../../error.ts';
+import { hex } from '../../hex.ts';
+import { encodeDevicePath, filePathNode, pciPath, vendorMedia } from '../../protocol/efi-device-path.ts';
+import { EFI_GUIDS } from '../../protocol/efi-guids.ts';
+import type { EfiMemoryDescriptor } from '../../protocol/efi-memory-map.ts';
+import {
+  EFI_MEMORY_RO,
+  EFI_MEMORY_RUNTIME,
+  EFI_MEMORY_XP,
+  EFI_PAGE,
+  efiStatusName,
+} from '../../protocol/efi-tables.ts';
+import type { Clock } from '../clock.ts';
+import type { MachineEvent } from '../events.ts';
+import type { GuestMemory } from '../guest-memory.ts';
+import { acpiTables, smbiosTables } from './configuration-tables.ts';
+import type { EfiFault } from './faults.ts';
+import { FirmwareFileSystem } from './file-system.ts';
+import { UefiFirmware } from './firmware.ts';
+import { installLoadedImage, type PlacedImage, placeImage } from './load-image.ts';
+import { type AllocatorState, findBins, OVMF_STATE } from './page-allocator.ts';
+import { firmwarePlaces } from './places.ts';
+import {
+  devicePathToText,
+  dxeServices,
+  type FrameBuffer,
+  graphicsOutput,
+  initrdLoader,
+  memoryAttribute,
+  type PciFunction,
+  pciIo,
+  randomNumbers,
+  textInput,
+  textOutput,
+  unicodeCollation,
+} from './protocol-services.ts';
+import { VARIABLE_BOOT_SERVICE, VARIABLE_RUNTIME, VariableStore } from './variables.ts';
+
+/** What is told apart between two EFI machines, beside their memory. */
+export interface UefiConfiguration {
+  /** EFI_RNG_PROTOCOL is there. */
+  readonly rng: boolean;
+  readonly memoryAttributeProtocol: boolean;
+  readonly frameBuffer: FrameBuffer | null;
+  readonly pci: readonly PciFunction[];
+}
+
+export interface UefiImage {
+  /** For people: the file's name. */
+  readonly name: string;
+  readonly bytes: Uint8Array;
+  /** LoadOptions of its LoadedImage. */
+  readonly loadOptions: string;
+  readonly initrd: Uint8Array | null;
+}
+
+export interface UefiStart {
+  readonly cpu: Cpu;
+  readonly memory: GuestMemory;
+  readonly clock: Clock;
+  readonly random: () => bigint;
+  readonly map: readonly EfiMemoryDescriptor[];
+  /** Where the map already holds the image, as LoaderCode. */
+  readonly imageBase: number | null;
+  readonly state?: Partial<AllocatorState>;
+  readonly configuration: UefiConfiguration;
+  readonly image: UefiImage;
+  readonly faults: readonly EfiFault[];
+  readonly onText: (text: string) => void;
+  readonly stop: (reason: string) => void;
+  readonly onEvent: (event: Extract<MachineEvent, { kind: 'efi' }>) => void;
+}
+
+export interface StartedFirmware {
+  readonly firmware: UefiFirmware;
+  readonly image: PlacedImage;
+  readonly handle: bigint;
+}
+
+const VIRTUAL_PAGE = 0x200000;
+const GIB = 2 ** 30;
+const PRESENT_WRITABLE = 3n;
+const LARGE = 0x80n;
+
+// OVMF's CPU state at an image's entry.
+const CR0 = 0x8001_0033n;
+const CR4 = 0x668n;
+const EFER = 0xd00n;
+const CODE_SELECTOR = 0x38;
+const DATA_SELECTOR = 0x30;
+const FLAG_IF = 0x200;
+const IDT_SIZE = 0x1000;
+/** Null; flat data and 32-bit code, twice; 16-bit code; 64-bit data and code; one spare. */
+const GDT = [
+  0n,
+  0x00cf_9200_0000_ffffn,
+  0x00cf_9a00_0000_ffffn,
+  0x00cf_9200_0000_ffffn,
+  0x00cf_9a00_0000_ffffn,
+  0x008f_9a00_0000_ffffn,
+  0x00cf_9200_0000_ffffn,
+  0x00af_9a00_0000_ffffn,
+  0n,
+] as const;
+
+/**
+ * @throws BootscopeError `efi-image` for a file that firmware would not load, `efi-memory-map` for a map without room
+ */
+export function startFirmware(start: UefiStart): StartedFirmware {
+  const { cpu, memory, map } = start;
+  const places = firmwarePlaces(map);
+  const firmware = new UefiFirmware({
+    cpu,
+    memory,
+    clock: start.clock,
+    random: start.random,
+    map,
+    state: { ...OVMF_STATE, bins: findBins(map), ...start.state },
+    places,
+    faults: start.faults,
+    variables: new VariableStore([
+      globalVariable('SecureBoot', Uint8Array.of(0)),
+      globalVariable('SetupMode', Uint8Array.of(1)),
+    ]),
+    onText: start.onText,
+    stop: start.stop,
+    onEvent: start.onEvent,
+  });
+  installProtocols(firmware, start);
+  installTables(firmware);
+  const { image, handle } = loadFirst(firmware, start);
+  writePageTables(memory, places.cr3, map);
+  memory.fill(places.idt, IDT_SIZE, 0);
+  memory.write64(places.rsp, firmware.returnAddress);
+  enterLongMode(cpu, memory.bytes, {
+    rip: BigInt(image.entry),
+    cr0: CR0,
+    cr3: BigInt(places.cr3),
+    cr4: CR4,
+    efer: EFER,
+    gdtAddress: places.gdt,
+    gdt: { descriptors: GDT, code: CODE_SELECTOR, data: DATA_SELECTOR },
+    rsp: BigInt(places.rsp),
+    rcx: handle,
+    rdx: BigInt(places.systemTable),
+    flags: FLAG_IF,
+  });
+  cpu.writeDescriptorTable('idtr', { base: BigInt(places.idt), limit: IDT_SIZE - 1 });
+  return { firmware, image, handle };
+}
+
+function globalVariable(name: string, data: Uint8Array) {
+  return {
+    name,
+    vendor: EFI_GUIDS.GlobalVariable,
+    attributes: VARIABLE_BOOT_SERVICE | VARIABLE_RUNTIME,
+    data,
+  };
+}
+
+function installProtocols(firmware: UefiFirmware, { configuration, image }: UefiStart): void {
+  const console = firmware.newHandle();
+  const output = textOutput(firmware);
+  const input = textInput(firmware);
+  firmware.install(console, 'SimpleTextOutput', output);
+  firmware.install(console, 'SimpleTextInput', input);
+  for (const field of ['consoleInHandle', 'consoleOutHandle', 'standardErrorHandle'] as const) {
+    firmware.setSystemTable(field, console);
+  }
+  firmware.setSystemTable('conIn', input);
+  firmware.setSystemTable('conOut', output);
+  firmware.setSystemTable('stdErr', output);
+
+  const drivers = firmware.newHandle();
+  firmware.install(drivers, 'DevicePathToText', devicePathToText(firmware));
+  firmware.install(drivers, 'UnicodeCollation2', unicodeCollation(firmware));
+  if (configuration.rng) firmware.install(drivers, 'Rng', randomNumbers(firmware));
+  if (configuration.memoryAttributeProtocol) {
+    firmware.install(drivers, 'MemoryAttribute', memoryAttribute(firmware));
+  }
+  for (const pci of configuration.pci) {
+    const handle = firmware.newHandle();
+    const path = encodeDevicePath(pciPath(pci.device, pci.function));
+    firmware.install(handle, 'DevicePath', firmware.bytes(path));
+    firmware.install(handle, 'PciIo', pciIo(firmware, pci));
+  }
+  if (configuration.frameBuffer !== null) {
+    const handle = firmware.newHandle();
+    firmware.install(handle, 'GraphicsOutput', graphicsOutput(firmware, configuration.frameBuffer));
+    // OVMF marks the screen that ConOut prints on; there is nothing behind the mark.
+    firmware.install(handle, 'ConsoleOut', 0n);
+  }
+  if (image.initrd !== null) initrdLoader(firmware, image.initrd);
+}
+
+function installTables(firmware: UefiFirmware): void {
+  const table = (name: keyof typeof EFI_GUIDS, address: bigint): void => {
+    firmware.setConfigurationTable(EFI_GUIDS[name], address);
+  };
+  table('DxeServicesTable', dxeServices(firmware));
+  table('SmbiosTable', smbiosTables(firmware));
+  const acpi = acpiTables(firmware);
+  table('Acpi10Table', acpi.version1);
+  table('Acpi20Table', acpi.version2);
+  table('MemoryAttributesTable', memoryAttributesTable(firmware));
+}
+
+/** EFI_MEMORY_ATTRIBUTES_TABLE (4.6): how the runtime's memory may be mapped. */
+function memoryAttributesTable(firmware: UefiFirmware): bigint {
+  const { memory } = firmware;
+  const runtime = firmware.parts.map.filter(({ type }) => type.startsWith('RuntimeServices'));
+  const size = 48;
+  const address = firmware.bootData(16 + runtime.length * size);
+  memory.write32(address, 1);
+  memory.write32(address + 4, runtime.length);
+  memory.write32(address + 8, size);
+  for (const [index, { start, end, type }] of runtime.entries()) {
+    const at = address + 16 + index * size;
+    const code = type === 'RuntimeServicesCode';
+    memory.write32(at, code ? 5 : 6);
+    memory.write64(at + 8, BigInt(start));
+    memory.write64(at + 24, BigInt((end - start) / EFI_PAGE));
+    memory.write64(at + 32, EFI_MEMORY_RUNTIME | (code ? EFI_MEMORY_RO : EFI_MEMORY_XP));
+  }
+  return BigInt(address);
+}
+
+/** The image that the machine was started for, from the file system that QEMU's kernel loader shows. */
+function loadFirst(
+  firmware: UefiFirmware,
+  { image, imageBase }: UefiStart,
+): { image: PlacedImage; handle: bigint } {
+  const placed = placeImage(firmware, image.bytes, imageBase);
+  if ('status' in placed) {
+    throw new BootscopeError(
+      'efi-image',
+      `${image.name}: the firmware does not load this program (${efiStatusName(placed.status)}): ${placed.reason}`,
+    );
+  }
+  const files = [{ path: 'kernel', bytes: image.bytes }];
+  if (image.initrd !== null) files.push({ path: 'initrd', bytes: image.initrd });
+  const device = firmware.newHandle();
+  const devicePath = [vendorMedia(EFI_GUIDS.QemuKernelLoaderFs)];
+  firmware.install(device, 'DevicePath', firmware.bytes(encodeDevicePath(devicePath)));
+  firmware.install(device, 'SimpleFileSystem', new FirmwareFileSystem(files).makeInterface(firmware));
+  const parent = firmware.newHandle();
+  firmware.install(parent, 'SimpleTextInputEx', 0n);
+  const filePath = [filePathNode('kernel')];
+  const handle = installLoadedImage(firmware, placed, {
+    name: image.name,
+    parent,
+    device,
+    filePath: encodeDevicePath(filePath),
+    fullPath: encodeDevicePath([...devicePath, ...filePath]),
+    loadOptions: image.loadOptions,
+  });
+  return { image: placed, handle };
+}
+
+/** Maps all memory to itself in pages of 2 MiB. */
+function writePageTables(memory: GuestMemory, cr3: number, map: readonly EfiMemoryDescriptor[]): void {
+  const end = Math.max(4 * GIB, ...map.map((descriptor) => descriptor.end));
+  const directories = Math.ceil(end / GIB);
+  const pointers = cr3 + EFI_PAGE;
+  const first = cr3 + 2 * EFI_PAGE;
+  memory.fill(cr3, (2 + directories) * EFI_PAGE, 0);
+  if (directories > 512) {
+    throw new BootscopeError(
+      'efi-memory-map',
+      `the memory map reaches to ${hex(end)}, the firmware's page tables to 512 GiB`,
+    );
+  }
+  memory.write64(cr3, BigInt(pointers) | PRESENT_WRITABLE);
+  for (let index = 0; index < directories; index++) {
+    const table = first + index * EFI_PAGE;
+    memory.write64(pointers + index * 8, BigInt(table) | PRESENT_WRITABLE);
+    for (let entry = 0; entry < 512; entry++) {
+      const address = BigInt(index) * BigInt(GIB) + BigInt(entry * VIRTUAL_PAGE);
+      memory.write64(table + entry * 8, address | PRESENT_WRITABLE | LARGE);
+    }
+  }
+}
