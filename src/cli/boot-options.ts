@@ -1,6 +1,6 @@
 // The options of every subcommand that boots an image, and how their texts become numbers.
 
-import { type Command, InvalidArgumentError, Option } from 'commander';
+import { type Command, Option } from 'commander';
 import { type BootOptions, DEFAULT_BOOT_OPTIONS } from '../boot/options.ts';
 import { type KaslrOption, parseKaslrOption } from '../decompressor/kaslr-entropy.ts';
 import { BootscopeError } from '../error.ts';
@@ -9,6 +9,13 @@ import { readImageFile } from '../image/image-file.ts';
 import { type KernelImage, readKernelImage } from '../image/kernel-image.ts';
 import { cpuProfiles } from '../machine/cpu-profiles.ts';
 import type { E820Entry } from '../protocol/e820.ts';
+import {
+  BOOT_OPTIONS_HEADING,
+  parseAddress,
+  parseSeconds,
+  parseSize,
+  SHOW_ALL_OPTIONS,
+} from './common-options.ts';
 
 /** What commander hands over; see `addBootOptions`. */
 export interface BootFlags {
@@ -37,97 +44,72 @@ const BOOT_OPTION_NAMES: readonly (keyof BootFlags)[] = [
   ...(['e820', 'hash', 'timeout'] as const),
 ];
 
-const UNITS: Readonly<Record<string, number>> = { '': 1, K: 2 ** 10, M: 2 ** 20, G: 2 ** 30 };
-
-/** `512M`, `1G`, `0x20000000` or bytes. */
-export function parseSize(text: string): number {
-  const match = /^(0x[0-9a-f]+|\d+)([kmg]?)(?:i?b)?$/i.exec(text);
-  const value = match === null ? Number.NaN : Number(match[1]) * UNITS[match[2]!.toUpperCase()]!;
-  if (!Number.isSafeInteger(value)) {
-    throw new InvalidArgumentError('it is a size such as 512M, 1G or 0x20000000.');
-  }
-  return value;
+/** How a command's boot options differ from those of `boot`. */
+export interface BootOptionChoices {
+  /** Default time limits, for the help. */
+  readonly timeouts?: string;
+  /** Options that change nothing in this command. */
+  readonly without?: readonly (keyof BootFlags)[];
 }
 
-/** `0x1343000` or a decimal number. */
-export function parseAddress(text: string): number {
-  const value = /^(0x[0-9a-f]+|\d+)$/i.test(text) ? Number(text) : Number.NaN;
-  if (!Number.isSafeInteger(value) || value > 0xffff_ffff) {
-    throw new InvalidArgumentError('it is an address below 4 GiB such as 0x1000000.');
-  }
-  return value;
-}
+/** What the short help shows: what makes one boot another. */
+const COMMON: ReadonlySet<string> = new Set(['cmdline', 'initrd', 'kaslr', 'memory', 'entry']);
 
-function parseSeconds(text: string): number {
-  const value = Number(text);
-  if (!(value > 0) || !Number.isFinite(value))
-    throw new InvalidArgumentError('it is a number of seconds above 0.');
-  return value;
-}
-
-/** Adds them, with the defaults of `DEFAULT_BOOT_OPTIONS`. */
+/** Adds them, with the defaults of `DEFAULT_BOOT_OPTIONS`, in a group of their own. */
 export function addBootOptions(
   command: Command,
-  timeouts = '60; 1800 emulated; 10 without a kernel',
+  { timeouts = '60; 1800 emulated; 10 without a kernel', without = [] }: BootOptionChoices = {},
 ): Command {
-  const defaults = DEFAULT_BOOT_OPTIONS;
-  return command
-    .option('--cmdline <text>', 'kernel command line', defaults.cmdline)
-    .addOption(
-      new Option('--kaslr <choice>', 'off, seed:N, entropy:RDTSC1,RDTSC2 or phys:ADDR,virt:ADDR')
-        .argParser(parseKaslrOption)
-        .default(defaults.kaslr, 'off'),
-    )
-    .option('--initrd <file>', 'initial RAM disk')
-    .option('--floppy <file>', 'disk in drive A; without an image, the machine boots from it')
-    .addOption(
-      new Option('--memory <size>', 'guest RAM, 64M to 1900M')
-        .argParser(parseSize)
-        .default(defaults.memory, '512M'),
-    )
-    .addOption(
-      new Option('--engine <name>', 'the Unicorn to run on; auto takes WASM where it is installed')
-        .choices(['auto', 'wasm', 'native'])
-        .default(defaults.engine),
-    )
-    .option(
-      '--cpu <profile>',
-      `what CPUID reports: ${cpuProfiles()
-        .map(({ name }) => name)
-        .join(', ')}`,
-      defaults.cpu,
-    )
-    .addOption(
-      new Option('--entry <point>', "the boot protocol's entry, or the image as a floppy")
-        .choices(['real16', 'prot32', 'long64', 'boot-sector'])
-        .default(defaults.entry),
-    )
-    .addOption(
-      new Option('--decompress <way>', 'hooked: in TypeScript; emulated: by the guest, on the CPU')
-        .choices(['hooked', 'emulated'])
-        .default(defaults.decompress),
-    )
-    .addOption(
-      new Option(
-        '--load-address <address>',
-        'where prot32 and long64 load the protected-mode code',
-      ).argParser(parseAddress),
-    )
-    .addOption(new Option('--initrd-address <address>', 'where the initrd goes').argParser(parseAddress))
-    .addOption(
-      new Option('--cmdline-address <address>', 'where the command line goes').argParser(parseAddress),
-    )
-    .addOption(
-      new Option('--boot-params-address <address>', 'where prot32 and long64 put boot_params').argParser(
-        parseAddress,
-      ),
-    )
-    .option('--e820 <file>', 'memory map: lines of START END TYPE, hexadecimal, END exclusive')
-    .option('--hash', 'SHA-256 of image and segments (the default where JSON is written)')
-    .option('--no-hash', 'leave them out')
-    .addOption(
-      new Option('--timeout <seconds>', `end a boot that got nowhere (${timeouts})`).argParser(parseSeconds),
+  for (const option of bootOptionList(timeouts)) {
+    if (without.some((name) => name === option.attributeName())) continue;
+    option.helpGroup(BOOT_OPTIONS_HEADING).hideHelp(!SHOW_ALL_OPTIONS && !COMMON.has(option.attributeName()));
+    command.addOption(option);
+  }
+  if (!SHOW_ALL_OPTIONS) {
+    command.addHelpText(
+      'after',
+      '\n--help-all lists all boot options: addresses, memory map, CPU, engine, disk.',
     );
+  }
+  return command;
+}
+
+function bootOptionList(timeouts: string): readonly Option[] {
+  const defaults = DEFAULT_BOOT_OPTIONS;
+  const profiles = cpuProfiles().map(({ name }) => name);
+  return [
+    new Option('--cmdline <text>', 'kernel command line').default(defaults.cmdline),
+    new Option('--initrd <file>', 'initial RAM disk'),
+    new Option('--kaslr <choice>', 'off, seed:N, entropy:RDTSC1,RDTSC2 or phys:ADDR,virt:ADDR')
+      .argParser(parseKaslrOption)
+      .default(defaults.kaslr, 'off'),
+    new Option('--memory <size>', 'guest RAM, 64M to 1900M')
+      .argParser(parseSize)
+      .default(defaults.memory, '512M'),
+    new Option('--entry <point>', "the boot protocol's entry, or the image as a floppy")
+      .choices(['real16', 'prot32', 'long64', 'boot-sector'])
+      .default(defaults.entry),
+    new Option('--decompress <way>', 'hooked: in TypeScript; emulated: by the guest, on the CPU')
+      .choices(['hooked', 'emulated'])
+      .default(defaults.decompress),
+    new Option('--floppy <file>', 'disk in drive A; without an image, the machine boots from it'),
+    new Option('--engine <name>', 'the Unicorn to run on; auto takes WASM where it is installed')
+      .choices(['auto', 'wasm', 'native'])
+      .default(defaults.engine),
+    new Option('--cpu <profile>', `what CPUID reports: ${profiles.join(', ')}`).default(defaults.cpu),
+    new Option('--load-address <address>', 'where prot32 and long64 load the protected-mode code').argParser(
+      parseAddress,
+    ),
+    new Option('--initrd-address <address>', 'where the initrd goes').argParser(parseAddress),
+    new Option('--cmdline-address <address>', 'where the command line goes').argParser(parseAddress),
+    new Option('--boot-params-address <address>', 'where prot32 and long64 put boot_params').argParser(
+      parseAddress,
+    ),
+    new Option('--e820 <file>', 'memory map: lines of START END TYPE, hexadecimal, END exclusive'),
+    new Option('--hash', 'SHA-256 of image and segments (the default where JSON is written)'),
+    new Option('--no-hash', 'leave them out'),
+    new Option('--timeout <seconds>', `end a boot that got nowhere (${timeouts})`).argParser(parseSeconds),
+  ];
 }
 
 /** Names of the boot options that the command line gives a value, as `BootOptions` calls them. */

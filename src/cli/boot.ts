@@ -6,10 +6,17 @@ import { traceToJson } from '../report/json.ts';
 import { formatTrace } from '../report/table.ts';
 import type { Phase } from '../trace/boot-trace.ts';
 import { addBootOptions, type BootFlags, IMAGE_ARGUMENT, readBootRequest } from './boot-options.ts';
+import { addExamples, addJsonOption } from './common-options.ts';
 import { isTerminal, print, printError } from './standard-output.ts';
-import { addKernelSymbolOptions, type KernelSymbolFlags, namesOnRequest } from './symbol-options.ts';
+import {
+  addKernelSymbolOptions,
+  addStubSymbolOptions,
+  type KernelSymbolFlags,
+  namesOnRequest,
+  type StubSymbolFlags,
+} from './symbol-options.ts';
 
-interface Flags extends BootFlags, KernelSymbolFlags {
+interface Flags extends BootFlags, StubSymbolFlags, KernelSymbolFlags {
   readonly json?: boolean;
   readonly instructions?: boolean;
 }
@@ -19,8 +26,18 @@ export function registerBoot(program: Command): void {
     .command('boot')
     .description('boot IMAGE to the jump into the kernel and print each phase with its addresses')
     .argument(...IMAGE_ARGUMENT);
-  addKernelSymbolOptions(addBootOptions(command))
-    .option('--json', 'print the trace as JSON')
+  addExamples(command, [
+    [
+      "bootscope boot vmlinuz --cmdline 'nokaslr console=ttyS0' --initrd initrd.img --memory 1G",
+      'as a boot loader would',
+    ],
+    [
+      'bootscope boot vmlinuz --kaslr seed:1 --json',
+      'with KASLR, as data; the same seed gives the same bytes',
+    ],
+  ]);
+  addStubSymbolOptions(addKernelSymbolOptions(addBootOptions(command)));
+  addJsonOption(command, 'the trace')
     .option('--instructions', 'count the instructions before each phase, as --json does')
     .action(async (path: string | undefined, flags: Flags) => {
       const { image, options } = await readBootRequest(path, flags);

@@ -12,14 +12,8 @@ import type { Json } from '../report/json.ts';
 import { type CheckedCase, formatJunit } from '../report/junit.ts';
 import { compareWithReference, unknownPatterns } from '../report/reference.ts';
 import { findGrowth, type GrowthLimit, isLimited } from '../report/size-limits.ts';
-import {
-  addBootOptions,
-  type BootFlags,
-  bootOptions,
-  givenOptions,
-  parseSize,
-  readBootImage,
-} from './boot-options.ts';
+import { addBootOptions, type BootFlags, bootOptions, givenOptions, readBootImage } from './boot-options.ts';
+import { addExamples, addJsonOption, parseSize, repeatable, wholeNumber } from './common-options.ts';
 import { checkOutput, writeOutput } from './output-file.ts';
 import { optionsOf, readReference, recordedTrace } from './reference-file.ts';
 import { print } from './standard-output.ts';
@@ -69,28 +63,23 @@ function parseGrowth(text: string, before: readonly GrowthLimit[] = []): readonl
   return [...before, limit];
 }
 
-function parseJobs(text: string): number {
-  const value = Number(text);
-  if (!Number.isInteger(value) || value < 1 || value > 256)
-    throw new InvalidArgumentError('it is a number from 1 to 256.');
-  return value;
-}
-
 export function registerCheck(program: Command): void {
   const command = program
     .command('check')
     .description(
-      'boot IMAGE as REFERENCE was booted and compare; exit status 1 when they differ. Boot options that are\n' +
+      'boot IMAGE as REFERENCE was booted and compare; exit status 1 when they differ. Boot options that are ' +
         'given go before those of the reference: what would another loader, or more memory, change?',
     )
     .argument('[image]', 'as for boot')
     .argument('[reference]', 'what record or scripts/collect-reference wrote')
     .option('--ignore <field...>', 'leave fields out, such as segments.sha256, registers or phases.setup')
     .addOption(
-      new Option(
-        '--allow-growth <name=limit>',
-        'let a region or a size (file, setup, payload, vmlinux, init_size) grow by so many bytes or %; repeatable',
-      ).argParser(parseGrowth),
+      repeatable(
+        new Option(
+          '--allow-growth <name=limit>',
+          'let a region or a size (file, setup, payload, vmlinux, init_size) grow by so many bytes or %; repeatable',
+        ).argParser(parseGrowth),
+      ),
     )
     .option('--matrix <file>', 'check many: a JSON list of {"image", "reference", "ignore"}')
     .addOption(
@@ -98,12 +87,20 @@ export function registerCheck(program: Command): void {
     )
     .addOption(
       new Option('--jobs <n>', 'with --matrix: how many at a time')
-        .argParser(parseJobs)
+        .argParser(wholeNumber('processes', 1, 256))
         .default(availableParallelism()),
     )
     .option('--junit <file>', 'write the results as JUnit XML')
-    .option('--force', 'let --junit overwrite an existing file')
-    .option('--json', 'print the results as JSON');
+    .option('--force', 'let --junit write over a file that is there');
+  addJsonOption(command, 'the results');
+  addExamples(command, [
+    [
+      'bootscope check vmlinuz ref.json --ignore image segments.sha256',
+      'is a new build laid out as the old one?',
+    ],
+    ['bootscope check vmlinuz ref.json --initrd-address 0x1343000', 'what would this address change?'],
+    ['bootscope check --matrix images.json --shard 1/2 --junit report.xml', 'many images, on two machines'],
+  ]);
   addBootOptions(command).action(
     async (image: string | undefined, reference: string | undefined, flags: Flags) => {
       if (flags.junit !== undefined) await checkOutput(flags.junit, flags.force === true);

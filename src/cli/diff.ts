@@ -1,13 +1,14 @@
 // `bootscope diff A B`: what changed between two boots, each a recorded trace or an image that is booted now.
 
-import { Command } from 'commander';
+import { Command, CommanderError } from 'commander';
 import { boot } from '../boot/boot.ts';
 import { BootscopeError } from '../error.ts';
 import { readImageFile } from '../image/image-file.ts';
 import { compareTraces, formatDifferences } from '../report/difference.ts';
 import { traceToJson } from '../report/json.ts';
 import { checkTrace, looksLikeJson, parseTraceJson, type TraceJson } from '../report/trace-json.ts';
-import { addBootOptions, type BootFlags, bootOptions, readBootImage } from './boot-options.ts';
+import { addBootOptions, type BootFlags, bootOptions, givenOptions, readBootImage } from './boot-options.ts';
+import { addExamples, addJsonOption } from './common-options.ts';
 import { print } from './standard-output.ts';
 
 interface Flags extends BootFlags {
@@ -19,21 +20,13 @@ interface Flags extends BootFlags {
   readonly json?: boolean;
 }
 
-/** Options of this subcommand that say nothing about a boot. */
-const OWN_OPTIONS: ReadonlySet<string> = new Set([
-  'aOptions',
-  'bOptions',
-  'registers',
-  'sections',
-  'strict',
-  'json',
-  'debug',
-]);
-
 export function registerDiff(program: Command): void {
   const command = program
     .command('diff')
-    .description('compare two boots: traces from `boot --json` or `report --format json`, or images to boot')
+    .description(
+      'compare two boots: traces from `boot --json` or `report --format json`, or images to boot; exit status 1 ' +
+        'when something differs',
+    )
     .argument('<a>', 'a trace in JSON, or an image')
     .argument('<b>', 'a trace in JSON, or an image');
   addBootOptions(command)
@@ -41,40 +34,33 @@ export function registerDiff(program: Command): void {
     .option('--b-options <options>', 'boot options for B alone; the others go to both')
     .option('--registers', 'print each register that differs')
     .option('--sections', 'print each section of the kernel that differs')
-    .option('--strict', 'compare also the path of the image and the engine')
-    .option('--json', 'print the differences as JSON')
-    .addHelpText(
-      'after',
-      '\nExit status: 0 nothing differs, 1 something does, 2 one of them is unusable.\n\n' +
-        'Examples:\n' +
-        '  bootscope diff old.json vmlinuz-new --cmdline nokaslr\n' +
-        '  bootscope diff vmlinuz vmlinuz --b-options "--memory 1G"',
-    )
-    .action(async (pathA: string, pathB: string, flags: Flags) => {
-      const [bytesA, bytesB] = [await readImageFile(pathA), await readImageFile(pathB)];
-      const [isTraceA, isTraceB] = [looksLikeJson(bytesA), looksLikeJson(bytesB)];
-      const shared = Object.keys(flags).filter(
-        (name) => !OWN_OPTIONS.has(name) && command.getOptionValueSource(name) === 'cli',
+    .option('--strict', 'compare also the path of the image and the engine');
+  addExamples(command, [
+    ['bootscope diff old.json vmlinuz-new --cmdline nokaslr', 'a recorded trace against a boot of now'],
+    ['bootscope diff vmlinuz vmlinuz --b-options "--memory 1G"', 'one kernel under two settings'],
+  ]);
+  addJsonOption(command, 'the differences').action(async (pathA: string, pathB: string, flags: Flags) => {
+    const [bytesA, bytesB] = [await readImageFile(pathA), await readImageFile(pathB)];
+    const [isTraceA, isTraceB] = [looksLikeJson(bytesA), looksLikeJson(bytesB)];
+    if (isTraceA && isTraceB && givenOptions(command).size > 0) {
+      throw new BootscopeError(
+        'cli-unused-options',
+        `${pathA} and ${pathB} are recorded traces; nothing is booted, so boot options change nothing`,
       );
-      if (isTraceA && isTraceB && shared.length > 0) {
-        throw new BootscopeError(
-          'cli-unused-options',
-          `${pathA} and ${pathB} are recorded traces; nothing is booted, so boot options change nothing`,
-        );
-      }
-      const a = await side(pathA, bytesA, isTraceA, flags, flags.aOptions, '--a-options');
-      const b = await side(pathB, bytesB, isTraceB, flags, flags.bOptions, '--b-options');
-      const differences = compareTraces(a, b, { strict: flags.strict === true });
-      print(
-        flags.json === true
-          ? `${JSON.stringify({ a: identity(a), b: identity(b), equal: differences.length === 0, differences }, null, 2)}\n`
-          : formatDifferences(a, b, differences, {
-              registers: flags.registers === true,
-              sections: flags.sections === true,
-            }),
-      );
-      process.exitCode = differences.length === 0 ? 0 : 1;
-    });
+    }
+    const a = await side(pathA, bytesA, isTraceA, flags, flags.aOptions, '--a-options');
+    const b = await side(pathB, bytesB, isTraceB, flags, flags.bOptions, '--b-options');
+    const differences = compareTraces(a, b, { strict: flags.strict === true });
+    print(
+      flags.json === true
+        ? `${JSON.stringify({ a: identity(a), b: identity(b), equal: differences.length === 0, differences }, null, 2)}\n`
+        : formatDifferences(a, b, differences, {
+            registers: flags.registers === true,
+            sections: flags.sections === true,
+          }),
+    );
+    process.exitCode = differences.length === 0 ? 0 : 1;
+  });
 }
 
 function identity(trace: TraceJson): { readonly path: unknown; readonly kernelVersion: unknown } {
@@ -108,8 +94,15 @@ async function side(
 
 /** Only what the text really says, so that it goes over the shared options and no default does. */
 function parseOwnOptions(text: string, option: string): Partial<BootFlags> {
-  const parser = addBootOptions(new Command(option)).exitOverride();
-  parser.parse(splitWords(text, option), { from: 'user' });
+  const parser = addBootOptions(new Command(option))
+    .exitOverride()
+    .configureOutput({ writeErr: () => {} });
+  try {
+    parser.parse(splitWords(text, option), { from: 'user' });
+  } catch (error) {
+    if (!(error instanceof CommanderError)) throw error;
+    throw new BootscopeError('cli-option', `${option}: ${error.message.replace(/^error: |\\.$/g, '')}`);
+  }
   if (parser.args.length > 0) {
     throw new BootscopeError('cli-option', `${option}: \`${parser.args[0]}\` is no boot option`);
   }

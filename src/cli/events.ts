@@ -6,6 +6,7 @@ import { eventLine } from '../report/event-lines.ts';
 import { toJson } from '../report/json.ts';
 import { EVENT_KINDS, type EventKind } from '../trace/boot-trace.ts';
 import { addBootOptions, type BootFlags, IMAGE_ARGUMENT, readBootRequest } from './boot-options.ts';
+import { addExamples, addJsonOption } from './common-options.ts';
 import { print, printError } from './standard-output.ts';
 import { addStubSymbolOptions, namesOnRequest, type StubSymbolFlags } from './symbol-options.ts';
 
@@ -28,10 +29,15 @@ export function registerEvents(program: Command): void {
       'boot IMAGE and list what it did to the machine, a line each: BIOS calls with what they got and returned, ports, MSRs, control registers, modes, copies, and what it printed',
     )
     .argument(...IMAGE_ARGUMENT);
-  addStubSymbolOptions(addBootOptions(command))
-    .addOption(new Option('--only <kinds>', `only these: ${EVENT_KINDS.join(', ')}`).argParser(parseKinds))
-    .option('--json', 'as a JSON list, with an event a line')
-    .action(async (path: string | undefined, flags: Flags) => {
+  addExamples(command, [
+    ['bootscope events vmlinuz --only bios', 'what setup asks the BIOS, and what it gets'],
+    ['bootscope events vmlinuz --json | grep cr0', 'an event a line, for a script'],
+  ]);
+  addStubSymbolOptions(addBootOptions(command, { without: ['hash'] })).addOption(
+    new Option('--only <kinds>', `only these: ${EVENT_KINDS.join(', ')}`).argParser(parseKinds),
+  );
+  addJsonOption(command, 'a list with an event a line').action(
+    async (path: string | undefined, flags: Flags) => {
       const { image, options } = await readBootRequest(path, flags);
       const named = await namesOnRequest(flags);
       const finished = await boot(image, { ...options, hash: false, pageTables: false });
@@ -46,5 +52,6 @@ export function registerEvents(program: Command): void {
       for (const notice of notices) printError(`bootscope: ${notice}\n`);
       if (stopped !== null) printError(`bootscope: no kernel was reached: ${stopped}\n`);
       process.exitCode = stopped === null ? 0 : 1;
-    });
+    },
+  );
 }

@@ -6,6 +6,7 @@ import { extractVmlinux } from '../image/extract-vmlinux.ts';
 import { identifyFile } from '../image/identify.ts';
 import { readImageFile } from '../image/image-file.ts';
 import { readKernelImage } from '../image/kernel-image.ts';
+import { addExamples, addOutputOptions } from './common-options.ts';
 import { writeOutput } from './output-file.ts';
 import { printError } from './standard-output.ts';
 
@@ -17,14 +18,19 @@ interface ExtractFlags {
 
 /** Adds the subcommand `extract`. */
 export function registerExtract(program: Command): void {
-  program
+  const command = program
     .command('extract')
     .description("write the kernel's ELF file (vmlinux) that a boot image holds")
     .argument('<image>', 'a bzImage or zImage, also inside gzip or a Unified Kernel Image')
-    .requiredOption('-o, --output <file>', 'where to write it; - for standard output')
-    .option('--with-relocs', 'keep the relocation lists that the build appends to the ELF file')
-    .option('--force', 'overwrite an existing file')
-    .action(extract);
+    .option('--with-relocs', 'keep the relocation lists that the build appends to the ELF file');
+  addExamples(command, [
+    [
+      'bootscope extract vmlinuz -o vmlinux',
+      "for gdb, objdump or readelf, byte for byte the build's stripped vmlinux",
+    ],
+    ['bootscope extract vmlinuz -o - | strings | head', 'through a pipe'],
+  ]);
+  addOutputOptions(command).action(extract);
 }
 
 async function extract(path: string, flags: ExtractFlags): Promise<void> {

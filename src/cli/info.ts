@@ -4,24 +4,28 @@ import type { Command } from 'commander';
 import { BootscopeError } from '../error.ts';
 import { readImageFile } from '../image/image-file.ts';
 import { isKernelFile, type KernelFile, readKernelFile } from '../image/kernel-file.ts';
+import { addExamples, addJsonOption } from './common-options.ts';
 import { kernelFileToJson, kernelFileToText } from './info-format.ts';
 import { print } from './standard-output.ts';
 
 /** Adds the subcommand `info`. */
 export function registerInfo(program: Command): void {
-  program
+  const command = program
     .command('info')
     .description('say what a kernel file is: its format, version, sizes and every header field')
-    .argument('<image>', 'any file a kernel comes in')
-    .option('--json', 'print JSON')
-    .action(async (path: string, flags: { readonly json?: boolean }) => {
-      const file = await readKernelFile(path, await readImageFile(path));
-      const json = flags.json === true;
-      if (json) print(`${kernelFileToJson(file)}\n`);
-      if (!isKernelFile(file)) throw new BootscopeError('image-not-kernel', notKernelSentence(file));
-      if (!json) print(kernelFileToText(file));
-      if (file.problem !== null) throw new BootscopeError('image-damaged', file.problem);
-    });
+    .argument('<image>', 'any file a kernel comes in');
+  addExamples(command, [
+    ['bootscope info vmlinuz', 'what the file is; every field of the setup header with its meaning'],
+    ['bootscope info vmlinuz --json | jq .header.init_size', 'one of them, for a script'],
+  ]);
+  addJsonOption(command, 'the file').action(async (path: string, flags: { readonly json?: boolean }) => {
+    const file = await readKernelFile(path, await readImageFile(path));
+    const json = flags.json === true;
+    if (json) print(`${kernelFileToJson(file)}\n`);
+    if (!isKernelFile(file)) throw new BootscopeError('image-not-kernel', notKernelSentence(file));
+    if (!json) print(kernelFileToText(file));
+    if (file.problem !== null) throw new BootscopeError('image-damaged', file.problem);
+  });
 }
 
 function notKernelSentence(file: KernelFile): string {

@@ -1,11 +1,12 @@
 // `bootscope kaslr IMAGE`: every place KASLR can choose, what it avoids and why, and what many boots draw.
 
-import { type Command, InvalidArgumentError, Option } from 'commander';
+import { type Command, Option } from 'commander';
 import { type KaslrLocation, type KaslrSurvey, surveyKaslr } from '../boot/kaslr-slots.ts';
 import { physicalSlot } from '../decompressor/kaslr.ts';
 import { hex } from '../hex.ts';
 import { formatColumns } from '../report/table.ts';
 import { addBootOptions, type BootFlags, IMAGE_ARGUMENT, readBootRequest } from './boot-options.ts';
+import { addExamples, addJsonOption, wholeNumber } from './common-options.ts';
 import { print } from './standard-output.ts';
 
 interface Flags extends BootFlags {
@@ -20,30 +21,27 @@ const START_KERNEL_MAP = 0xffff_ffff_8000_0000n;
 const BARS = 32;
 const BAR_WIDTH = 50;
 
-function parseDraws(text: string): number {
-  const value = Number(text);
-  if (!Number.isInteger(value) || value < 0 || value > MAX_DRAWS) {
-    throw new InvalidArgumentError(`it is a number of boots from 0 to ${MAX_DRAWS}.`);
-  }
-  return value;
-}
-
 export function registerKaslr(program: Command): void {
   const command = program
     .command('kaslr')
     .description('list the addresses that KASLR chooses from, what it avoids, and what many boots draw')
     .argument(...IMAGE_ARGUMENT);
-  addBootOptions(command)
+  addExamples(command, [
+    ['bootscope kaslr vmlinuz --memory 1G', 'the slots, and what the kernel keeps clear of'],
+    ['bootscope kaslr vmlinuz --draws 10000', 'how evenly 10000 boots choose among them'],
+  ]);
+  addBootOptions(command, { without: ['kaslr', 'decompress', 'hash'] })
     .addOption(
-      new Option('--draws <n>', 'draw for n boots, with the seeds 1 to n').argParser(parseDraws).default(0),
+      new Option('--draws <n>', 'draw for n boots, with the seeds 1 to n')
+        .argParser(wholeNumber('boots', 0, MAX_DRAWS))
+        .default(0),
     )
-    .option('--slots', 'list every slot and not only the areas')
-    .option('--json', 'print all of it as JSON')
-    .action(async (path: string | undefined, flags: Flags) => {
-      const { image, options } = await readBootRequest(path, flags);
-      const survey = await surveyKaslr(image, options, flags.draws);
-      print(flags.json === true ? jsonOf(survey) : textOf(image.path, survey, flags.slots === true));
-    });
+    .option('--slots', 'list every slot and not only the areas');
+  addJsonOption(command, 'all of it').action(async (path: string | undefined, flags: Flags) => {
+    const { image, options } = await readBootRequest(path, flags);
+    const survey = await surveyKaslr(image, options, flags.draws);
+    print(flags.json === true ? jsonOf(survey) : textOf(image.path, survey, flags.slots === true));
+  });
 }
 
 function virtualAddress(survey: KaslrSurvey, fromMap: number): string {

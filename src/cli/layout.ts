@@ -6,6 +6,7 @@ import { BootscopeError } from '../error.ts';
 import { formatLayout } from '../report/layout-map.ts';
 import { PHASE_NAMES, type PhaseName } from '../trace/boot-trace.ts';
 import { addBootOptions, type BootFlags, IMAGE_ARGUMENT, readBootRequest } from './boot-options.ts';
+import { addExamples } from './common-options.ts';
 import { print } from './standard-output.ts';
 import {
   addKernelSymbolOptions,
@@ -32,7 +33,11 @@ export function registerLayout(program: Command): void {
       '\nMarks: + the phase adds it, > it has moved, ! bytes of it were overwritten; ~ its bounds are deduced.\n' +
         'Bars: █ contents, ░ room that is kept, × overwritten, ▓ in danger; ┊ memory left out, or another scale.',
     );
-  addBootOptions(command);
+  addExamples(command, [
+    ['bootscope layout vmlinuz --cmdline nokaslr', 'physical memory, drawn phase by phase'],
+    ['bootscope layout vmlinuz --phase decompressed --all', 'one phase, with every region'],
+  ]);
+  addBootOptions(command, { without: ['hash'] });
   addKernelSymbolOptions(addStubSymbolOptions(command, { bounds: true }))
     .addOption(new Option('--phase <name>', 'draw this phase alone').choices([...PHASE_NAMES]))
     .option('--all', 'draw every region: also small sections, and what has not changed')

@@ -6,6 +6,7 @@ import { BootscopeError } from '../error.ts';
 import { toJson } from '../report/json.ts';
 import { formatHazards } from '../report/layout-map.ts';
 import { addBootOptions, type BootFlags, IMAGE_ARGUMENT, readBootRequest } from './boot-options.ts';
+import { addExamples, addJsonOption } from './common-options.ts';
 import { print } from './standard-output.ts';
 import { terminal } from './terminal.ts';
 
@@ -21,29 +22,35 @@ export function registerLint(program: Command): void {
       'boot IMAGE and print only the hazards of where things were placed; exit status 1 if there is one',
     )
     .argument(...IMAGE_ARGUMENT);
-  addBootOptions(command)
-    .option('--json', 'print JSON')
-    .action(async (path: string | undefined, flags: Flags) => {
-      const { image, options } = await readBootRequest(path, flags);
-      const finished = await boot(image, {
-        ...options,
-        ...{ hash: false, events: false, countInstructions: false },
-      });
-      const { hazards, stopped } = finished.trace;
-      finished.close();
-      if (flags.json === true) {
-        print(`${JSON.stringify(toJson({ image: image.path, stopped, hazards }), null, 2)}\n`);
-      } else if (hazards.length > 0) {
-        print(formatHazards(hazards, terminal().color));
-      } else if (stopped === null) {
-        print(`${image.path}: no hazards\n`);
-      }
-      if (hazards.length > 0) process.exitCode = 1;
-      else if (stopped !== null) {
-        throw new BootscopeError(
-          'lint-stopped',
-          `${image.path}: no hazards were seen, but the kernel was not reached: ${stopped}`,
-        );
-      }
+  addExamples(command, [
+    [
+      'bootscope lint vmlinuz --initrd initrd.img --initrd-address 0x1343000',
+      'will the initrd survive there?',
+    ],
+    ['bootscope lint vmlinuz --entry prot32 --load-address 0x1000000 --e820 map', "a boot loader's choices"],
+  ]);
+  addBootOptions(command, { without: ['hash'] });
+  addJsonOption(command, 'the hazards').action(async (path: string | undefined, flags: Flags) => {
+    const { image, options } = await readBootRequest(path, flags);
+    const finished = await boot(image, {
+      ...options,
+      ...{ hash: false, events: false, countInstructions: false },
     });
+    const { hazards, stopped } = finished.trace;
+    finished.close();
+    if (flags.json === true) {
+      print(`${JSON.stringify(toJson({ image: image.path, stopped, hazards }), null, 2)}\n`);
+    } else if (hazards.length > 0) {
+      print(formatHazards(hazards, terminal().color));
+    } else if (stopped === null) {
+      print(`${image.path}: no hazards\n`);
+    }
+    if (hazards.length > 0) process.exitCode = 1;
+    else if (stopped !== null) {
+      throw new BootscopeError(
+        'lint-stopped',
+        `${image.path}: no hazards were seen, but the kernel was not reached: ${stopped}`,
+      );
+    }
+  });
 }

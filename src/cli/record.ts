@@ -6,6 +6,7 @@ import { boot } from '../boot/boot.ts';
 import { BootscopeError } from '../error.ts';
 import { unknownPatterns } from '../report/reference.ts';
 import { addBootOptions, type BootFlags, IMAGE_ARGUMENT, readBootRequest } from './boot-options.ts';
+import { addExamples, addOutputOptions } from './common-options.ts';
 import { checkOutput, writeOutput } from './output-file.ts';
 import { recordedOptions, recordedTrace } from './reference-file.ts';
 import { printError } from './standard-output.ts';
@@ -20,11 +21,16 @@ export function registerRecord(program: Command): void {
   const command = program
     .command('record')
     .description('boot IMAGE and write what happened as a reference for `check`')
-    .argument(...IMAGE_ARGUMENT)
-    .requiredOption('-o, --output <file>', 'where the reference goes; - for standard output');
-  addBootOptions(command)
+    .argument(...IMAGE_ARGUMENT);
+  addExamples(command, [
+    ['bootscope record vmlinuz --cmdline nokaslr -o ref.json', 'all of a boot'],
+    [
+      'bootscope record vmlinuz -o ref.json --ignore image segments.sha256',
+      'for builds whose code may change',
+    ],
+  ]);
+  addBootOptions(addOutputOptions(command, { what: 'where the reference goes' }))
     .option('--ignore <field...>', 'fields that checks against this reference leave out')
-    .option('--force', 'overwrite an existing file')
     .action(async (path: string | undefined, flags: Flags) => {
       await checkOutput(flags.output, flags.force === true);
       const { image, options } = await readBootRequest(path, flags);

@@ -9,6 +9,7 @@ import { reportModel } from '../report/report-model.ts';
 import { formatSvg } from '../report/svg.ts';
 import type { BootTrace } from '../trace/boot-trace.ts';
 import { addBootOptions, type BootFlags, IMAGE_ARGUMENT, readBootRequest } from './boot-options.ts';
+import { addExamples, addOutputOptions } from './common-options.ts';
 import { nameTrace, readSymbolFiles } from './kernel-names.ts';
 import { checkOutput, writeOutput } from './output-file.ts';
 import {
@@ -35,20 +36,18 @@ export function registerReport(program: Command): void {
       'boot IMAGE and write what happened as one HTML page, an SVG picture, JSON or a Perfetto trace',
     )
     .argument(...IMAGE_ARGUMENT);
-  addBootOptions(command);
+  addExamples(command, [
+    ['bootscope report vmlinuz -o boot.html', 'all of a boot as one page that needs no network'],
+    ['bootscope report vmlinuz -o boot.json --format chrome-trace', 'for ui.perfetto.dev'],
+  ]);
+  addBootOptions(addOutputOptions(command));
   addKernelSymbolFiles(addStubSymbolOptions(command, { bounds: true }))
-    .requiredOption('-o, --output <file>', 'file to write, - for standard output')
-    .addOption(
-      new Option('--format <format>', 'by default what the name of the file says, else html').choices(
-        FORMATS,
-      ),
-    )
+    .addOption(new Option('--format <format>', 'by default what the name of the file says').choices(FORMATS))
     .addOption(
       new Option('--scale <scale>', 'scale of the picture (folded for html, even for svg)').choices(
         SCALE_MODES,
       ),
     )
-    .option('--force', 'write over a file that is there')
     .action(async (path: string | undefined, flags: Flags) => {
       const force = flags.force === true;
       await checkOutput(flags.output, force);

@@ -9,6 +9,7 @@ import { BootscopeError } from '../error.ts';
 import { hex } from '../hex.ts';
 import { PHASE_NAMES, type Phase, type PhaseName } from '../trace/boot-trace.ts';
 import { addBootOptions, type BootFlags, IMAGE_ARGUMENT, readBootRequest } from './boot-options.ts';
+import { addExamples } from './common-options.ts';
 import { INSTRUCTION_FORMATS, type InstructionFormat, instructionWriter } from './instruction-lines.ts';
 import { readKernelNames, readKernelSymbols, readStubSymbols } from './kernel-names.ts';
 import { LineOutput } from './line-output.ts';
@@ -73,7 +74,14 @@ export function registerTrace(program: Command): void {
     .command('trace')
     .description('boot IMAGE and print each instruction that the CPU executes, with the registers it changed')
     .argument(...IMAGE_ARGUMENT);
-  addBootOptions(command, `${TIMEOUT_SECONDS}; 10 without a kernel`);
+  addExamples(command, [
+    ['bootscope trace vmlinuz --to startup_64 | head', 'from the first real-mode instruction on'],
+    [
+      'bootscope trace vmlinuz --only calls --zo-vmlinux arch/x86/boot/compressed/vmlinux',
+      'calls alone, with names',
+    ],
+  ]);
+  addBootOptions(command, { timeouts: `${TIMEOUT_SECONDS}; 10 without a kernel`, without: ['hash'] });
   addKernelSymbolFiles(addStubSymbolOptions(command))
     .addOption(
       new Option(

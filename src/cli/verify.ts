@@ -6,6 +6,7 @@ import { hex } from '../hex.ts';
 import { toJson } from '../report/json.ts';
 import { formatColumns } from '../report/table.ts';
 import { addBootOptions, type BootFlags, IMAGE_ARGUMENT, readBootRequest } from './boot-options.ts';
+import { addExamples, addJsonOption } from './common-options.ts';
 import { print } from './standard-output.ts';
 
 interface Flags extends BootFlags {
@@ -20,14 +21,17 @@ export function registerVerify(program: Command): void {
         'registers at the jump; exit status 1 when something differs without a reason',
     )
     .argument(...IMAGE_ARGUMENT);
-  addBootOptions(command)
-    .option('--json', 'print the comparison as JSON')
-    .action(async (path: string | undefined, flags: Flags) => {
-      const { image, options } = await readBootRequest(path, flags);
-      const result = await verify(image, options);
-      print(flags.json === true ? jsonOf(result) : textOf(image.path, result));
-      process.exitCode = result.equal ? 0 : 1;
-    });
+  addExamples(command, [
+    ['bootscope verify vmlinuz', "before a new kernel's layout is relied on"],
+    ['bootscope verify vmlinuz --kaslr seed:1 --json', 'with KASLR, for a script'],
+  ]);
+  addBootOptions(command, { without: ['decompress', 'hash'] });
+  addJsonOption(command, 'the comparison').action(async (path: string | undefined, flags: Flags) => {
+    const { image, options } = await readBootRequest(path, flags);
+    const result = await verify(image, options);
+    print(flags.json === true ? jsonOf(result) : textOf(image.path, result));
+    process.exitCode = result.equal ? 0 : 1;
+  });
 }
 
 function jsonOf({ equal, problems, memory, registers, hooked }: Verification): string {

@@ -183,6 +183,8 @@ export interface Cpu {
     end: bigint,
     hook: (address: bigint, size: number, value: bigint) => void,
   ): Unhook;
+  /** Called before each guest read in [begin, end], fetches of code not among them; RIP as for writes. */
+  hookMemoryRead(begin: bigint, end: bigint, hook: (address: bigint, size: number) => void): Unhook;
   /** Called for an access to unmapped or protected memory. Return true to retry it, false to end the run. */
   hookInvalidAccess(hook: (access: InvalidAccess) => boolean): Unhook;
 
@@ -194,7 +196,7 @@ export interface Cpu {
   /**
    * Instructions executed since then, before the one that a hook is called for or that is to run next; null where they
    * are not counted. A repeated string instruction is one; so is what a code hook skips by writing RIP, and one that
-   * raises an exception. In CPUID and memory hooks the rest of the block is in it, too.
+   * raises an exception. In CPUID hooks the rest of the block is in it, too.
    */
   readonly instructions: number | null;
   /** Adds what the host did in place of so many instructions. */

@@ -57,6 +57,16 @@ describeEachEngine('the count of instructions', (open) => {
     expect(decoded).toBeLessThan(6);
   });
 
+  it('is exact in memory hooks, in the middle of a block', () => {
+    // nop; movb $1, 0x200000; nop; mov 0x200000, %eax; nop; hlt
+    load([0x90, 0xc6, 5, 0, 0, 0x20, 0, 1, 0x90, 0xa1, 0, 0, 0x20, 0, 0x90]);
+    const seen: (number | null)[] = [];
+    cpu.hookMemoryWrite(0x20_0000n, 0x20_0000n, () => seen.push(cpu.instructions));
+    cpu.hookMemoryRead(0x20_0000n, 0x20_0003n, () => seen.push(cpu.instructions));
+    expect(cpu.run().kind).toBe('halted');
+    expect(seen).toEqual([1, 3]);
+  });
+
   it('takes a repeated string instruction for one, and a LOOP to itself for many', () => {
     // mov $n, %ecx; mov $0x200000, %edi; rep stosb; mov $n, %ecx; loop .; rep stosb (of none); hlt
     const ecx = [0xb9, 0x10, 0x27, 0x00, 0x00];

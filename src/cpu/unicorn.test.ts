@@ -339,6 +339,18 @@ describeEachEngine('a CPU', (open, engine) => {
       expect(seen).toEqual([1n, 1n, 5n, 5n]);
     }));
 
+  it('tells of guest reads of a range, and not of others', () =>
+    withCpu((cpu, ram) => {
+      // mov eax, [0x200000]; mov al, [0x200010]; hlt
+      protectedMode(cpu, ram, [0xa1, 0, 0, 0x20, 0, 0xa0, 0x10, 0, 0x20, 0, HLT]);
+      const seen: unknown[] = [];
+      cpu.hookMemoryRead(0x200000n, 0x20000fn, (address, size) => {
+        seen.push([address, size, cpu.readRegister('rip')]);
+      });
+      expect(cpu.run()).toEqual({ kind: 'halted' });
+      expect(seen).toEqual([[0x200000n, 4, BigInt(MIB)]]);
+    }));
+
   it('tells of an access to nothing, and ends the run when that is not healed', () =>
     withCpu((cpu, ram) => {
       protectedMode(cpu, ram, [0xa1, 0, 0, 0, 0xf0, HLT]); // mov eax, [0xf0000000]; hlt

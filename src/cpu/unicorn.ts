@@ -32,6 +32,7 @@ const UC_HOOK_CODE = 4;
 const UC_HOOK_BLOCK = 8;
 /** UC_HOOK_MEM_{READ,WRITE,FETCH}_{UNMAPPED,PROT}. */
 const UC_HOOK_MEM_INVALID = 0x3f0;
+const UC_HOOK_MEM_READ = 1024;
 const UC_HOOK_MEM_WRITE = 2048;
 const UC_HOOK_INSN_INVALID = 1 << 14;
 /** The vector of an undefined instruction (#UD). */
@@ -71,7 +72,7 @@ const HOOKS_PER_LOOK = 2048;
  * hooks are made part of translated code, and koffi can't call a callback that was made during the running call.
  */
 interface HookRecord {
-  readonly kind: 'code' | 'block' | 'write' | 'other';
+  readonly kind: 'code' | 'block' | 'access' | 'other';
   readonly begin: bigint;
   readonly end: bigint;
   /** Adds it to the library; called once. */
@@ -127,8 +128,7 @@ class UnicornCpu implements Cpu {
   #lastInstruction = 0n;
   /** Linear address of the IN or OUT that a hook is called for, where it is known. */
   #portInstruction: bigint | null = null;
-  /** In a memory hook of Unicorn 2.0, whose RIP is the instruction's linear address. */
-  #ripIsLinear = false;
+  #inMemoryHook = false;
   #hasInterruptHook = false;
   #invalidInstruction = false;
   readonly #interruptHooks = new Set<InterruptHook>();
@@ -488,8 +488,8 @@ class UnicornCpu implements Cpu {
         hook.handle = hook.add();
         this.#count(hook, 1);
         if (hook.kind === 'code' || hook.kind === 'block') this.#retranslate(hook.begin, hook.end);
-        // Its range is of data; any code may write there.
-        else if (hook.kind === 'write' && this.#translated) this.#flushBeforeRun = true;
+        // Its range is of data; any code may go there.
+        else if (hook.kind === 'access' && this.#translated) this.#flushBeforeRun = true;
       }
     }
     this.#hooks = this.#hooks.filter((hook) => !hook.removed);
@@ -791,16 +791,31 @@ class UnicornCpu implements Cpu {
     end: bigint,
     hook: (address: bigint, size: number, value: bigint) => void,
   ): Unhook {
-    const record = this.#addRecord('write', begin, end, () =>
-      this.#add('memory', UC_HOOK_MEM_WRITE, begin, end, 0, (_type, address, size, value) => {
+    return this.#hookMemory(UC_HOOK_MEM_WRITE, begin, end, (address, size, value) =>
+      hook(address, size, BigInt.asUintN(size * 8, value)),
+    );
+  }
+
+  hookMemoryRead(begin: bigint, end: bigint, hook: (address: bigint, size: number) => void): Unhook {
+    return this.#hookMemory(UC_HOOK_MEM_READ, begin, end, hook);
+  }
+
+  #hookMemory(
+    type: number,
+    begin: bigint,
+    end: bigint,
+    hook: (address: bigint, size: number, value: bigint) => void,
+  ): Unhook {
+    const record = this.#addRecord('access', begin, end, () =>
+      this.#add('memory', type, begin, end, 0, (_type, address, size, value) => {
         if (record.removed) return;
-        this.#ripIsLinear = this.#version >>> 16 < RIP_IS_OFFSET_SINCE;
+        this.#inMemoryHook = true;
         try {
-          hook(address, size, BigInt.asUintN(size * 8, value));
+          hook(address, size, value);
         } catch (error) {
           this.#keep(error);
         }
-        this.#ripIsLinear = false;
+        this.#inMemoryHook = false;
       }),
     );
     return this.#unhook(record);
@@ -835,6 +850,16 @@ class UnicornCpu implements Cpu {
     return true;
   }
 
+  /** Linear address of the instruction that accesses memory now. In these hooks Unicorn 2.0's own RIP is that. */
+  #memoryInstruction(): bigint {
+    const rip = this.#registers.read('rip');
+    return this.#ripIsLinear ? rip : this.#linear(rip);
+  }
+
+  get #ripIsLinear(): boolean {
+    return this.#inMemoryHook && this.#version >>> 16 < RIP_IS_OFFSET_SINCE;
+  }
+
   addInstructions(count: number): void {
     this.#counter?.add(count);
   }
@@ -843,7 +868,11 @@ class UnicornCpu implements Cpu {
     const counter = this.#counter;
     if (counter === null) return null;
     if (this.#inInterrupt) return counter.total - 1;
-    const linear = this.#emulating ? (this.#hookAddress ?? this.#portInstruction) : null;
+    const linear = this.#emulating
+      ? (this.#hookAddress ??
+        this.#portInstruction ??
+        (this.#inMemoryHook ? this.#memoryInstruction() : null))
+      : null;
     return linear === null ? counter.total : counter.before(Number(linear));
   }
 

@@ -1,0 +1,187 @@
+import { describe, expect, it } from 'vitest';
+import { BOOT_PARAMS_SIZE, BootParams } from '../../protocol/boot-params.ts';
+import { decodeAcpi } from './acpi.ts';
+import { type DecodeContext, decodeStructure, type STRUCTURE_NAMES } from './decode.ts';
+import { formatDecoded } from './decoded.ts';
+import { describeSegment } from './descriptors.ts';
+
+const SIZE = 0x11_0000;
+const ADDRESS = 0x90000;
+
+function machine() {
+  const bytes = new Uint8Array(SIZE);
+  const view = new DataView(bytes.buffer);
+  const context: DecodeContext = {
+    memory: { read: (address, length) => bytes.slice(address, address + length) },
+    address: null,
+    bootParams: () => ADDRESS,
+    gdtr: { base: 0x8000, limit: 0x27 },
+    idtr: { base: 0x9000, limit: 0x1f },
+    longMode: false,
+    pageTables: () => null,
+  };
+  return { bytes, view, context };
+}
+
+const texts = (name: (typeof STRUCTURE_NAMES)[number], context: DecodeContext): string[] =>
+  decodeStructure(name, context).map((field) => `${field.name} ${field.text}`);
+
+describe('decodeStructure', () => {
+  it('reads every number of boot_params and of the setup header by its name, and the E820 map', () => {
+    const { bytes, context } = machine();
+    const parameters = new BootParams(bytes, ADDRESS);
+    parameters.set('alt_mem_k', 0x1234);
+    parameters.set('code32_start', 0x100000);
+    parameters.memoryMap = [{ address: 0n, size: 0x9fc00n, type: 1 }];
+    const fields = decodeStructure('boot_params', context);
+    const value = (name: string) => fields.find((field) => field.name === name)?.value;
+    expect(value('hdr.code32_start')).toBe('0x100000');
+    expect(value('alt_mem_k')).toBe(0x1234);
+    expect(value('e820_entries')).toBe(1);
+    expect(fields.at(-1)).toMatchObject({ name: 'e820_table[0]', address: ADDRESS + 0x2d0 });
+    expect(fields.every(({ address, size }) => address + size <= ADDRESS + BOOT_PARAMS_SIZE)).toBe(true);
+  });
+
+  it('names the types of E820 entries as the kernel does', () => {
+    const { bytes, context } = machine();
+    new BootParams(bytes, ADDRESS).memoryMap = [
+      { address: 0n, size: 0x9fc00n, type: 1 },
+      { address: 0xf0000n, size: 0x10000n, type: 2 },
+      { address: 0x100000n, size: 1n, type: 42 },
+    ];
+    expect(texts('e820', context)).toEqual([
+      'e820_table[0] 0x0..0x9fc00 usable',
+      'e820_table[1] 0xf0000..0x100000 reserved',
+      'e820_table[2] 0x100000..0x100001 type 42',
+    ]);
+  });
+
+  it('tells the segments of a GDT, a 16-byte TSS of long mode as one', () => {
+    const { view, context } = machine();
+    view.setBigUint64(0x8008, 0x00af_9b00_0000_ffffn, true);
+    view.setBigUint64(0x8010, 0x00cf_9300_0000_ffffn, true);
+    view.setBigUint64(0x8018, 0x1280_8934_5678_0067n, true);
+    view.setUint32(0x8020, 0xffff_8000, true);
+    const long = decodeStructure('gdt', { ...context, longMode: true });
+    expect(long.map(({ text }) => text.replace(/^\S+ +/, ''))).toEqual([
+      'null',
+      'code64 rx, base 0x0, limit 0xffffffff, DPL 0',
+      'data32 rw, base 0x0, limit 0xffffffff, DPL 0',
+      'TSS (available), base 0xffff800012345678, limit 0x67000fff, DPL 0'.replace('0x67000fff', '0x67fff'),
+    ]);
+    expect(long.map(({ size }) => size)).toEqual([8, 8, 8, 16]);
+    expect(decodeStructure('gdt', context)).toHaveLength(5);
+  });
+
+  it('tells the gates of an IDT in both widths', () => {
+    const { view, context } = machine();
+    view.setBigUint64(0x9000, 0x1234_8e00_0010_5678n, true);
+    expect(texts('idt', context)[0]).toBe('[0x0] 0x10:0x12345678, interrupt gate, DPL 0');
+    view.setUint32(0x9008, 0xffff_ffff, true);
+    const long = texts('idt', { ...context, longMode: true });
+    expect(long).toEqual(['[0x0] 0x10:0xffffffff12345678, interrupt gate, DPL 0', '[0x1] empty']);
+  });
+
+  it('follows the list of setup_data and does not run in circles', () => {
+    const { bytes, view, context } = machine();
+    new BootParams(bytes, ADDRESS).set('setup_data', 0xa000);
+    view.setBigUint64(0xa000, 0xb000n, true);
+    view.setUint32(0xa008, 9, true);
+    view.setUint32(0xa00c, 2, true);
+    bytes.set([0xab, 0xcd], 0xa010);
+    expect(texts('setup_data', context)).toEqual(
+      ['setup_data[0] SETUP_RNG_SEED, 2 bytes: ab cd', 'setup_data[1] SETUP_NONE, 0 bytes:'].map((text) =>
+        text.replace(/:$/, ': '),
+      ),
+    );
+    view.setBigUint64(0xb000, 0xa000n, true);
+    expect(() => decodeStructure('setup_data', context)).toThrow('goes in a circle');
+  });
+
+  it('reads the memory map of EFI that boot_params names, and says when it names none', () => {
+    const { bytes, view, context } = machine();
+    expect(() => decodeStructure('efi-memory-map', context)).toThrow('names no memory map of EFI');
+    const parameters = new BootParams(bytes, ADDRESS);
+    parameters.set('efi_memmap', 0xc000);
+    parameters.set('efi_memmap_size', 96);
+    parameters.set('efi_memdesc_size', 48);
+    view.setUint32(0xc030, 7, true);
+    view.setBigUint64(0xc038, 0x100000n, true);
+    view.setBigUint64(0xc048, 16n, true);
+    view.setBigUint64(0xc050, 0xfn, true);
+    expect(texts('efi-memory-map', context)[1]).toBe('[1] 0x100000..0x110000 Conventional, attributes 0xf');
+  });
+
+  it('shows interrupt vectors as segment and offset', () => {
+    const { view, context } = machine();
+    view.setUint32(0x10 * 4, 0xf000_c080, true);
+    expect(texts('ivt', context)[0x10]).toBe('[0x10] f000:c080  video; BIOS ROM');
+    expect(texts('ivt', context)).toHaveLength(256);
+  });
+
+  it('reads the BIOS data area by the names of its fields', () => {
+    const { view, context } = machine();
+    view.setUint16(0x413, 639, true);
+    expect(texts('bda', context)).toContain(
+      'base_memory 639  KiB of conventional memory, what INT 12h returns',
+    );
+  });
+
+  it('says that paging is off', () => {
+    expect(texts('page-tables', machine().context)).toEqual(['paging off: every linear address is its own']);
+  });
+});
+
+describe('decodeAcpi', () => {
+  const checksummed = (bytes: Uint8Array, at: number, length: number, place: number): void => {
+    bytes[place] = 0;
+    bytes[place] = -bytes.subarray(at, at + length).reduce((sum, byte) => sum + byte, 0);
+  };
+
+  it('finds the root pointer and the header of each table, and checks their sums', () => {
+    const { bytes, view, context } = machine();
+    const put = (at: number, text: string) => bytes.set(new TextEncoder().encode(text), at);
+    put(0xf0040, 'RSD PTR ');
+    view.setUint32(0xf0050, 0xd000, true);
+    checksummed(bytes, 0xf0040, 20, 0xf0048);
+    put(0xd000, 'RSDT');
+    view.setUint32(0xd004, 40, true);
+    view.setUint32(0xd024, 0xe000, true);
+    checksummed(bytes, 0xd000, 40, 0xd009);
+    put(0xe000, 'APIC');
+    view.setUint32(0xe004, 44, true);
+    put(0xe00a, 'BOCHS ');
+    const fields = decodeStructure('acpi', context);
+    expect(fields.map(({ name, address }) => [name, address])).toEqual([
+      ['RSDP', 0xf0040],
+      ['RSDT', 0xd000],
+      ['APIC', 0xe000],
+    ]);
+    expect(fields[1]!.text).toMatch(/checksum ok$/);
+    expect(fields[2]!.text).toMatch(/OEM "BOCHS".*checksum wrong$/);
+  });
+
+  it('says that there are no tables where no root pointer stands', () => {
+    expect(() => decodeAcpi(machine().context.memory, null)).toThrow('no ACPI root pointer stands');
+  });
+});
+
+describe('describeSegment', () => {
+  it('tells code from data, its width, and what is not present', () => {
+    expect(describeSegment(0x0000_9b00_0000_ffffn)).toBe('code16 rx, base 0x0, limit 0xffff, DPL 0');
+    expect(describeSegment(0x00cf_1300_0000_ffffn)).toMatch(/^data32 rw, .*not present$/);
+    expect(describeSegment(0x00cf_fa12_3456_0000n)).toBe('code32 rx, base 0x123456, limit 0xf0000fff, DPL 3');
+  });
+});
+
+describe('formatDecoded', () => {
+  it('puts a field on a line, with its address', () => {
+    const field = { size: 1, value: 1 };
+    expect(
+      formatDecoded([
+        { ...field, name: 'a', address: 0x10, text: '1' },
+        { ...field, name: 'long', address: 0x1000, text: '2' },
+      ]),
+    ).toBe('  0x10  a     1\n0x1000  long  2\n');
+  });
+});
