@@ -126,11 +126,20 @@ describe('an image and a disk', () => {
     const other = disk('other.img', [0xf4]);
     const map = join(folder, 'map.txt');
     writeFileSync(map, '0x0 0x9fc00 1\n0x100000 0x10000000 1\n');
-    const recorded = await bootscope(['record', GZIP, '--floppy', other, '--e820', map, '-o', reference]);
+    const recorded = await bootscope([
+      'record',
+      GZIP,
+      '--floppy',
+      other,
+      '--memory-map',
+      map,
+      '-o',
+      reference,
+    ]);
     expect(recorded).toMatchObject({ status: 0 });
     expect(JSON.parse(readFileSync(reference, 'utf8')).options).toMatchObject({
       floppy: 'other.img',
-      e820: ['0x0 0x9fc00 1', '0x100000 0x10000000 1'],
+      memoryMap: ['0x0 0x9fc00 1', '0x100000 0x10000000 1'],
     });
     expect(await bootscope(['check', GZIP, reference])).toMatchObject({ status: 0 });
   });

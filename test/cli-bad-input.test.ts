@@ -158,7 +158,7 @@ describe('an option that cannot be used', () => {
     ['KASLR entropy for the guest itself', ['--decompress', 'emulated', '--kaslr', 'entropy:1,2'], 'hooked'],
     ['an initrd that is missing', ['--initrd', '/nowhere/initrd'], 'does not exist'],
     ['a time limit of nothing', ['--timeout', '0'], "'0'"],
-    ['a memory map that is missing', ['--e820', '/nowhere/map'], 'does not exist'],
+    ['a memory map that is missing', ['--memory-map', '/nowhere/map'], 'does not exist'],
     ['one image too many', ['another'], 'too many arguments'],
   ];
   for (const [what, options, words] of BAD) {
@@ -183,10 +183,12 @@ describe('an option that cannot be used', () => {
   });
 
   it('is refused: a memory map with a line that is none', async () => {
-    expect(await unusable(['boot', GZIP, '--e820', file('map', '0x0 0x9fc00 1\nall of it\n')])).toContain(
-      'line 2',
+    expect(
+      await unusable(['boot', GZIP, '--memory-map', file('map', '0x0 0x9fc00 1\nall of it\n')]),
+    ).toContain('line 2');
+    expect(await unusable(['boot', GZIP, '--memory-map', file('nothing', '# nothing\n')])).toContain(
+      '0 entries',
     );
-    expect(await unusable(['boot', GZIP, '--e820', file('nothing', '# nothing\n')])).toContain('0 entries');
   });
 
   it('ends the boot with the reason: KASLR addresses that are not possible', async () => {

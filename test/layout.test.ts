@@ -408,7 +408,7 @@ describe('bootscope lint and layout', () => {
       map,
       '0x0 0x9fc00 1\n0x100000 0x1020000 1\n0x1020000 0x1030000 2\n0x1030000 0x10000000 1\n',
     );
-    const { output } = await run('lint', image, '--e820', map);
+    const { output } = await run('lint', image, '--memory-map', map);
     expect(process.exitCode).toBe(1);
     expect(output).toContain('run-area-reserved 0x1020000..0x1030000');
   });

@@ -7,7 +7,6 @@ import { fileURLToPath } from 'node:url';
 import { deflateRawSync, gzipSync } from 'node:zlib';
 import { boot } from '../../src/boot/boot.ts';
 import { type BootOptions, DEFAULT_BOOT_OPTIONS } from '../../src/boot/options.ts';
-import { parseE820 } from '../../src/cli/boot-options.ts';
 import { CODEC_NAMES, codecByName } from '../../src/codecs/registry.ts';
 import { parseKaslrOption } from '../../src/decompressor/kaslr-entropy.ts';
 import { elfFileLength, readElf, readElfNotes, readElfSymbols } from '../../src/image/elf.ts';
@@ -18,6 +17,7 @@ import { type KernelImage, readKernelImage } from '../../src/image/kernel-image.
 import { readPe } from '../../src/image/pe.ts';
 import { makeElf, makePe, noise } from '../../src/image/test-images.ts';
 import { readUImage } from '../../src/image/uimage.ts';
+import { readMemoryMap } from '../../src/protocol/memory-map-text.ts';
 import { compareTraces } from '../../src/report/difference.ts';
 import { type Json, traceToJson } from '../../src/report/json.ts';
 import { compareWithReference } from '../../src/report/reference.ts';
@@ -209,7 +209,10 @@ const readers: readonly Target[] = [
   }),
   reader('kaslr-option', (dice) => parseKaslrOption(changeText(dice.pick(KASLR_TEXTS), dice))),
   reader('memory-map', (dice) =>
-    parseE820('map', dice.once(2) ? changeText(E820_TEXT, dice) : changeMap(dice)),
+    readMemoryMap(
+      'map',
+      new TextEncoder().encode(dice.once(2) ? changeText(E820_TEXT, dice) : changeMap(dice)),
+    ),
   ),
   ...CODEC_NAMES.flatMap((name) => [codecTarget(name, false), codecTarget(name, true)]),
 ];
@@ -356,7 +359,9 @@ const boots: readonly Target[] = [
         cmdlineAddress: address(),
         bootParamsAddress: address(),
         loadAddress: dice.once(2) ? null : dice.below(32) * 0x200000,
-        ...(dice.once(2) ? { e820: parseE820('map', changeMap(dice)) } : {}),
+        ...(dice.once(2)
+          ? { memoryMap: readMemoryMap('map', new TextEncoder().encode(changeMap(dice))).entries }
+          : {}),
       },
     };
   }),

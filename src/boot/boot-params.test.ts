@@ -78,14 +78,14 @@ describeEachEngine('loading by the 32- and 64-bit protocol', (open) => {
 
   it('gives the memory map of the machine and the memory sizes of old', () =>
     load(MODERN, {}, ({ page, machine }) => {
-      expect(page.getUint8(0x1e8)).toBe(machine.e820.length);
-      const entries = machine.e820.map((_, index) => ({
+      expect(page.getUint8(0x1e8)).toBe(machine.memoryMap.length);
+      const entries = machine.memoryMap.map((_, index) => ({
         address: page.getBigUint64(0x2d0 + index * 20, true),
         size: page.getBigUint64(0x2d8 + index * 20, true),
         type: page.getUint32(0x2e0 + index * 20, true),
       }));
-      expect(entries).toEqual(machine.e820);
-      const extended = machine.e820.find(({ address }) => address === 0x100000n)!;
+      expect(entries).toEqual(machine.memoryMap);
+      const extended = machine.memoryMap.find(({ address }) => address === 0x100000n)!;
       expect(page.getUint32(0x1e0, true)).toBe(Number(extended.size / 1024n));
       expect(page.getUint16(0x02, true)).toBe(Math.min(0xfc00, Number(extended.size / 1024n)));
     }));

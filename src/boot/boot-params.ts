@@ -88,7 +88,7 @@ export function loadWithBootParams(
   page.set(image.setup.subarray(SETUP_HEADER, Math.min(headerEnd, E820_TABLE)), SETUP_HEADER);
   const params = new BootParams(page);
   writeScreenInfo(params);
-  writeMemoryMap(params, machine.e820);
+  writeMemoryMap(params, machine.memoryMap);
 
   const write = (name: SetupHeaderField, value: number): void => writeSetupHeaderField(page, 0, name, value);
   write('type_of_loader', LOADER_TYPE_UNDEFINED);
@@ -97,7 +97,7 @@ export function loadWithBootParams(
   write('cmd_line_ptr', commandLine.address);
   let initrd: Placed | null = null;
   if (options.initrd !== null) {
-    const address = placeInitrd(image, options, machine.e820, loadAddress + code.length);
+    const address = placeInitrd(image, options, machine.memoryMap, loadAddress + code.length);
     placeBytes(ram, options.initrd.bytes, address);
     initrd = { address, size: options.initrd.bytes.length };
     write('ramdisk_image', address);

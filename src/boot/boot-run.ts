@@ -120,7 +120,7 @@ export class BootRun {
       // KASLR reads the TSC; x86-64 kernels from before it refuse a CPU without one.
       hideUncontrolledTsc: image.header.protocol >= FIRST_PROTOCOL_WITH_KASLR,
       ...(floppy === null ? {} : { floppy }),
-      ...(options.e820 === null ? {} : { e820: options.e820 }),
+      ...(options.memoryMap === null ? {} : { memoryMap: options.memoryMap }),
       onEvent: (event) => this.#onMachineEvent(event),
     });
     this.#mode = new CpuModeReader(cpu, () => this.machine.ram);

@@ -54,10 +54,10 @@ export function layoutFacts(machine: Machine, image: KernelImage, seen: Observat
   return {
     ram: machine.ram.length,
     ebda: { start: machine.ebdaAddress, end: 0xa0000 },
-    usable: machine.e820
+    usable: machine.memoryMap
       .filter(({ type }) => type === 1)
       .map(({ address, size }) => ({ start: Number(address), end: Number(address + size) })),
-    reserved: machine.e820
+    reserved: machine.memoryMap
       .filter(({ type }) => type !== 1)
       .map(({ address, size, type }) => ({ start: Number(address), end: Number(address + size), type })),
     bootSector:

@@ -38,7 +38,8 @@ export interface BootOptions {
   readonly initrdAddress: number | null;
   readonly cmdlineAddress: number | null;
   readonly bootParamsAddress: number | null;
-  readonly e820: readonly E820Entry[] | null;
+  /** What firmware says of memory; null: what the machine's has. */
+  readonly memoryMap: readonly E820Entry[] | null;
   /** SHA-256 of the image and of each segment at the jump. */
   readonly hash: boolean;
   /** Record events (BIOS calls, mode switches, copies, ports). */
@@ -72,7 +73,7 @@ export const DEFAULT_BOOT_OPTIONS: BootOptions = {
   initrdAddress: null,
   cmdlineAddress: null,
   bootParamsAddress: null,
-  e820: null,
+  memoryMap: null,
   hash: true,
   events: true,
   countInstructions: true,

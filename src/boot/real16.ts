@@ -90,7 +90,7 @@ export function loadReal16(machine: Machine, image: KernelImage, options: BootOp
       const address = placeInitrd(
         image,
         options,
-        machine.e820,
+        machine.memoryMap,
         high ? loadAddress + code.length : HIGH_LOAD_ADDRESS,
       );
       placeBytes(ram, options.initrd.bytes, address);

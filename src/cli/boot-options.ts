@@ -4,11 +4,13 @@ import { type Command, Option } from 'commander';
 import { type BootOptions, DEFAULT_BOOT_OPTIONS } from '../boot/options.ts';
 import { type KaslrOption, parseKaslrOption } from '../decompressor/kaslr-entropy.ts';
 import { BootscopeError } from '../error.ts';
+import { hex } from '../hex.ts';
 import { readFloppyImage } from '../image/floppy-image.ts';
 import { readImageFile } from '../image/image-file.ts';
 import { type KernelImage, readKernelImage } from '../image/kernel-image.ts';
 import { cpuProfiles } from '../machine/cpu-profiles.ts';
 import type { E820Entry } from '../protocol/e820.ts';
+import { FIRMWARE_MEMMAP_LOOP, readMemoryMap } from '../protocol/memory-map-text.ts';
 import {
   BOOT_OPTIONS_HEADING,
   parseAddress,
@@ -16,6 +18,7 @@ import {
   parseSize,
   SHOW_ALL_OPTIONS,
 } from './common-options.ts';
+import { printError } from './standard-output.ts';
 
 /** What commander hands over; see `addBootOptions`. */
 export interface BootFlags {
@@ -32,7 +35,7 @@ export interface BootFlags {
   readonly initrdAddress?: number;
   readonly cmdlineAddress?: number;
   readonly bootParamsAddress?: number;
-  readonly e820?: string;
+  readonly memoryMap?: string;
   readonly hash?: boolean;
   readonly timeout?: number;
 }
@@ -41,7 +44,7 @@ export interface BootFlags {
 const BOOT_OPTION_NAMES: readonly (keyof BootFlags)[] = [
   ...(['cmdline', 'kaslr', 'initrd', 'floppy', 'memory', 'engine', 'cpu', 'entry', 'decompress'] as const),
   ...(['loadAddress', 'initrdAddress', 'cmdlineAddress', 'bootParamsAddress'] as const),
-  ...(['e820', 'hash', 'timeout'] as const),
+  ...(['memoryMap', 'hash', 'timeout'] as const),
 ];
 
 /** How a command's boot options differ from those of `boot`. */
@@ -105,7 +108,11 @@ function bootOptionList(timeouts: string): readonly Option[] {
     new Option('--boot-params-address <address>', 'where prot32 and long64 put boot_params').argParser(
       parseAddress,
     ),
-    new Option('--e820 <file>', 'memory map: lines of START END TYPE, hexadecimal, END exclusive'),
+    new Option(
+      '--memory-map <file>',
+      'memory map: lines of START END TYPE (END exclusive), a log with BIOS-e820 lines, /proc/iomem, ' +
+        `/sys/kernel/boot_params/data, or the output of: ${FIRMWARE_MEMMAP_LOOP}`,
+    ),
     new Option('--hash', 'SHA-256 of image and segments (the default where JSON is written)'),
     new Option('--no-hash', 'leave them out'),
     new Option('--timeout <seconds>', `end a boot that got nowhere (${timeouts})`).argParser(parseSeconds),
@@ -189,36 +196,23 @@ export async function bootOptions(flags: BootFlags): Promise<BootOptions> {
     initrdAddress: flags.initrdAddress ?? null,
     cmdlineAddress: flags.cmdlineAddress ?? null,
     bootParamsAddress: flags.bootParamsAddress ?? null,
-    e820:
-      flags.e820 === undefined
-        ? null
-        : parseE820(flags.e820, new TextDecoder().decode(await readImageFile(flags.e820))),
+    memoryMap: flags.memoryMap === undefined ? null : await readMemoryMapFile(flags.memoryMap, flags),
     hash: flags.hash ?? true,
     timeoutSeconds: flags.timeout ?? null,
   };
 }
 
-/**
- * One entry a line: start, end (exclusive), type; `#` begins a comment.
- * @param path - where the text is from, for messages
- */
-export function parseE820(path: string, text: string): readonly E820Entry[] {
-  const entries: E820Entry[] = [];
-  for (const [index, line] of text.split('\n').entries()) {
-    const entry = line.replace(/#.*/, '').trim();
-    if (entry === '') continue;
-    const match = /^(0x[0-9a-f]+)\s+(0x[0-9a-f]+)\s+(\d+)$/i.exec(entry);
-    if (match === null || BigInt(match[2]!) <= BigInt(match[1]!)) {
-      throw new BootscopeError(
-        'cli-e820',
-        `${path}, line ${index + 1}: \`${entry}\` is not \`START END TYPE\` such as \`0x100000 0x20000000 1\``,
-      );
-    }
-    const address = BigInt(match[1]!);
-    entries.push({ address, size: BigInt(match[2]!) - address, type: Number(match[3]) });
+/** Reads a machine's memory map, and says what else its source tells that no option uses. */
+async function readMemoryMapFile(path: string, flags: BootFlags): Promise<readonly E820Entry[]> {
+  const { entries, commandLine, initrd, efi } = readMemoryMap(path, await readImageFile(path));
+  const notice = (text: string): void => printError(`notice: ${path} ${text}\n`);
+  if (commandLine !== null && flags.cmdline === '') {
+    notice(`has a command line, too: --cmdline '${commandLine.replaceAll("'", "'\\''")}'`);
   }
-  if (entries.length === 0 || entries.length > 128) {
-    throw new BootscopeError('cli-e820', `${path}: ${entries.length} entries; a memory map has 1 to 128`);
+  if (initrd !== null && flags.initrdAddress === undefined) {
+    const where = `${hex(initrd.address)}..${hex(initrd.address + initrd.size)}`;
+    notice(`had its initrd at ${where}: --initrd FILE --initrd-address ${hex(initrd.address)}`);
   }
+  if (efi) notice('is of a boot through EFI, whose own map (efi=debug) has more in it');
   return entries;
 }

@@ -48,6 +48,15 @@ function virtualAddress(survey: KaslrSurvey, fromMap: number): string {
   return survey.bits === 64 ? hex(START_KERNEL_MAP + BigInt(fromMap)) : hex(fromMap);
 }
 
+/** Entropy of one choice among so many equally likely slots. */
+function bitsOf(slots: number): number {
+  return slots > 1 ? Math.log2(slots) : 0;
+}
+
+function bitsText(slots: number): string {
+  return bitsOf(slots).toFixed(1);
+}
+
 function jsonOf(survey: KaslrSurvey): string {
   const { slots, output, draws } = survey;
   return `${JSON.stringify(
@@ -61,6 +70,11 @@ function jsonOf(survey: KaslrSurvey): string {
       physical: {
         slots: slots.physicalSlots,
         areas: slots.areas.map(({ start, count }) => ({ start: hex(start), count })),
+      },
+      bits: {
+        physical: bitsOf(slots.physicalSlots),
+        virtual: bitsOf(slots.virtualSlots),
+        both: bitsOf(slots.physicalSlots) + bitsOf(slots.virtualSlots),
       },
       virtual: { slots: slots.virtualSlots, start: virtualAddress(survey, slots.virtualStart) },
       avoided: slots.avoided.map(({ start, end, reason }) => ({ start: hex(start), end: hex(end), reason })),
@@ -82,6 +96,7 @@ function textOf(path: string, survey: KaslrSurvey, everySlot: boolean): string {
   let text =
     `${path}: ${slots.physicalSlots} physical and ${slots.virtualSlots} virtual slots, ${hex(slots.alignment)} apart, ` +
     `for an image of ${hex(slots.imageSize)} bytes\n` +
+    `entropy: ${bitsText(slots.physicalSlots)} bits physical, ${bitsText(slots.virtualSlots)} virtual\n` +
     `physical: from ${hex(slots.minimum)}, below ${hex(slots.limit)}; without KASLR the kernel goes to ${hex(survey.output)}\n`;
   if (slots.virtualSlots > 0) {
     const last = slots.virtualStart + (slots.virtualSlots - 1) * slots.alignment;

@@ -27,7 +27,10 @@ export function registerLint(program: Command): void {
       'bootscope lint vmlinuz --initrd initrd.img --initrd-address 0x1343000',
       'will the initrd survive there?',
     ],
-    ['bootscope lint vmlinuz --entry prot32 --load-address 0x1000000 --e820 map', "a boot loader's choices"],
+    [
+      'bootscope lint vmlinuz --entry prot32 --load-address 0x1000000 --memory-map map',
+      "a boot loader's choices",
+    ],
   ]);
   addBootOptions(command, { without: ['hash'] });
   addJsonOption(command, 'the hazards').action(async (path: string | undefined, flags: Flags) => {

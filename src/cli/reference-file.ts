@@ -7,11 +7,11 @@ import { BootscopeError } from '../error.ts';
 import { hex } from '../hex.ts';
 import { readImageFile } from '../image/image-file.ts';
 import type { KernelImage } from '../image/kernel-image.ts';
+import { readMemoryMap } from '../protocol/memory-map-text.ts';
 import { type Json, traceToJson } from '../report/json.ts';
 import type { Reference } from '../report/reference.ts';
 import { imageSizes } from '../report/size-limits.ts';
 import type { BootTrace, EntryPoint } from '../trace/boot-trace.ts';
-import { parseE820 } from './boot-options.ts';
 
 /** How the recorded boot was made, so that a check makes the same. Files are named relative to the reference. */
 export interface RecordedOptions {
@@ -25,7 +25,8 @@ export interface RecordedOptions {
   readonly initrd: string | null;
   /** The disk in drive A, where it is not the image; missing in older references. */
   readonly floppy?: string | null;
-  /** Lines of an `--e820` file; missing in older references. */
+  /** Lines as `--memory-map` takes them; missing in older references, or named `e820` there. */
+  readonly memoryMap?: readonly string[] | null;
   readonly e820?: readonly string[] | null;
   readonly loadAddress: number | null;
   readonly initrdAddress: number | null;
@@ -46,8 +47,8 @@ export function recordedOptions(options: BootOptions, floppy: string | null): Re
     kaslr: kaslrText(options.kaslr),
     initrd: options.initrd?.path ?? null,
     floppy,
-    e820:
-      options.e820?.map(({ address, size, type }) => `${hex(address)} ${hex(address + size)} ${type}`) ??
+    memoryMap:
+      options.memoryMap?.map(({ address, size, type }) => `${hex(address)} ${hex(address + size)} ${type}`) ??
       null,
     loadAddress,
     initrdAddress,
@@ -112,7 +113,8 @@ export async function optionsOf(path: string, reference: Reference): Promise<Boo
       cmdline: machine.cmdline ?? DEFAULT_BOOT_OPTIONS.cmdline,
     };
   }
-  const { initrd, floppy, e820, kaslr, ...plain } = recorded;
+  const { initrd, floppy, memoryMap, e820, kaslr, ...plain } = recorded;
+  const map = memoryMap ?? e820 ?? null;
   const initrdPath = initrd === null ? null : resolve(dirname(path), initrd);
   return {
     ...DEFAULT_BOOT_OPTIONS,
@@ -120,6 +122,6 @@ export async function optionsOf(path: string, reference: Reference): Promise<Boo
     kaslr: parseKaslrOption(kaslr),
     initrd: initrdPath === null ? null : { path: initrdPath, bytes: await readImageFile(initrdPath) },
     floppy: floppy == null ? null : await readImageFile(resolve(dirname(path), floppy)),
-    e820: e820 == null ? null : parseE820(path, e820.join('\n')),
+    memoryMap: map === null ? null : readMemoryMap(path, new TextEncoder().encode(map.join('\n'))).entries,
   };
 }

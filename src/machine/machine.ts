@@ -75,14 +75,14 @@ export interface MachineOptions {
    */
   readonly hideUncontrolledTsc?: boolean;
   /** Replaces the memory map that the BIOS gives out. */
-  readonly e820?: readonly E820Entry[];
+  readonly memoryMap?: readonly E820Entry[];
   readonly onEvent?: (event: MachineEvent) => void;
 }
 
 /** A PC, switched on and through its POST; whoever made it loads something and runs the CPU. */
 export class Machine {
   readonly cpu: Cpu;
-  readonly e820: readonly E820Entry[];
+  readonly memoryMap: readonly E820Entry[];
   readonly clock = new Clock();
   entropy: Entropy;
   readonly cpuid: Cpuid;
@@ -122,7 +122,7 @@ export class Machine {
     const profile = findCpuProfile(options.cpuProfile ?? DEFAULT_CPU_PROFILE);
     this.cpu = cpu;
     this.floppy = options.floppy === undefined ? null : new FloppyDisk(options.floppy);
-    this.e820 = options.e820 ?? pcMemoryMap(options.memory);
+    this.memoryMap = options.memoryMap ?? pcMemoryMap(options.memory);
 
     cpu.mapRam(0, options.memory);
     this.memory = new GuestMemory(cpu, options.memory);
@@ -303,7 +303,7 @@ export class Machine {
         systemVector({
           memory,
           clock,
-          e820: this.e820,
+          memoryMap: this.memoryMap,
           a20Enabled: () => this.#a20,
           setA20: (enabled) => this.#setA20(enabled),
           stop,

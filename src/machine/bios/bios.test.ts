@@ -71,9 +71,9 @@ describeEachEngine('BIOS', (open) => {
   });
 
   it('gives out a memory map of the caller', async () => {
-    const e820 = [{ address: 0x1_2345_0000n, size: 0x1000n, type: 3 }];
+    const memoryMap = [{ address: 0x1_2345_0000n, size: 0x1000n, type: 3 }];
     const { machine, ebx } = await run(call(0x15, { eax: 0xe820, ebx: 0, ecx: 20, edx: SMAP, edi: 0x600 }), {
-      e820,
+      memoryMap,
     });
     expect(ebx).toBe(0);
     expect([...machine.ram.slice(0x600, 0x614)]).toEqual([

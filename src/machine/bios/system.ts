@@ -23,7 +23,7 @@ const APM_SIGNATURE = 0x504d; // "PM" in BH, BL
 export interface SystemParts {
   readonly memory: GuestMemory;
   readonly clock: Clock;
-  readonly e820: readonly E820Entry[];
+  readonly memoryMap: readonly E820Entry[];
   readonly a20Enabled: () => boolean;
   readonly setA20: (enabled: boolean) => void;
   /** Ends the run. */
@@ -32,7 +32,7 @@ export interface SystemParts {
 
 /** The services of INT 15h. What is missing fails with AH=86h and carry. */
 export function systemVector(parts: SystemParts): BiosVector {
-  const { memory, clock, e820 } = parts;
+  const { memory, clock, memoryMap: map } = parts;
 
   function unsupported(r: BiosRegisters): void {
     r.ah = UNSUPPORTED;
@@ -40,7 +40,7 @@ export function systemVector(parts: SystemParts): BiosVector {
   }
 
   function memoryMap(r: BiosRegisters): void {
-    const entry = e820[r.ebx];
+    const entry = map[r.ebx];
     if (r.edx !== SMAP || entry === undefined || r.ecx < E820_ENTRY_SIZE) {
       unsupported(r);
       return;
@@ -53,13 +53,13 @@ export function systemVector(parts: SystemParts): BiosVector {
     memory.copyIn(linear(r.es, r.di), bytes);
     r.eax = SMAP;
     r.ecx = E820_ENTRY_SIZE;
-    r.ebx = r.ebx + 1 < e820.length ? r.ebx + 1 : 0;
+    r.ebx = r.ebx + 1 < map.length ? r.ebx + 1 : 0;
     r.carry = false;
     r.result = `${hex(entry.address)}..${hex(entry.address + entry.size)} ${e820TypeName(entry.type)}`;
   }
 
   function memorySizes(r: BiosRegisters): void {
-    const { kilobytes, blocks } = e801(e820);
+    const { kilobytes, blocks } = e801(map);
     r.ax = kilobytes;
     r.bx = blocks;
     r.cx = kilobytes;
@@ -69,7 +69,7 @@ export function systemVector(parts: SystemParts): BiosVector {
   }
 
   function extendedMemory(r: BiosRegisters): void {
-    r.ax = extendedKilobytes88(e820);
+    r.ax = extendedKilobytes88(map);
     r.carry = false;
     r.result = `${r.ax} KiB`;
   }
