@@ -42,7 +42,7 @@ export async function measureStepRate(image: KernelImage, engine: EngineName): P
       if (end.kind === 'slice') machine.afterSlice();
       else if (end.kind !== 'stopped' || machine.stopReason !== null) break;
     }
-    stream.stop();
+    stream.finish(Number(cpu.readRegister('rip')));
     output.end();
     const { user, system } = process.cpuUsage(startedAt);
     return (stream.count / (user + system)) * 1e6;

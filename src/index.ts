@@ -2,18 +2,17 @@
 
 export { boot, type FinishedBoot } from './boot/boot.ts';
 export { type BootOptions, DEFAULT_BOOT_OPTIONS } from './boot/options.ts';
+export { type BootSession, openBoot, type SessionMemory } from './boot/session.ts';
 export type {
-  BootSession,
   ObservedWrite,
   PlaceOrText,
   Position,
   RunOptions,
-  SessionMemory,
   Stop,
   StopCause,
   StopReason,
   WatchedRange,
-} from './boot/session.ts';
+} from './boot/stop.ts';
 export { type Verification, verify } from './boot/verify.ts';
 export type { CodecName } from './codecs/codec.ts';
 export type { EngineName } from './cpu/cpu.ts';

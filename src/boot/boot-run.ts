@@ -24,7 +24,9 @@ import type { KernelImage } from '../image/kernel-image.ts';
 import type { MachineEvent } from '../machine/events.ts';
 import { Machine } from '../machine/machine.ts';
 import type {
+  BootEvent,
   BootTrace,
+  CpuMode,
   KernelAtJump,
   MemoryRegion,
   Overwrite,
@@ -43,10 +45,12 @@ import { enterLong64, enterProt32, loadWithBootParams } from './boot-params.ts';
 import { enterBootSector, loadBootSector } from './boot-sector.ts';
 import { CpuModeReader } from './cpu-mode.ts';
 import { findFillLoops, hookFillLoop } from './fill-loops.ts';
+import { Hold } from './hold.ts';
+import { type InstructionListener, InstructionStream } from './instruction-stream.ts';
 import { cmdlineForGuest, kaslrRequest, machineSeed } from './kaslr-request.ts';
 import { layoutFacts, placementRules } from './layout-facts.ts';
 import type { LoadedImage } from './loaded-image.ts';
-import type { BootControl, BootOptions } from './options.ts';
+import type { BootOptions } from './options.ts';
 import { enterReal16, loadReal16, SETUP_ADDRESS, ZIMAGE_RUN_ADDRESS } from './real16.ts';
 import { findRepInstructions, hookStringInstruction, type StringOperation } from './string-instructions.ts';
 import { findSystemInstructions, SystemEvents } from './system-events.ts';
@@ -74,8 +78,21 @@ const JMP_RAX = [0xff, 0xe0] as const;
 /** Bytes at a label that are compared to tell whether it was copied. */
 const COMPARED_LABEL = 16;
 
+/** What is done between two runs of the CPU. */
+interface Action {
+  readonly act: () => Promise<void> | void;
+  /** It changes the guest, so that a boot that is held does not do it; otherwise it only notes what is there. */
+  readonly changes: boolean;
+}
+
+const END_OF_MEMORY = 0xffff_ffff_ffff_ffffn;
+
 export class BootRun {
   readonly machine: Machine;
+  /** Where a run ends before the end of the boot. */
+  readonly hold: Hold;
+  /** Phases that have begun and that nobody was told of. */
+  readonly begun: Phase[] = [];
   readonly #cpu: Cpu;
   #image: KernelImage;
   readonly #options: BootOptions;
@@ -83,7 +100,9 @@ export class BootRun {
   readonly #mode: CpuModeReader;
   readonly #kaslr: KaslrRequest;
   readonly #recorder = new TraceRecorder();
-  readonly #startedAt = performance.now();
+  readonly #openedAt = performance.now();
+  /** Host time that it has run for, in milliseconds. */
+  #ran = 0;
   #loaded: LoadedImage | null = null;
   /** Physical address of the protected-mode code that runs now: as loaded, later the copy. */
   #zo = 0;
@@ -92,15 +111,17 @@ export class BootRun {
   #extraction: Extraction | null = null;
   #guestFile: KernelFileParts | null = null;
   readonly #writes: MemoryWrite[] = [];
-  /** What to do once the CPU has stopped for it. */
-  #pending: (() => Promise<void> | void) | null = null;
+  /** What begins at an address, until it has. */
+  readonly #watched = new Map<number, () => void>();
+  /** What to do once the CPU has stopped for it, in order. */
+  readonly #queue: Action[] = [];
   #kernel: KernelAtJump | null = null;
   #stopped: string | null = null;
   #diskCalled = false;
   #finished = false;
-  #stopAtExtractKernel = false;
-  #control: BootControl | null = null;
   readonly #events: SystemEvents | null;
+  /** Whoever is told of each instruction. */
+  #stream: Pick<InstructionStream<never>, 'resumed' | 'arrive' | 'drop'> | null = null;
   /** Takes the hooks on single instructions away. */
   readonly #unhooks: Unhook[] = [];
   #biosCalls = 0;
@@ -124,6 +145,11 @@ export class BootRun {
       onEvent: (event) => this.#onMachineEvent(event),
     });
     this.#mode = new CpuModeReader(cpu, () => this.machine.ram);
+    this.hold = new Hold(
+      cpu,
+      () => this.machine.ram,
+      (address) => this.#arrived(address),
+    );
     this.#stub = findStub(image);
     this.#events = options.events ? this.#systemEvents() : null;
     this.#kaslr = kaslrRequest(options.kaslr, this.machine, this.#decompress);
@@ -157,8 +183,8 @@ export class BootRun {
     return this.#decompress === 'emulated' ? PATIENCE_EMULATED : PATIENCE_HOOKED;
   }
 
-  /** Runs the whole boot. */
-  async start(): Promise<void> {
+  /** Loads the image and puts the CPU at its entry. */
+  enter(): void {
     this.#load();
     const setup = this.#loaded?.setup;
     if (this.#events !== null && setup) {
@@ -167,28 +193,38 @@ export class BootRun {
         ...this.#events.watch(setup.address, findSystemInstructions(code, 0, setup.size, true)),
       );
     }
-    this.#control = this.#handOver();
-    this.#options.onReady?.(this.#control);
-    await this.#run();
   }
 
-  #handOver(): BootControl {
-    const recorder = this.#recorder;
-    const zo = (): number => this.#zo;
-    return {
-      machine: this.machine,
-      onResume: null,
-      get phase() {
-        return recorder.current;
-      },
-      get zo() {
-        return zo() === 0 ? null : zo();
-      },
-      finish: () => {
-        this.#finished = true;
-        this.#cpu.stop();
-      },
-    };
+  /** The jump into the kernel was reached, or the guest has stopped. */
+  get ended(): boolean {
+    return this.#finished || this.#stopped !== null;
+  }
+
+  /** Why it ended before the jump; null where it has not. */
+  get stopped(): string | null {
+    return this.#stopped;
+  }
+
+  get phase(): PhaseName | null {
+    return this.#recorder.current;
+  }
+
+  /** Address of the protected-mode code that runs now; null before it runs. */
+  get zo(): number | null {
+    return this.#zo === 0 ? null : this.#zo;
+  }
+
+  get events(): readonly BootEvent[] {
+    return this.#recorder.events;
+  }
+
+  /** Linear address of the instruction that runs next. */
+  get address(): number {
+    return this.#linearRip();
+  }
+
+  get mode(): CpuMode {
+    return this.#mode.read();
   }
 
   #systemEvents(): SystemEvents {
@@ -200,8 +236,9 @@ export class BootRun {
       record: (event) => {
         // Between two entries of the boot protocol there is code that belongs to no phase.
         const phase = this.#recorder.current;
-        if (phase !== null) this.#recorder.event({ ...event, phase });
+        if (phase !== null) this.#recordEvent({ ...event, phase });
       },
+      hold: this.hold,
     });
   }
 
@@ -212,17 +249,6 @@ export class BootRun {
     const head = this.#image.payload?.offset ?? HEAD_SEARCH;
     const offsets = findSystemInstructions(protectedModeCode, from, to, from < head);
     this.#unhooks.push(...this.#events.watch(this.#zo, offsets));
-  }
-
-  /**
-   * Runs up to the call of extract_kernel and leaves the CPU at its first instruction.
-   *
-   * @returns what the function works on; null where the boot did not get there
-   */
-  async startToExtractKernel(): Promise<ExtractionContext | null> {
-    this.#stopAtExtractKernel = true;
-    await this.start();
-    return this.#finished ? this.#extractionContext() : null;
   }
 
   /** By the entry that was asked for; ends with the CPU at its first instruction and that phase begun. */
@@ -272,7 +298,7 @@ export class BootRun {
    */
   #watchForKernelFromDisk(): void {
     for (const address of [ZIMAGE_RUN_ADDRESS, ONE_MIB]) {
-      this.#hookInstruction(BigInt(address), () => {
+      this.#hookInstruction(address, () => {
         if (this.#image.kind !== 'floppy') return;
         const bootParams = Number(this.#cpu.readRegister('rsi') & 0xffff_ffffn);
         if (!holdsSetupHeader(this.machine.ram, bootParams)) return;
@@ -330,8 +356,7 @@ export class BootRun {
     const label = code.subarray(relocated, relocated + COMPARED_LABEL);
     for (let offset = 0; offset < Math.min(head, code.length - 1); offset++) {
       if (code[offset] !== JMP_RAX[0] || code[offset + 1] !== JMP_RAX[1]) continue;
-      const address = BigInt(this.#zo + offset);
-      this.#hookInstruction(address, () => {
+      this.#hookInstruction(this.#zo + offset, () => {
         const target = Number(this.#cpu.readRegister('rax') & 0xffff_ffffn);
         const there = this.machine.ram.subarray(target, target + COMPARED_LABEL);
         if (this.#copyAddress !== null || Buffer.compare(there, label) !== 0) return;
@@ -369,21 +394,22 @@ export class BootRun {
 
   #watchExtractKernel(): void {
     const stub = this.#stub!;
-    this.#watch(this.#zo + stub.extractKernel, async () => {
+    this.#watch(this.#zo + stub.extractKernel, () => {
       this.#beginPhase('extract_kernel');
-      if (this.#stopAtExtractKernel) this.#finished = true;
-      if (this.#finished) return;
-      if (this.#decompress === 'hooked') await this.#extractKernel();
+      // An action of its own: the boot may be held before it.
+      if (this.#decompress === 'hooked')
+        this.#queue.push({ act: () => this.#extractKernel(), changes: true });
       else if (stub.relocated === null) this.#watchForExitInPlace();
       else this.#watchForExit(this.#zo, this.#zo + this.#image.protectedModeCode.length);
     });
   }
 
-  /** What extract_kernel works on, when the CPU stands at its first instruction. */
-  #extractionContext(): ExtractionContext {
+  /** What extract_kernel works on, when the CPU stands at its first instruction; null where that was not reached. */
+  extractionContext(): ExtractionContext | null {
+    if (this.#stub === null || this.#recorder.current !== 'extract_kernel') return null;
     return {
       image: this.#image,
-      stub: this.#stub!,
+      stub: this.#stub,
       zo: this.#zo,
       ram: this.machine.ram,
       readRegister: (name) => this.#cpu.readRegister(name),
@@ -402,14 +428,17 @@ export class BootRun {
         'KASLR is off: the kernel goes where nokaslr would put it (--kaslr seed:N draws an address)',
       );
     }
-    const extraction = await extractKernel(this.#extractionContext());
+    const extraction = await extractKernel(this.extractionContext()!);
     this.#extraction = extraction;
     if (extraction.clearsIdt) this.#cpu.writeDescriptorTable('idtr', { base: 0n, limit: 0 });
     for (const step of extraction.steps) {
       this.#beginPhase(step.name, Number(step.address));
       this.#recorder.complete(step.summary);
     }
-    for (const range of extraction.writes) this.#cpu.invalidateCode(range.start, range.end - range.start);
+    for (const { start, end } of extraction.writes) {
+      this.#cpu.invalidateCode(start, end - start);
+      this.hold.onHostWrite(start, end, 'extract_kernel', null);
+    }
     for (const notice of extraction.notices) this.#recorder.notice(notice);
     this.#returnFromCall(extraction.returnValue);
     this.#watch(Number(extraction.entry), (address) => this.#onKernel(address));
@@ -433,8 +462,8 @@ export class BootRun {
   #watchForExit(stubStart: number, stubEnd: number): void {
     for (const unhook of this.#unhooks.splice(0)) unhook();
     const leave = (address: bigint): void => this.#leave(address);
-    if (stubStart > ONE_MIB) this.#cpu.hookBlock(BigInt(ONE_MIB), BigInt(stubStart - 1), leave);
-    this.#cpu.hookBlock(BigInt(stubEnd), 0xffff_ffff_ffff_ffffn, leave);
+    if (stubStart > ONE_MIB) this.#hookBlocks(ONE_MIB, stubStart - 1, leave);
+    this.#hookBlocks(stubEnd, null, leave);
   }
 
   /**
@@ -447,20 +476,20 @@ export class BootRun {
       return;
     }
     const codeEnd = this.#zo + this.#image.protectedModeCode.length;
-    const unhook = this.#cpu.hookBlock(BigInt(ZIMAGE_RUN_ADDRESS), BigInt(SETUP_ADDRESS - 1), () => {
-      if (this.#pending !== null || this.#mode.read() !== 'prot32') return;
+    const unhook = this.#hookBlocks(ZIMAGE_RUN_ADDRESS, SETUP_ADDRESS - 1, () => {
+      if (this.#queue.length > 0 || this.#mode.read() !== 'prot32') return;
       this.#defer(() => {
         unhook();
         this.#watchForExit(ONE_MIB, ONE_MIB);
       });
     });
-    this.#cpu.hookBlock(BigInt(codeEnd), 0xffff_ffff_ffff_ffffn, (address) => {
+    this.#hookBlocks(codeEnd, null, (address) => {
       if (this.#copyAddress === null) this.#leave(address);
     });
   }
 
   #leave(address: bigint): void {
-    if (this.#pending === null) this.#defer(() => this.#onKernel(Number(address)));
+    if (this.#queue.length === 0) this.#defer(() => this.#onKernel(Number(address)));
   }
 
   async #onKernel(address: number): Promise<void> {
@@ -507,17 +536,24 @@ export class BootRun {
     return located;
   }
 
-  /** Runs until the kernel is reached, the guest stops, or time is up. */
-  async #run(): Promise<void> {
+  /**
+   * Runs until the boot is held or has ended, the guest stops, or time is up.
+   * @param budget - seconds of host time after which it is held; null for none
+   */
+  async run(budget: number | null): Promise<void> {
     const seconds = this.#options.timeoutSeconds ?? this.#patience;
-    const deadline = this.#startedAt + seconds * 1000;
-    while (!this.#finished && this.#stopped === null) {
-      this.#control?.onResume?.();
-      const end = this.#cpu.run({ sliceMilliseconds: SLICE_MILLISECONDS });
-      const pending = this.#pending;
-      this.#pending = null;
-      if (pending !== null) {
-        await this.#attempt(pending);
+    const begunAt = performance.now();
+    const startedAt = begunAt - this.#ran;
+    const slice = Math.min(
+      SLICE_MILLISECONDS,
+      budget === null ? SLICE_MILLISECONDS : Math.max(1, budget * 1000),
+    );
+    await this.#drain();
+    while (!this.ended && this.hold.found === null) {
+      this.#stream?.resumed();
+      const end = this.#cpu.run({ sliceMilliseconds: slice });
+      if (this.#queue.length > 0) {
+        await this.#drain();
       } else if (end.kind === 'slice') {
         this.machine.afterSlice();
         await nextTurn();
@@ -525,17 +561,32 @@ export class BootRun {
         if (!this.machine.idle()) this.#stopAt(this.machine.stopReason ?? 'the guest halted');
       } else if (end.kind === 'error') {
         this.#stopAt(end.error);
-      } else if (!this.#finished) {
+      } else if (this.hold.found === null) {
         this.#stopAt(this.machine.stopReason ?? 'the CPU stopped without a reason');
       }
-      if (!this.#finished && performance.now() > deadline) {
+      this.#ran = performance.now() - startedAt;
+      if (budget !== null && performance.now() - begunAt > budget * 1000) {
+        this.hold.hold({ reason: 'budget', budget: 'seconds' });
+      }
+      if (!this.ended && this.hold.found === null && this.#ran > seconds * 1000) {
         this.#stopAt(`it was still running after ${seconds} s (--timeout gives it more)`);
       }
     }
   }
 
+  /** Does what waits, up to where somebody wants to hold the boot. */
+  async #drain(): Promise<void> {
+    for (;;) {
+      const action = this.#queue[0];
+      if (action === undefined || this.ended || (action.changes && this.hold.found !== null)) return;
+      this.#queue.shift();
+      await this.#attempt(action.act);
+      this.hold.takeWrite();
+    }
+  }
+
   /** A payload that cannot be decompressed ends the boot as it would in the guest: with a trace up to there. */
-  async #attempt(action: () => Promise<void> | void): Promise<void> {
+  async #attempt(action: Action['act']): Promise<void> {
     try {
       await action();
     } catch (error) {
@@ -560,26 +611,43 @@ export class BootRun {
   }
 
   /**
-   * Stops for `action` the first time the instruction at `address` is about to run with the given bits of CR0 and EFER set.
+   * Stops for `action` the first time the instruction at `address` is about to run with the given bits of CR0 and EFER set; also
+   * where the boot is held there: what begins there has begun then.
    */
   #watch(address: number, action: (address: number) => Promise<void> | void, cr0 = 0n, efer = 0n): void {
-    let fired = false;
-    this.#hookInstruction(BigInt(address), () => {
-      if (fired) return;
+    this.#watched.set(address, () => {
       if (cr0 !== 0n && (this.#cpu.readRegister('cr0') & cr0) !== cr0) return;
       if (efer !== 0n && (this.#cpu.readRegister('efer') & efer) !== efer) return;
-      fired = true;
+      this.#watched.delete(address);
       this.#defer(() => action(address));
+    });
+    this.#hookCode(address, () => this.#arrived(address));
+  }
+
+  #arrived(address: number): void {
+    this.#watched.get(address)?.();
+  }
+
+  #hookInstruction(address: number, hook: () => void): void {
+    this.#hookCode(address, () => {
+      if (!this.hold.before(address)) hook();
     });
   }
 
-  #hookInstruction(address: bigint, hook: () => void): void {
-    this.#unhooks.push(this.#cpu.hookCode(address, address, hook));
+  #hookCode(address: number, hook: () => void): void {
+    this.#unhooks.push(this.#cpu.hookCode(BigInt(address), BigInt(address), hook));
+  }
+
+  /** @param last - inclusive; null: to the end of memory */
+  #hookBlocks(first: number, last: number | null, hook: (address: bigint) => void): Unhook {
+    return this.#cpu.hookBlock(BigInt(first), last === null ? END_OF_MEMORY : BigInt(last), (address) => {
+      if (!this.hold.before(Number(address))) hook(address);
+    });
   }
 
   /** Stops the CPU and does it then: hooks are not added inside hooks. */
-  #defer(action: () => Promise<void> | void): void {
-    this.#pending = action;
+  #defer(act: Action['act']): void {
+    this.#queue.push({ act, changes: false });
     this.#cpu.stop();
   }
 
@@ -590,6 +658,7 @@ export class BootRun {
         fast: this.#options.fastStrings,
         mode: this.#mode,
         onOperation: (operation) => this.#onStringOperation(operation),
+        hold: this.hold,
       });
       this.#unhooks.push(unhook);
     }
@@ -605,6 +674,7 @@ export class BootRun {
         this.#zo + loop.offset,
         loop,
         this.#mode,
+        this.hold,
       );
       this.#unhooks.push(unhook);
     }
@@ -628,10 +698,14 @@ export class BootRun {
       overwritten: [],
       pageTables: this.#walkPageTables(name, registers),
       summary: '',
-      milliseconds: performance.now() - this.#startedAt,
+      milliseconds: performance.now() - this.#openedAt,
     };
     this.#recorder.begin(phase);
-    this.#options.onPhase?.(phase);
+    this.#stream?.arrive(address);
+    // The steps of a trapped extract_kernel have its address, and nobody sees the kernel's first instruction run.
+    if (name === 'decompressed' || name === 'kernel') this.#stream?.drop(address);
+    this.begun.push(phase);
+    if (this.hold.onPhase(name)) this.hold.hold({ reason: 'phase' });
   }
 
   #linearRip(): number {
@@ -650,6 +724,7 @@ export class BootRun {
     if (event.kind === 'bios') {
       this.#biosCalls++;
       if (event.vector === DISK_SERVICES) this.#diskCalled = true;
+      this.hold.onFirmware();
     }
     this.#events?.onMachineEvent(event);
   }
@@ -662,7 +737,7 @@ export class BootRun {
     if (operation.kind === 'fill') this.#wrote(operation.target, operation.length, 'zeroes of the stub');
     const end = (start: number): string => `${hex(start)}..${hex(start + operation.length)}`;
     if (!this.#options.events) return;
-    this.#recorder.event({
+    this.#recordEvent({
       kind: operation.kind,
       phase: this.#recorder.current!,
       address: BigInt(operation.address),
@@ -673,6 +748,11 @@ export class BootRun {
           : `copy ${end(operation.source)} to ${end(operation.target)}`,
       details: { source: operation.source, target: operation.target, length: operation.length },
     });
+  }
+
+  #recordEvent(event: BootEvent): void {
+    this.#recorder.event(event);
+    this.hold.onEvent(event, this.#recorder.count(event.kind));
   }
 
   #layoutFacts(): LayoutFacts {
@@ -716,7 +796,31 @@ export class BootRun {
     return inCall && before !== null ? before : walkPageTables(this.machine.ram, registers);
   }
 
-  /** What was observed, once `start` has returned. */
+  stream<T>(listener: InstructionListener<T>): InstructionStream<T> {
+    const stream = new InstructionStream(this.machine, listener);
+    stream.start();
+    this.#stream = stream;
+    return stream;
+  }
+
+  /** What lies where as the CPU stands now, in the phase that runs. */
+  layout(phase: PhaseName): readonly MemoryRegion[] {
+    const { ss, rsp, cr0, cr3, cr4, efer } = this.registers();
+    const gdtr = this.#cpu.readDescriptorTable('gdtr');
+    const idtr = this.#cpu.readDescriptorTable('idtr');
+    const { tables } = walkPageTables(this.machine.ram, { cr0, cr3, cr4, efer });
+    return regionsAt(phase, this.#layoutFacts(), { mode: this.mode, ss, rsp, gdtr, idtr, tables });
+  }
+
+  registers(): RegisterSnapshot {
+    return snapshot(this.#cpu);
+  }
+
+  pageTables(): PageTableWalk {
+    return walkPageTables(this.machine.ram, snapshot(this.#cpu));
+  }
+
+  /** What was observed so far. */
   trace(): BootTrace {
     const facts = this.#layoutFacts();
     this.#addRegions(facts);

@@ -1,13 +1,10 @@
-// The public way to boot: opens a CPU, runs one boot on it, and hands back the trace with the machine still open.
+// The short way to boot: a session from the first instruction to the end, with the trace and the machine still open.
 
-import { openCpu } from '../cpu/open.ts';
-import { PayloadAhead } from '../decompressor/payload-ahead.ts';
 import type { KernelImage } from '../image/kernel-image.ts';
 import type { Machine } from '../machine/machine.ts';
 import type { BootTrace } from '../trace/boot-trace.ts';
-import { BootRun } from './boot-run.ts';
-import { cmdlineForGuest } from './kaslr-request.ts';
 import type { BootOptions } from './options.ts';
+import { openBoot } from './session.ts';
 
 /** A finished boot; the machine stays open so that its memory can be looked at. */
 export interface FinishedBoot {
@@ -20,19 +17,17 @@ export interface FinishedBoot {
 /**
  * Boots an image. A guest that stops before the jump is no error: the trace then says where and why.
  *
- * @throws BootscopeError when image and options do not go together, or no engine is there
+ * @throws BootscopeError when image and options do not go together, or no engine is there; what `options.signal` says when it
+ *   aborts
  */
-export async function boot(image: KernelImage, options: BootOptions): Promise<FinishedBoot> {
-  const ahead = options.decompress === 'hooked' ? await PayloadAhead.begin(image) : null;
-  const cpu = await openCpu({ engine: options.engine });
+export async function boot(image: KernelImage, options: Partial<BootOptions> = {}): Promise<FinishedBoot> {
+  const session = await openBoot(image, options);
   try {
-    // The guest's own code draws unless it is told not to.
-    const cmdline = options.decompress === 'emulated' ? cmdlineForGuest(image, options) : options.cmdline;
-    const run = new BootRun(cpu, image, { ...options, cmdline }, ahead);
-    await run.start();
-    return { trace: run.trace(), machine: run.machine, close: () => cpu.close() };
+    await session.run();
+    options.signal?.throwIfAborted();
+    return { trace: session.trace(), machine: session.machine, close: () => session.close() };
   } catch (error) {
-    cpu.close();
+    session.close();
     throw error;
   }
 }

@@ -5,6 +5,7 @@ import type { Cpu, RegisterName, Unhook } from '../cpu/cpu.ts';
 import { decodeInstruction, type Instruction } from '../x86/instruction.ts';
 import { isIdentityMapped } from '../x86/page-tables.ts';
 import type { CpuModeReader } from './cpu-mode.ts';
+import { type HostSteps, NOT_HELD } from './hold.ts';
 
 /** `loop: mov %value, (%pointer); add $1, %pointer; cmp %end, %pointer; jne loop`, in 64-bit code. */
 interface FillLoop {
@@ -88,6 +89,7 @@ export function hookFillLoop(
   address: number,
   loop: FillLoop,
   mode: CpuModeReader,
+  hold: HostSteps = NOT_HELD,
 ): Unhook {
   const names: readonly RegisterName[] = [
     ...[loop.pointer, loop.end, loop.value],
@@ -95,10 +97,12 @@ export function hookFillLoop(
   ];
   const values = new BigUint64Array(names.length);
   return cpu.hookCode(BigInt(address), BigInt(address), () => {
+    if (hold.before(address)) return;
     cpu.readRegisters(names, values);
     const [pointer, end, value, cr0, cr3, cr4, efer] = values as unknown as bigint[];
     const memory = ram();
-    const last = end! - 1n;
+    const iterations = Math.min(Number(end! - 1n - pointer!), Math.floor(hold.room / INSTRUCTIONS));
+    const last = pointer! + BigInt(iterations);
     if (last < pointer! + FEWEST || end! > BigInt(memory.length) || mode.read() !== 'long64') return;
     const code = memory.subarray(address, address + loop.code.length);
     const overItself = pointer! < BigInt(address + loop.code.length) && BigInt(address) < last;
@@ -106,6 +110,7 @@ export function hookFillLoop(
     if (overItself || Buffer.compare(code, loop.code) !== 0) return;
     if (!isIdentityMapped(memory, paging, pointer!, last)) return;
     memory.fill(Number(value! & 0xffn), Number(pointer!), Number(last));
+    hold.onHostWrite(Number(pointer!), Number(last), 'fill', BigInt(address));
     cpu.invalidateCode(Number(pointer!), Number(last - pointer!));
     cpu.writeRegister(loop.pointer, last);
     cpu.addInstructions(INSTRUCTIONS * Number(last - pointer!));

@@ -9,8 +9,8 @@ import { describeEachEngine } from '../cpu/each-engine.ts';
 import { readKernelImage } from '../image/kernel-image.ts';
 import type { BootTrace } from '../trace/boot-trace.ts';
 import { boot } from './boot.ts';
-import { InstructionStream } from './instruction-stream.ts';
-import { type BootControl, type BootOptions, DEFAULT_BOOT_OPTIONS } from './options.ts';
+import { type BootOptions, DEFAULT_BOOT_OPTIONS } from './options.ts';
+import { openBoot } from './session.ts';
 
 const DEMO = fileURLToPath(new URL('../../images/demo', import.meta.url));
 
@@ -38,32 +38,23 @@ interface Stepped {
 
 /** A boot that is stepped through. */
 async function step(name: string, options: Partial<BootOptions>): Promise<Stepped> {
-  const phases: [string, number][] = [];
-  const addresses: number[] = [];
-  let control: BootControl | null = null;
-  let stream: InstructionStream<number> | null = null;
-  const trace = await bootDemo(name, {
+  const path = join(DEMO, name);
+  const image = await readKernelImage(path, readFileSync(path));
+  using session = await openBoot(image, {
+    ...{ hash: false, pageTables: false, cmdline: 'nokaslr', fastStrings: false, events: false },
     ...options,
-    ...{ fastStrings: false, events: false },
-    onReady: (ready) => {
-      control = ready;
-      stream = new InstructionStream(ready.machine, {
-        syntax: 'gas',
-        describe: ({ address }) => address,
-        executed: (address) => addresses.push(address),
-      });
-      ready.onResume = () => stream?.resumed();
-      stream.start();
-    },
-    onPhase: (phase) => {
-      const place = Number(phase.address);
-      stream?.arrive(place);
-      if (phase.name === 'decompressed' || phase.name === 'kernel') stream?.drop(place);
-      phases.push([phase.name, addresses.length]);
-    },
   });
-  expect(control).not.toBeNull();
-  expect(trace.stopped).toBeNull();
+  const addresses: number[] = [];
+  const phases: [string, number][] = [];
+  session.stream({
+    syntax: 'gas',
+    describe: ({ address }) => address,
+    executed: (address) => addresses.push(address),
+  });
+  for await (const stop of session.phases()) {
+    if (stop.reason === 'phase') phases.push([stop.phase!, addresses.length]);
+    else expect(stop).toMatchObject({ reason: 'ended', stopped: null });
+  }
   return { phases, addresses };
 }
 

@@ -32,8 +32,6 @@ export interface InstructionListener<T> {
    * @param changes - only valid during the call
    */
   executed(described: T, iterations: number, changes: RegisterChanges): void;
-  /** Called instead of executing the instruction at this linear address. */
-  readonly end?: { readonly address: number; readonly reached: () => void };
 }
 
 /** Read at every step; RIP is known from the address. */
@@ -82,7 +80,6 @@ export class InstructionStream<T> {
     high: new Uint32Array(REGISTER_NAMES.length),
     low: new Uint32Array(REGISTER_NAMES.length),
   };
-  readonly #end: number;
   #unhook: Unhook | null = null;
   /** Notes what is known, where the host can; its instructions are those of the same place in `noted`. */
   #steps: Steps | null = null;
@@ -104,7 +101,6 @@ export class InstructionStream<T> {
     this.#mode = new CpuModeReader(machine.cpu, () => machine.ram);
     this.#listener = listener;
     this.#decoder = new InstructionDecoder(listener.syntax, (instruction) => listener.describe(instruction));
-    this.#end = listener.end?.address ?? -1;
   }
 
   get running(): boolean {
@@ -129,12 +125,12 @@ export class InstructionStream<T> {
         : this.#cpu.hookCode(0n, ALL_ADDRESSES, (address) => this.#onInstruction(Number(address)));
   }
 
-  /** Hands over the instruction that was executed last and ends. */
-  stop(): void {
-    this.#handOver();
+  /** Hands over the instruction that was executed last and ends. The CPU stands before the one at `address`. */
+  finish(address: number): void {
+    this.arrive(address);
+    this.drop(address);
     this.#unhook?.();
     this.#unhook = null;
-    this.#finishLast();
   }
 
   /** The CPU runs again after a stop: the hook may be called again for the instruction it stopped before. */
@@ -210,12 +206,6 @@ export class InstructionStream<T> {
     if (last !== null) {
       if (last.repeated && last.address === address) return;
       this.#finishLast();
-    }
-    if (address === this.#end) {
-      this.#unhook?.();
-      this.#unhook = null;
-      this.#listener.end?.reached();
-      return;
     }
     this.count++;
     const next = this.#decoder.decode(this.#machine.ram, address, this.#currentMode, this.#csBase);

@@ -1,6 +1,5 @@
 // What KASLR can choose from at one boot, and what many boots choose: one boot up to extract_kernel serves all draws.
 
-import { openCpu } from '../cpu/open.ts';
 import { readKaslrInput } from '../decompressor/extract-kernel.ts';
 import {
   drawLocation,
@@ -12,9 +11,9 @@ import {
 import { BootscopeError } from '../error.ts';
 import type { KernelImage } from '../image/kernel-image.ts';
 import type { Machine } from '../machine/machine.ts';
-import { BootRun } from './boot-run.ts';
 import { machineEntropy } from './kaslr-request.ts';
 import type { BootOptions } from './options.ts';
+import { HeldBoot } from './session.ts';
 
 /** One boot's choice; null where nothing is drawn. `virtual` counts from __START_KERNEL_map. */
 export interface KaslrLocation {
@@ -41,34 +40,31 @@ export async function surveyKaslr(
   options: BootOptions,
   draws: number,
 ): Promise<KaslrSurvey> {
-  const cpu = await openCpu({ engine: options.engine });
-  try {
-    const run = new BootRun(cpu, image, {
-      ...options,
-      ...{ decompress: 'hooked', countInstructions: false },
-    });
-    const context = await run.startToExtractKernel();
-    if (context === null) {
-      const { stopped, notices } = run.trace();
-      throw new BootscopeError(
-        'kaslr-not-reached',
-        `${image.path}: the call of extract_kernel was not reached: ${stopped ?? notices.join('; ')}`,
-      );
-    }
-    const input = await readKaslrInput(context);
-    if (input === null) {
-      throw new BootscopeError('kaslr-none', `${image.path}: this kernel was built without KASLR`);
-    }
-    const slots = findKaslrSlots(input);
-    return {
-      slots,
-      bits: input.bits,
-      output: input.output,
-      draws: slots.disabled === null ? drawMany(run.machine, slots, input, draws) : [],
-    };
-  } finally {
-    cpu.close();
+  using session = await HeldBoot.open(
+    image,
+    { ...options, decompress: 'hooked', countInstructions: false },
+    false,
+  );
+  await session.run({ until: 'extract_kernel' });
+  const context = session.boot.extractionContext();
+  if (context === null) {
+    const { stopped, notices } = session.trace();
+    throw new BootscopeError(
+      'kaslr-not-reached',
+      `${image.path}: the call of extract_kernel was not reached: ${stopped ?? notices.join('; ')}`,
+    );
   }
+  const input = await readKaslrInput(context);
+  if (input === null) {
+    throw new BootscopeError('kaslr-none', `${image.path}: this kernel was built without KASLR`);
+  }
+  const slots = findKaslrSlots(input);
+  return {
+    slots,
+    bits: input.bits,
+    output: input.output,
+    draws: slots.disabled === null ? drawMany(session.machine, slots, input, draws) : [],
+  };
 }
 
 function drawMany(machine: Machine, slots: KaslrSlots, input: KaslrInput, count: number): KaslrLocation[] {

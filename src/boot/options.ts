@@ -1,26 +1,13 @@
 // What a caller decides about a boot; everything else follows from the image.
 
-import type { EngineName } from '../cpu/cpu.ts';
+import type { Cpu, EngineName } from '../cpu/cpu.ts';
 import type { KaslrOption } from '../decompressor/kaslr-entropy.ts';
-import type { Machine } from '../machine/machine.ts';
 import type { E820Entry } from '../protocol/e820.ts';
-import type { DecompressMode, EntryPoint, Phase, PhaseName } from '../trace/boot-trace.ts';
-
-/** A boot that stands before its first instruction, in the hands of someone who watches it closely. */
-export interface BootControl {
-  readonly machine: Machine;
-  /** The phase it is in; null before the first of an entry behind setup. */
-  readonly phase: PhaseName | null;
-  /** Address of the protected-mode code that runs now, as loaded or as copied; null before it runs. */
-  readonly zo: number | null;
-  /** Ends the boot; in a hook, before the instruction it was called for. */
-  finish(): void;
-  /** Called before each run of the CPU: hooks may be called again for the instruction it stopped before. */
-  onResume: (() => void) | null;
-}
+import type { DecompressMode, EntryPoint } from '../trace/boot-trace.ts';
 
 export interface BootOptions {
-  readonly engine: 'auto' | EngineName;
+  /** Which Unicorn, or what opens one. */
+  readonly engine: 'auto' | EngineName | (() => Promise<Cpu>);
   /** Guest RAM in bytes. */
   readonly memory: number;
   /** Name of a CPUID profile. */
@@ -52,10 +39,8 @@ export interface BootOptions {
   readonly fastStrings: boolean;
   /** Seconds of host time after which a boot that got nowhere is ended; null: as long as its kind may need. */
   readonly timeoutSeconds: number | null;
-  /** Called as each phase begins. */
-  readonly onPhase?: (phase: Phase) => void;
-  /** Called once, when the image is loaded and the CPU is at its entry. */
-  readonly onReady?: (control: BootControl) => void;
+  /** Ends every run of the boot. */
+  readonly signal?: AbortSignal;
 }
 
 /** 512 MiB, the boot protocol's 16-bit entry, hooked decompression, nothing on the command line. */

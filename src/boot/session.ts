@@ -1,80 +1,27 @@
 // A boot that is held: opened, run until something, stepped, looked at, resumed, gone back in, asked for its trace at any stop.
 
+import type { Cpu } from '../cpu/cpu.ts';
+import { openCpu } from '../cpu/open.ts';
+import { PayloadAhead } from '../decompressor/payload-ahead.ts';
+import { BootscopeError } from '../error.ts';
+import type { KernelImage } from '../image/kernel-image.ts';
 import type { Machine } from '../machine/machine.ts';
-import type {
-  BootEvent,
-  BootTrace,
-  CpuMode,
-  MemoryRegion,
-  PhaseName,
-  RegisterSnapshot,
+import {
+  type BootEvent,
+  type BootTrace,
+  type MemoryRegion,
+  PHASE_NAMES,
+  type PhaseName,
+  type RegisterSnapshot,
 } from '../trace/boot-trace.ts';
-import type { Place } from '../trace/place.ts';
-import type { PageTableWalk } from '../x86/page-tables.ts';
-import type { BootOptions } from './options.ts';
-
-/** Where a boot stands: before the instruction at `address`. */
-export interface Position {
-  /** Null before the first phase of an entry behind setup. */
-  readonly phase: PhaseName | null;
-  /** Linear address of the instruction that runs next. */
-  readonly address: bigint;
-  readonly mode: CpuMode;
-  /** Executed since the entry; null where they are not counted. A boot is deterministic: this is a position in it. */
-  readonly instructions: number | null;
-}
-
-/** Bytes that were written, physical [start, end), and by what. */
-export interface ObservedWrite {
-  readonly start: number;
-  readonly end: number;
-  /** Linear address of the instruction; null where the host wrote in place of the guest. */
-  readonly instruction: bigint | null;
-  /** `guest` for an instruction; else what the host did: `extract_kernel`, `firmware`, `copy`, `fill`. */
-  readonly by: 'guest' | 'firmware' | 'copy' | 'fill' | 'extract_kernel';
-}
-
-/** Why a boot stands where it stands. */
-export type StopCause =
-  /** It was opened and nothing has run. */
-  | { readonly reason: 'opened' }
-  /** The phase that `phase` names has begun. */
-  | { readonly reason: 'phase' }
-  /** A place that is an address. */
-  | { readonly reason: 'breakpoint'; readonly place: Place }
-  /** Something was written in a watched range; the write has been done. */
-  | { readonly reason: 'watchpoint'; readonly write: ObservedWrite }
-  /** So many instructions have been executed. */
-  | { readonly reason: 'count' }
-  /** Just before the instruction of the event where instructions are counted, else behind it. */
-  | { readonly reason: 'event'; readonly event: BootEvent }
-  | { readonly reason: 'budget'; readonly budget: 'instructions' | 'seconds' }
-  | { readonly reason: 'aborted' }
-  /** The jump into the kernel was reached, or the guest stopped: then `stopped` says why. It does not run on. */
-  | { readonly reason: 'ended'; readonly stopped: string | null };
-export type StopReason = StopCause['reason'];
-export type Stop = Position & StopCause;
-
-/** A place, as data or in its grammar: `startup_64`, `0x100000`, `#4711`, `bios:3`. */
-export type PlaceOrText = Place | string;
-
-/** Physical [start, end). */
-export interface WatchedRange {
-  readonly start: number;
-  readonly end: number;
-}
-
-/** What ends a run before the end of the boot, whichever comes first. */
-export interface RunOptions {
-  readonly until?: PlaceOrText | readonly PlaceOrText[];
-  /** Stops behind the first write into one of these. Slow: every instruction is looked at. */
-  readonly writes?: WatchedRange | readonly WatchedRange[];
-  /** At most so many more. */
-  readonly instructions?: number;
-  /** Host time. Where such a run ends is not determined by the boot. */
-  readonly seconds?: number;
-  readonly signal?: AbortSignal;
-}
+import { type Place, parsePlace, placeName } from '../trace/place.ts';
+import { type PageTableWalk, translate } from '../x86/page-tables.ts';
+import { BootRun } from './boot-run.ts';
+import type { HoldConditions } from './hold.ts';
+import type { InstructionListener, InstructionStream } from './instruction-stream.ts';
+import { cmdlineForGuest } from './kaslr-request.ts';
+import { type BootOptions, DEFAULT_BOOT_OPTIONS } from './options.ts';
+import type { PlaceOrText, RunOptions, Stop, StopCause } from './stop.ts';
 
 /** Physical memory of a held boot, little endian. @throws BootscopeError `machine-address` outside of RAM */
 export interface SessionMemory {
@@ -128,10 +75,334 @@ export interface BootSession extends Disposable {
   phases(options?: Pick<RunOptions, 'signal'>): AsyncIterableIterator<Stop>;
   /** What lies where now. */
   layout(): readonly MemoryRegion[];
-  /** What CR3 points to now; null without paging. */
-  pageTables(): PageTableWalk | null;
+  /** What CR3 points to now; its mode is `off` without paging. */
+  pageTables(): PageTableWalk;
   /** What was observed up to here. */
   trace(): BootTrace;
+  /**
+   * Tells of each instruction that is executed from here on, until `finish` of what it returns; one at a time. Going back ends it.
+   */
+  stream<T>(listener: InstructionListener<T>): InstructionStream<T>;
   /** Frees the machine; what was read from it stays, `machine` and `memory` do not. */
   close(): void;
+}
+
+/**
+ * Opens a boot that stands before its first instruction.
+ *
+ * @param options - what differs from `DEFAULT_BOOT_OPTIONS`
+ * @throws BootscopeError when image and options do not go together, or no engine is there
+ */
+export function openBoot(image: KernelImage, options: Partial<BootOptions> = {}): Promise<BootSession> {
+  return HeldBoot.open(image, { ...DEFAULT_BOOT_OPTIONS, ...options });
+}
+
+const DISPOSE: typeof Symbol.dispose = Symbol.dispose ?? Symbol.for('Symbol.dispose');
+
+/** Everything of a session that can be thrown away and made again. */
+interface Attempt {
+  readonly cpu: Cpu;
+  readonly run: BootRun;
+}
+
+/** A session with what the rest of this folder needs of it. */
+export class HeldBoot implements BootSession {
+  readonly options: BootOptions;
+  readonly #image: KernelImage;
+  #ahead: PayloadAhead | null;
+  #attempt: Attempt;
+  #stop: Stop;
+  #busy = false;
+  #closed = false;
+  readonly memory: SessionMemory;
+
+  private constructor(
+    image: KernelImage,
+    options: BootOptions,
+    ahead: PayloadAhead | null,
+    attempt: Attempt,
+  ) {
+    this.#image = image;
+    this.options = options;
+    this.#ahead = ahead;
+    this.#attempt = attempt;
+    this.#stop = this.#stand({ reason: 'opened' });
+    this.memory = sessionMemory(() => this.machine);
+  }
+
+  /** @param decompressAhead - whether the payload is wanted, so that decompressing it may begin at once */
+  static async open(image: KernelImage, options: BootOptions, decompressAhead = true): Promise<HeldBoot> {
+    // The guest's own code draws unless it is told not to.
+    const cmdline = options.decompress === 'emulated' ? cmdlineForGuest(image, options) : options.cmdline;
+    const own = { ...options, cmdline };
+    const wanted = decompressAhead && options.decompress === 'hooked';
+    const ahead = wanted ? await PayloadAhead.begin(image) : null;
+    return new HeldBoot(image, own, ahead, await attempt(image, own, ahead));
+  }
+
+  get boot(): BootRun {
+    if (this.#closed)
+      throw new BootscopeError('session-closed', 'this boot was closed: it cannot be used any more');
+    return this.#attempt.run;
+  }
+
+  get machine(): Machine {
+    return this.boot.machine;
+  }
+
+  get stop(): Stop {
+    return this.#stop;
+  }
+
+  get phase(): PhaseName | null {
+    return this.#stop.phase;
+  }
+
+  get instructions(): number | null {
+    return this.machine.cpu.instructions;
+  }
+
+  get registers(): RegisterSnapshot {
+    return this.boot.registers();
+  }
+
+  get events(): readonly BootEvent[] {
+    return this.boot.events;
+  }
+
+  get zo(): number | null {
+    return this.boot.zo;
+  }
+
+  layout(): readonly MemoryRegion[] {
+    return this.phase === null ? [] : this.boot.layout(this.phase);
+  }
+
+  pageTables(): PageTableWalk {
+    return this.boot.pageTables();
+  }
+
+  trace(): BootTrace {
+    return this.boot.trace();
+  }
+
+  stream<T>(listener: InstructionListener<T>): InstructionStream<T> {
+    return this.boot.stream(listener);
+  }
+
+  run(options: RunOptions = {}): Promise<Stop> {
+    return this.#alone(() => this.#run(options));
+  }
+
+  step(instructions = 1): Promise<Stop> {
+    return this.#alone(async () => {
+      const count = this.#counted('a step') + instructions;
+      return this.#runUntil(conditions({ count, countCause: { reason: 'count' } }), {});
+    });
+  }
+
+  goTo(place: number | PlaceOrText): Promise<Stop> {
+    const to = typeof place === 'number' ? countPlace(place) : placeOf(place);
+    return this.#alone(() => (to.kind === 'count' ? this.#goToCount(to.instructions) : this.#goToPlace(to)));
+  }
+
+  async *phases(options: Pick<RunOptions, 'signal'> = {}): AsyncGenerator<Stop, undefined> {
+    for (;;) {
+      const stop = await this.run({ ...options, until: PHASE_NAMES });
+      yield stop;
+      if (stop.reason === 'ended' || stop.reason === 'aborted') return;
+    }
+  }
+
+  close(): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    this.#attempt.cpu.close();
+  }
+
+  [DISPOSE](): void {
+    this.close();
+  }
+
+  /** One at a time. */
+  async #alone(action: () => Promise<Stop>): Promise<Stop> {
+    if (this.#busy)
+      throw new BootscopeError('session-busy', 'this boot is running: it can be told to run when it stands');
+    this.#busy = true;
+    try {
+      return await action();
+    } finally {
+      this.#busy = false;
+    }
+  }
+
+  #counted(what: string): number {
+    const { instructions } = this;
+    if (instructions === null) {
+      throw new BootscopeError(
+        'session-count',
+        `${what} needs instructions to be counted: this boot was opened without that, or this host cannot do it`,
+      );
+    }
+    return instructions;
+  }
+
+  #run(options: RunOptions): Promise<Stop> {
+    const places = [options.until ?? []].flat().map(placeOf);
+    const writes = [options.writes ?? []].flat();
+    const counts = places.filter((place) => place.kind === 'count').map((place) => place.instructions);
+    const count = counts.length > 0 ? Math.min(...counts) : null;
+    if (count !== null && count < this.#counted(`#${count}`)) {
+      throw new BootscopeError(
+        'session-past',
+        `#${count} lies behind: ${this.instructions} instructions have been executed, and a run goes forward only`,
+      );
+    }
+    const budget =
+      options.instructions === undefined ? null : this.#counted('a budget') + options.instructions;
+    const isBudget = budget !== null && (count === null || budget < count);
+    return this.#runUntil(
+      conditions({
+        addresses: places.filter((place) => place.kind === 'address'),
+        phases: places.filter((place) => place.kind === 'phase').map(({ phase }) => phase),
+        events: places.filter((place) => place.kind === 'event'),
+        writes,
+        count: isBudget ? budget : count,
+        countCause: isBudget ? { reason: 'budget', budget: 'instructions' } : { reason: 'count' },
+      }),
+      options,
+    );
+  }
+
+  async #runUntil(wanted: HoldConditions, options: Pick<RunOptions, 'seconds' | 'signal'>): Promise<Stop> {
+    const run = this.boot;
+    const told = this.#nextPhase(wanted.phases);
+    if (told !== null) return this.#stopFor({ reason: 'phase' }, told);
+    if (run.ended) return this.#stopFor({ reason: 'ended', stopped: run.stopped });
+    const signals = [options.signal, this.options.signal].filter((signal) => signal !== undefined);
+    if (signals.some(({ aborted }) => aborted)) return this.#stopFor({ reason: 'aborted' });
+    if (wanted.count !== null && this.instructions! >= wanted.count) return this.#stopFor(wanted.countCause);
+    const abort = (): void => run.hold.hold({ reason: 'aborted' });
+    for (const signal of signals) signal.addEventListener('abort', abort);
+    run.hold.begin(wanted, run.address);
+    try {
+      await run.run(options.seconds ?? null);
+    } finally {
+      run.hold.end();
+      for (const signal of signals) signal.removeEventListener('abort', abort);
+    }
+    const cause = run.hold.found;
+    if (cause?.reason === 'phase') return this.#stopFor(cause, this.#nextPhase(wanted.phases));
+    run.begun.length = 0;
+    // What it was held for may be the last that happened.
+    if (cause === null || run.ended) return this.#stopFor({ reason: 'ended', stopped: run.stopped });
+    if (cause.reason !== 'event') return this.#stopFor(cause);
+    const { instructions } = cause.event;
+    if (instructions !== null && instructions !== this.instructions) await this.#goToCount(instructions);
+    return this.#stopFor(cause);
+  }
+
+  /** A phase that has begun and nobody was told of: of several that began at once, one after the other. */
+  #nextPhase(wanted: readonly PhaseName[]): PhaseName | null {
+    const { begun } = this.boot;
+    while (begun.length > 0) {
+      const { name } = begun.shift()!;
+      if (wanted.includes(name)) return name;
+    }
+    return null;
+  }
+
+  async #goToCount(instructions: number): Promise<Stop> {
+    if (instructions < this.#counted(`#${instructions}`)) await this.#again();
+    return this.#runUntil(conditions({ count: instructions, countCause: { reason: 'count' } }), {});
+  }
+
+  async #goToPlace(place: Place): Promise<Stop> {
+    await this.#again();
+    const first = this.boot.begun.shift();
+    if (place.kind === 'phase' && place.phase === first?.name) return this.#stopFor({ reason: 'phase' });
+    return this.#run({ until: place });
+  }
+
+  /** Back before the first instruction, on a new machine. */
+  async #again(): Promise<void> {
+    this.#attempt.cpu.close();
+    if (this.options.decompress === 'hooked') this.#ahead ??= await PayloadAhead.now(this.#image);
+    this.#attempt = await attempt(this.#image, this.options, this.#ahead);
+    this.#stop = this.#stand({ reason: 'opened' });
+  }
+
+  #stopFor(cause: StopCause, phase: PhaseName | null = null): Stop {
+    this.#stop = { ...this.#stand(cause), ...(phase === null ? {} : { phase }) };
+    return this.#stop;
+  }
+
+  #stand(cause: StopCause): Stop {
+    const { run, cpu } = this.#attempt;
+    return {
+      ...cause,
+      phase: run.phase,
+      address: BigInt(run.address),
+      mode: run.mode,
+      instructions: cpu.instructions,
+    };
+  }
+}
+
+async function attempt(
+  image: KernelImage,
+  options: BootOptions,
+  ahead: PayloadAhead | null,
+): Promise<Attempt> {
+  const cpu =
+    typeof options.engine === 'function' ? await options.engine() : await openCpu({ engine: options.engine });
+  try {
+    const run = new BootRun(cpu, image, options, ahead);
+    run.enter();
+    return { cpu, run };
+  } catch (error) {
+    cpu.close();
+    throw error;
+  }
+}
+
+function placeOf(place: PlaceOrText): Place {
+  return typeof place === 'string' ? parsePlace(place) : place;
+}
+
+function countPlace(instructions: number): Place {
+  return parsePlace(placeName({ kind: 'count', instructions }));
+}
+
+function conditions(some: Partial<HoldConditions>): HoldConditions {
+  return {
+    ...{ addresses: [], phases: [], events: [], writes: [], count: null, countCause: { reason: 'count' } },
+    ...some,
+  };
+}
+
+function sessionMemory(machine: () => Machine): SessionMemory {
+  const view = (address: number | bigint, length: number): DataView => {
+    const bytes = machine().memory.copyOut(Number(address), length);
+    return new DataView(bytes.buffer, bytes.byteOffset, length);
+  };
+  return {
+    get size() {
+      return machine().memory.size;
+    },
+    read: (address, length) => machine().memory.copyOut(Number(address), length),
+    write: (address, bytes) => machine().memory.copyIn(Number(address), bytes),
+    u8: (address) => view(address, 1).getUint8(0),
+    u16: (address) => view(address, 2).getUint16(0, true),
+    u32: (address) => view(address, 4).getUint32(0, true),
+    u64: (address) => view(address, 8).getBigUint64(0, true),
+    physical: (linear) => {
+      const { cpu, ram } = machine();
+      const [cr0, cr3, cr4, efer] = (['cr0', 'cr3', 'cr4', 'efer'] as const).map((name) =>
+        cpu.readRegister(name),
+      );
+      const physical = translate(ram, { cr0: cr0!, cr3: cr3!, cr4: cr4!, efer: efer! }, BigInt(linear));
+      return physical === null ? null : Number(physical);
+    },
+  };
 }

@@ -4,6 +4,7 @@
 import type { Cpu, RegisterName, Unhook } from '../cpu/cpu.ts';
 import { isIdentityMapped } from '../x86/page-tables.ts';
 import type { CpuModeReader } from './cpu-mode.ts';
+import { type HostSteps, NOT_HELD } from './hold.ts';
 
 /** A whole copy or fill, from its first iteration. Physical, identity-mapped; [start, start + length). */
 export interface StringOperation {
@@ -81,6 +82,7 @@ export interface StringHookOptions {
   readonly fast: boolean;
   readonly mode: CpuModeReader;
   readonly onOperation: (operation: StringOperation) => void;
+  readonly hold?: HostSteps;
 }
 
 /**
@@ -95,9 +97,11 @@ export function hookStringInstruction(
   options: StringHookOptions,
 ): Unhook {
   const values = new BigUint64Array(NAMES.length);
+  const hold = options.hold ?? NOT_HELD;
   // While the CPU iterates by itself, the hook is called for each iteration; RCX then counts down.
   let expectedCount: bigint | null = null;
   return cpu.hookCode(BigInt(address), BigInt(address), () => {
+    if (hold.before(address)) return;
     // The cheap look first: where the host does nothing itself, this is called for each of millions of iterations.
     if (expectedCount !== null && cpu.readRegister('rcx') === expectedCount) {
       expectedCount = expectedCount > 1n ? expectedCount - 1n : null;
@@ -149,6 +153,7 @@ export function hookStringInstruction(
     if (source !== null) memory.copyWithin(to, from, from + bytes);
     else fill(memory, to, bytes, rax!, instruction.width);
     cpu.invalidateCode(to, bytes);
+    hold.onHostWrite(to, to + bytes, instruction.kind, BigInt(address));
     const step = backward ? -length : length;
     cpu.writeRegister('rcx', 0n);
     cpu.writeRegister('rdi', (rdi! + step) & mask);

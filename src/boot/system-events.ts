@@ -7,6 +7,7 @@ import type { MachineEvent } from '../machine/events.ts';
 import type { BootEvent, CpuMode } from '../trace/boot-trace.ts';
 import { decodeInstruction } from '../x86/instruction.ts';
 import { CODE_BITS, type CpuModeReader } from './cpu-mode.ts';
+import type { HostSteps } from './hold.ts';
 
 /** An event without what the boot adds: its phase. */
 export type SystemEvent = Omit<BootEvent, 'phase'>;
@@ -84,6 +85,7 @@ export interface SystemEventParts {
   /** All that the guest has printed so far. */
   readonly console: () => string;
   readonly record: (event: SystemEvent) => void;
+  readonly hold?: Pick<HostSteps, 'before'>;
 }
 
 type PortEvent = Extract<MachineEvent, { kind: 'port' }>;
@@ -123,8 +125,14 @@ export class SystemEvents {
   watch(address: number, offsets: readonly number[]): Unhook[] {
     return offsets.map((offset) => {
       const at = BigInt(address + offset);
-      return this.#parts.cpu.hookCode(at, at, () => this.#onInstruction(address + offset));
+      return this.#parts.cpu.hookCode(at, at, () => {
+        if (!this.#held(address + offset)) this.#onInstruction(address + offset);
+      });
     });
+  }
+
+  #held(address: number): boolean {
+    return this.#parts.hold?.before(address) ?? false;
   }
 
   /** What was being put together is complete; `address` is where the CPU is. */
@@ -282,6 +290,7 @@ export class SystemEvents {
   /** Does it once, when the instruction at `next` is about to run. */
   #after(next: bigint, action: () => void): void {
     const unhook = this.#parts.cpu.hookCode(next, next, () => {
+      if (this.#held(Number(next))) return;
       unhook();
       action();
     });

@@ -2,6 +2,7 @@
 
 import { type Command, Option } from 'commander';
 import { type BootOptions, DEFAULT_BOOT_OPTIONS } from '../boot/options.ts';
+import type { EngineName } from '../cpu/cpu.ts';
 import { type KaslrOption, parseKaslrOption } from '../decompressor/kaslr-entropy.ts';
 import { BootscopeError } from '../error.ts';
 import { hex } from '../hex.ts';
@@ -27,7 +28,7 @@ export interface BootFlags {
   readonly initrd?: string;
   readonly floppy?: string;
   readonly memory: number;
-  readonly engine: BootOptions['engine'];
+  readonly engine: 'auto' | EngineName;
   readonly cpu: string;
   readonly entry: BootOptions['entry'];
   readonly decompress: BootOptions['decompress'];

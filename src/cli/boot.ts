@@ -1,10 +1,9 @@
 // `bootscope boot IMAGE`: boots and prints the phases, the kernel's segments and the entry.
 
 import type { Command } from 'commander';
-import { boot } from '../boot/boot.ts';
+import { openBoot } from '../boot/session.ts';
 import { traceToJson } from '../report/json.ts';
 import { formatTrace } from '../report/table.ts';
-import type { Phase } from '../trace/boot-trace.ts';
 import { addBootOptions, type BootFlags, IMAGE_ARGUMENT, readBootRequest } from './boot-options.ts';
 import { addExamples, addJsonOption } from './common-options.ts';
 import { isTerminal, print, printError } from './standard-output.ts';
@@ -43,19 +42,22 @@ export function registerBoot(program: Command): void {
       const { image, options } = await readBootRequest(path, flags);
       const json = flags.json === true;
       const named = await namesOnRequest(flags);
-      const progress = isTerminal('stderr') && !json;
       // The machine is not closed: the process ends with it.
-      const finished = await boot(image, {
+      const session = await openBoot(image, {
         ...options,
         // What the table does not show need not be computed: half a second on a large kernel and a slow host.
         hash: flags.hash ?? json,
         pageTables: json,
         events: false,
         countInstructions: json || flags.instructions === true,
-        ...(progress ? { onPhase: (phase: Phase) => printError(`\r\x1b[K${phase.name} …`) } : {}),
       });
-      if (progress) printError('\r\x1b[K');
-      const trace = await named(finished.trace, image);
+      if (isTerminal('stderr') && !json) {
+        for await (const { phase } of session.phases()) printError(`\r\x1b[K${phase} …`);
+        printError('\r\x1b[K');
+      } else {
+        await session.run();
+      }
+      const trace = await named(session.trace(), image);
       print(json ? `${JSON.stringify(traceToJson(trace), null, 2)}\n` : formatTrace(trace));
       // Where nobody sees the table, the reason for the exit status still has to be seen.
       if (trace.stopped !== null && (json || !isTerminal('stdout'))) {

@@ -1,13 +1,11 @@
 // `bootscope trace IMAGE`: streams every instruction that the boot executes in a span of it, as text or JSON lines.
 
 import { type Command, InvalidArgumentError, Option } from 'commander';
-import { boot } from '../boot/boot.ts';
 import { INSTRUCTION_CLASSES, type InstructionClass } from '../boot/instruction-decoder.ts';
-import { InstructionStream } from '../boot/instruction-stream.ts';
-import type { BootControl } from '../boot/options.ts';
+import { openBoot } from '../boot/session.ts';
 import { BootscopeError } from '../error.ts';
-import { hex } from '../hex.ts';
-import { PHASE_NAMES, type Phase, type PhaseName } from '../trace/boot-trace.ts';
+import { PHASE_NAMES } from '../trace/boot-trace.ts';
+import { PLACE_HELP, type Place, parsePlace, placeName } from '../trace/place.ts';
 import { addBootOptions, type BootFlags, IMAGE_ARGUMENT, readBootRequest } from './boot-options.ts';
 import { addExamples } from './common-options.ts';
 import { INSTRUCTION_FORMATS, type InstructionFormat, instructionWriter } from './instruction-lines.ts';
@@ -24,8 +22,6 @@ import {
 /** Stepping a kernel's boot is slower than running it, which ends by itself; what is no kernel may never end. */
 const TIMEOUT_SECONDS = 86_400;
 
-type Place = { readonly phase: PhaseName } | { readonly address: number };
-
 interface Flags extends BootFlags, StubSymbolFlags, KernelSymbolFlags {
   readonly from?: Place;
   readonly to?: Place;
@@ -37,16 +33,13 @@ interface Flags extends BootFlags, StubSymbolFlags, KernelSymbolFlags {
   readonly force?: boolean;
 }
 
-function parsePlace(text: string): Place {
-  const phase = PHASE_NAMES.find((name) => name === text);
-  if (phase !== undefined) return { phase };
-  const address = /^(0x[0-9a-f]+|\d+)$/i.test(text) ? Number(text) : Number.NaN;
-  if (!Number.isSafeInteger(address)) {
-    throw new InvalidArgumentError(
-      `it is a linear address such as 0x100000, or a phase: ${PHASE_NAMES.join(', ')}.`,
-    );
+function placeArgument(text: string): Place {
+  try {
+    return parsePlace(text);
+  } catch (error) {
+    if (!(error instanceof BootscopeError)) throw error;
+    throw new InvalidArgumentError(`${error.message}.`);
   }
-  return { address };
 }
 
 function parseClasses(text: string): ReadonlySet<InstructionClass> {
@@ -63,10 +56,6 @@ function parseLimit(text: string): number {
     throw new InvalidArgumentError('it is a number of instructions, 1 or more.');
   }
   return limit;
-}
-
-function placeName(place: Place): string {
-  return 'phase' in place ? place.phase : `${hex(place.address)}`;
 }
 
 export function registerTrace(program: Command): void {
@@ -86,14 +75,13 @@ export function registerTrace(program: Command): void {
     .addOption(
       new Option(
         '--from <place>',
-        'first phase or linear address; by default the first instruction',
-      ).argParser(parsePlace),
+        `where to begin: ${PLACE_HELP}; by default the first instruction`,
+      ).argParser(placeArgument),
     )
     .addOption(
-      new Option(
-        '--to <place>',
-        "phase or linear address to stop before; by default the kernel's entry",
-      ).argParser(parsePlace),
+      new Option('--to <place>', "place to stop before; by default the kernel's entry").argParser(
+        placeArgument,
+      ),
     )
     .addOption(
       new Option('--only <classes>', `only these: ${INSTRUCTION_CLASSES.join(', ')}`).argParser(parseClasses),
@@ -113,96 +101,66 @@ export function registerTrace(program: Command): void {
       const writer = instructionWriter(output, flags.format, flags.only !== undefined);
       const { from, to } = flags;
 
-      let control: BootControl | null = null;
-      let stream: InstructionStream<Uint8Array> | null = null;
-      let started = false;
-      let ended = false;
-      let left = flags.limit ?? Number.POSITIVE_INFINITY;
-      /** Where the kernel begins; its name is only known when the boot has ended. */
-      let kernelAt: number | null = null;
+      using session = await openBoot(image, {
+        ...options,
+        ...{ hash: false, pageTables: false, fastStrings: false },
+        events: [from, to].some((place) => place?.kind === 'event'),
+        countInstructions: [from, to].some((place) => place?.kind === 'count' || place?.kind === 'event'),
+        timeoutSeconds: options.timeoutSeconds ?? (image.payload === null ? null : TIMEOUT_SECONDS),
+      });
       /** Of an address in the boot stub, wherever that lies now. */
       const nameInStub = (address: number): string | null => {
-        const offset = address - (control?.zo ?? address + 1);
+        const offset = address - (session.zo ?? address + 1);
         if (offset < 0 || offset >= image.protectedModeCode.length) return null;
         return stubSymbols?.name(BigInt(offset)) ?? null;
       };
-      const start = (): void => {
-        started = true;
-        stream?.start();
-      };
-      const end = (): void => {
-        ended = true;
-        control?.finish();
-      };
-      const onPhase = (phase: Phase): void => {
-        const { name } = phase;
-        const place = Number(phase.address);
-        stream?.arrive(place);
-        if (left === 0) return;
-        // The steps of a trapped extract_kernel have its address.
-        if (name === 'decompressed') stream?.drop(place);
-        if (to !== undefined && 'phase' in to && to.phase === name && (started || from === undefined)) {
-          stream?.drop(place);
-          end();
-          return;
-        }
-        if (name === 'kernel') stream?.drop(place);
-        if (stream !== null && from !== undefined && 'phase' in from && from.phase === name) start();
-        if (!started && from !== undefined) return;
-        if (name === 'kernel') kernelAt = place;
-        else {
-          const note = name === 'decompressed' ? 'extract_kernel was done in TypeScript' : null;
-          writer.phase(name, place, nameInStub(place), note);
-        }
-      };
-      const onReady = (ready: BootControl): void => {
-        control = ready;
-        const steps = new InstructionStream<Uint8Array>(ready.machine, {
-          syntax: flags.syntax,
-          describe: (instruction) => {
-            if (output.closed) end();
-            const wanted =
-              flags.only === undefined || instruction.classes.some((each) => flags.only!.has(each));
-            if (!wanted) return null;
-            return writer.prefix(instruction, nameInStub);
-          },
-          executed: (prefix, iterations, changes) => {
-            if (left === 0) return;
-            writer.instruction(prefix, iterations, changes);
-            if (--left === 0 || output.closed) end();
-          },
-          ...(to !== undefined && 'address' in to ? { end: { address: to.address, reached: end } } : {}),
-        });
-        stream = steps;
-        ready.onResume = () => steps.resumed();
-        if (from === undefined || ('phase' in from && from.phase === ready.phase)) start();
-        else if ('address' in from) {
-          const address = BigInt(from.address);
-          const unhook = ready.machine.cpu.hookCode(address, address, () => {
-            unhook();
-            if (!started) start();
-          });
-        }
-      };
-
-      const { trace } = await boot(image, {
-        ...options,
-        ...{ hash: false, pageTables: false, fastStrings: false, events: false, countInstructions: false },
-        timeoutSeconds: options.timeoutSeconds ?? (image.payload === null ? null : TIMEOUT_SECONDS),
-        onPhase,
-        onReady,
+      let stop = from === undefined ? session.stop : await session.run({ until: from });
+      if (stop.reason === 'ended' && from !== undefined && !output.closed) {
+        throw new BootscopeError('cli-trace', `the boot never came to ${placeName(from)} (--from)`);
+      }
+      let left = flags.limit ?? Number.POSITIVE_INFINITY;
+      const full = new AbortController();
+      const stream = session.stream<Uint8Array>({
+        syntax: flags.syntax,
+        describe: (instruction) => {
+          if (output.closed) full.abort();
+          const wanted =
+            flags.only === undefined || instruction.classes.some((each) => flags.only!.has(each));
+          return wanted ? writer.prefix(instruction, nameInStub) : null;
+        },
+        executed: (prefix, iterations, changes) => {
+          if (left === 0) return;
+          writer.instruction(prefix, iterations, changes);
+          if (--left === 0 || output.closed) full.abort();
+        },
       });
-      (stream as InstructionStream<Uint8Array> | null)?.stop();
+      /** Where the kernel begins; its name is only known when the boot has ended. */
+      let kernelAt: number | null = null;
+      const until = to === undefined ? [...PHASE_NAMES] : [...PHASE_NAMES, to];
+      const tell = (): void => {
+        const { phase, address } = stop;
+        const place = Number(address);
+        if (phase === 'kernel') kernelAt = place;
+        else {
+          const note = phase === 'decompressed' ? 'extract_kernel was done in TypeScript' : null;
+          writer.phase(phase!, place, nameInStub(place), note);
+        }
+      };
+      if (stop.reason === 'phase') tell();
+      for (;;) {
+        stop = await session.run({ until, signal: full.signal });
+        if (stop.reason !== 'phase' || (to?.kind === 'phase' && to.phase === stop.phase)) break;
+        tell();
+      }
+      stream.finish(Number(stop.address));
+      const trace = session.trace();
       if (kernelAt !== null && !output.closed) {
         const names = await readKernelNames(kernelSymbols, image, trace);
         writer.phase('kernel', kernelAt, names?.(BigInt(kernelAt)) ?? null, null);
       }
       output.end();
       if (output.closed) return;
-      if (!started && from !== undefined) {
-        throw new BootscopeError('cli-trace', `the boot never came to ${placeName(from)} (--from)`);
-      }
-      if (!ended && to !== undefined && trace.stopped === null) {
+      if (stop.reason === 'ended' && to !== undefined && trace.stopped === null) {
         throw new BootscopeError('cli-trace', `the boot never came to ${placeName(to)} (--to)`);
       }
       if (trace.stopped !== null) printError(`bootscope: no kernel was reached: ${trace.stopped}\n`);

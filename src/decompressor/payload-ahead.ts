@@ -2,6 +2,7 @@
 
 import { availableParallelism } from 'node:os';
 import { codecByName } from '../codecs/registry.ts';
+import { BootscopeError } from '../error.ts';
 import type { KernelImage } from '../image/kernel-image.ts';
 
 /** Of more than this, touching a second copy of the kernel takes longer than the guest on its way to extract_kernel. */
@@ -35,6 +36,25 @@ export class PayloadAhead {
       () => null,
     );
     return new PayloadAhead(input, decoded);
+  }
+
+  /**
+   * Decompresses it on this thread, for boots of the same image that follow.
+   *
+   * @returns null where it cannot be decompressed; whoever decompresses it in the boot learns why
+   */
+  static async now(image: KernelImage): Promise<PayloadAhead | null> {
+    const { payload } = image;
+    if (payload === null || payload.outputLength === null) return null;
+    const input = image.protectedModeCode.subarray(payload.offset, payload.offset + payload.length);
+    const output = new Uint8Array(payload.outputLength);
+    try {
+      const { bytesWritten } = await (await codecByName(payload.codec)).decompress(input, output);
+      return new PayloadAhead(input, Promise.resolve(output.subarray(0, bytesWritten)));
+    } catch (error) {
+      if (!(error instanceof BootscopeError)) throw error;
+      return null;
+    }
   }
 
   /**

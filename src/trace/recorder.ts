@@ -1,6 +1,6 @@
 // Collects phases and events while a boot runs; the finished trace is read from it at the end.
 
-import type { BootEvent, MemoryRegion, Overwrite, Phase, PhaseName } from './boot-trace.ts';
+import type { BootEvent, EventKind, MemoryRegion, Overwrite, Phase, PhaseName } from './boot-trace.ts';
 
 type Mutable<T> = { -readonly [K in keyof T]: T[K] };
 
@@ -11,6 +11,7 @@ export class TraceRecorder {
   readonly #phases: Mutable<Phase>[] = [];
   readonly #events: BootEvent[] = [];
   readonly #notices: string[] = [];
+  readonly #counts = new Map<EventKind, number>();
   #dropped = 0;
 
   get phases(): readonly Phase[] {
@@ -51,8 +52,14 @@ export class TraceRecorder {
   }
 
   event(event: BootEvent): void {
+    this.#counts.set(event.kind, this.count(event.kind) + 1);
     if (this.#events.length < MAX_EVENTS) this.#events.push(event);
     else this.#dropped++;
+  }
+
+  /** How many of a kind there were. */
+  count(kind: EventKind): number {
+    return this.#counts.get(kind) ?? 0;
   }
 
   notice(text: string): void {
