@@ -3,6 +3,7 @@
 import type { Cpu, EngineName } from '../cpu/cpu.ts';
 import type { KaslrOption } from '../decompressor/kaslr-entropy.ts';
 import type { E820Entry } from '../protocol/e820.ts';
+import type { EfiMemoryDescriptor } from '../protocol/efi-memory-map.ts';
 import type { DecompressMode, EntryPoint } from '../trace/boot-trace.ts';
 
 export interface BootOptions {
@@ -27,6 +28,8 @@ export interface BootOptions {
   readonly bootParamsAddress: number | null;
   /** What firmware says of memory; null: what the machine's has. */
   readonly memoryMap: readonly E820Entry[] | null;
+  /** The same for firmware that is EFI; null: what that makes of `memory`. */
+  readonly efiMemoryMap: readonly EfiMemoryDescriptor[] | null;
   /** SHA-256 of the image and of each segment at the jump. */
   readonly hash: boolean;
   /** Record events (BIOS calls, mode switches, copies, ports). */
@@ -59,6 +62,7 @@ export const DEFAULT_BOOT_OPTIONS: BootOptions = {
   cmdlineAddress: null,
   bootParamsAddress: null,
   memoryMap: null,
+  efiMemoryMap: null,
   hash: true,
   events: true,
   countInstructions: true,

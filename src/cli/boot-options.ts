@@ -10,7 +10,6 @@ import { readFloppyImage } from '../image/floppy-image.ts';
 import { readImageFile } from '../image/image-file.ts';
 import { type KernelImage, readKernelImage } from '../image/kernel-image.ts';
 import { cpuProfiles } from '../machine/cpu-profiles.ts';
-import type { E820Entry } from '../protocol/e820.ts';
 import { FIRMWARE_MEMMAP_LOOP, readMemoryMap } from '../protocol/memory-map-text.ts';
 import {
   BOOT_OPTIONS_HEADING,
@@ -111,7 +110,7 @@ function bootOptionList(timeouts: string): readonly Option[] {
     ),
     new Option(
       '--memory-map <file>',
-      'memory map: lines of START END TYPE (END exclusive), a log with BIOS-e820 lines, /proc/iomem, ' +
+      'memory map: lines of START END TYPE (END exclusive), a log with BIOS-e820 or efi: mem lines, /proc/iomem, ' +
         `/sys/kernel/boot_params/data, or the output of: ${FIRMWARE_MEMMAP_LOOP}`,
     ),
     new Option('--hash', 'SHA-256 of image and segments (the default where JSON is written)'),
@@ -197,15 +196,21 @@ export async function bootOptions(flags: BootFlags): Promise<BootOptions> {
     initrdAddress: flags.initrdAddress ?? null,
     cmdlineAddress: flags.cmdlineAddress ?? null,
     bootParamsAddress: flags.bootParamsAddress ?? null,
-    memoryMap: flags.memoryMap === undefined ? null : await readMemoryMapFile(flags.memoryMap, flags),
+    ...(flags.memoryMap === undefined ? {} : await readMemoryMapFile(flags.memoryMap, flags)),
     hash: flags.hash ?? true,
     timeoutSeconds: flags.timeout ?? null,
   };
 }
 
 /** Reads a machine's memory map, and says what else its source tells that no option uses. */
-async function readMemoryMapFile(path: string, flags: BootFlags): Promise<readonly E820Entry[]> {
-  const { entries, commandLine, initrd, efi } = readMemoryMap(path, await readImageFile(path));
+async function readMemoryMapFile(
+  path: string,
+  flags: BootFlags,
+): Promise<Pick<BootOptions, 'memoryMap' | 'efiMemoryMap'>> {
+  const { entries, efiMap, commandLine, initrd, bootedByEfi } = readMemoryMap(
+    path,
+    await readImageFile(path),
+  );
   const notice = (text: string): void => printError(`notice: ${path} ${text}\n`);
   if (commandLine !== null && flags.cmdline === '') {
     notice(`has a command line, too: --cmdline '${commandLine.replaceAll("'", "'\\''")}'`);
@@ -214,6 +219,8 @@ async function readMemoryMapFile(path: string, flags: BootFlags): Promise<readon
     const where = `${hex(initrd.address)}..${hex(initrd.address + initrd.size)}`;
     notice(`had its initrd at ${where}: --initrd FILE --initrd-address ${hex(initrd.address)}`);
   }
-  if (efi) notice('is of a boot through EFI, whose own map (efi=debug) has more in it');
-  return entries;
+  if (bootedByEfi && efiMap === null) {
+    notice('is of a boot through EFI, without the map of EFI itself, which the kernel prints with efi=debug');
+  }
+  return { memoryMap: entries, efiMemoryMap: efiMap };
 }

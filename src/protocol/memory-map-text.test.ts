@@ -40,7 +40,8 @@ describe('a memory map as text', () => {
       entries: MAP,
       commandLine: 'BOOT_IMAGE=/vmlinuz root=/dev/sda1 ro quiet',
       initrd: { address: 0x34a5c000, size: 0x19a0000 },
-      efi: false,
+      efiMap: null,
+      bootedByEfi: false,
     });
   });
 
@@ -68,7 +69,7 @@ describe('a memory map as text', () => {
   });
 
   it('is a log that names sizes, and types of its own', () => {
-    const { entries, efi } = read(
+    const { entries, bootedByEfi } = read(
       [
         '[    0.000000] efi: EFI v2.7 by EDK II',
         '[    0.000000] BIOS-e820: [mem 0x0000000000000000-0x000000000009fbff]  639.0 KB kernel usable RAM',
@@ -78,7 +79,7 @@ describe('a memory map as text', () => {
       ].join('\n'),
     );
     expect(entries.map(({ type }) => type)).toEqual([1, 2, 12]);
-    expect(efi).toBe(true);
+    expect(bootedByEfi).toBe(true);
   });
 
   it('is /proc/iomem: the memory among its outer lines', () => {
@@ -141,6 +142,35 @@ describe('a memory map as text', () => {
   });
 });
 
+describe("EFI's memory map", () => {
+  it('becomes what the EFI stub makes of it: one entry of neighbours that are RAM afterwards', () => {
+    const { form, entries, efiMap } = read(
+      '0x0 0x1000 BootServicesCode 0xf\n0x1000 0xa0000 Conventional 0xf\n0x100000 0x200000 AcpiNvs 0xf\n' +
+        '0x200000 0x300000 LoaderCode 0xf\n',
+    );
+    expect(form).toBe('efi');
+    expect(entries).toEqual([
+      { address: 0n, size: 0xa0000n, type: 1 },
+      { address: 0x100000n, size: 0x100000n, type: 4 },
+      { address: 0x200000n, size: 0x100000n, type: 1 },
+    ]);
+    expect(efiMap).toHaveLength(4);
+  });
+
+  it('comes with the E820 map where a log has both', () => {
+    const { form, entries, efiMap } = read(
+      [
+        '[    0.000000] BIOS-e820: [mem 0x0000000000000000-0x000000000009ffff] usable',
+        '[    0.000000] efi: EFI v2.7 by EDK II',
+        '[    0.000000] efi: mem00: [Conventional|   |  |  |  |  |  |  |  |  |   |WB|WT|WC|UC] range=[0x0000000000000000-0x000000000009ffff] (0MB)',
+      ].join('\n'),
+    );
+    expect(form).toBe('log');
+    expect(entries).toHaveLength(1);
+    expect(efiMap).toMatchObject([{ start: 0, end: 0xa0000, type: 'Conventional' }]);
+  });
+});
+
 describe('a memory map in a recorded boot_params', () => {
   it('comes with the initrd', () => {
     const bytes = new Uint8Array(BOOT_PARAMS_SIZE);
@@ -152,7 +182,8 @@ describe('a memory map in a recorded boot_params', () => {
       entries: MAP,
       commandLine: null,
       initrd: { address: 0x1_2000_0000, size: 0x1000 },
-      efi: false,
+      efiMap: null,
+      bootedByEfi: false,
     });
   });
 

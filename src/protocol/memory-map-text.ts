@@ -1,5 +1,5 @@
 // A machine's memory map in the forms that people have it in: lines of numbers, the kernel's log, /proc/iomem, the files of
-// /sys/firmware/memmap, a recorded boot_params. The form is recognised by its lines.
+// /sys/firmware/memmap, a recorded boot_params, a map of EFI. The form is recognised by its lines.
 
 import { BootscopeError } from '../error.ts';
 import { hex } from '../hex.ts';
@@ -14,18 +14,21 @@ import {
   E820_UNUSABLE,
   type E820Entry,
 } from './e820.ts';
+import { type EfiMemoryDescriptor, e820TypeOf, isEfiMemoryMap, parseEfiMemoryMap } from './efi-memory-map.ts';
 
-export type MemoryMapForm = 'table' | 'log' | 'iomem' | 'firmware' | 'boot-params';
+export type MemoryMapForm = 'table' | 'log' | 'iomem' | 'firmware' | 'boot-params' | 'efi';
 
 /** A map, and what else its source tells of the boot it is from. */
 export interface DescribedMemoryMap {
   readonly form: MemoryMapForm;
-  /** In the order of the source, which is the order that KASLR looks at it in. */
+  /** In the order of the source, which is the order that KASLR looks at it in; of EFI's map as the EFI stub makes them. */
   readonly entries: readonly E820Entry[];
+  /** EFI's map, where the source has it. */
+  readonly efiMap: readonly EfiMemoryDescriptor[] | null;
   readonly commandLine: string | null;
   readonly initrd: { readonly address: number; readonly size: number } | null;
   /** Whether that boot came through EFI. */
-  readonly efi: boolean;
+  readonly bootedByEfi: boolean;
 }
 
 /** What prints /sys/firmware/memmap as `readMemoryMap` takes it, in the firmware's order. Its ends are inclusive. */
@@ -86,10 +89,14 @@ const EFI_LINE = /(?:\] |^|kernel: )efi: EFI v\d/;
  */
 export function readMemoryMap(path: string, bytes: Uint8Array): DescribedMemoryMap {
   if (bytes.includes(0)) return fromBootParams(path, bytes);
-  const lines = new TextDecoder().decode(bytes).split(/\r?\n/);
-  const some = (pattern: RegExp): boolean => lines.some((line) => pattern.test(line));
-  if (some(LOG_LINE) || some(OLD_LOG_LINE)) return fromLog(path, lines);
+  const text = new TextDecoder().decode(bytes);
+  const lines = text.split(/\r?\n/);
   const rows = lines.map((line) => line.replace(/#.*/, ''));
+  if (isFirmwareMemmap(rows)) return fromFirmware(path, rows);
+  const efiMap = isEfiMemoryMap(text) ? parseEfiMemoryMap(text) : null;
+  const some = (pattern: RegExp): boolean => lines.some((line) => pattern.test(line));
+  if (some(LOG_LINE) || some(OLD_LOG_LINE)) return { ...fromLog(path, lines), efiMap };
+  if (efiMap !== null) return fromEfi(path, efiMap);
   const first = rows.find((line) => line.trim() !== '') ?? '';
   if (IOMEM_LINE.test(first)) return fromIomem(path, rows);
   if (FIRMWARE_LINE.test(first.trim())) return fromFirmware(path, rows);
@@ -99,6 +106,15 @@ export function readMemoryMap(path: string, bytes: Uint8Array): DescribedMemoryM
     );
   }
   return fromTable(path, rows);
+}
+
+/** Its words for types are not those of EFI's map, but for one that both have. */
+function isFirmwareMemmap(rows: readonly string[]): boolean {
+  const types = rows
+    .map((row) => row.trim())
+    .filter((row) => row !== '')
+    .map((row) => FIRMWARE_LINE.exec(row)?.[3]);
+  return types.length > 0 && types.every((words) => words !== undefined && typeOf(words) !== null);
 }
 
 function unusable(message: string): BootscopeError {
@@ -119,7 +135,7 @@ function entryOf(where: string, start: bigint, end: bigint, type: number): E820E
   return { address: start, size: end - start, type };
 }
 
-const PLAIN = { commandLine: null, initrd: null, efi: false } as const;
+const PLAIN = { efiMap: null, commandLine: null, initrd: null, bootedByEfi: false } as const;
 
 function fromTable(path: string, rows: readonly string[]): DescribedMemoryMap {
   const entries: E820Entry[] = [];
@@ -185,7 +201,7 @@ function fromLog(path: string, lines: readonly string[]): DescribedMemoryMap {
   const entries: E820Entry[] = [];
   let commandLine: string | null = null;
   let initrd: DescribedMemoryMap['initrd'] = null;
-  let efi = false;
+  let bootedByEfi = false;
   for (const [index, line] of lines.entries()) {
     const where = `${path}, line ${index + 1}`;
     const found = LOG_LINE.exec(line) ?? OLD_LOG_LINE.exec(line);
@@ -200,17 +216,33 @@ function fromLog(path: string, lines: readonly string[]): DescribedMemoryMap {
       continue;
     }
     commandLine ??= COMMAND_LINE.exec(line)?.[1]?.trim() ?? null;
-    efi ||= EFI_LINE.test(line);
+    bootedByEfi ||= EFI_LINE.test(line);
     const ramdisk = RAMDISK_LINE.exec(line);
     const old = OLD_RAMDISK_LINE.exec(line);
     if (ramdisk !== null) initrd = extent(Number(ramdisk[1]), Number(ramdisk[2]) + 1);
     else if (old !== null) initrd = extent(Number(`0x${old[1]}`), Number(`0x${old[2]}`));
   }
-  return { form: 'log', entries: checked(path, entries), commandLine, initrd, efi };
+  return { form: 'log', entries: checked(path, entries), efiMap: null, commandLine, initrd, bootedByEfi };
 }
 
 function extent(address: number, end: number): { readonly address: number; readonly size: number } {
   return { address, size: end - address };
+}
+
+/** As the EFI stub does: neighbours that become one type are one entry. */
+function fromEfi(path: string, efiMap: readonly EfiMemoryDescriptor[]): DescribedMemoryMap {
+  const entries: E820Entry[] = [];
+  for (const { start, end, type: efiType } of efiMap) {
+    const type = e820TypeOf(efiType);
+    const [address, size] = [BigInt(start), BigInt(end - start)];
+    const last = entries.at(-1);
+    if (last !== undefined && last.type === type && last.address + last.size === address) {
+      entries[entries.length - 1] = { ...last, size: last.size + size };
+    } else {
+      entries.push({ address, size, type });
+    }
+  }
+  return { form: 'efi', entries: checked(path, entries), ...PLAIN, efiMap, bootedByEfi: true };
 }
 
 /** /sys/kernel/boot_params/data: the page as the stub left it, without what its pointers lead to. */
@@ -225,8 +257,8 @@ function fromBootParams(path: string, bytes: Uint8Array): DescribedMemoryMap {
   return {
     form: 'boot-params',
     entries: checked(path, params.memoryMap),
-    commandLine: null,
+    ...PLAIN,
     initrd,
-    efi: params.get('efi_loader_signature') !== 0,
+    bootedByEfi: params.get('efi_loader_signature') !== 0,
   };
 }
