@@ -20,13 +20,16 @@ export const MATCHERS: Readonly<Record<CodecName, (bytes: Uint8Array) => boolean
   zstd: (bytes) => startsWith(bytes, 0x28, 0xb5, 0x2f, 0xfd),
 };
 
+/** (pb * 5 + lp) * 9 + lc with the largest of each: 4, 4 and 8. */
+const LZMA_LARGEST_PROPERTIES = 224;
+
 /**
- * The .lzma header has no magic; this takes what `lzma` and `xz --format=lzma` write with their default
- * lc/lp/pb (0x5d, the byte the kernel looks for): a dictionary of 2^n or 2^n + 2^(n-1) bytes, the size
- * unknown (all ones) or below 256 GiB, and the first byte of the range coder, which is always 0.
+ * The .lzma header has no magic; this takes what `lzma` and `xz --format=lzma` write: any lc/lp/pb (the default is 0x5d), a
+ * dictionary of 2^n or 2^n + 2^(n-1) bytes, the size unknown (all ones) or below 256 GiB, and the first byte of the range
+ * coder, which is always 0.
  */
 function matchesLzma(bytes: Uint8Array): boolean {
-  if (bytes.length < 14 || bytes[0] !== 0x5d || bytes[13] !== 0) return false;
+  if (bytes.length < 14 || bytes[0]! > LZMA_LARGEST_PROPERTIES || bytes[13] !== 0) return false;
   const view = new DataView(bytes.buffer, bytes.byteOffset, 13);
   const dictionarySize = view.getUint32(1, true);
   const highestBit = 31 - Math.clz32(dictionarySize);
