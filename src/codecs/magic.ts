@@ -40,6 +40,17 @@ function matchesLzma(bytes: Uint8Array): boolean {
   return (sizeLow === 0xffffffff && sizeHigh === 0xffffffff) || sizeHigh < 64;
 }
 
+/** Whether `bytes` (7 are enough) start a frame of lz4's other format: version 1, no reserved bit, a possible block size. */
+export function matchesLz4Frame(bytes: Uint8Array): boolean {
+  const [flags = 0, blockSize = 0] = bytes.subarray(4, 6);
+  return (
+    startsWith(bytes, 0x04, 0x22, 0x4d, 0x18) &&
+    (flags & 0xc2) === 0x40 &&
+    (blockSize & 0x8f) === 0 &&
+    blockSize >= 0x40
+  );
+}
+
 function startsWith(bytes: Uint8Array, ...magic: readonly number[]): boolean {
   return magic.every((byte, index) => bytes[index] === byte);
 }
