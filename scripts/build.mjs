@@ -5,7 +5,7 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync } from 'node:fs';
-import { chmod, mkdir, readdir, rename, rm, utimes, writeFile } from 'node:fs/promises';
+import { chmod, mkdir, readdir, readFile, rename, rm, utimes, writeFile } from 'node:fs/promises';
 import { dirname, join, relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { build } from 'esbuild';
@@ -13,10 +13,16 @@ import { bundlePage } from './bundle-page.mjs';
 
 process.chdir(fileURLToPath(new URL('..', import.meta.url)));
 
-const libraryEntry = 'src/index.ts';
+const { exports: paths } = JSON.parse(await readFile('package.json', 'utf8'));
+/** The library's entry points, as package.json names them: `./dist/x.js` is made of `src/x.ts`. */
+const libraryEntries = Object.fromEntries(
+  Object.values(paths)
+    .filter((path) => path.default !== undefined)
+    .map(({ default: file }) => [file.slice('./dist/'.length, -'.js'.length), sourceOf(file)]),
+);
 const commandEntry = 'src/cli/main.ts';
 const launcherEntry = 'src/cli/launcher.ts';
-for (const source of [libraryEntry, commandEntry, launcherEntry]) {
+for (const source of [...Object.values(libraryEntries), commandEntry, launcherEntry]) {
   if (!existsSync(source)) throw new Error(`${source} is missing`);
 }
 
@@ -50,7 +56,7 @@ const command = {
 const results = await Promise.all([
   build({
     ...common,
-    entryPoints: { index: libraryEntry },
+    entryPoints: libraryEntries,
     format: 'esm',
     splitting: true,
     chunkNames: 'chunks/[name]-[hash]',
@@ -71,9 +77,6 @@ const results = await Promise.all([
   process.exit(1);
 });
 
-// First of all: V8 tells code from other code by its length alone.
-await rm('dist/command.cache', { force: true });
-
 // Each file is renamed into place, so that a command that starts meanwhile never reads half of one.
 const written = new Set();
 for (const file of results.flatMap(({ outputFiles }) => outputFiles)) {
@@ -87,18 +90,22 @@ for (const file of results.flatMap(({ outputFiles }) => outputFiles)) {
   written.add(name);
 }
 for (const file of await readdir('dist', { recursive: true })) {
-  if (/\.(c?js|txt|new|cache)$/.test(file) && !written.has(file))
+  if (/(\.(c?js|txt|new|cache)|^\.build-stamp)$/.test(file) && !written.has(file))
     await rm(join('dist', file), { force: true });
 }
-
-await writeCodeCache();
 
 // Declarations come out even of code that fails the type check; failing is that check's part.
 if (!(await types)) process.stderr.write('build: the type check fails; see "npm run check"\n');
 
 // The stamp carries the time at which the build began: what changes while it runs is newer and builds again.
-await writeFile('dist/.build-stamp', '');
-await utimes('dist/.build-stamp', startedAt, startedAt);
+if (existsSync('node_modules')) {
+  await writeFile('node_modules/.build-stamp', '');
+  await utimes('node_modules/.build-stamp', startedAt, startedAt);
+}
+
+function sourceOf(file) {
+  return file.replace(/^\.\/dist\/(.*)\.js$/, 'src/$1.ts');
+}
 
 async function emitTypes() {
   const compiler = spawn(
@@ -110,16 +117,6 @@ async function emitTypes() {
   );
   const [status] = await once(compiler, 'close');
   return status === 0;
-}
-
-/**
- * A boot by the new command, which leaves V8's code of what it ran beside it. Where no CPU engine is installed the cache
- * holds less; where it fails altogether the command does without.
- */
-async function writeCodeCache() {
-  const boot = ['dist/bootscope.cjs', 'boot', 'images/demo/demo-lz4.bzImage'];
-  const env = { ...process.env, BOOTSCOPE_WRITE_CODE_CACHE: '1' };
-  await once(spawn(process.execPath, boot, { stdio: 'ignore', env }), 'close');
 }
 
 /** The command as its launcher takes it: all ASCII, with the launcher's `importModule` for `import`. */

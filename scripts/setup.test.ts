@@ -51,6 +51,23 @@ describe('scripts/setup', () => {
     expect(readdirSync(home)).toEqual([]);
   });
 
+  test("ends soon where the registry is dead, with a sentence and npm's own reason", () => {
+    const checkout = join(folder, 'dead');
+    mkdirSync(join(checkout, 'scripts'), { recursive: true });
+    for (const file of ['scripts/setup', 'package.json', 'package-lock.json', '.npmrc']) {
+      cpSync(file, join(checkout, file));
+    }
+    const { status, stderr } = run(join(checkout, 'scripts/setup'), ['--no-kernel'], {
+      npm_config_registry: 'http://127.0.0.1:1/',
+      npm_config_cache: join(folder, 'npm-cache'),
+    });
+    expect(status).toBe(1);
+    expect(stderr).toContain('npm error code ECONNREFUSED');
+    expect(stderr).toMatch(
+      /setup: the npm registry cannot be reached \(http:\/\/127\.0\.0\.1:1\/\): ECONNREFUSED$/m,
+    );
+  });
+
   test('takes a libunicorn by name and says so when it is not there', () => {
     const { status, stderr } = run('scripts/setup', ['--no-kernel', '--dry-run'], {
       BOOTSCOPE_LIBUNICORN: join(folder, 'missing.so'),

@@ -7,7 +7,7 @@ import { fileURLToPath } from 'node:url';
 
 const ROOT = fileURLToPath(new URL('..', import.meta.url));
 const COMMAND = join(ROOT, 'dist/bootscope.cjs');
-const STAMP = join(ROOT, 'dist/.build-stamp');
+const STAMP = join(ROOT, 'node_modules/.build-stamp');
 
 export interface Ended {
   /** Null when a signal ended it. */

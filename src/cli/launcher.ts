@@ -1,25 +1,46 @@
 // What `bootscope` starts with: runs the bundled command (main.ts) from V8's code cache, which saves compiling it at each
-// start. `scripts/build.mjs` makes the cache by a run with BOOTSCOPE_WRITE_CODE_CACHE; V8 refuses one of another Node.js
-// version, and then compiles as usual.
+// start. The first run that does something leaves the cache in the user's cache folder; V8 refuses one of another Node.js.
 
-import { readFileSync, renameSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readdirSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
+import { homedir } from 'node:os';
 import { join } from 'node:path';
 import { Script } from 'node:vm';
 
 const filename = join(__dirname, 'command.cjs');
-const cacheFile = join(__dirname, 'command.cache');
+const { cacheFolder, cacheName, sameCommand } = cachePlace();
+
+/** Where the cache of this very build is: V8 tells code from other code by its length alone. */
+function cachePlace(): { cacheFolder: string; cacheName: string; sameCommand: string } {
+  const { env, platform, version, arch } = process;
+  const caches =
+    env.XDG_CACHE_HOME ||
+    (platform === 'win32' && env.LOCALAPPDATA) ||
+    join(homedir(), platform === 'darwin' ? 'Library/Caches' : '.cache');
+  const { size, mtimeMs, ino } = statSync(filename);
+  // FNV-1a: enough to tell checkouts apart, and nothing to load.
+  let hash = 0x811c9dc5;
+  for (let index = 0; index < filename.length; index++) {
+    hash = Math.imul(hash ^ filename.charCodeAt(index), 0x01000193) >>> 0;
+  }
+  const sameCommand = `${hash.toString(36)}-`;
+  return {
+    cacheFolder: join(caches, 'bootscope', 'code'),
+    cacheName: `${sameCommand}${size}-${ino}-${mtimeMs}-${version}-${arch}`,
+    sameCommand,
+  };
+}
 
 function readCache(): Buffer | undefined {
   try {
-    return readFileSync(cacheFile);
+    return readFileSync(join(cacheFolder, cacheName));
   } catch {
     // None was made: slower by some milliseconds.
     return undefined;
   }
 }
 
-const cachedData = process.env.BOOTSCOPE_WRITE_CODE_CACHE ? undefined : readCache();
+const cachedData = readCache();
 // The bundle is ASCII, and Latin-1 is what V8 keeps without converting. Around it what Node.js's loader puts around a CommonJS
 // module, and `import()`, which code from a cache does not have.
 const text = readFileSync(filename, 'latin1');
@@ -39,10 +60,23 @@ run(
   (specifier: string) => import(specifier),
 );
 
-if (process.env.BOOTSCOPE_WRITE_CODE_CACHE) {
-  // At the end, since the cache holds the functions that were needed until then.
-  process.on('exit', () => {
-    writeFileSync(`${cacheFile}.new`, script.createCachedData());
-    renameSync(`${cacheFile}.new`, cacheFile);
+if (cachedData === undefined || script.cachedDataRejected === true) {
+  // At the end, since the cache holds the functions that were needed until then; those of a boot, where it was one.
+  process.on('exit', (status) => {
+    if (status === 0 && process.argv.length > 3) writeCache();
   });
+}
+
+function writeCache(): void {
+  try {
+    mkdirSync(cacheFolder, { recursive: true });
+    for (const name of readdirSync(cacheFolder)) {
+      if (name.startsWith(sameCommand)) rmSync(join(cacheFolder, name), { force: true });
+    }
+    const part = join(cacheFolder, `${cacheName}.${process.pid}`);
+    writeFileSync(part, script.createCachedData());
+    renameSync(part, join(cacheFolder, cacheName));
+  } catch {
+    // No home, no room, no rights: the command does without.
+  }
 }

@@ -4,6 +4,7 @@ import { existsSync, readdirSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { homedir } from 'node:os';
 import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import type { LibraryHandle, TypeObject } from 'koffi';
 import { BootscopeError } from '../error.ts';
 import { blockCounterMachineCode, lookupLimit, STATE, STATE_SIZE } from './block-counter.ts';
@@ -112,15 +113,38 @@ interface Library {
 let loaded: Library | null = null;
 
 function loadKoffi(): Koffi {
+  // CommonJS: loading the add-on through require takes half the time of an import.
+  const require = createRequire(import.meta.url);
   try {
-    // CommonJS: loading the add-on through require takes half the time of an import.
-    return createRequire(import.meta.url)('koffi') as Koffi;
+    try {
+      return require('koffi') as Koffi;
+    } catch (cause) {
+      return requireWithShippedBinary(require, cause);
+    }
   } catch (cause) {
     throw new BootscopeError(
       'cpu-no-engine',
       `The npm package koffi, which calls the native engine, cannot be loaded: ${String(cause)}`,
       { cause },
     );
+  }
+}
+
+/**
+ * koffi where its binary, an optional package, was left out: with the one that lies beside the bundle in a published package.
+ * koffi looks for it below `process.resourcesPath`, which Electron sets and Node.js does not.
+ */
+function requireWithShippedBinary(require: NodeJS.Require, cause: unknown): Koffi {
+  const [shipped] = ['.', '..']
+    .map((up) => fileURLToPath(new URL(up, import.meta.url)))
+    .filter((folder) => existsSync(join(folder, 'koffi')));
+  const host = process as { resourcesPath?: string };
+  if (shipped === undefined || host.resourcesPath !== undefined) throw cause;
+  host.resourcesPath = shipped;
+  try {
+    return require('koffi') as Koffi;
+  } finally {
+    delete host.resourcesPath;
   }
 }
 

@@ -42,7 +42,6 @@ import {
 import { TextScreen } from './text-screen.ts';
 import { TimerLine } from './timer-line.ts';
 import { Uart } from './uart.ts';
-import type { UefiFirmware } from './uefi/firmware.ts';
 import { VGA_FIRST_PORT, VGA_LAST_PORT, Vga } from './vga.ts';
 
 const MIB = 1024 * 1024;
@@ -77,8 +76,6 @@ export interface MachineOptions {
   readonly hideUncontrolledTsc?: boolean;
   /** Replaces the memory map that the BIOS gives out. */
   readonly memoryMap?: readonly E820Entry[];
-  /** Without it memory holds no interrupt vectors, data areas and ROM of a BIOS: for UEFI. Default true. */
-  readonly bios?: boolean;
   readonly onEvent?: (event: MachineEvent) => void;
 }
 
@@ -105,16 +102,12 @@ export class Machine {
   readonly bios: Bios;
   readonly interrupts: Interrupts;
 
-  /** The UEFI firmware of a machine that was started as a UEFI PC. */
-  uefi: UefiFirmware | null = null;
-
   readonly #notices = new NoticeList();
   readonly #ticks: TickCount;
   readonly #timer: TimerLine;
   #tscPhase: bigint;
   #serialText = '';
   #teletypeText = '';
-  #listener: ((event: MachineEvent) => void) | null = null;
   #a20 = true;
   #stopReason: string | null = null;
   #busPages = 0;
@@ -134,7 +127,7 @@ export class Machine {
     cpu.mapRam(0, options.memory);
     this.memory = new GuestMemory(cpu, options.memory);
     const floppyGeometry = this.floppy?.geometry ?? null;
-    if (options.bios !== false) installFirmware(this.memory, { floppy: floppyGeometry });
+    installFirmware(this.memory, { floppy: floppyGeometry });
 
     this.entropy = new Entropy(options.seed ?? 0n);
     this.#tscPhase = this.entropy.next64() % TSC_PHASES;
@@ -175,9 +168,8 @@ export class Machine {
     this.onEvent = options.onEvent ?? null;
   }
 
-  /** Who listens to firmware calls, port accesses and exceptions. Nothing is allocated for events without a listener. */
+  /** Who listens to BIOS calls, port accesses and exceptions. Nothing is allocated for events without a listener. */
   set onEvent(listener: ((event: MachineEvent) => void) | null) {
-    this.#listener = listener;
     this.ports.onEvent = listener;
     this.bios.onEvent = listener;
     this.interrupts.onEvent = listener;
@@ -210,7 +202,7 @@ export class Machine {
 
   /** Ports and services the guest asked for and the machine does not have, each once. */
   get notices(): readonly string[] {
-    return [...this.#notices.texts, ...(this.uefi?.notices ?? [])];
+    return this.#notices.texts;
   }
 
   /** Why the machine stopped the CPU for good, in one sentence; null while it did not. */
@@ -244,12 +236,11 @@ export class Machine {
   }
 
   /**
-   * After a HLT: does the UEFI service that it stands for, or lets time pass to the next timer interrupt and delivers it.
+   * After a HLT: lets time pass to the next timer interrupt and delivers it.
    * @returns false, with the reason in `stopReason`, where the guest will never do anything again: no
    *   interrupt can come, or a minute of timer interrupts has made no difference
    */
   idle(): boolean {
-    if (this.uefi?.serve()) return this.#stopReason === null;
     return this.#timer.idle();
   }
 
@@ -259,21 +250,6 @@ export class Machine {
    */
   afterSlice(): void {
     this.#timer.afterSlice();
-  }
-
-  /** Tells whoever listens of what other parts of the machine than its own do. */
-  tell(event: MachineEvent): void {
-    this.#listener?.(event);
-  }
-
-  /** What firmware prints on the console. */
-  print(text: string): void {
-    this.#teletypeText += text;
-  }
-
-  /** Ends the run for good. */
-  halt(reason: string): void {
-    this.#stop(reason);
   }
 
   get #inProtectedMode(): boolean {
