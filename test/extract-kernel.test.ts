@@ -120,9 +120,9 @@ async function compare(name: string, draw: boolean): Promise<void> {
     };
     const start = zo + stub.relocated!;
     if (stub.bits === 64) {
-      enterLongMode(cpu, initial, { ...state, rip: BigInt(start), cr3: BigInt(tables) });
+      enterLongMode(cpu, { ...state, rip: BigInt(start), cr3: BigInt(tables) });
     } else {
-      enterProtectedMode(cpu, initial, { ...state, eip: start });
+      enterProtectedMode(cpu, { ...state, eip: start });
     }
     expect(cpu.run().kind).toBe('stopped');
     const result = cpu.readRegister('rax');

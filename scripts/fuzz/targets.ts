@@ -24,6 +24,7 @@ import { compareWithReference } from '../../src/report/reference.ts';
 import { parseTraceJson } from '../../src/report/trace-json.ts';
 import { findKallsyms } from '../../src/trace/kallsyms.ts';
 import { walkPageTables } from '../../src/x86/page-tables.ts';
+import { PhysicalMemory } from '../../src/x86/physical-memory.ts';
 import type { Dice } from './dice.ts';
 import {
   changeAny,
@@ -192,7 +193,7 @@ const readers: readonly Target[] = [
       cr4: (bits & 2 ? 0x20n : 0n) | (bits & 4 ? 0x1000n : 0x10n),
       efer: bits & 1 ? 0xd00n : 0n,
     };
-    return walkPageTables(ram, registers as never)?.tables.length ?? null;
+    return walkPageTables(PhysicalMemory.of(ram), registers as never)?.tables.length ?? null;
   }),
   reader('trace-json', async (dice) => {
     const other = parseTraceJson('b', await demoTrace());

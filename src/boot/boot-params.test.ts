@@ -115,7 +115,7 @@ describeEachEngine('loading by the 32- and 64-bit protocol', (open) => {
       machine.ram.fill(0, loaded.startup32, loaded.startup32 + 16);
       machine.ram.set([0xa1, 0, 0, 0, 0, 0xf4], 0x100000); // mov eax, [0]; hlt
       enterProt32(machine, loaded);
-      expect(new CpuModeReader(cpu, () => machine.ram).read()).toBe('prot32');
+      expect(new CpuModeReader(cpu).read()).toBe('prot32');
       const names = ['rip', 'rsi', 'rbp', 'rdi', 'rbx', 'cs', 'ds', 'es', 'ss'] as const;
       const values = names.map((name) => Number(cpu.readRegister(name)));
       expect(values).toEqual([0x100000, PAGE, 0, 0, 0, 0x10, 0x18, 0x18, 0x18]);
@@ -134,7 +134,7 @@ describeEachEngine('loading by the 32- and 64-bit protocol', (open) => {
         const code = [0x48, 0xb8, 0x88, 0x77, 0x66, 0x55, 0x44, 0x33, 0x22, 0x11, 0xf4];
         machine.ram.set(code, 0x1000200);
         enterLong64(machine, loaded);
-        expect(new CpuModeReader(cpu, () => machine.ram).read()).toBe('long64');
+        expect(new CpuModeReader(cpu).read()).toBe('long64');
         expect([cpu.readRegister('rip'), cpu.readRegister('rsi')]).toEqual([0x1000200n, BigInt(PAGE)]);
         cpu.run();
         expect(cpu.readRegister('rax')).toBe(0x1122334455667788n);

@@ -153,7 +153,7 @@ const LARGE_PAGE = 0x80n;
 
 /** 32-bit protected mode at the start of the protected-mode code, ESI = boot_params. */
 export function enterProt32(machine: Machine, loaded: LoadedImage): void {
-  enterProtectedMode(machine.cpu, machine.ram, {
+  enterProtectedMode(machine.cpu, {
     eip: loaded.protectedModeCode.address,
     gdtAddress: GDT_ADDRESS,
     rsi: BigInt(loaded.bootParams!),
@@ -173,7 +173,7 @@ export function enterLong64(machine: Machine, loaded: LoadedImage): void {
   for (let page = 0; page < 4 * 512; page++) {
     tables.setBigUint64(0x2000 + page * 8, (BigInt(page) << 21n) | LARGE_PAGE | PRESENT_WRITABLE, true);
   }
-  enterLongMode(machine.cpu, ram, {
+  enterLongMode(machine.cpu, {
     rip: BigInt(loaded.protectedModeCode.address) + STARTUP_64_OFFSET,
     cr3: BigInt(PAGE_TABLES),
     gdtAddress: GDT_ADDRESS,

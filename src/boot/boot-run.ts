@@ -144,7 +144,7 @@ export class BootRun {
       ...(options.memoryMap === null ? {} : { memoryMap: options.memoryMap }),
       onEvent: (event) => this.#onMachineEvent(event),
     });
-    this.#mode = new CpuModeReader(cpu, () => this.machine.ram);
+    this.#mode = new CpuModeReader(cpu);
     this.hold = new Hold(
       cpu,
       () => this.machine.ram,
@@ -654,7 +654,7 @@ export class BootRun {
   /** Hooks those that stand in the protected-mode code at offsets [from, to). */
   #hookStringInstructions(from: number, to: number): void {
     for (const offset of findRepInstructions(this.#image.protectedModeCode, from, to)) {
-      const unhook = hookStringInstruction(this.#cpu, () => this.machine.ram, this.#zo + offset, {
+      const unhook = hookStringInstruction(this.#cpu, this.#zo + offset, {
         fast: this.#options.fastStrings,
         mode: this.#mode,
         onOperation: (operation) => this.#onStringOperation(operation),
@@ -668,14 +668,7 @@ export class BootRun {
   #hookFillLoops(from: number, to: number): void {
     if (!this.#options.fastStrings) return;
     for (const loop of findFillLoops(this.#image.protectedModeCode, from, to)) {
-      const unhook = hookFillLoop(
-        this.#cpu,
-        () => this.machine.ram,
-        this.#zo + loop.offset,
-        loop,
-        this.#mode,
-        this.hold,
-      );
+      const unhook = hookFillLoop(this.#cpu, this.#zo + loop.offset, loop, this.#mode, this.hold);
       this.#unhooks.push(unhook);
     }
   }
@@ -793,7 +786,7 @@ export class BootRun {
     if (!this.#options.pageTables) return null;
     const inCall = name === 'parse_elf' || name === 'handle_relocations';
     const before = this.#recorder.phases.at(-1)?.pageTables ?? null;
-    return inCall && before !== null ? before : walkPageTables(this.machine.ram, registers);
+    return inCall && before !== null ? before : walkPageTables(this.machine.memory, registers);
   }
 
   stream<T>(listener: InstructionListener<T>): InstructionStream<T> {
@@ -808,7 +801,7 @@ export class BootRun {
     const { ss, rsp, cr0, cr3, cr4, efer } = this.registers();
     const gdtr = this.#cpu.readDescriptorTable('gdtr');
     const idtr = this.#cpu.readDescriptorTable('idtr');
-    const { tables } = walkPageTables(this.machine.ram, { cr0, cr3, cr4, efer });
+    const { tables } = walkPageTables(this.machine.memory, { cr0, cr3, cr4, efer });
     return regionsAt(phase, this.#layoutFacts(), { mode: this.mode, ss, rsp, gdtr, idtr, tables });
   }
 
@@ -817,7 +810,7 @@ export class BootRun {
   }
 
   pageTables(): PageTableWalk {
-    return walkPageTables(this.machine.ram, snapshot(this.#cpu));
+    return walkPageTables(this.machine.memory, snapshot(this.#cpu));
   }
 
   /** What was observed so far. */

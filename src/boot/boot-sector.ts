@@ -31,7 +31,7 @@ export function loadBootSector(machine: Machine, image: KernelImage): LoadedImag
 
 /** CPU at 0000:7c00 with DL = 0, the first floppy drive; the stack below, as BIOSes leave it. */
 export function enterBootSector(machine: Machine): void {
-  enterRealMode(machine.cpu, machine.ram, {
+  enterRealMode(machine.cpu, {
     cs: 0,
     ip: BOOT_SECTOR_ADDRESS,
     ss: 0,

@@ -26,14 +26,11 @@ export const CODE_BITS: Readonly<Record<CpuMode, 16 | 32 | 64>> = {
  */
 export class CpuModeReader {
   readonly #cpu: Cpu;
-  readonly #ram: () => Uint8Array;
   readonly #values = new BigUint64Array(NAMES.length);
   readonly #known = new Map<string, CpuMode>();
 
-  /** @param ram - physical memory from address 0, taken anew at each reading */
-  constructor(cpu: Cpu, ram: () => Uint8Array) {
+  constructor(cpu: Cpu) {
     this.#cpu = cpu;
-    this.#ram = ram;
   }
 
   read(): CpuMode {
@@ -65,12 +62,12 @@ export class CpuModeReader {
 
   /** Second doubleword of the selector's descriptor; null where the table does not hold it. */
   #descriptorHigh(gdtr: DescriptorTableRegister, selector: bigint, paging: PagingState): number | null {
-    const ram = this.#ram();
+    const { memory } = this.#cpu;
     const offset = selector & 0xfff8n;
     if (offset === 0n || Number(offset) + 7 > gdtr.limit) return null;
-    const physical = translate(ram, paging, gdtr.base + offset);
-    if (physical === null || physical + 8n > BigInt(ram.length)) return null;
-    return new DataView(ram.buffer, ram.byteOffset + Number(physical) + 4, 4).getUint32(0, true);
+    const physical = translate(memory, paging, gdtr.base + offset);
+    if (physical === null || !memory.contains(Number(physical), 8)) return null;
+    return memory.read32(Number(physical) + 4);
   }
 }
 

@@ -105,14 +105,14 @@ async function run(open: () => Promise<Cpu>, given: Given, hooked: boolean) {
     const [loop] = findFillLoops(ram.subarray(CODE, CODE + code.length), 0, code.length);
     if (given.changed === true) ram.set([0x90, 0x90, 0x90], CODE);
     writePageTables(ram, given.fourMib ?? 4 * MIB);
-    enterLongMode(cpu, ram, {
+    enterLongMode(cpu, {
       ...{ rip: BigInt(CODE), cr3: BigInt(TABLES), gdtAddress: 0x8000, rsi: 0n, rsp: 0x7000n },
     });
     cpu.writeRegister(pointer, BigInt(given.start));
     cpu.writeRegister(end, BigInt(given.end));
     cpu.writeRegister(value, 0x1234_56a5n);
     let iterations = 0;
-    const mode = new CpuModeReader(cpu, () => cpu.ram(0));
+    const mode = new CpuModeReader(cpu);
     const counts = cpu.countInstructions(
       blockDecoder(
         () => cpu.ram(0),
@@ -120,7 +120,7 @@ async function run(open: () => Promise<Cpu>, given: Given, hooked: boolean) {
       ),
     );
     const before = cpu.instructions ?? 0;
-    if (hooked) hookFillLoop(cpu, () => cpu.ram(0), CODE, loop!, mode);
+    if (hooked) hookFillLoop(cpu, CODE, loop!, mode);
     const step = BigInt(CODE + (code[0] === 0x88 ? 2 : 3));
     cpu.hookCode(step, step, () => iterations++);
     const { kind } = cpu.run();

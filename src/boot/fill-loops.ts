@@ -85,7 +85,6 @@ function comparedWith(compare: Instruction, register: number): number | null {
  */
 export function hookFillLoop(
   cpu: Cpu,
-  ram: () => Uint8Array,
   address: number,
   loop: FillLoop,
   mode: CpuModeReader,
@@ -100,16 +99,21 @@ export function hookFillLoop(
     if (hold.before(address)) return;
     cpu.readRegisters(names, values);
     const [pointer, end, value, cr0, cr3, cr4, efer] = values as unknown as bigint[];
-    const memory = ram();
+    const { memory } = cpu;
     const iterations = Math.min(Number(end! - 1n - pointer!), Math.floor(hold.room / INSTRUCTIONS));
     const last = pointer! + BigInt(iterations);
-    if (last < pointer! + FEWEST || end! > BigInt(memory.length) || mode.read() !== 'long64') return;
-    const code = memory.subarray(address, address + loop.code.length);
+    if (
+      last < pointer! + FEWEST ||
+      !memory.contains(Number(pointer!), Number(end! - pointer!)) ||
+      mode.read() !== 'long64'
+    )
+      return;
+    const code = memory.viewUpTo(address, loop.code.length);
     const overItself = pointer! < BigInt(address + loop.code.length) && BigInt(address) < last;
     const paging = { cr0: cr0!, cr3: cr3!, cr4: cr4!, efer: efer! };
     if (overItself || Buffer.compare(code, loop.code) !== 0) return;
     if (!isIdentityMapped(memory, paging, pointer!, last)) return;
-    memory.fill(Number(value! & 0xffn), Number(pointer!), Number(last));
+    memory.fill(Number(pointer!), Number(last - pointer!), Number(value! & 0xffn));
     hold.onHostWrite(Number(pointer!), Number(last), 'fill', BigInt(address));
     cpu.invalidateCode(Number(pointer!), Number(last - pointer!));
     cpu.writeRegister(loop.pointer, last);

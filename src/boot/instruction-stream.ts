@@ -98,7 +98,7 @@ export class InstructionStream<T> {
   constructor(machine: Machine, listener: InstructionListener<T>) {
     this.#machine = machine;
     this.#cpu = machine.cpu;
-    this.#mode = new CpuModeReader(machine.cpu, () => machine.ram);
+    this.#mode = new CpuModeReader(machine.cpu);
     this.#listener = listener;
     this.#decoder = new InstructionDecoder(listener.syntax, (instruction) => listener.describe(instruction));
   }

@@ -136,7 +136,7 @@ export function loadReal16(machine: Machine, image: KernelImage, options: BootOp
 /** Puts the CPU at CS:IP = setup's segment + 0x20:0 with the registers that boot.rst demands. */
 export function enterReal16(machine: Machine, loaded: LoadedImage): void {
   const segment = SETUP_ADDRESS >> 4;
-  enterRealMode(machine.cpu, machine.ram, {
+  enterRealMode(machine.cpu, {
     cs: segment + 0x20,
     ip: 0,
     ss: segment,

@@ -2,6 +2,7 @@
 
 import type { Cpu } from '../cpu/cpu.ts';
 import { openCpu } from '../cpu/open.ts';
+import { linearToPhysical } from '../cpu/translate.ts';
 import { PayloadAhead } from '../decompressor/payload-ahead.ts';
 import { BootscopeError } from '../error.ts';
 import type { KernelImage } from '../image/kernel-image.ts';
@@ -15,7 +16,7 @@ import {
   type RegisterSnapshot,
 } from '../trace/boot-trace.ts';
 import { type Place, parsePlace, placeName } from '../trace/place.ts';
-import { type PageTableWalk, translate } from '../x86/page-tables.ts';
+import type { PageTableWalk } from '../x86/page-tables.ts';
 import { BootRun } from './boot-run.ts';
 import type { HoldConditions } from './hold.ts';
 import type { InstructionListener, InstructionStream } from './instruction-stream.ts';
@@ -388,7 +389,7 @@ function sessionMemory(machine: () => Machine): SessionMemory {
   };
   return {
     get size() {
-      return machine().memory.size;
+      return machine().memory.end;
     },
     read: (address, length) => machine().memory.copyOut(Number(address), length),
     write: (address, bytes) => machine().memory.copyIn(Number(address), bytes),
@@ -397,11 +398,7 @@ function sessionMemory(machine: () => Machine): SessionMemory {
     u32: (address) => view(address, 4).getUint32(0, true),
     u64: (address) => view(address, 8).getBigUint64(0, true),
     physical: (linear) => {
-      const { cpu, ram } = machine();
-      const [cr0, cr3, cr4, efer] = (['cr0', 'cr3', 'cr4', 'efer'] as const).map((name) =>
-        cpu.readRegister(name),
-      );
-      const physical = translate(ram, { cr0: cr0!, cr3: cr3!, cr4: cr4!, efer: efer! }, BigInt(linear));
+      const physical = linearToPhysical(machine().cpu, BigInt(linear));
       return physical === null ? null : Number(physical);
     },
   };

@@ -68,10 +68,10 @@ async function run(open: () => Promise<Cpu>, given: Case, fast: boolean | null):
     ram.set(noise(2 * MIB, 7), 4 * MIB);
     ram.set([given.backward === true ? STD : CLD, STC, ...given.code, HLT], CODE);
     if (given.mode === 'prot32') {
-      enterProtectedMode(cpu, ram, { eip: CODE, gdtAddress: GDT, rsi: 0n, rsp: 0x7000n });
+      enterProtectedMode(cpu, { eip: CODE, gdtAddress: GDT, rsi: 0n, rsp: 0x7000n });
     } else {
       writePageTables(ram, given.fourMib ?? 4 * MIB);
-      enterLongMode(cpu, ram, {
+      enterLongMode(cpu, {
         ...{ rip: BigInt(CODE), cr3: BigInt(TABLES), gdtAddress: GDT, rsi: 0n, rsp: 0x7000n },
       });
     }
@@ -81,9 +81,9 @@ async function run(open: () => Promise<Cpu>, given: Case, fast: boolean | null):
     cpu.writeRegister('rax', given.rax ?? 0n);
     const operations: StringOperation[] = [];
     if (fast !== null) {
-      hookStringInstruction(cpu, () => cpu.ram(0), CODE + 2, {
+      hookStringInstruction(cpu, CODE + 2, {
         fast,
-        mode: new CpuModeReader(cpu, () => cpu.ram(0)),
+        mode: new CpuModeReader(cpu),
         onOperation: (operation) => operations.push(operation),
       });
     }

@@ -3,6 +3,7 @@
 
 import type { Cpu, RegisterName, Unhook } from '../cpu/cpu.ts';
 import { isIdentityMapped } from '../x86/page-tables.ts';
+import type { PhysicalMemory } from '../x86/physical-memory.ts';
 import type { CpuModeReader } from './cpu-mode.ts';
 import { type HostSteps, NOT_HELD } from './hold.ts';
 
@@ -33,6 +34,8 @@ const MOVSB = 0xa4;
 const MOVS = 0xa5;
 const STOSB = 0xaa;
 const STOS = 0xab;
+/** Of a repeated MOVS or STOS with REX.W. */
+const MAX_LENGTH = 3;
 const DIRECTION_FLAG = 1n << 10n;
 
 /** @param long - whether it is 64-bit code; elsewhere the byte of REX.W is an instruction of its own */
@@ -90,12 +93,7 @@ export interface StringHookOptions {
  * mapping it is done on the host; everywhere else, and where source and target overlap the wrong way round, the CPU
  * does it itself.
  */
-export function hookStringInstruction(
-  cpu: Cpu,
-  ram: () => Uint8Array,
-  address: number,
-  options: StringHookOptions,
-): Unhook {
+export function hookStringInstruction(cpu: Cpu, address: number, options: StringHookOptions): Unhook {
   const values = new BigUint64Array(NAMES.length);
   const hold = options.hold ?? NOT_HELD;
   // While the CPU iterates by itself, the hook is called for each iteration; RCX then counts down.
@@ -107,9 +105,9 @@ export function hookStringInstruction(
       expectedCount = expectedCount > 1n ? expectedCount - 1n : null;
       return;
     }
-    const memory = ram();
+    const { memory } = cpu;
     const mode = options.mode.read();
-    const instruction = decodeRep(memory, address, mode === 'long64');
+    const instruction = decodeRep(memory.viewUpTo(address, MAX_LENGTH), 0, mode === 'long64');
     if (instruction === null) return;
     cpu.readRegisters(NAMES, values);
     const [rcx, rsi, rdi, rflags, rax, cr0, cr3, cr4, efer] = values as unknown as bigint[];
@@ -120,7 +118,7 @@ export function hookStringInstruction(
       expectedCount = count > 1n ? count - 1n : null;
       return;
     }
-    if (count === 0n || count > BigInt(memory.length)) return;
+    if (count === 0n || count > BigInt(memory.end)) return;
     const width = BigInt(instruction.width);
     const length = count * width;
     const backward = (rflags! & DIRECTION_FLAG) !== 0n;
@@ -128,10 +126,10 @@ export function hookStringInstruction(
       backward ? (pointer & mask) - (length - width) : pointer & mask;
     const target = lowest(rdi!);
     const source = instruction.kind === 'copy' ? lowest(rsi!) : null;
-    const end = BigInt(memory.length);
     const paging = { cr0: cr0!, cr3: cr3!, cr4: cr4!, efer: efer! };
     const plain = (start: bigint): boolean =>
-      start >= 0n && start + length <= end && isIdentityMapped(memory, paging, start, start + length);
+      memory.contains(Number(start), Number(length)) &&
+      isIdentityMapped(memory, paging, start, start + length);
     if (!plain(target) || (source !== null && !plain(source))) return;
 
     options.onOperation({
@@ -150,7 +148,7 @@ export function hookStringInstruction(
     }
 
     const [from, to, bytes] = [Number(source ?? 0n), Number(target), Number(length)];
-    if (source !== null) memory.copyWithin(to, from, from + bytes);
+    if (source !== null) memory.copyWithin(to, from, bytes);
     else fill(memory, to, bytes, rax!, instruction.width);
     cpu.invalidateCode(to, bytes);
     hold.onHostWrite(to, to + bytes, instruction.kind, BigInt(address));
@@ -162,17 +160,17 @@ export function hookStringInstruction(
   });
 }
 
-function fill(memory: Uint8Array, target: number, length: number, rax: bigint, width: 1 | 4 | 8): void {
+function fill(memory: PhysicalMemory, target: number, length: number, rax: bigint, width: 1 | 4 | 8): void {
   const value = BigInt.asUintN(width * 8, rax);
   const first = Number(value & 0xffn);
   const uniform = BigInt.asUintN(width * 8, 0x0101_0101_0101_0101n * BigInt(first)) === value;
   if (uniform) {
-    memory.fill(first, target, target + length);
+    memory.fill(target, length, first);
     return;
   }
-  for (let byte = 0; byte < width; byte++)
-    memory[target + byte] = Number((value >> BigInt(8 * byte)) & 0xffn);
+  const bytes = memory.view(target, length);
+  for (let byte = 0; byte < width; byte++) bytes[byte] = Number((value >> BigInt(8 * byte)) & 0xffn);
   for (let done: number = width; done < length; done *= 2) {
-    memory.copyWithin(target + done, target, target + Math.min(done, length - done));
+    bytes.copyWithin(done, 0, Math.min(done, length - done));
   }
 }

@@ -1,5 +1,7 @@
 // The CPU as the rest of Bootscope sees it: Unicorn behind one small typed interface, whichever binding runs it.
 
+import type { MemoryBlock, PhysicalMemory } from '../x86/physical-memory.ts';
+
 export type EngineName = 'native' | 'wasm';
 
 /** Registers that can be read and written by name. Segment registers are selectors. */
@@ -107,12 +109,21 @@ export interface Cpu {
   readonly engineVersion: string;
 
   /**
-   * Maps guest-physical [address, address + size) to a block shared with JavaScript and returns it,
-   * zero-filled; page-aligned. Pages that nobody touches cost no memory where the host can do that.
+   * Maps guest-physical [address, address + size) to a block shared with JavaScript, zero-filled; page-aligned. Pages that
+   * nobody touches cost no memory where the host can do that.
+   *
+   * @returns as `ram(address)`
    */
   mapRam(address: number, size: number): Uint8Array;
-  /** The shared block that starts at `address`; read it anew after `run` (a WASM heap may have moved). */
-  ram(address: number): Uint8Array;
+  /** What was mapped, by address. */
+  readonly blocks: readonly MemoryBlock[];
+  /**
+   * The bytes [address, address + length), shared with the guest: in one block, and at most 4 GiB. Without `length` all from
+   * the start of a block, up to that. Take them anew after `run` (a WASM heap may have moved).
+   */
+  ram(address: number, length?: number): Uint8Array;
+  /** All of it, by address. */
+  readonly memory: PhysicalMemory;
 
   readRegister(name: RegisterName): bigint;
   /**

@@ -31,11 +31,11 @@ describeEachEngine('delivering an interrupt', (open, engine) => {
       // Handler at 4000:0010: pushf; pop bx; mov cx, cs; add ax, 100h; stc; iret
       ram.set([0x9c, 0x5b, 0x8c, 0xc9, 0x05, 0x00, 0x01, 0xf9, 0xcf], 0x40010);
       view.setUint32(0x21 * 4, 0x4000_0010, true);
-      enterRealMode(cpu, ram, { cs, ip, ss: 0x8000, sp: 0x100, ds: 0, es: 0, flags: 0x246 });
+      enterRealMode(cpu, { cs, ip, ss: 0x8000, sp: 0x100, ds: 0, es: 0, flags: 0x246 });
       const vectors: number[] = [];
       cpu.hookInterrupt((vector) => {
         vectors.push(vector);
-        deliverRealModeInterrupt(cpu, ram, vector);
+        deliverRealModeInterrupt(cpu, vector);
       });
       expect(cpu.run()).toEqual({ kind: 'halted' });
       expect(vectors).toEqual([0x21]);
@@ -56,8 +56,8 @@ describeEachEngine('delivering an interrupt', (open, engine) => {
       ram.set([0xcd, 0x21, HLT], 0x90200);
       ram.set([0x40, 0xcf], 0x40010); // inc ax; iret
       view.setUint32(0x21 * 4, 0x4000_0010, true);
-      enterRealMode(cpu, ram, { cs: 0x9020, ip: 0, ss: 0x8000, sp: 0x100, ds: 0, es: 0 });
-      cpu.hookInterrupt((vector) => deliverRealModeInterrupt(cpu, ram, vector));
+      enterRealMode(cpu, { cs: 0x9020, ip: 0, ss: 0x8000, sp: 0x100, ds: 0, es: 0 });
+      cpu.hookInterrupt((vector) => deliverRealModeInterrupt(cpu, vector));
       const seen: bigint[] = [];
       let resumed = false;
       cpu.hookCode(0n, 0xffff_ffff_ffff_ffffn, (address) => {
@@ -79,14 +79,14 @@ describeEachEngine('delivering an interrupt', (open, engine) => {
     view.setUint32(at + 4, ((offset & 0xffff0000) | (type << 8)) >>> 0, true);
   }
 
-  function deliverAll(cpu: Cpu, ram: Uint8Array, vectors: unknown[]): void {
+  function deliverAll(cpu: Cpu, vectors: unknown[]): void {
     cpu.hookInterrupt((vector, exception) => {
       vectors.push(vector);
       const interrupt =
         exception === null
           ? ({ kind: 'software', errorCode: null } as const)
           : ({ kind: 'exception', errorCode: exception.errorCode } as const);
-      if (!deliverProtectedInterrupt(cpu, ram, vector, interrupt)) {
+      if (!deliverProtectedInterrupt(cpu, vector, interrupt)) {
         vectors.push('undelivered');
         cpu.stop();
       }
@@ -100,10 +100,10 @@ describeEachEngine('delivering an interrupt', (open, engine) => {
       // pushfd; pop ebx; add eax, 256; iretd
       ram.set([0x9c, 0x5b, 0x05, 0, 1, 0, 0, 0xcf], HANDLER);
       setGate(view, 0x80, HANDLER, false);
-      enterProtectedMode(cpu, ram, { eip: MIB, gdtAddress: 0x8000, rsp: 0x7000n, flags: 0x202 });
+      enterProtectedMode(cpu, { eip: MIB, gdtAddress: 0x8000, rsp: 0x7000n, flags: 0x202 });
       cpu.writeDescriptorTable('idtr', { base: BigInt(IDT), limit: 0x7ff });
       const vectors: unknown[] = [];
-      deliverAll(cpu, ram, vectors);
+      deliverAll(cpu, vectors);
       expect(cpu.run()).toEqual({ kind: 'halted' });
       expect(vectors).toEqual([0x80]);
       expect([cpu.readRegister('rax'), cpu.readRegister('rsp')]).toEqual([0x106n, 0x7000n]);
@@ -118,10 +118,10 @@ describeEachEngine('delivering an interrupt', (open, engine) => {
       // pop edx; pushfd; pop ebx; add dword [esp], 2; iretd
       ram.set([0x5a, 0x9c, 0x5b, 0x83, 0x04, 0x24, 0x02, 0xcf], HANDLER);
       setGate(view, 13, HANDLER, false, 0x8f);
-      enterProtectedMode(cpu, ram, { eip: MIB, gdtAddress: 0x8000, rsp: 0x7000n, flags: 0x202 });
+      enterProtectedMode(cpu, { eip: MIB, gdtAddress: 0x8000, rsp: 0x7000n, flags: 0x202 });
       cpu.writeDescriptorTable('idtr', { base: BigInt(IDT), limit: 0x7ff });
       const vectors: unknown[] = [];
-      deliverAll(cpu, ram, vectors);
+      deliverAll(cpu, vectors);
       if (engine === 'wasm') cpu.hookCode(0n, 0xffff_ffff_ffff_ffffn, () => {}); // see cpu.ts, hookInterrupt
       expect(cpu.run()).toEqual({ kind: 'halted' });
       expect([cpu.readRegister('rdx'), cpu.readRegister('rsp')]).toEqual([0x48n, 0x7000n]);
@@ -131,22 +131,22 @@ describeEachEngine('delivering an interrupt', (open, engine) => {
   it('says so where there is no gate, and changes nothing', () =>
     withCpu((cpu, ram) => {
       ram.set([0xcd, 0x80, HLT], MIB);
-      enterProtectedMode(cpu, ram, { eip: MIB, gdtAddress: 0x8000, rsp: 0x7000n });
+      enterProtectedMode(cpu, { eip: MIB, gdtAddress: 0x8000, rsp: 0x7000n });
       const vectors: unknown[] = [];
-      deliverAll(cpu, ram, vectors);
+      deliverAll(cpu, vectors);
       expect(cpu.run()).toEqual({ kind: 'stopped' });
       expect(vectors).toEqual([0x80, 'undelivered']);
       expect([cpu.readRegister('rip'), cpu.readRegister('rsp')]).toEqual([BigInt(MIB + 2), 0x7000n]);
     }));
 
   /** Identity maps the first 2 MiB and [4 MiB, 16 MiB) with 2 MiB pages; [2 MiB, 4 MiB) is left out. */
-  function enterLong(cpu: Cpu, ram: Uint8Array, view: DataView): void {
+  function enterLong(cpu: Cpu, view: DataView): void {
     view.setBigUint64(TABLES, BigInt(TABLES + 0x1003), true);
     view.setBigUint64(TABLES + 0x1000, BigInt(TABLES + 0x2003), true);
     for (const index of [0, 2, 3, 4, 5, 6, 7]) {
       view.setBigUint64(TABLES + 0x2000 + index * 8, (BigInt(index) << 21n) | 0x83n, true);
     }
-    enterLongMode(cpu, ram, {
+    enterLongMode(cpu, {
       ...{ rip: BigInt(MIB), cr3: BigInt(TABLES), gdtAddress: 0x8000, rsp: 0x7008n, flags: 0x202 },
     });
     cpu.writeDescriptorTable('idtr', { base: BigInt(IDT), limit: 0xfff });
@@ -168,9 +168,9 @@ describeEachEngine('delivering an interrupt', (open, engine) => {
       ram.set([0xeb, 0, 0x8b, 0x04, 0x25, 0x67, 0x45, 0x23, 0, 0x48, 0xff, 0xc3, HLT], MIB);
       ram.set(MAP_AND_RETRY, HANDLER);
       setGate(view, 14, HANDLER, true);
-      enterLong(cpu, ram, view);
+      enterLong(cpu, view);
       const vectors: unknown[] = [];
-      deliverAll(cpu, ram, vectors);
+      deliverAll(cpu, vectors);
       expect(cpu.run()).toEqual({ kind: 'halted' });
       expect(vectors).toEqual([14]);
       const names = ['r8', 'r9', 'r10', 'rax', 'rbx', 'rsp'] as const;
@@ -189,9 +189,9 @@ describeEachEngine('delivering an interrupt', (open, engine) => {
         ram.set([0x48, 0x89, 0x1c, 0x25, 0x68, 0x45, 0x23, 0, 0x48, 0xff, 0xc3, HLT], MIB + 11);
         ram.set(MAP_AND_RETRY, HANDLER);
         setGate(view, 14, HANDLER, true);
-        enterLong(cpu, ram, view);
+        enterLong(cpu, view);
         const vectors: unknown[] = [];
-        deliverAll(cpu, ram, vectors);
+        deliverAll(cpu, vectors);
         expect(cpu.run()).toEqual({ kind: 'halted' });
         expect(vectors).toEqual([14]);
         expect([cpu.readRegister('r9'), cpu.readRegister('rbx')]).toEqual([2n, 2n]);
@@ -206,9 +206,9 @@ describeEachEngine('delivering an interrupt', (open, engine) => {
       ram.set([0x48, 0xff, 0xc3, HLT], 0x300000); // inc rbx; hlt
       ram.set(MAP_AND_RETRY, HANDLER);
       setGate(view, 14, HANDLER, true);
-      enterLong(cpu, ram, view);
+      enterLong(cpu, view);
       const vectors: unknown[] = [];
-      deliverAll(cpu, ram, vectors);
+      deliverAll(cpu, vectors);
       const blocks: bigint[] = [];
       cpu.hookBlock(0x300000n, 0x300000n, (address) => blocks.push(address));
       expect(cpu.run()).toEqual({ kind: 'halted' });
@@ -229,10 +229,10 @@ describeEachEngine('delivering an interrupt', (open, engine) => {
       ram.set([0xeb, 0, ...body, 0x75, 0xfe - body.length, HLT], MIB);
       ram.set(MAP_AND_RETRY, HANDLER);
       setGate(view, 14, HANDLER, true);
-      enterLong(cpu, ram, view);
+      enterLong(cpu, view);
       cpu.writeRegister('rcx', 5n);
       const vectors: unknown[] = [];
-      deliverAll(cpu, ram, vectors);
+      deliverAll(cpu, vectors);
       expect(cpu.run()).toEqual({ kind: 'halted' });
       expect(vectors).toEqual([14, 14, 14, 14, 14]);
     }));

@@ -23,18 +23,18 @@ const ROM_END = 0x100000;
  * The CS register can't be loaded from outside in a way that its base follows, so the guest does it: a second
  * frame with the handler's address is pushed and the CPU sent to an IRET, any byte CFh of the BIOS ROM.
  *
- * @param ram the block that starts at physical address 0
  * @throws BootscopeError `cpu-interrupt` where the ROM (0xf0000..0xfffff) holds no byte CFh
  */
-export function deliverRealModeInterrupt(cpu: Cpu, ram: Uint8Array, vector: number): void {
-  const iret = ram.subarray(0, ROM_END).indexOf(IRET, ROM_START);
-  if (iret < 0) {
+export function deliverRealModeInterrupt(cpu: Cpu, vector: number): void {
+  const { memory } = cpu;
+  const found = memory.view(ROM_START, ROM_END - ROM_START).indexOf(IRET);
+  if (found < 0) {
     throw new BootscopeError(
       'cpu-interrupt',
       'There is no IRET instruction in 0xf0000..0xfffff to deliver with',
     );
   }
-  const view = new DataView(ram.buffer, ram.byteOffset, ram.byteLength);
+  const iret = ROM_START + found;
   const flags = cpu.readRegister('rflags');
   const cs = cpu.readRegister('cs');
   const stack = Number(cpu.readRegister('ss')) * 16;
@@ -42,14 +42,14 @@ export function deliverRealModeInterrupt(cpu: Cpu, ram: Uint8Array, vector: numb
   let sp = Number(esp & 0xffffn);
   const push = (word: number) => {
     sp = (sp - 2) & 0xffff;
-    view.setUint16(stack + sp, word, true);
+    memory.write16(stack + sp, word);
   };
   push(Number(flags & 0xffffn));
   push(Number(cs));
   push(Number(cpu.readRegister('rip') & 0xffffn));
   push(Number(flags & ~(FLAG_IF | FLAG_TF) & 0xffffn));
-  push(view.getUint16(vector * 4 + 2, true));
-  push(view.getUint16(vector * 4, true));
+  push(memory.read16(vector * 4 + 2));
+  push(memory.read16(vector * 4));
   cpu.writeRegister('rsp', (esp & ~0xffffn) | BigInt(sp));
   // The engine adds base and offset as 64-bit numbers, so an offset below zero reaches the ROM from any CS.
   cpu.writeRegister('rip', BigInt(iret) - (cs << 4n));
@@ -79,26 +79,20 @@ interface Gate {
  * 32-bit protected mode and long mode: delivers through the IDT at the same privilege (Intel SDM 3A 6.12.1, 6.14).
  * Call it in an interrupt hook or while the CPU doesn't run.
  *
- * @param ram the block that starts at physical address 0
  * @returns false, with nothing changed, where the IDT has no usable gate: absent, of another type or
  *   privilege, with a stack of its own (IST), to another code segment that isn't flat, or of another size, or where
  *   the stack isn't in RAM
  */
-export function deliverProtectedInterrupt(
-  cpu: Cpu,
-  ram: Uint8Array,
-  vector: number,
-  interrupt: ProtectedInterrupt,
-): boolean {
+export function deliverProtectedInterrupt(cpu: Cpu, vector: number, interrupt: ProtectedInterrupt): boolean {
   const long = (cpu.readRegister('efer') & EFER_LMA) !== 0n;
   const cs = Number(cpu.readRegister('cs'));
-  const gate = readGate(cpu, ram, vector, long);
+  const gate = readGate(cpu, vector, long);
   if (gate === null || (cs & 3) !== 0) return false;
-  const target = readDescriptor(cpu, ram, gate.selector);
+  const target = readDescriptor(cpu, gate.selector);
   if (target === null || !isKernelCode(target, long)) return false;
   // A segment with a base (iPXE runs in one) can be stayed in, but not be entered from outside.
-  if (!long && gate.selector !== cs && (target.base !== 0 || !isFlat(cpu, ram, cs))) return false;
-  const stack = long ? null : readDescriptor(cpu, ram, Number(cpu.readRegister('ss')));
+  if (!long && gate.selector !== cs && (target.base !== 0 || !isFlat(cpu, cs))) return false;
+  const stack = long ? null : readDescriptor(cpu, Number(cpu.readRegister('ss')));
   const stackBase = BigInt(stack?.base ?? 0);
 
   const flags = cpu.readRegister('rflags');
@@ -113,14 +107,13 @@ export function deliverProtectedInterrupt(
   const places: number[] = [];
   for (let index = 0; index < frame.length; index++) {
     const linear = BigInt.asUintN(long ? 64 : 32, stackBase + top - BigInt(index + 1) * size);
-    const place = linearToPhysical(cpu, ram, linear);
-    if (place === null || place + size > BigInt(ram.length)) return false;
+    const place = linearToPhysical(cpu, linear);
+    if (place === null || !cpu.memory.contains(Number(place), Number(size))) return false;
     places.push(Number(place));
   }
-  const view = new DataView(ram.buffer, ram.byteOffset, ram.byteLength);
   frame.forEach((value, index) => {
-    if (long) view.setBigUint64(places[index]!, value, true);
-    else view.setUint32(places[index]!, Number(value & MASK_32), true);
+    if (long) cpu.memory.write64(places[index]!, value);
+    else cpu.memory.write32(places[index]!, Number(value & MASK_32));
   });
 
   const cleared = FLAG_TF | FLAG_NT | FLAG_RF | FLAG_VM | (gate.clearsInterruptFlag ? FLAG_IF : 0n);
@@ -132,11 +125,11 @@ export function deliverProtectedInterrupt(
   return true;
 }
 
-function readGate(cpu: Cpu, ram: Uint8Array, vector: number, long: boolean): Gate | null {
+function readGate(cpu: Cpu, vector: number, long: boolean): Gate | null {
   const idtr = cpu.readDescriptorTable('idtr');
   const size = long ? 16 : 8;
   if ((vector + 1) * size - 1 > idtr.limit) return null;
-  const view = viewOf(cpu, ram, idtr.base + BigInt(vector * size), size);
+  const view = viewOf(cpu, idtr.base + BigInt(vector * size), size);
   if (view === null) return null;
   const low = view.getUint32(0, true);
   const high = view.getUint32(4, true);
@@ -160,11 +153,11 @@ interface Descriptor {
 }
 
 /** The GDT's descriptor for a selector (Intel SDM 3A 3.4.5); null where the GDT has none. */
-function readDescriptor(cpu: Cpu, ram: Uint8Array, selector: number): Descriptor | null {
+function readDescriptor(cpu: Cpu, selector: number): Descriptor | null {
   const gdtr = cpu.readDescriptorTable('gdtr');
   const offset = selector & 0xfff8;
   if (offset === 0 || (selector & 7) !== 0 || offset + 7 > gdtr.limit) return null;
-  const view = viewOf(cpu, ram, gdtr.base + BigInt(offset), 8);
+  const view = viewOf(cpu, gdtr.base + BigInt(offset), 8);
   if (view === null) return null;
   const low = view.getUint32(0, true);
   const high = view.getUint32(4, true);
@@ -189,13 +182,13 @@ function isKernelCode(descriptor: Descriptor, long: boolean): boolean {
 }
 
 /** Whether the current CS has base 0; a selector that its GDT no longer holds is taken for flat. */
-function isFlat(cpu: Cpu, ram: Uint8Array, selector: number): boolean {
-  return (readDescriptor(cpu, ram, selector)?.base ?? 0) === 0;
+function isFlat(cpu: Cpu, selector: number): boolean {
+  return (readDescriptor(cpu, selector)?.base ?? 0) === 0;
 }
 
 /** `size` bytes at a linear address; null where they aren't in RAM. Tables are aligned, so no page ends inside. */
-function viewOf(cpu: Cpu, ram: Uint8Array, linear: bigint, size: number): DataView | null {
-  const physical = linearToPhysical(cpu, ram, linear);
-  if (physical === null || physical + BigInt(size) > BigInt(ram.length)) return null;
-  return new DataView(ram.buffer, ram.byteOffset + Number(physical), size);
+function viewOf(cpu: Cpu, linear: bigint, size: number): DataView | null {
+  const physical = linearToPhysical(cpu, linear);
+  if (physical === null || !cpu.memory.contains(Number(physical), size)) return null;
+  return cpu.memory.dataView(Number(physical), size);
 }

@@ -33,7 +33,7 @@ describeEachEngine('entering a mode', (open) => {
     withCpu((cpu, ram) => {
       ram.set([0x66, 0x40, HLT], 0x90200); // inc eax; hlt
       ram.fill(0x5a, 0x9c000, 0xa0000);
-      enterRealMode(cpu, ram, {
+      enterRealMode(cpu, {
         ...{ cs: 0x9020, ip: 0, ss: 0x9000, sp: 0xfff0, ds: 0x1111, es: 0x2222, fs: 0x3333, gs: 0x4444 },
         ...{ rax: 0xffff_ffffn, rbx: 1n, rcx: 2n, rdx: 0x80n, rsi: 3n, rdi: 4n, rbp: 5n, flags: 0x246 },
       });
@@ -52,7 +52,7 @@ describeEachEngine('entering a mode', (open) => {
     withCpu((cpu, ram) => {
       // push 1234h; mov [2], sp; mov es:[4], cs; hlt
       ram.set([0x68, 0x34, 0x12, 0x89, 0x26, 2, 0, 0x26, 0x8c, 0x0e, 4, 0, HLT], 0x7c00);
-      enterRealMode(cpu, ram, { cs: 0, ip: 0x7c00, ss: 0x8000, sp: 0x100, ds: 0x2000, es: 0x3000 });
+      enterRealMode(cpu, { cs: 0, ip: 0x7c00, ss: 0x8000, sp: 0x100, ds: 0x2000, es: 0x3000 });
       expect(cpu.run()).toEqual({ kind: 'halted' });
       expect([...ram.subarray(0x800fe, 0x80100)]).toEqual([0x34, 0x12]);
       expect([...ram.subarray(0x20002, 0x20004)]).toEqual([0xfe, 0x00]);
@@ -64,7 +64,7 @@ describeEachEngine('entering a mode', (open) => {
       ram.set([0xa0, 0x10, 0x00, HLT], 0x7c00); // mov al, [0010h]; hlt
       ram[0x10] = 1;
       ram[MIB] = 2;
-      enterRealMode(cpu, ram, { cs: 0, ip: 0x7c00, ss: 0, sp: 0x7000, ds: 0xffff, es: 0 });
+      enterRealMode(cpu, { cs: 0, ip: 0x7c00, ss: 0, sp: 0x7000, ds: 0xffff, es: 0 });
       cpu.run();
       expect(cpu.readRegister('rax')).toBe(2n);
     }));
@@ -73,7 +73,7 @@ describeEachEngine('entering a mode', (open) => {
     withCpu((cpu, ram) => {
       // mov [0x200000], esp; push 0x12345678; pop ecx; hlt
       ram.set([0x89, 0x25, 0, 0, 0x20, 0, 0x68, 0x78, 0x56, 0x34, 0x12, 0x59, HLT], MIB);
-      enterProtectedMode(cpu, ram, { eip: MIB, gdtAddress: 0x8000, rsi: 0x90000n, rsp: 0x7000n });
+      enterProtectedMode(cpu, { eip: MIB, gdtAddress: 0x8000, rsi: 0x90000n, rsp: 0x7000n });
       expect(read(cpu, ['cs', 'ds', 'es', 'ss'])).toEqual([0x10n, 0x18n, 0x18n, 0x18n]);
       expect(read(cpu, ['cr0', 'cr3', 'cr4', 'efer', 'rflags'])).toEqual([0x11n, 0n, 0n, 0n, 2n]);
       expect(read(cpu, ['rip', 'rsi', 'rbx', 'rbp', 'rdi'])).toEqual([BigInt(MIB), 0x90000n, 0n, 0n, 0n]);
@@ -87,7 +87,7 @@ describeEachEngine('entering a mode', (open) => {
     withCpu((cpu, ram) => {
       // ljmp 10h:next; mov eax, 18h; mov ss, ax; hlt
       ram.set([0xea, 7, 0, 0x10, 0, 0x10, 0, 0xb8, 0x18, 0, 0, 0, 0x8e, 0xd0, HLT], MIB);
-      enterProtectedMode(cpu, ram, { eip: MIB, gdtAddress: 0x8000 });
+      enterProtectedMode(cpu, { eip: MIB, gdtAddress: 0x8000 });
       expect(cpu.run()).toEqual({ kind: 'halted' });
     }));
 
@@ -96,7 +96,7 @@ describeEachEngine('entering a mode', (open) => {
       mapFirstGib(ram);
       // mov rax, 0x1122334455667788; push rax; pop rcx; hlt
       ram.set([0x48, 0xb8, 0x88, 0x77, 0x66, 0x55, 0x44, 0x33, 0x22, 0x11, 0x50, 0x59, HLT], MIB + 0x200);
-      enterLongMode(cpu, ram, {
+      enterLongMode(cpu, {
         ...{ rip: BigInt(MIB + 0x200), cr3: BigInt(TABLES), cr4: 0xa0n, gdtAddress: 0x8000 },
         ...{ rsi: 0x90000n, rsp: 0x7000n, r15: 15n },
       });
@@ -126,7 +126,7 @@ describeEachEngine('entering a mode', (open) => {
         0x7c00,
       );
       ram.set([0x48, 0xb8, 1, 2, 3, 4, 5, 6, 7, 8, HLT], 0x7d00); // mov rax, imm64; hlt
-      enterRealMode(cpu, ram, { cs: 0, ip: 0x7c00, ss: 0, sp: 0x7000, ds: 0, es: 0 });
+      enterRealMode(cpu, { cs: 0, ip: 0x7c00, ss: 0, sp: 0x7000, ds: 0, es: 0 });
       expect(cpu.run()).toEqual({ kind: 'halted' });
       expect(cpu.readRegister('rax')).toBe(0x0807060504030201n);
       expect(cpu.readRegister('efer')).toBe(0x500n);
@@ -134,12 +134,12 @@ describeEachEngine('entering a mode', (open) => {
 
   it('refuses a CPU that has left its first state, and a target outside RAM', () =>
     withCpu((cpu, ram) => {
-      expect(() => enterProtectedMode(cpu, ram, { eip: 64 * MIB, gdtAddress: 0x8000 })).toThrow(
-        'The CPU cannot start at 0x4000000 with 0x1000000 bytes of RAM',
+      expect(() => enterProtectedMode(cpu, { eip: 64 * MIB, gdtAddress: 0x8000 })).toThrow(
+        'The CPU cannot start at 0x4000000, where RAM ends at 0x1000000',
       );
       ram[0x7c00] = HLT;
       const state = { cs: 0, ip: 0x7c00, ss: 0, sp: 0x7000, ds: 0, es: 0 };
-      enterRealMode(cpu, ram, state);
-      expect(() => enterRealMode(cpu, ram, state)).toThrow(/not in the state it was opened in/);
+      enterRealMode(cpu, state);
+      expect(() => enterRealMode(cpu, state)).toThrow(/not in the state it was opened in/);
     }));
 });

@@ -6,6 +6,7 @@ import { ENTER_REAL_MODE } from '../../firmware/enter-real-mode.ts';
 import { BootscopeError } from '../error.ts';
 import { hex } from '../hex.ts';
 import { CR0_ET, CR0_PE, CR0_PG, CR4_PAE, EFER_LMA, EFER_LME } from '../x86/control-registers.ts';
+import type { PhysicalMemory } from '../x86/physical-memory.ts';
 import type { Cpu, RegisterName } from './cpu.ts';
 
 /** General registers to set; those left out are 0. */
@@ -111,28 +112,19 @@ const GENERAL = [
   'r15',
 ] as const satisfies readonly RegisterName[];
 
-function viewOf(ram: Uint8Array): DataView {
-  return new DataView(ram.buffer, ram.byteOffset, ram.byteLength);
-}
-
 /** Puts a blob and tables that map the first 2 MiB to themselves at BASE. */
-function layOut(ram: Uint8Array, blob: string): void {
-  ram.fill(0, BASE, BASE + AREA_SIZE);
-  ram.set(
-    (blob.match(/../g) ?? []).map((byte) => Number.parseInt(byte, 16)),
-    BASE,
-  );
-  const view = viewOf(ram);
+function layOut(memory: PhysicalMemory, blob: string): void {
+  memory.fill(BASE, AREA_SIZE, 0);
+  memory.view(BASE, PAGE).set((blob.match(/../g) ?? []).map((byte) => Number.parseInt(byte, 16)));
   const table = (index: number) => BASE + index * PAGE;
-  view.setBigUint64(table(1), BigInt(table(2)) | PAGE_PRESENT_WRITABLE, true);
-  view.setBigUint64(table(2), BigInt(table(3)) | PAGE_PRESENT_WRITABLE, true);
-  view.setBigUint64(table(3), PAGE_PRESENT_WRITABLE | PAGE_LARGE, true);
+  memory.write64(table(1), BigInt(table(2)) | PAGE_PRESENT_WRITABLE);
+  memory.write64(table(2), BigInt(table(3)) | PAGE_PRESENT_WRITABLE);
+  memory.write64(table(3), PAGE_PRESENT_WRITABLE | PAGE_LARGE);
 }
 
 /** Runs a blob until it has jumped to the linear address `target`, then sets the general registers. */
 function runBlob(
   cpu: Cpu,
-  ram: Uint8Array,
   blob: string,
   target: bigint,
   state: CommonState,
@@ -144,21 +136,22 @@ function runBlob(
       'The CPU is not in the state it was opened in, so its mode cannot be chosen',
     );
   }
-  if (ram.length < BASE + AREA_SIZE || target >= BigInt(ram.length)) {
+  const { memory } = cpu;
+  if (!memory.contains(BASE, AREA_SIZE) || !memory.contains(Number(target), 1)) {
     throw new BootscopeError(
       'cpu-mode',
-      `The CPU cannot start at ${hex(target)} with ${hex(ram.length)} bytes of RAM`,
+      `The CPU cannot start at ${hex(target)}, where RAM ends at ${hex(memory.end)}`,
     );
   }
-  const saved = ram.slice(BASE, BASE + AREA_SIZE);
-  layOut(ram, blob);
-  writeParameters(new DataView(ram.buffer, ram.byteOffset + BASE + PARAMETERS, PAGE - PARAMETERS));
+  const saved = memory.copyOut(BASE, AREA_SIZE);
+  layOut(memory, blob);
+  writeParameters(memory.dataView(BASE + PARAMETERS, PAGE - PARAMETERS));
   cpu.invalidateCode(BASE, PAGE);
   const unhook = cpu.hookBlock(target, target, () => cpu.stop());
   cpu.writeRegister('rip', BigInt(BASE));
   const end = cpu.run();
   unhook();
-  ram.set(saved, BASE);
+  memory.view(BASE, AREA_SIZE).set(saved);
   cpu.invalidateCode(BASE, PAGE);
   if (end.kind !== 'stopped') {
     const reason = end.kind === 'error' ? end.error : end.kind;
@@ -172,12 +165,13 @@ function runBlob(
  * Real mode at CS:IP, as a BIOS leaves it: CR0 holds ET alone, IDTR the vector table at 0. The 32-bit parts
  * of the general registers can be set too.
  *
- * @param ram the block that starts at physical address 0; 0x9c000..0x9ffff is used and restored
+ * 0x9c000..0x9ffff is used and restored.
+ *
  * @throws BootscopeError `cpu-mode` where the CPU isn't fresh or CS:IP is outside RAM
  */
-export function enterRealMode(cpu: Cpu, ram: Uint8Array, state: RealModeState): void {
+export function enterRealMode(cpu: Cpu, state: RealModeState): void {
   const target = BigInt(state.cs * 16 + state.ip);
-  runBlob(cpu, ram, ENTER_REAL_MODE, target, { ...state, rsp: BigInt(state.sp) }, (view) => {
+  runBlob(cpu, ENTER_REAL_MODE, target, { ...state, rsp: BigInt(state.sp) }, (view) => {
     const words = [state.ip, state.cs, state.ss, state.ds, state.es, state.fs ?? 0, state.gs ?? 0];
     words.forEach((word, index) => {
       view.setUint16(index * 2, word, true);
@@ -191,16 +185,15 @@ function bootGdt(code: bigint): readonly bigint[] {
   return [0n, 0n, code, DESCRIPTOR_DATA, DESCRIPTOR_TSS, 0n];
 }
 
-function writeGdt(ram: Uint8Array, address: number, descriptors: readonly bigint[]): void {
-  if (address < 0 || address + descriptors.length * 8 > ram.length) {
+function writeGdt(memory: PhysicalMemory, address: number, descriptors: readonly bigint[]): void {
+  if (!memory.contains(address, descriptors.length * 8)) {
     throw new BootscopeError(
       'cpu-mode',
-      `The GDT at ${hex(address)} is outside the ${ram.length} bytes of RAM`,
+      `The GDT at ${hex(address)} is outside RAM, which ends at ${hex(memory.end)}`,
     );
   }
-  const view = viewOf(ram);
   descriptors.forEach((descriptor, index) => {
-    view.setBigUint64(address + index * 8, descriptor, true);
+    memory.write64(address + index * 8, descriptor);
   });
 }
 
@@ -208,12 +201,13 @@ function writeGdt(ram: Uint8Array, address: number, descriptors: readonly bigint
  * 32-bit protected mode without paging (boot.rst, "32-bit boot protocol"): CS = 10h, DS, ES, FS, GS, SS = 18h,
  * all flat; CR0 holds PE and ET; CR3, CR4 and EFER are 0.
  *
- * @param ram the block that starts at physical address 0; 0x9c000..0x9ffff is used and restored
+ * 0x9c000..0x9ffff is used and restored.
+ *
  * @throws BootscopeError `cpu-mode` where the CPU isn't fresh, or an address is outside RAM
  */
-export function enterProtectedMode(cpu: Cpu, ram: Uint8Array, state: ProtectedModeState): void {
-  writeGdt(ram, state.gdtAddress, bootGdt(DESCRIPTOR_CODE_32));
-  runBlob(cpu, ram, ENTER_PROTECTED_MODE, BigInt(state.eip), state, (view) => {
+export function enterProtectedMode(cpu: Cpu, state: ProtectedModeState): void {
+  writeGdt(cpu.memory, state.gdtAddress, bootGdt(DESCRIPTOR_CODE_32));
+  runBlob(cpu, ENTER_PROTECTED_MODE, BigInt(state.eip), state, (view) => {
     view.setUint32(0, state.eip, true);
     view.setUint16(4, BOOT_CS, true);
     view.setUint16(6, GDT_SIZE - 1, true);
@@ -225,13 +219,14 @@ export function enterProtectedMode(cpu: Cpu, ram: Uint8Array, state: ProtectedMo
  * 64-bit mode with paging (boot.rst, "64-bit boot protocol"): CS = 10h, DS, ES, FS, GS, SS = 18h unless `gdt` says
  * otherwise; EFER holds LME and LMA.
  *
- * @param ram the block that starts at physical address 0; 0x9c000..0x9ffff is used and restored
+ * 0x9c000..0x9ffff is used and restored.
+ *
  * @throws BootscopeError `cpu-mode` where the CPU isn't fresh, or an address is outside RAM
  */
-export function enterLongMode(cpu: Cpu, ram: Uint8Array, state: LongModeState): void {
+export function enterLongMode(cpu: Cpu, state: LongModeState): void {
   const gdt = state.gdt ?? { descriptors: bootGdt(DESCRIPTOR_CODE_64), code: BOOT_CS, data: BOOT_DS };
-  writeGdt(ram, state.gdtAddress, gdt.descriptors);
-  runBlob(cpu, ram, ENTER_LONG_MODE, state.rip, state, (view) => {
+  writeGdt(cpu.memory, state.gdtAddress, gdt.descriptors);
+  runBlob(cpu, ENTER_LONG_MODE, state.rip, state, (view) => {
     view.setBigUint64(0, state.rip, true);
     view.setBigUint64(8, state.cr0 ?? CR0_PG | CR0_ET | CR0_PE, true);
     view.setBigUint64(16, state.cr3, true);

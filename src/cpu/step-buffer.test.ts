@@ -21,7 +21,7 @@ describeEachEngine('steps', (open, engine) => {
   function load(code: readonly number[]): Uint8Array {
     const ram = cpu.mapRam(0, 8 * MIB);
     ram.set([...code, 0xf4], CODE);
-    enterProtectedMode(cpu, ram, { eip: CODE, gdtAddress: 0x8000, rsp: 0x7000n });
+    enterProtectedMode(cpu, { eip: CODE, gdtAddress: 0x8000, rsp: 0x7000n });
     return cpu.ram(0);
   }
 

@@ -13,10 +13,7 @@ export function readPagingState(cpu: Cpu): PagingState {
   return { cr0, cr3, cr4, efer };
 }
 
-/**
- * @param ram - the block that starts at physical address 0
- * @returns null where nothing is mapped, or a table lies outside `ram`
- */
-export function linearToPhysical(cpu: Cpu, ram: Uint8Array, linear: bigint): bigint | null {
-  return translate(ram, readPagingState(cpu), linear);
+/** @returns null where nothing is mapped, or a table lies outside RAM */
+export function linearToPhysical(cpu: Cpu, linear: bigint): bigint | null {
+  return translate(cpu.memory, readPagingState(cpu), linear);
 }

@@ -27,12 +27,12 @@ describeEachEngine('a CPU', (open, engine) => {
 
   function real(cpu: Cpu, ram: Uint8Array, code: readonly number[], flags = 0x202): void {
     ram.set(code, 0x90200);
-    enterRealMode(cpu, ram, { cs: 0x9020, ip: 0, ss: 0x9000, sp: 0xfff0, ds: 0x9000, es: 0x9000, flags });
+    enterRealMode(cpu, { cs: 0x9020, ip: 0, ss: 0x9000, sp: 0xfff0, ds: 0x9000, es: 0x9000, flags });
   }
 
   function protectedMode(cpu: Cpu, ram: Uint8Array, code: readonly number[]): void {
     ram.set(code, MIB);
-    enterProtectedMode(cpu, ram, { eip: MIB, gdtAddress: 0x8000, rsp: 0x7000n });
+    enterProtectedMode(cpu, { eip: MIB, gdtAddress: 0x8000, rsp: 0x7000n });
   }
 
   it('runs 64-bit code to its HLT and leaves RIP behind it', () =>

@@ -3,6 +3,7 @@
 import { BootscopeError } from '../error.ts';
 import { hex } from '../hex.ts';
 import { CR0_PE, CR0_PG } from '../x86/control-registers.ts';
+import { type MemoryBlock, PhysicalMemory } from '../x86/physical-memory.ts';
 import type {
   BlockDecoder,
   Cpu,
@@ -21,6 +22,8 @@ import type { StepBuffer } from './step-buffer.ts';
 import { linearToPhysical } from './translate.ts';
 import type { HookShape, HookShapes, Pointer, Transport } from './transport.ts';
 
+/** What one array can cover: the limit of V8 in Node 20; Node-API ends the process beyond it. */
+const MAX_VIEW = 2 ** 32;
 const UC_ARCH_X86 = 4;
 const UC_MODE_64 = 8;
 const UC_PROT_ALL = 7;
@@ -97,6 +100,8 @@ class UnicornCpu implements Cpu {
   readonly #transport: Transport;
   readonly #version: number;
   readonly #registers: Registers;
+  blocks: readonly MemoryBlock[] = [];
+  readonly memory = new PhysicalMemory(this);
   readonly #blocks = new Map<number, { pointer: Pointer; size: number; view: Uint8Array<ArrayBuffer> }>();
 
   #running = false;
@@ -183,18 +188,30 @@ class UnicornCpu implements Cpu {
     }
     const error = this.#transport.memMapPtr(BigInt(address), size, UC_PROT_ALL, pointer);
     this.#check(error, `Mapping ${size} bytes at ${hex(address)}`);
-    const view = this.#transport.view(pointer, size);
+    const view = this.#transport.view(pointer, Math.min(size, MAX_VIEW));
     this.#blocks.set(address, { pointer, size, view });
+    this.blocks = [...this.blocks, { start: address, end: address + size }].sort((a, b) => a.start - b.start);
     return view;
   }
 
-  ram(address: number): Uint8Array<ArrayBuffer> {
-    const block = this.#blocks.get(address);
+  ram(address: number, length?: number): Uint8Array<ArrayBuffer> {
+    const start =
+      length === undefined
+        ? address
+        : (this.blocks.find((each) => address >= each.start && address + length <= each.end)?.start ?? -1);
+    const block = this.#blocks.get(start);
     if (block === undefined) {
-      throw new BootscopeError('cpu-memory', `No RAM block starts at ${hex(address)}`);
+      const what = length === undefined ? 'No RAM block starts' : `No RAM block holds ${length} bytes`;
+      throw new BootscopeError('cpu-memory', `${what} at ${hex(address)}`);
     }
-    if (block.view.byteLength === 0) block.view = this.#transport.view(block.pointer, block.size);
-    return block.view;
+    if (block.view.byteLength === 0) {
+      block.view = this.#transport.view(block.pointer, Math.min(block.size, MAX_VIEW));
+    }
+    if (length === undefined) return block.view;
+    const offset = address - start;
+    return offset + length <= block.view.length
+      ? block.view.subarray(offset, offset + length)
+      : this.#transport.view(block.pointer + offset, length);
   }
 
   readRegisters(names: readonly RegisterName[], values: BigUint64Array): void {
@@ -886,7 +903,7 @@ class UnicornCpu implements Cpu {
    * raises a page fault which is then taken for the guest's own, so it isn't tried; nothing can run there.
    */
   #dropTranslations(begin: bigint, end: bigint): void {
-    if (this.#isPaging() && linearToPhysical(this, this.ram(0), begin) === null) return;
+    if (this.#isPaging() && linearToPhysical(this, begin) === null) return;
     this.#transport.removeCache(begin, end);
   }
 
@@ -911,6 +928,7 @@ class UnicornCpu implements Cpu {
     if (this.#closed) return;
     this.#closed = true;
     this.#blocks.clear();
+    this.blocks = [];
     this.#transport.close();
   }
 }

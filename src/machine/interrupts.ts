@@ -8,7 +8,6 @@ import type { Bios } from './bios/bios.ts';
 import { ROM_ADDRESS, ROM_ES_VALUE, ROM_RETURN_ES, ROM_SEGMENT, stubOffset } from './bios/rom.ts';
 import { FLAG_CF, FLAG_ZF, linear } from './bios/service.ts';
 import type { MachineEvent } from './events.ts';
-import type { GuestMemory } from './guest-memory.ts';
 
 const EXCEPTION_VECTORS = 32;
 const INVALID_OPCODE = 6;
@@ -32,7 +31,6 @@ const EXCEPTION_NAMES: readonly string[] = [
 
 export interface InterruptParts {
   readonly cpu: Cpu;
-  readonly memory: GuestMemory;
   readonly bios: Bios;
   /** Executes an instruction that the engine does not know; true where RIP is behind it. */
   readonly emulateInstruction: () => boolean;
@@ -72,30 +70,30 @@ export class Interrupts {
    * @returns false, with nothing changed, where the guest is in protected mode without a gate for it
    */
   deliverHardware(vector: number): boolean {
-    const { cpu, memory } = this.#parts;
+    const { cpu } = this.#parts;
     if (cpu.readRegister('cr0') & CR0_PE) {
       const interrupt = { kind: 'hardware', errorCode: null } as const;
-      return deliverProtectedInterrupt(cpu, memory.bytes, vector, interrupt);
+      return deliverProtectedInterrupt(cpu, vector, interrupt);
     }
-    deliverRealModeInterrupt(cpu, memory.bytes, vector);
+    deliverRealModeInterrupt(cpu, vector);
     return true;
   }
 
   /** Whether the vector still points to the BIOS. */
   pointsToBios(vector: number): boolean {
-    const { memory } = this.#parts;
+    const { memory } = this.#parts.cpu;
     const entry = memory.read32(vector * 4);
     return entry === ((ROM_SEGMENT << 16) | stubOffset(vector)) >>> 0;
   }
 
   #realModeCall(vector: number): void {
-    const { cpu, memory, bios } = this.#parts;
+    const { cpu, bios } = this.#parts;
     if (this.#isInRomStub(vector)) {
       this.#serveForRom(vector);
     } else if (!this.pointsToBios(vector)) {
-      deliverRealModeInterrupt(cpu, memory.bytes, vector);
+      deliverRealModeInterrupt(cpu, vector);
     } else if (bios.returnsSegment(vector, Number(cpu.readRegister('rax') & 0xffffn))) {
-      deliverRealModeInterrupt(cpu, memory.bytes, vector); // comes back through the ROM's stub
+      deliverRealModeInterrupt(cpu, vector); // comes back through the ROM's stub
     } else {
       const flags = Number(cpu.readRegister('rflags'));
       const result = bios.serve(vector, flags);
@@ -115,7 +113,8 @@ export class Interrupts {
 
   /** The service for a caller whose FLAGS wait on the stack, where the stub's IRET takes them. */
   #serveForRom(vector: number): void {
-    const { cpu, memory, bios } = this.#parts;
+    const { cpu, bios } = this.#parts;
+    const { memory } = cpu;
     const stack = Number(cpu.readRegister('ss') & 0xffffn);
     const sp = Number(cpu.readRegister('rsp') & 0xffffn);
     const at = linear(stack, (sp + 4) & 0xffff);
@@ -131,23 +130,22 @@ export class Interrupts {
   }
 
   #realModeException(vector: number): void {
-    const { cpu, memory } = this.#parts;
+    const { cpu } = this.#parts;
     const address = linear(Number(cpu.readRegister('cs')), Number(cpu.readRegister('rip')));
     const delivered = !this.pointsToBios(vector);
     this.#report(vector, BigInt(address), delivered);
     if (delivered) {
-      deliverRealModeInterrupt(cpu, memory.bytes, vector);
+      deliverRealModeInterrupt(cpu, vector);
     } else {
       this.#parts.stop(`exception ${vector} (${exceptionName(vector)}) in real mode at ${hex(address)}`);
     }
   }
 
   #protected(vector: number, exception: { readonly errorCode: number } | null): void {
-    const { cpu, memory } = this.#parts;
+    const { cpu } = this.#parts;
     const rip = cpu.readRegister('rip');
     const delivered = deliverProtectedInterrupt(
       cpu,
-      memory.bytes,
       vector,
       exception === null
         ? { kind: 'software', errorCode: null }

@@ -5,6 +5,7 @@ import { BootscopeError } from '../error.ts';
 import { hex } from '../hex.ts';
 import type { E820Entry } from '../protocol/e820.ts';
 import { CR0_PE, EFER_LMA } from '../x86/control-registers.ts';
+import type { PhysicalMemory } from '../x86/physical-memory.ts';
 import { Bios } from './bios/bios.ts';
 import { diskVector } from './bios/disk.ts';
 import { keyboardVector, pushKey } from './bios/keyboard.ts';
@@ -21,7 +22,6 @@ import { Entropy } from './entropy.ts';
 import type { MachineEvent } from './events.ts';
 import { FDC_DIGITAL_INPUT, FDC_DIGITAL_OUTPUT, FloppyController } from './floppy-controller.ts';
 import { FloppyDisk } from './floppy-disk.ts';
-import { GuestMemory } from './guest-memory.ts';
 import { Interrupts } from './interrupts.ts';
 import { KBC_DATA, KBC_STATUS_COMMAND, KeyboardController } from './keyboard-controller.ts';
 import { EBDA_ADDRESS, pcMemoryMap } from './memory-map.ts';
@@ -86,7 +86,7 @@ export class Machine {
   readonly clock = new Clock();
   entropy: Entropy;
   readonly cpuid: Cpuid;
-  readonly memory: GuestMemory;
+  readonly memory: PhysicalMemory;
   readonly ports: PortBus;
   readonly uart = new Uart(COM1_PORT);
   readonly pit: Pit;
@@ -125,7 +125,7 @@ export class Machine {
     this.memoryMap = options.memoryMap ?? pcMemoryMap(options.memory);
 
     cpu.mapRam(0, options.memory);
-    this.memory = new GuestMemory(cpu, options.memory);
+    this.memory = cpu.memory;
     const floppyGeometry = this.floppy?.geometry ?? null;
     installFirmware(this.memory, { floppy: floppyGeometry });
 
@@ -143,7 +143,6 @@ export class Machine {
     this.bios = this.#makeBios();
     this.interrupts = new Interrupts({
       cpu,
-      memory: this.memory,
       bios: this.bios,
       emulateInstruction: () => this.#emulateInstruction(),
       stop: (reason) => this.#stop(reason),
@@ -177,7 +176,7 @@ export class Machine {
 
   /** RAM from address 0; take it anew after each run. */
   get ram(): Uint8Array {
-    return this.memory.bytes;
+    return this.cpu.ram(0);
   }
 
   /** Where conventional memory ends. */
@@ -352,7 +351,7 @@ export class Machine {
     if (lost || address >= FOUR_GIB || this.#busPages >= MAXIMUM_BUS_PAGES) {
       const verb = type === 'fetch' ? 'jumped to' : type === 'write' ? 'wrote to' : 'read from';
       this.#stop(
-        `the guest ${verb} ${hex(address)}, where there is no memory: RAM ends at ${hex(memory.size)}`,
+        `the guest ${verb} ${hex(address)}, where there is no memory: RAM ends at ${hex(memory.end)}`,
       );
       return false;
     }

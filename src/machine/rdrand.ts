@@ -1,9 +1,9 @@
 // RDRAND, which the engine's CPU does not know: recognised at an undefined-opcode exception and done from the machine's entropy.
 
 import type { Cpu, RegisterName } from '../cpu/cpu.ts';
+import type { PhysicalMemory } from '../x86/physical-memory.ts';
 import { FLAG_CF } from './bios/service.ts';
 import type { Entropy } from './entropy.ts';
-import type { GuestMemory } from './guest-memory.ts';
 
 /** General registers by their number in an instruction (Intel SDM 2A 2.1.5). */
 const REGISTERS: readonly RegisterName[] = [
@@ -22,7 +22,7 @@ const STATUS_FLAGS = 0x8d5n;
  */
 export function emulateRdrand(
   cpu: Cpu,
-  memory: GuestMemory,
+  memory: PhysicalMemory,
   entropy: Entropy,
   address: number,
   bits: 16 | 32 | 64,

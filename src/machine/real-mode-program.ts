@@ -77,7 +77,7 @@ export function runProgram(
   machine.ram.set([...code, 0xf4], PROGRAM_ADDRESS);
   prepare(machine);
   const flags = 0x201;
-  enterRealMode(cpu, machine.ram, {
+  enterRealMode(cpu, {
     ...{ cs: 0, ip: PROGRAM_ADDRESS, ss: 0, sp: STACK_TOP, ds: 0, es: 0, flags },
   });
   const end = cpu.run({ sliceMilliseconds: RUN_MILLISECONDS });

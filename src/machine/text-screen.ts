@@ -1,5 +1,6 @@
 // The text screen in video memory at 0xB8000: characters, cursor and scrolling, on the state the BDA keeps.
 
+import type { PhysicalMemory } from '../x86/physical-memory.ts';
 import {
   BDA_ACTIVE_PAGE,
   BDA_COLUMNS,
@@ -10,7 +11,6 @@ import {
   TEXT_MEMORY,
   TEXT_MEMORY_SIZE,
 } from './bios/rom.ts';
-import type { GuestMemory } from './guest-memory.ts';
 import type { Vga } from './vga.ts';
 
 export const NORMAL_ATTRIBUTE = 0x07;
@@ -30,10 +30,10 @@ export interface TextWindow {
 }
 
 export class TextScreen {
-  readonly #memory: GuestMemory;
+  readonly #memory: PhysicalMemory;
   readonly #vga: Vga;
 
-  constructor(memory: GuestMemory, vga: Vga) {
+  constructor(memory: PhysicalMemory, vga: Vga) {
     this.#memory = memory;
     this.#vga = vga;
   }

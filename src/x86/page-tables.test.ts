@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { isIdentityMapped, type PagingState, pagingMode, translate, walkPageTables } from './page-tables.ts';
+import { PhysicalMemory } from './physical-memory.ts';
 
 const PRESENT = 1n;
 const WRITABLE = 2n;
@@ -41,7 +42,7 @@ describe('pagingMode', () => {
 
 describe('walkPageTables', () => {
   it('finds no tables with paging off, where every address is its own', () => {
-    const walk = walkPageTables(new Uint8Array(0x2000), OFF);
+    const walk = walkPageTables(PhysicalMemory.of(new Uint8Array(0x2000)), OFF);
     expect(walk).toMatchObject({ mode: 'off', levels: 0, ranges: [], tables: [], identity: true });
   });
 
@@ -52,7 +53,7 @@ describe('walkPageTables', () => {
       8196: 0x1000n | RW,
       8204: 0x3000n | PRESENT,
     });
-    const walk = walkPageTables(ram, LEGACY);
+    const walk = walkPageTables(PhysicalMemory.of(ram), LEGACY);
     expect(walk.ranges).toEqual([
       {
         start: 0n,
@@ -82,21 +83,21 @@ describe('walkPageTables', () => {
 
   it('takes the size bit of a 32-bit directory for a large page only with PSE', () => {
     const ram = tables(4, { 4096: 0x40_0000n | LARGE | RW });
-    expect(walkPageTables(ram, PSE).ranges).toMatchObject([
+    expect(walkPageTables(PhysicalMemory.of(ram), PSE).ranges).toMatchObject([
       { start: 0n, end: 0x40_0000n, physical: 0x40_0000n, pageSize: 0x40_0000 },
     ]);
-    expect(walkPageTables(ram, LEGACY).ranges).toEqual([]);
+    expect(walkPageTables(PhysicalMemory.of(ram), LEGACY).ranges).toEqual([]);
   });
 
   it('finds address bits above 32 in a PSE-36 entry', () => {
     const ram = tables(4, { 4096: (0x5n << 13n) | LARGE | RW });
-    expect(walkPageTables(ram, PSE).ranges[0]?.physical).toBe(0x5_0000_0000n);
-    expect(translate(ram, PSE, 0x1234n)).toBe(0x5_0000_1234n);
+    expect(walkPageTables(PhysicalMemory.of(ram), PSE).ranges[0]?.physical).toBe(0x5_0000_0000n);
+    expect(translate(PhysicalMemory.of(ram), PSE, 0x1234n)).toBe(0x5_0000_1234n);
   });
 
   it('starts PAE tables at a root of four entries that have no rights of their own', () => {
     const ram = tables(8, { 4136: 0x2000n | PRESENT, 8200: 0x20_0000n | LARGE | RW | USER });
-    const walk = walkPageTables(ram, PAE);
+    const walk = walkPageTables(PhysicalMemory.of(ram), PAE);
     expect(walk.tables[0]).toEqual({ address: 0x1020n, size: 32, level: 3 });
     expect(walk.ranges).toEqual([
       {
@@ -119,7 +120,7 @@ describe('walkPageTables', () => {
       12288: 0x4000n | RW | USER,
       16384: 0x0n | RW,
     });
-    expect(walkPageTables(ram, LONG).ranges).toMatchObject([
+    expect(walkPageTables(PhysicalMemory.of(ram), LONG).ranges).toMatchObject([
       { writable: false, user: false, executable: false },
     ]);
   });
@@ -132,7 +133,11 @@ describe('walkPageTables', () => {
       12288: 0x4000_0000n | LARGE | RW,
     });
     expect(
-      walkPageTables(ram, LONG).ranges.map(({ start, end, physical }) => [start, end, physical]),
+      walkPageTables(PhysicalMemory.of(ram), LONG).ranges.map(({ start, end, physical }) => [
+        start,
+        end,
+        physical,
+      ]),
     ).toEqual([
       [0x7fff_c000_0000n, 0x8000_0000_0000n, 0n],
       [0xffff_8000_0000_0000n, 0xffff_8000_4000_0000n, 0x4000_0000n],
@@ -148,7 +153,7 @@ describe('walkPageTables', () => {
       16392: 0x20_0000n | LARGE | RW,
     };
     for (let page = 0; page < 512; page++) entries[0x5000 + page * 8] = BigInt(page << 12) | RW;
-    const walk = walkPageTables(tables(8, entries), LA57);
+    const walk = walkPageTables(PhysicalMemory.of(tables(8, entries)), LA57);
     expect(walk.levels).toBe(5);
     expect(walk.tables.map(({ level }) => level)).toEqual([5, 4, 3, 2, 1]);
     expect(walk.ranges).toMatchObject([{ start: 0n, end: 0x40_0000n, physical: 0n, pageSize: 0x1000 }]);
@@ -162,29 +167,29 @@ describe('walkPageTables', () => {
       [entry(0x3000)]: 0x4000n | RW,
       [entry(0x4000)]: 0x7000n | RW,
     });
-    const last = walkPageTables(ram, LONG).ranges[0];
+    const last = walkPageTables(PhysicalMemory.of(ram), LONG).ranges[0];
     expect([last?.start, last?.end]).toEqual([0xffff_ffff_ffff_f000n, 1n << 64n]);
   });
 
   it('ends at tables that point at themselves, and says that there is more', () => {
     const entries: Record<number, bigint> = {};
     for (let index = 0; index < 512; index++) entries[0x1000 + index * 8] = 0x1000n | RW;
-    const walk = walkPageTables(tables(8, entries), LONG);
+    const walk = walkPageTables(PhysicalMemory.of(tables(8, entries)), LONG);
     expect(walk.truncated).toBe(true);
     expect(walk.tables).toHaveLength(1);
   });
 
   it('lists one self-referencing entry as the window of page tables that it is', () => {
     const ram = tables(8, { 4096: 0x2000n | RW, [0x1000 + 510 * 8]: 0x1000n | RW });
-    const walk = walkPageTables(ram, LONG);
+    const walk = walkPageTables(PhysicalMemory.of(ram), LONG);
     expect(walk.truncated).toBe(false);
     expect(walk.ranges.some(({ physical }) => physical === 0x1000n)).toBe(true);
   });
 
   it('reads tables outside RAM as empty', () => {
     const ram = tables(8, { 4096: 0x7000_0000n | RW });
-    expect(walkPageTables(ram, LONG).ranges).toEqual([]);
-    expect(walkPageTables(ram, { ...LONG, cr3: 0x9000_0000n }).ranges).toEqual([]);
+    expect(walkPageTables(PhysicalMemory.of(ram), LONG).ranges).toEqual([]);
+    expect(walkPageTables(PhysicalMemory.of(ram), { ...LONG, cr3: 0x9000_0000n }).ranges).toEqual([]);
   });
 });
 
@@ -196,10 +201,10 @@ describe('translate', () => {
       12288: 0x4000n | RW,
       16392: 0x9000n | RW,
     });
-    expect(translate(ram, LONG, 0x1abcn)).toBe(0x9abcn);
-    expect(translate(ram, LONG, 0x2000n)).toBeNull();
-    expect(translate(ram, OFF, 0x1234n)).toBe(0x1234n);
-    expect(translate(ram, OFF, 0x1_0000_1234n)).toBe(0x1234n);
+    expect(translate(PhysicalMemory.of(ram), LONG, 0x1abcn)).toBe(0x9abcn);
+    expect(translate(PhysicalMemory.of(ram), LONG, 0x2000n)).toBeNull();
+    expect(translate(PhysicalMemory.of(ram), OFF, 0x1234n)).toBe(0x1234n);
+    expect(translate(PhysicalMemory.of(ram), OFF, 0x1_0000_1234n)).toBe(0x1234n);
   });
 });
 
@@ -212,8 +217,8 @@ describe('isIdentityMapped', () => {
       12296: 0x20_0000n | LARGE | RW,
       12304: 0x80_0000n | LARGE | RW,
     });
-    expect(isIdentityMapped(ram, LONG, 0x1000n, 0x40_0000n)).toBe(true);
-    expect(isIdentityMapped(ram, LONG, 0x3f_ffffn, 0x40_0001n)).toBe(false);
-    expect(isIdentityMapped(ram, OFF, 0n, 1n << 40n)).toBe(true);
+    expect(isIdentityMapped(PhysicalMemory.of(ram), LONG, 0x1000n, 0x40_0000n)).toBe(true);
+    expect(isIdentityMapped(PhysicalMemory.of(ram), LONG, 0x3f_ffffn, 0x40_0001n)).toBe(false);
+    expect(isIdentityMapped(PhysicalMemory.of(ram), OFF, 0n, 1n << 40n)).toBe(true);
   });
 });

@@ -2,6 +2,7 @@
 // (Intel SDM 3A chapter 4): none, 32-bit, PAE, 4-level and 5-level.
 
 import { CR0_PG, CR4_LA57, CR4_PAE, CR4_PSE, EFER_LMA } from './control-registers.ts';
+import type { PhysicalMemory } from './physical-memory.ts';
 
 export type PagingMode = 'off' | '32-bit' | 'pae' | '4-level' | '5-level';
 
@@ -125,10 +126,9 @@ function geometry(state: PagingState): Geometry | null {
   }
 }
 
-function readEntry(ram: Uint8Array, address: bigint, size: 4 | 8): bigint {
-  if (address + BigInt(size) > BigInt(ram.length)) return 0n;
-  const view = new DataView(ram.buffer, ram.byteOffset + Number(address), size);
-  return size === 8 ? view.getBigUint64(0, true) : BigInt(view.getUint32(0, true));
+function readEntry(memory: PhysicalMemory, address: number, size: 4 | 8): bigint {
+  if (!memory.contains(address, size)) return 0n;
+  return size === 8 ? memory.read64(address) : BigInt(memory.read32(address));
 }
 
 function largeFrame(entry: bigint, level: Level, entrySize: 4 | 8): bigint {
@@ -144,11 +144,11 @@ interface Translation {
   readonly pageSize: bigint;
 }
 
-function lookUp(ram: Uint8Array, shape: Geometry, cr3: bigint, linear: bigint): Translation | null {
+function lookUp(memory: PhysicalMemory, shape: Geometry, cr3: bigint, linear: bigint): Translation | null {
   let table = cr3 & shape.rootMask;
   for (const level of shape.levels) {
     const index = (linear >> level.shift) & ((1n << level.indexBits) - 1n);
-    const entry = readEntry(ram, table + index * BigInt(shape.entrySize), shape.entrySize);
+    const entry = readEntry(memory, Number(table + index * BigInt(shape.entrySize)), shape.entrySize);
     if ((entry & PRESENT) === 0n) return null;
     const pageSize = 1n << level.shift;
     const offset = linear & (pageSize - 1n);
@@ -162,23 +162,28 @@ function lookUp(ram: Uint8Array, shape: Geometry, cr3: bigint, linear: bigint): 
 }
 
 /**
- * Translates one linear address; of those that lie outside the mode's width the upper bits do not count. Tables beyond `ram`
+ * Translates one linear address; of those that lie outside the mode's width the upper bits do not count. Tables outside RAM
  * read as not present.
  *
  * @returns the physical address, or null where nothing is mapped
  */
-export function translate(ram: Uint8Array, state: PagingState, linear: bigint): bigint | null {
+export function translate(memory: PhysicalMemory, state: PagingState, linear: bigint): bigint | null {
   const shape = geometry(state);
   if (shape === null) return linear & 0xffff_ffffn;
-  return lookUp(ram, shape, state.cr3, linear)?.physical ?? null;
+  return lookUp(memory, shape, state.cr3, linear)?.physical ?? null;
 }
 
 /** Whether every byte of linear [start, end) maps to the same physical address. */
-export function isIdentityMapped(ram: Uint8Array, state: PagingState, start: bigint, end: bigint): boolean {
+export function isIdentityMapped(
+  memory: PhysicalMemory,
+  state: PagingState,
+  start: bigint,
+  end: bigint,
+): boolean {
   const shape = geometry(state);
   if (shape === null) return true;
   for (let linear = start; linear < end; ) {
-    const found = lookUp(ram, shape, state.cr3, linear);
+    const found = lookUp(memory, shape, state.cr3, linear);
     if (found === null || found.physical !== linear) return false;
     linear = (linear & ~(found.pageSize - 1n)) + found.pageSize;
   }
@@ -207,16 +212,15 @@ interface OpenRange {
 
 /**
  * Everything the tables map, merged into ranges, and the tables themselves. A table that several entries share is listed
- * once; the walk ends after 4096 tables or ranges. Tables outside `ram` read as empty. Upper-half linear addresses are given
+ * once; the walk ends after 4096 tables or ranges. Tables outside RAM read as empty. Upper-half linear addresses are given
  * in canonical form.
  */
-export function walkPageTables(ram: Uint8Array, state: PagingState): PageTableWalk {
+export function walkPageTables(memory: PhysicalMemory, state: PagingState): PageTableWalk {
   const mode = pagingMode(state);
   const shape = geometry(state);
   if (shape === null) {
     return { mode, root: state.cr3, levels: 0, ranges: [], tables: [], identity: true, truncated: false };
   }
-  const view = new DataView(ram.buffer, ram.byteOffset, ram.byteLength);
   const { entrySize } = shape;
   const levels = shape.levels.map(({ level, shift, indexBits, largePages }) => ({
     level,
@@ -259,8 +263,10 @@ export function walkPageTables(ram: Uint8Array, state: PagingState): PageTableWa
     tables.set(table, { address: BigInt(table), size, level: level.level });
     const { pageSize } = level;
     const mapsPages = depth === levels.length - 1;
-    const end = Math.min(table + size, ram.length - entrySize + 1);
-    for (let at = table, linear = base; at < end; at += entrySize, linear += pageSize) {
+    const available = Math.min(size, memory.bytesFrom(table));
+    if (available < entrySize) return;
+    const view = memory.dataView(table, available);
+    for (let at = 0, linear = base; at + entrySize <= available; at += entrySize, linear += pageSize) {
       const low = view.getUint32(at, true);
       if ((low & 1) === 0) continue;
       const high = entrySize === 8 ? view.getUint32(at + 4, true) : 0;

@@ -1,9 +1,9 @@
 // INT 13h: the floppy drive A:, answered as SeaBIOS answers; there are no hard disks.
 
 import { hex } from '../../hex.ts';
+import type { PhysicalMemory } from '../../x86/physical-memory.ts';
 import type { FloppyController } from '../floppy-controller.ts';
 import { type FloppyDisk, SECTOR_SIZE } from '../floppy-disk.ts';
-import type { GuestMemory } from '../guest-memory.ts';
 import { BDA_FLOPPY_STATUS, ROM_DISK_TABLE, ROM_SEGMENT } from './rom.ts';
 import { type BiosRegisters, type BiosService, type BiosVector, linear } from './service.ts';
 
@@ -19,7 +19,7 @@ const DMA_PAGE = 0x10000;
 const DRIVE_A = 0x00;
 
 export interface DiskParts {
-  readonly memory: GuestMemory;
+  readonly memory: PhysicalMemory;
   readonly controller: FloppyController;
   /** The disk in drive A:, null where there is no drive. */
   readonly floppy: FloppyDisk | null;

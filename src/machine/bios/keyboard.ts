@@ -1,7 +1,7 @@
 // INT 16h: keys from the buffer in the BDA. Only `typeKeys` ever puts any there.
 
+import type { PhysicalMemory } from '../../x86/physical-memory.ts';
 import type { Clock } from '../clock.ts';
-import type { GuestMemory } from '../guest-memory.ts';
 import {
   BDA_KEYBOARD_END,
   BDA_KEYBOARD_FLAGS,
@@ -17,14 +17,14 @@ const POLL_NANOSECONDS = 1_000_000;
 const SUPPORTED_FUNCTIONS = 0x30; // extended keyboard, typematic rate can be set
 
 export interface KeyboardParts {
-  readonly memory: GuestMemory;
+  readonly memory: PhysicalMemory;
   readonly clock: Clock;
   /** Ends the run: nobody will ever press a key. */
   readonly stop: (reason: string) => void;
 }
 
 /** Puts a key (scan code in the high, ASCII in the low byte) into the buffer; false where it is full. */
-export function pushKey(memory: GuestMemory, key: number): boolean {
+export function pushKey(memory: PhysicalMemory, key: number): boolean {
   const tail = memory.read16(BDA_KEYBOARD_TAIL);
   const next = following(memory, tail);
   if (next === memory.read16(BDA_KEYBOARD_HEAD)) {
@@ -125,7 +125,7 @@ export function keyboardVector(parts: KeyboardParts): BiosVector {
   return { vector: 0x16, byAh: new Map(byAh) };
 }
 
-function following(memory: GuestMemory, pointer: number): number {
+function following(memory: PhysicalMemory, pointer: number): number {
   const next = pointer + 2;
   return next >= memory.read16(BDA_KEYBOARD_END) ? memory.read16(BDA_KEYBOARD_START) : next;
 }

@@ -1,7 +1,7 @@
 // What a BIOS leaves in memory before it boots: interrupt vectors, BIOS data areas, and its ROM.
 
+import type { PhysicalMemory } from '../../x86/physical-memory.ts';
 import type { FloppyGeometry } from '../floppy-disk.ts';
-import type { GuestMemory } from '../guest-memory.ts';
 import { EBDA_ADDRESS } from '../memory-map.ts';
 
 export const ROM_SEGMENT = 0xf000;
@@ -97,7 +97,7 @@ export function equipmentWord(options: FirmwareOptions): number {
 }
 
 /** Lays out IVT, BDA, EBDA and ROM in zeroed memory; text memory is cleared to blanks. */
-export function installFirmware(memory: GuestMemory, options: FirmwareOptions): void {
+export function installFirmware(memory: PhysicalMemory, options: FirmwareOptions): void {
   installVectors(memory);
   installDataAreas(memory, options);
   installRom(memory, options.floppy);
@@ -109,7 +109,7 @@ export function stubOffset(vector: number): number {
   return ROM_STUBS + vector * STUB_SIZE;
 }
 
-function installVectors(memory: GuestMemory): void {
+function installVectors(memory: PhysicalMemory): void {
   for (let vector = 0; vector < 256; vector++) {
     memory.write16(vector * 4, stubOffset(vector));
     memory.write16(vector * 4 + 2, ROM_SEGMENT);
@@ -119,7 +119,7 @@ function installVectors(memory: GuestMemory): void {
   }
 }
 
-function installDataAreas(memory: GuestMemory, options: FirmwareOptions): void {
+function installDataAreas(memory: PhysicalMemory, options: FirmwareOptions): void {
   memory.write16(BDA_COM_PORTS, COM1_PORT);
   memory.write16(BDA_EBDA_SEGMENT, EBDA_ADDRESS >>> 4);
   memory.write16(BDA_EQUIPMENT, equipmentWord(options));
@@ -145,7 +145,7 @@ function installDataAreas(memory: GuestMemory, options: FirmwareOptions): void {
   memory.write8(EBDA_ADDRESS, 1); // its size in KiB
 }
 
-function installRom(memory: GuestMemory, floppy: FloppyGeometry | null): void {
+function installRom(memory: PhysicalMemory, floppy: FloppyGeometry | null): void {
   memory.fill(OPTION_ROMS, ROM_ADDRESS - OPTION_ROMS, 0xff);
   for (let vector = 0; vector < 256; vector++) {
     put(memory, stubOffset(vector), [0xcd, vector, ...(vector === TIMER ? CALL_TIMER_HOOK : []), 0xcf]);
@@ -178,6 +178,6 @@ function diskTable(floppy: FloppyGeometry | null): readonly number[] {
   return [0xaf, 0x02, 0x25, 0x02, sectorsPerTrack, 0x1b, 0xff, 0x6c, 0xf6, 0x0f, 0x08];
 }
 
-function put(memory: GuestMemory, offset: number, bytes: readonly number[]): void {
-  memory.bytes.set(bytes, ROM_ADDRESS + offset);
+function put(memory: PhysicalMemory, offset: number, bytes: readonly number[]): void {
+  memory.view(ROM_ADDRESS + offset, bytes.length).set(bytes);
 }

@@ -169,7 +169,7 @@ async function runHere(disk: Uint8Array): Promise<Uint8Array> {
     },
   });
   machine.ram.set(disk.subarray(0, 512), 0x7c00);
-  enterRealMode(cpu, machine.ram, {
+  enterRealMode(cpu, {
     ...{ cs: 0, ip: 0x7c00, ss: 0, sp: 0x7c00, ds: 0, es: 0, flags: 0x200 },
   });
   cpu.run({ sliceMilliseconds: 20_000 });

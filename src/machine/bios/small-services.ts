@@ -1,6 +1,6 @@
 // The BIOS interrupts that have little to say: equipment, memory size, serial and parallel ports, boot failure.
 
-import type { GuestMemory } from '../guest-memory.ts';
+import type { PhysicalMemory } from '../../x86/physical-memory.ts';
 import type { Uart } from '../uart.ts';
 import { BDA_BASE_MEMORY_KB, BDA_EQUIPMENT } from './rom.ts';
 import type { BiosRegisters, BiosService, BiosVector } from './service.ts';
@@ -11,7 +11,7 @@ const SERIAL_TIMEOUT = 0x80;
 const PRINTER_TIMEOUT = 0x01;
 
 export interface SmallServiceParts {
-  readonly memory: GuestMemory;
+  readonly memory: PhysicalMemory;
   readonly uart: Uart;
   /** Ends the run. */
   readonly stop: (reason: string) => void;

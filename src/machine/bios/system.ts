@@ -2,8 +2,8 @@
 
 import { hex } from '../../hex.ts';
 import { type E820Entry, e820TypeName } from '../../protocol/e820.ts';
+import type { PhysicalMemory } from '../../x86/physical-memory.ts';
 import type { Clock } from '../clock.ts';
-import type { GuestMemory } from '../guest-memory.ts';
 import { EBDA_ADDRESS, e801, extendedKilobytes88 } from '../memory-map.ts';
 import { ROM_APM_ENTRY, ROM_CONFIGURATION_TABLE, ROM_SEGMENT } from './rom.ts';
 import { type BiosRegisters, type BiosService, type BiosVector, linear } from './service.ts';
@@ -21,7 +21,7 @@ const APM_NO_EVENT = 0x80;
 const APM_SIGNATURE = 0x504d; // "PM" in BH, BL
 
 export interface SystemParts {
-  readonly memory: GuestMemory;
+  readonly memory: PhysicalMemory;
   readonly clock: Clock;
   readonly memoryMap: readonly E820Entry[];
   readonly a20Enabled: () => boolean;

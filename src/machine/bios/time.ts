@@ -1,8 +1,8 @@
 // INT 1Ah and INT 08h: timer ticks and the real-time clock. There is no PCI BIOS.
 
+import type { PhysicalMemory } from '../../x86/physical-memory.ts';
 import type { Clock } from '../clock.ts';
 import type { Cmos } from '../cmos.ts';
-import type { GuestMemory } from '../guest-memory.ts';
 import type { Pic } from '../pic.ts';
 import { BDA_MIDNIGHT, BDA_TICKS } from './rom.ts';
 import type { BiosRegisters, BiosService, BiosVector } from './service.ts';
@@ -13,7 +13,7 @@ const POLL_NANOSECONDS = 100_000;
 const PCI_UNSUPPORTED = 0x81;
 
 export interface TimeParts {
-  readonly memory: GuestMemory;
+  readonly memory: PhysicalMemory;
   readonly clock: Clock;
   readonly cmos: Cmos;
   readonly pic: Pic;
@@ -21,11 +21,11 @@ export interface TimeParts {
 
 /** Keeps the tick count in the BDA, which INT 1Ah AH=01h can set. */
 export class TickCount {
-  readonly #memory: GuestMemory;
+  readonly #memory: PhysicalMemory;
   readonly #clock: Clock;
   #base = 0;
 
-  constructor(memory: GuestMemory, clock: Clock) {
+  constructor(memory: PhysicalMemory, clock: Clock) {
     this.#memory = memory;
     this.#clock = clock;
   }

@@ -1,6 +1,6 @@
 // VESA BIOS Extensions: a controller with a linear frame buffer, as far as asking for and setting modes goes (VBE 3.0).
 
-import type { GuestMemory } from '../guest-memory.ts';
+import type { PhysicalMemory } from '../../x86/physical-memory.ts';
 import { ROM_ADDRESS, ROM_SEGMENT, ROM_VBE_MODES, ROM_VBE_STRINGS } from './rom.ts';
 import { type BiosRegisters, type BiosService, linear } from './service.ts';
 
@@ -60,7 +60,7 @@ const COLOR_MASKS: Readonly<Record<VbeMode['bitsPerPixel'], readonly number[]>> 
  * @param setTextMode - called when mode 0 to 13h is set through VBE
  */
 export function vbeServices(
-  memory: GuestMemory,
+  memory: PhysicalMemory,
   setTextMode: (mode: number) => void,
 ): readonly (readonly [number, BiosService])[] {
   let current = 3;
@@ -146,7 +146,7 @@ export function vbeServices(
   ];
 }
 
-function installTables(memory: GuestMemory): void {
+function installTables(memory: PhysicalMemory): void {
   memory.copyIn(ROM_ADDRESS + ROM_VBE_STRINGS, new TextEncoder().encode(`${OEM_STRING}\0`));
   MODES.forEach((mode, index) => {
     memory.write16(ROM_ADDRESS + ROM_VBE_MODES + index * 2, mode.number);

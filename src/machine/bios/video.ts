@@ -1,6 +1,6 @@
 // INT 10h: the video BIOS of a VGA in text mode. Graphics modes can be set and are remembered; nothing draws in them.
 
-import type { GuestMemory } from '../guest-memory.ts';
+import type { PhysicalMemory } from '../../x86/physical-memory.ts';
 import type { TextScreen } from '../text-screen.ts';
 import type { Vga } from '../vga.ts';
 import {
@@ -33,7 +33,7 @@ const GRAPHICS_MODES: ReadonlySet<number> = new Set([4, 5, 6, 0x0d, 0x0e, 0x0f, 
 const GRAPHICS_MODES_40: ReadonlySet<number> = new Set([4, 5, 0x0d, 0x13]);
 
 export interface VideoParts {
-  readonly memory: GuestMemory;
+  readonly memory: PhysicalMemory;
   readonly screen: TextScreen;
   readonly vga: Vga;
   /** Called with each character printed by teletype or as a string; drawing (AH=09h, 0Ah) is not printing. */

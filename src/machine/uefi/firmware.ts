@@ -22,9 +22,9 @@ import {
   TABLE_HEADER,
   TABLE_HEADER_SIZE,
 } from '../../protocol/efi-tables.ts';
+import type { PhysicalMemory } from '../../x86/physical-memory.ts';
 import type { Clock } from '../clock.ts';
 import type { MachineEvent } from '../events.ts';
-import type { GuestMemory } from '../guest-memory.ts';
 import { BOOT_SERVICE_ROWS } from './boot-services.ts';
 import { EventList } from './event-list.ts';
 import type { EfiFault } from './faults.ts';
@@ -86,7 +86,7 @@ export interface LoadedImageRecord {
 /** What the firmware needs of the machine. */
 export interface UefiParts {
   readonly cpu: Cpu;
-  readonly memory: GuestMemory;
+  readonly memory: PhysicalMemory;
   readonly clock: Clock;
   /** Bytes for EFI_RNG_PROTOCOL. */
   readonly random: () => bigint;
@@ -123,7 +123,7 @@ interface ServedCall {
 
 export class UefiFirmware {
   readonly cpu: Cpu;
-  readonly memory: GuestMemory;
+  readonly memory: PhysicalMemory;
   readonly clock: Clock;
   readonly pages: PageAllocator;
   readonly pool: PoolAllocator;

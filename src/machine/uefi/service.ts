@@ -5,7 +5,7 @@ import { hex } from '../../hex.ts';
 import { efiDevicePathText } from '../../protocol/efi-device-path.ts';
 import { GUID_SIZE, guidName, guidText } from '../../protocol/efi-guids.ts';
 import { EFI_ALLOCATE_TYPES, EFI_MEMORY_TYPES } from '../../protocol/efi-tables.ts';
-import type { GuestMemory } from '../guest-memory.ts';
+import type { PhysicalMemory } from '../../x86/physical-memory.ts';
 import type { UefiFirmware } from './firmware.ts';
 
 /** How an argument is shown. */
@@ -76,7 +76,7 @@ const RESET_TYPES = ['Cold', 'Warm', 'Shutdown', 'PlatformSpecific'] as const;
 const MAXIMUM_TEXT = 200;
 
 /** An argument as people read it. */
-export function argumentText(memory: GuestMemory, { type, direction }: Parameter, value: bigint): string {
+export function argumentText(memory: PhysicalMemory, { type, direction }: Parameter, value: bigint): string {
   if (direction !== 'in') {
     if (value === 0n) return 'NULL';
     return direction === 'in-out' ? `&${pointedText(memory, type, value)}` : 'out';
@@ -86,19 +86,19 @@ export function argumentText(memory: GuestMemory, { type, direction }: Parameter
 
 /** What a service left where an argument points; null where it points nowhere. */
 export function resultText(
-  memory: GuestMemory,
+  memory: PhysicalMemory,
   { type, direction }: Parameter,
   value: bigint,
 ): string | null {
   return direction === 'in' || value === 0n ? null : pointedText(memory, type, value);
 }
 
-function pointedText(memory: GuestMemory, type: ArgumentType, pointer: bigint): string {
+function pointedText(memory: PhysicalMemory, type: ArgumentType, pointer: bigint): string {
   const address = Number(pointer);
   return memory.contains(address, 8) ? valueText(memory, type, memory.read64(address)) : hex(pointer);
 }
 
-function valueText(memory: GuestMemory, type: ArgumentType, value: bigint): string {
+function valueText(memory: PhysicalMemory, type: ArgumentType, value: bigint): string {
   const address = Number(value);
   switch (type) {
     case 'number':
@@ -127,13 +127,13 @@ function valueText(memory: GuestMemory, type: ArgumentType, value: bigint): stri
 }
 
 /** Bytes from an address on, fewer at the end of RAM: for structures that say their own length. */
-export function bytesAt(memory: GuestMemory, address: number, limit = 0x1000): Uint8Array {
-  const size = Math.max(0, Math.min(limit, memory.size - address));
+export function bytesAt(memory: PhysicalMemory, address: number, limit = 0x1000): Uint8Array {
+  const size = Math.max(0, Math.min(limit, memory.bytesFrom(address)));
   return memory.contains(address, size) ? memory.copyOut(address, size) : new Uint8Array(0);
 }
 
 /** The text at an address up to its NUL, at most `limit` characters. */
-export function readChar16(memory: GuestMemory, address: number, limit = 0x10000): string {
+export function readChar16(memory: PhysicalMemory, address: number, limit = 0x10000): string {
   let text = '';
   for (let at = address; text.length < limit && memory.contains(at, 2); at += 2) {
     const code = memory.read16(at);

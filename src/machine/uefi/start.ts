@@ -15,9 +15,9 @@ import {
   EFI_PAGE,
   efiStatusName,
 } from '../../protocol/efi-tables.ts';
+import type { PhysicalMemory } from '../../x86/physical-memory.ts';
 import type { Clock } from '../clock.ts';
 import type { MachineEvent } from '../events.ts';
-import type { GuestMemory } from '../guest-memory.ts';
 import { acpiTables, smbiosTables } from './configuration-tables.ts';
 import type { EfiFault } from './faults.ts';
 import { FirmwareFileSystem } from './file-system.ts';
@@ -61,7 +61,7 @@ export interface UefiImage {
 
 export interface UefiStart {
   readonly cpu: Cpu;
-  readonly memory: GuestMemory;
+  readonly memory: PhysicalMemory;
   readonly clock: Clock;
   readonly random: () => bigint;
   readonly map: readonly EfiMemoryDescriptor[];
@@ -137,7 +137,7 @@ export function startFirmware(start: UefiStart): StartedFirmware {
   writePageTables(memory, places.cr3, map);
   memory.fill(places.idt, IDT_SIZE, 0);
   memory.write64(places.rsp, firmware.returnAddress);
-  enterLongMode(cpu, memory.bytes, {
+  enterLongMode(cpu, {
     rip: BigInt(image.entry),
     cr0: CR0,
     cr3: BigInt(places.cr3),
@@ -263,7 +263,7 @@ function loadFirst(
 }
 
 /** Maps all memory to itself in pages of 2 MiB. */
-function writePageTables(memory: GuestMemory, cr3: number, map: readonly EfiMemoryDescriptor[]): void {
+function writePageTables(memory: PhysicalMemory, cr3: number, map: readonly EfiMemoryDescriptor[]): void {
   const end = Math.max(4 * GIB, ...map.map((descriptor) => descriptor.end));
   const directories = Math.ceil(end / GIB);
   const pointers = cr3 + EFI_PAGE;
