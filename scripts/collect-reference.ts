@@ -12,6 +12,16 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { Command, InvalidArgumentError } from 'commander';
 import type { CpuMode, PhaseName } from '../src/trace/boot-trace.ts';
 import { type BootAddresses, BootFollower } from './reference/boot-addresses.ts';
+import {
+  describeBootParams,
+  findEntry,
+  kernelPlace,
+  ovmfArguments,
+  ovmfVersion,
+  readPeFields,
+  recordServices,
+  writeWaitingImage,
+} from './reference/efi-recorder.ts';
 import { type ImageFields, readImageFields } from './reference/image-fields.ts';
 import { decompressPayload, type ElfFile, type Kernel, readElf } from './reference/payload-elf.ts';
 import { QemuMachine, type QemuOptions } from './reference/qemu-machine.ts';
@@ -32,6 +42,7 @@ interface Options {
   readonly initrd?: string;
   readonly cpu: string;
   readonly kaslr?: true;
+  readonly efi?: true;
   readonly timeout: number;
   readonly output?: string;
 }
@@ -330,6 +341,73 @@ async function collect(path: string, options: Options): Promise<unknown> {
   }
 }
 
+/** The boot by OVMF: the image as its own boot loader, through its PE header. */
+async function collectEfi(path: string, options: Options): Promise<unknown> {
+  const file = readFileSync(path);
+  const image = readImageFields(file);
+  const pe = readPeFields(file);
+  const scratch = mkdtempSync(join(tmpdir(), 'bootscope-reference-'));
+  const words = options.cmdline.split(/\s+/).filter((word) => word !== '');
+  if (!options.kaslr && !words.includes('nokaslr')) words.unshift('nokaslr');
+  const cmdline = words.join(' ');
+  try {
+    const waiting = join(scratch, 'kernel');
+    writeWaitingImage(file, pe, waiting);
+    const qemu: QemuOptions = {
+      start: 'kernel',
+      image: waiting,
+      cmdline,
+      initrd: options.initrd ?? null,
+      memoryMegabytes: options.memory,
+      cpu: options.cpu,
+      timeout: options.timeout * 1000,
+      extra: ovmfArguments(scratch),
+    };
+    const machine = await QemuMachine.start(qemu, true);
+    try {
+      const atEntry = await findEntry(machine, file, pe);
+      const efi = await recordServices(machine, pe, atEntry);
+      const elf = readElf(decompressPayload(image).bytes);
+      if (elf === null) throw new Error('the payload is no ELF file');
+      const setup = file.length - image.protectedModeCode.length;
+      const place = kernelPlace(efi, elf, {
+        startup32: BigInt(efi.imageBase) + BigInt(setup),
+        alignment: BigInt(file.readUInt32LE(0x230)),
+      });
+      await machine.runTo([place + elf.entry - elf.segments[0]!.paddr]);
+      const atKernel = await machine.registers();
+      const { codec, atJump } = await describeKernel(machine, image, atKernel);
+      return {
+        image: {
+          path,
+          sha256: createHash('sha256').update(file).digest('hex'),
+          kernelVersion: image.kernelVersion,
+          codec,
+          fileSize: file.length,
+          sizeOfImage: pe.sizeOfImage,
+        },
+        machine: {
+          engine: 'qemu',
+          engineVersion: qemuVersion(),
+          firmware: `OVMF ${ovmfVersion() ?? 'unknown'}`,
+          ram: options.memory * 1024 * 1024,
+          cpu: options.cpu,
+          entry: 'efi',
+          cmdline,
+        },
+        efi,
+        atKernel: describePhase('kernel', atKernel),
+        kernel: atJump,
+        bootParams: await describeBootParams(machine, atKernel.values.rsi),
+      };
+    } finally {
+      await machine.close();
+    }
+  } finally {
+    rmSync(scratch, { recursive: true, force: true });
+  }
+}
+
 /** A raw floppy with the image from its first sector on, as `dd` or `make zdisk` would have made it. */
 function writeFloppy(file: Buffer, folder: string): string {
   const sizes = [1440, 2880].map((kilobytes) => kilobytes * 2 * SECTOR);
@@ -378,11 +456,12 @@ const program = new Command('collect-reference')
   .option('--initrd <file>', 'an initial RAM disk')
   .option('--cpu <model>', "QEMU's CPU model", 'qemu64')
   .option('--kaslr', 'let the kernel choose its place, and record each RDTSC and RDRAND value it read')
+  .option('--efi', 'boot it with OVMF, through its PE header, and record every service it calls')
   .option('--timeout <seconds>', 'end each of the two runs after this time', positiveNumber, 120)
   .option('-o, --output <file>', 'write the JSON there instead of to standard output')
   .action(async (image: string, options: Options) => {
     try {
-      const json = `${JSON.stringify(await collect(image, options), null, 2)}\n`;
+      const json = `${JSON.stringify(await (options.efi ? collectEfi : collect)(image, options), null, 2)}\n`;
       if (options.output === undefined) process.stdout.write(json);
       else writeFileSync(options.output, json);
     } catch (error) {

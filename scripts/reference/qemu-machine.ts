@@ -6,6 +6,7 @@ import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { createServer, type Server, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import type { RegisterName } from '../../src/cpu/cpu.ts';
 import { GdbRemote } from '../gdb-remote.ts';
 import { parseRegisters, type QemuRegisters } from './qemu-registers.ts';
 
@@ -22,6 +23,15 @@ export interface QemuOptions {
   /** Further QEMU arguments. */
   readonly extra?: readonly string[];
 }
+
+/** QEMU never answers a packet of more than 4096 characters. */
+const MAXIMUM_WRITE = 1024;
+
+/** The x86-64 description's order of registers, each sent least significant byte first. */
+const GDB_REGISTERS: readonly RegisterName[] = [
+  ...(['rax', 'rbx', 'rcx', 'rdx', 'rsi', 'rdi', 'rbp', 'rsp'] as const),
+  ...(['r8', 'r9', 'r10', 'r11', 'r12', 'r13', 'r14', 'r15', 'rip'] as const),
+];
 
 /** The arguments that make the same machine in every run, TCG and no network. */
 function machineArguments(options: QemuOptions, folder: string): string[] {
@@ -167,6 +177,17 @@ export class QemuMachine {
     return { base: registers.codeBase, offset: registers.values.rip };
   }
 
+  /** Lets the CPU run; the promise ends with the stop that `pause` brings. */
+  resume(): Promise<string> {
+    return this.#gdbRequest('c');
+  }
+
+  /** Stops a CPU that `resume` let run. */
+  async pause(running: Promise<string>): Promise<void> {
+    await this.#qmp('stop', {});
+    await running;
+  }
+
   /** Executes one instruction. */
   async step(): Promise<void> {
     const stop = await this.#gdbRequest('s');
@@ -178,10 +199,17 @@ export class QemuMachine {
   }
 
   async writeRip(value: bigint): Promise<void> {
+    await this.writeRegisters({ rip: value });
+  }
+
+  /** General registers and RIP; others are passed over. */
+  async writeRegisters(values: Readonly<Partial<Record<RegisterName, bigint>>>): Promise<void> {
     // QEMU takes single registers only from a client that has asked for their description.
     await this.#gdbRequest('qXfer:features:read:target.xml:0,ffb');
-    // Register 16 of the x86-64 description is RIP, least significant byte first.
-    await this.#demand(`P10=${hexLittleEndian(value)}`);
+    for (const [number, name] of GDB_REGISTERS.entries()) {
+      const value = values[name];
+      if (value !== undefined) await this.#demand(`P${number.toString(16)}=${hexLittleEndian(value)}`);
+    }
   }
 
   /** Guest-physical bytes. */
@@ -196,8 +224,11 @@ export class QemuMachine {
 
   async writePhysical(address: bigint, bytes: Uint8Array): Promise<void> {
     await this.#demand('Qqemu.PhyMemMode:1');
-    const hex = Buffer.from(bytes).toString('hex');
-    await this.#demand(`M${address.toString(16)},${bytes.length.toString(16)}:${hex}`);
+    for (let offset = 0; offset < bytes.length; offset += MAXIMUM_WRITE) {
+      const part = Buffer.from(bytes.subarray(offset, offset + MAXIMUM_WRITE));
+      const start = (address + BigInt(offset)).toString(16);
+      await this.#demand(`M${start},${part.length.toString(16)}:${part.toString('hex')}`);
+    }
     await this.#demand('Qqemu.PhyMemMode:0');
   }
 

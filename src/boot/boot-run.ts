@@ -19,8 +19,9 @@ import type { StubLayout } from '../decompressor/stub.ts';
 import { BootscopeError } from '../error.ts';
 import { hex } from '../hex.ts';
 import { extractVmlinux } from '../image/extract-vmlinux.ts';
-import { holdsSetupHeader, readKernelInMemory } from '../image/floppy-image.ts';
+import { readKernelInMemory } from '../image/floppy-image.ts';
 import type { KernelImage } from '../image/kernel-image.ts';
+import { holdsSetupHeader } from '../image/rebuild-image.ts';
 import type { MachineEvent } from '../machine/events.ts';
 import { Machine } from '../machine/machine.ts';
 import type {

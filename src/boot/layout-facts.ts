@@ -1,15 +1,17 @@
 // Gathers what the memory layout follows from: image, loader, stub and what was observed of the extraction.
 
-import type { Extraction } from '../decompressor/extract-kernel.ts';
+import type { Extraction, WrittenRange } from '../decompressor/extract-kernel.ts';
 import { findStubDetails } from '../decompressor/find-stub.ts';
+import { initSizeNeeds } from '../decompressor/init-size.ts';
 import type { KernelFileParts } from '../decompressor/kernel-sections.ts';
+import { findStrayStores } from '../decompressor/stray-stores.ts';
 import { findStubParts } from '../decompressor/stub-parts.ts';
 import type { KernelImage } from '../image/kernel-image.ts';
 import { readSetupExtents } from '../image/setup-code.ts';
 import type { Machine } from '../machine/machine.ts';
 import { BOOT_PARAMS_SIZE, BootParams } from '../protocol/boot-params.ts';
 import type { KernelAtJump, KernelSegment } from '../trace/boot-trace.ts';
-import { type PlacementRules, runArea } from '../trace/hazards.ts';
+import { merge, type PlacementRules, runArea } from '../trace/hazards.ts';
 import type { Extent, KernelPart, LayoutFacts, MemoryWrite, SetupMemory } from '../trace/regions.ts';
 import { LOADER_MEMORY } from './boot-params.ts';
 import { BOOT_SECTOR_ADDRESS } from './boot-sector.ts';
@@ -79,6 +81,10 @@ export function layoutFacts(machine: Machine, image: KernelImage, seen: Observat
     started: extentOf({ address: loaded.startup32, size: loaded.protectedModeCode.size }),
     copy: seen.copyAddress === null ? null : { start: seen.copyAddress, end: seen.copyAddress + codeSize },
     zo: findStubParts(image, details),
+    strayVariables: merge(
+      findStrayStores(image, details).map(({ address }) => ({ start: address, end: address + 4 })),
+    ),
+    initSizeNeeds: initSizeNeeds(image, details, segments),
     runArea: area,
     output,
     decompressed,
@@ -125,14 +131,15 @@ function setupMemory(image: KernelImage, loaded: LoadedImage): SetupMemory | nul
 function decompressedPieces(extraction: Extraction | null): LayoutFacts['decompressed'] {
   if (extraction === null) return [];
   const { writes, file } = extraction;
-  return writes
-    .filter(({ what }) => what === 'decompressed kernel' || what.endsWith(' buffer'))
-    .map(({ start, end, what }) => ({
-      start,
-      end,
-      name:
-        what !== 'decompressed kernel' ? `kernel ${what}` : file === null ? what : 'decompressed ELF file',
-    }));
+  const names: Partial<Record<WrittenRange['role'], string>> = {
+    decompressed: file === null ? 'decompressed kernel' : 'decompressed ELF file',
+    'low-buffer': 'kernel low buffer',
+    'high-buffer': 'kernel high buffer',
+  };
+  return writes.flatMap(({ start, end, role }) => {
+    const name = names[role];
+    return name === undefined ? [] : [{ start, end, name }];
+  });
 }
 
 function relocationLists(extraction: Extraction | null): Extent | null {
@@ -149,11 +156,12 @@ function extractionWrites(
   outputLength: number | null,
 ): MemoryWrite[] {
   if (extraction !== null) {
-    const writes = extraction.writes.map(({ start, end, what }): MemoryWrite => {
-      const segment = /^program header (\d+)$/.exec(what);
-      return segment === null
-        ? { phase: 'extract_kernel', start, end, what: 'the decompressed kernel' }
-        : { phase: 'decompressed', start, end, what: `segment ${segment[1]} of the kernel` };
+    const writes = extraction.writes.map(({ start, end, role, segment }): MemoryWrite => {
+      if (role === 'segment') {
+        return { phase: 'decompressed', start, end, what: `segment ${segment} of the kernel` };
+      }
+      const what = role === 'stray-variable' ? 'a variable of the stub' : 'the decompressed kernel';
+      return { phase: 'extract_kernel', start, end, what };
     });
     const start = Number(extraction.output);
     const inPlace = extraction.writes.some((write) => write.start === start);

@@ -87,7 +87,9 @@ describe('bootscope extract', () => {
 
   it('says of a vmlinux that it is one already', async () => {
     writeFileSync(image, makeElf(64, Buffer.from('Linux version 6.1.0 (a@b) #1\n\0')));
-    await expect(extract('-o', target)).rejects.toThrow(/is a vmlinux already/);
+    await expect(extract('-o', target)).rejects.toThrow(
+      /is already a vmlinux, the bare ELF64 kernel for x86-64: there is nothing to extract/,
+    );
   });
 
   it('wants to know where to write', async () => {

@@ -1,11 +1,8 @@
-// `bootscope extract IMAGE -o FILE`: writes the kernel's ELF file out of a boot image, as its build compressed it.
+// `bootscope extract IMAGE -o FILE`: writes the kernel proper out of a boot image, as its build compressed it.
 
 import type { Command } from 'commander';
-import { BootscopeError } from '../error.ts';
-import { extractVmlinux } from '../image/extract-vmlinux.ts';
-import { identifyFile } from '../image/identify.ts';
 import { readImageFile } from '../image/image-file.ts';
-import { readKernelImage } from '../image/kernel-image.ts';
+import { extractKernel, OLD_X86_KERNEL } from '../image/kernel-proper.ts';
 import { addExamples, addOutputOptions } from './common-options.ts';
 import { writeOutput } from './output-file.ts';
 import { printError } from './standard-output.ts';
@@ -20,8 +17,8 @@ interface ExtractFlags {
 export function registerExtract(program: Command): void {
   const command = program
     .command('extract')
-    .description("write the kernel's ELF file (vmlinux) that a boot image holds")
-    .argument('<image>', 'a bzImage or zImage, also inside gzip or a Unified Kernel Image')
+    .description('write the kernel proper (vmlinux, Image) that a boot image of any machine holds')
+    .argument('<image>', 'a file that carries a compressed kernel, also inside gzip, a UKI, a FIT, …')
     .option('--with-relocs', 'keep the relocation lists that the build appends to the ELF file');
   addExamples(command, [
     [
@@ -34,27 +31,18 @@ export function registerExtract(program: Command): void {
 }
 
 async function extract(path: string, flags: ExtractFlags): Promise<void> {
-  const file = await readImageFile(path);
-  if (identifyFile(file).kind === 'vmlinux') {
-    throw new BootscopeError(
-      'cli-nothing-to-extract',
-      `${path} is a vmlinux already, there is nothing to extract`,
-    );
-  }
-  const image = await readKernelImage(path, file);
-  const kernel = await extractVmlinux(image);
+  const kernel = await extractKernel(path, await readImageFile(path));
   const relocationLength = kernel.bytes.length - kernel.kernelLength;
   const bytes = flags.withRelocs === true ? kernel.bytes : kernel.bytes.subarray(0, kernel.kernelLength);
   await writeOutput(flags.output, bytes, flags.force === true);
 
-  const what = kernel.elf === null ? 'flat binary' : `ELF${kernel.elf.bits} ${kernel.elf.machineName}`;
   const relocations =
     relocationLength === 0
       ? ''
       : `, ${flags.withRelocs === true ? 'with' : 'without'} ${relocationLength} bytes of relocation lists`;
   const target = flags.output === '-' ? 'standard output' : flags.output;
-  printError(`${target}: ${bytes.length} bytes, ${what}${relocations}\n`);
-  if (kernel.elf === null) {
+  printError(`${target}: ${bytes.length} bytes, ${kernel.format}${relocations}\n`);
+  if (kernel.format === OLD_X86_KERNEL) {
     printError(`notice: ${path} holds no ELF file but a flat binary, as kernels before 2.6.26 do\n`);
   }
 }

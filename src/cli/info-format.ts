@@ -1,24 +1,33 @@
-// Lays the description of a kernel file out, as text for people and as JSON.
+// Lays the description of a kernel file out as text for people.
 
 import { hex } from '../hex.ts';
 import { type ElfProgramHeader, ET_DYN, PF_R, PF_W, PF_X, PT_LOAD } from '../image/elf.ts';
+import type { Fit } from '../image/fit.ts';
 import type { ImageHeader } from '../image/image-header.ts';
-import { isKernelFile, type KernelFile, type X86BootFile } from '../image/kernel-file.ts';
-import type { PeFile } from '../image/pe.ts';
+import type { InitrdPart } from '../image/initrd.ts';
+import {
+  type BootProgramFile,
+  type EfiProgram,
+  type ImageChecksum,
+  isKernelFile,
+  type KernelFile,
+  type X86BootFile,
+} from '../image/kernel-file.ts';
+import { type PeFile, peSectionFlags } from '../image/pe.ts';
+import type { PeSignature } from '../image/pe-signature.ts';
 import {
   explainSetupHeaderField,
   formatSetupHeaderValue,
   setupHeaderFlags,
 } from '../image/setup-header-meaning.ts';
 import type { UImage } from '../image/uimage.ts';
+import type { VbootPartition } from '../image/vboot.ts';
 import { SECTION_GROUPS, type Vmlinux, type XenNotes } from '../image/vmlinux.ts';
 import { SETUP_HEADER_FIELDS } from '../protocol/setup-header.ts';
 import { formatSize } from '../size.ts';
 
 /** `name` and `value` of one line. */
 type Fact = readonly [name: string, value: string];
-
-type Json = string | number | boolean | null | readonly Json[] | { readonly [name: string]: Json };
 
 function bytesAndSize(bytes: number | bigint): string {
   const number = Number(bytes);
@@ -57,11 +66,14 @@ function commonFacts(file: KernelFile): Fact[] {
   }
   if (file.advice !== null && isKernelFile(file)) facts.push(['to boot it', file.advice]);
   if (file.problem !== null) facts.push(['problem', file.problem]);
+  for (const notice of file.notices) facts.push(['notice', notice]);
   return facts;
 }
 
+/** What is in the file; not the kernel in a boot program, whose version says enough. */
 function innerFiles(file: KernelFile): KernelFile[] {
   if (file.kind === 'uimage') return file.parts.filter((part) => part !== null);
+  if (file.kind === 'arm-zimage' || file.kind === 's390-image' || file.kind === 'boot-wrapper') return [];
   return 'inner' in file && file.inner !== null ? [file.inner] : [];
 }
 
@@ -70,24 +82,36 @@ function ownFacts(file: KernelFile): Fact[] {
     case 'x86-boot-image':
       return x86Facts(file);
     case 'vmlinux':
+    case 'user-mode-linux':
       return vmlinuxFacts(file.vmlinux);
     case 'arm64-image':
     case 'riscv-image':
-      return imageHeaderFacts(file.header);
+    case 'loongarch-image':
+      return [...imageHeaderFacts(file.header), ...efiFacts(file.efi)];
     case 'arm-zimage':
+    case 's390-image':
+    case 'boot-wrapper':
+      return bootProgramFacts(file);
+    case 'multiboot':
+      return [['Multiboot', `${file.header.version}, header at ${hex(file.header.offset)}`]];
+    case 'fit':
+      return fitFacts(file.fit);
+    case 'device-tree':
       return [
-        ['byte order', `${file.header.endianness} endian`],
-        [
-          'linked',
-          `${hex(file.header.start)} to ${hex(file.header.end)}, ${bytesAndSize(file.header.length)}`,
-        ],
-        [
-          'payload',
-          file.header.payload === null
-            ? 'none found'
-            : `${file.header.payload.codec} at ${hex(file.header.payload.offset)}`,
-        ],
+        ['model', file.model ?? 'not stated'],
+        ['compatible', file.compatible.join(', ') || 'not stated'],
       ];
+    case 'vboot':
+      return vbootFacts(file.partition);
+    case 'android-boot':
+      return [
+        ['header version', String(file.header.headerVersion)],
+        ['kernel', partWords(file.header.kernel)],
+        ['ramdisk', partWords(file.header.ramdisk)],
+        ['command line', JSON.stringify(file.header.cmdline)],
+      ];
+    case 'initrd':
+      return file.parts.map((part): Fact => [`at ${hex(part.offset)}`, initrdPartWords(part)]);
     case 'uimage':
       return uImageFacts(file.header);
     case 'efi-zboot':
@@ -96,13 +120,13 @@ function ownFacts(file: KernelFile): Fact[] {
           'payload',
           `${file.header.compression}, ${bytesAndSize(file.header.payloadLength)} at ${hex(file.header.payloadOffset)}`,
         ],
-        ...(file.header.pe === null ? [] : peFacts(file.header.pe)),
+        ...efiFacts(file.efi),
       ];
     case 'efi-pe':
-      return peFacts(file.pe);
+      return efiFacts(file.efi);
     case 'uki':
       return [
-        ...peFacts(file.pe),
+        ...efiFacts(file.efi),
         ...Object.entries(file.texts).map(([name, text]): Fact => [name, JSON.stringify(text)]),
       ];
     case 'compressed':
@@ -144,10 +168,7 @@ function x86Facts(file: X86BootFile): Fact[] {
     }
   }
   if (file.checksum !== null) {
-    facts.push([
-      'checksum',
-      file.checksum === 'valid' ? 'valid' : 'differs (a signature added later changes it)',
-    ]);
+    facts.push(['checksum', CHECKSUM_WORDS[file.checksum]]);
   }
   if (file.kernelInfo !== null) {
     const { size, totalSize, setupTypeMax } = file.kernelInfo;
@@ -156,17 +177,101 @@ function x86Facts(file: X86BootFile): Fact[] {
       `${size} of ${totalSize} bytes${setupTypeMax === null ? '' : `, setup_type_max ${hex(setupTypeMax)}`}`,
     ]);
   }
-  if (file.pe !== null) facts.push(...peFacts(file.pe));
+  const xen = file.xen === null ? null : xenWords(file.xen);
+  if (file.xen !== null) facts.push(['Xen notes', xen ?? 'none: no PV and no PVH entry']);
+  facts.push(...efiFacts(file.efi));
   return facts;
 }
 
-function peFacts(pe: PeFile): Fact[] {
+const CHECKSUM_WORDS: Readonly<Record<ImageChecksum, string>> = {
+  valid: 'valid',
+  signed: 'valid for the image before it was signed',
+  none: 'none, as in builds from 6.15 on',
+  differs: 'differs: the image was changed after its build',
+};
+
+function efiFacts(efi: EfiProgram | null): Fact[] {
+  if (efi === null) return [];
+  const { pe, signatures, sbat } = efi;
   const facts: Fact[] = [
-    ['EFI program', `${pe.subsystemName}, ${pe.machineName}, entry ${hex(pe.entryPoint)}`],
-    ['PE sections', pe.sections.map((section) => section.name).join(' ') || 'none'],
+    [
+      'EFI program',
+      `${pe.format ?? 'PE'} ${pe.subsystemName}, ${pe.machineName}, entry ${hex(pe.entryPoint)}, ` +
+        `${bytesAndSize(pe.sizeOfImage)} in memory, ${pe.nxCompatible ? '' : 'not '}NX_COMPAT`,
+    ],
   ];
-  if (pe.certificates !== null) {
-    facts.push(['signature', `${pe.certificates.length} bytes at ${hex(pe.certificates.offset)}`]);
+  if (sbat !== null) facts.push(['SBAT', sbatWords(sbat)]);
+  if (pe.certificates === null) facts.push(['signatures', 'none']);
+  else if (signatures.length === 0) {
+    facts.push([
+      'signatures',
+      `${pe.certificates.length} bytes at ${hex(pe.certificates.offset)}, not readable`,
+    ]);
+  }
+  for (const signature of signatures) facts.push(['signature', signatureWords(signature)]);
+  return facts;
+}
+
+/** Each component with its generation; the first line is about SBAT itself. */
+function sbatWords(sbat: string): string {
+  const rows = sbat.split('\n').map((line) => line.split(','));
+  return rows.map(([component, generation]) => `${component} ${generation ?? '?'}`).join(', ');
+}
+
+function signatureWords({ subject, issuer, validTo, algorithm, digestMatches }: PeSignature): string {
+  const match =
+    digestMatches === null ? '' : digestMatches ? ', hash matches' : ', hash DIFFERS: the file was changed';
+  return (
+    `${subject ?? 'signer not named'}${issuer === null ? '' : `, by ${issuer}`}` +
+    `${validTo === null ? '' : `, until ${validTo}`}, ${algorithm ?? 'unknown hash'}${match}`
+  );
+}
+
+function bootProgramFacts({ header, efi, payload }: BootProgramFile): Fact[] {
+  const facts: Fact[] = [];
+  if (header !== null) {
+    facts.push(['byte order', `${header.endianness} endian`]);
+    facts.push(['linked', `${hex(header.start)} to ${hex(header.end)}, ${bytesAndSize(header.length)}`]);
+  }
+  facts.push([
+    'payload',
+    payload === null
+      ? 'none found'
+      : payload.length === null || payload.outputLength === null
+        ? `${payload.codec} at ${hex(payload.offset)}, cut or damaged`
+        : `${payload.codec}, ${bytesAndSize(payload.length)} at ${hex(payload.offset)}, holds ${bytesAndSize(payload.outputLength)}`,
+  ]);
+  return [...facts, ...efiFacts(efi)];
+}
+
+function partWords({ offset, length }: { readonly offset: number; readonly length: number }): string {
+  return length === 0 ? 'none' : `${bytesAndSize(length)} at ${hex(offset)}`;
+}
+
+function initrdPartWords({ compression, names, microcode }: InitrdPart): string {
+  if (compression !== null) return `a cpio archive compressed with ${compression}`;
+  return `a cpio archive${microcode.length === 0 ? '' : ` with ${microcode.join(' and ')} microcode`}: ${names.join(' ')}`;
+}
+
+function vbootFacts(partition: VbootPartition): Fact[] {
+  return [
+    ['preamble', `version ${partition.version}`],
+    ['body', `${partWords(partition.body)}, loaded at ${hex(partition.bodyAddress)}`],
+    ['boot loader', `${bytesAndSize(partition.bootLoader.length)} at ${hex(partition.bootLoader.address)}`],
+    ['command line', partition.cmdline === null ? 'none' : JSON.stringify(partition.cmdline)],
+  ];
+}
+
+function fitFacts(fit: Fit): Fact[] {
+  const facts: Fact[] = [];
+  if (fit.description !== null) facts.push(['description', JSON.stringify(fit.description)]);
+  if (fit.time !== null) facts.push(['made', new Date(fit.time * 1000).toISOString()]);
+  for (const { name, description, images } of fit.configurations) {
+    const roles = Object.entries(images).map(([role, names]) => `${role} ${names.join(' ')}`);
+    facts.push([
+      `configuration ${name}`,
+      `${name === fit.defaultConfiguration ? 'the default; ' : ''}${description === null ? '' : `${JSON.stringify(description)}; `}${roles.join(', ')}`,
+    ]);
   }
   return facts;
 }
@@ -201,8 +306,6 @@ function imageHeaderFacts(header: ImageHeader): Fact[] {
     ['flags', `${hex(header.flags)}: ${flagWords(header).join(', ')}`],
   ];
   if (header.headerVersion !== null) facts.push(['header version', header.headerVersion]);
-  if (header.pe !== null) facts.push(...peFacts(header.pe));
-  else facts.push(['EFI program', 'no']);
   return facts;
 }
 
@@ -238,9 +341,51 @@ function uImageFacts(header: UImage): Fact[] {
 
 /** The tables below the facts. */
 function details(file: KernelFile): string {
-  if (file.kind === 'x86-boot-image') return setupHeaderTable(file);
-  if (file.kind === 'vmlinux') return vmlinuxTables(file.vmlinux);
-  return '';
+  if (file.kind === 'vmlinux' || file.kind === 'user-mode-linux') return vmlinuxTables(file.vmlinux);
+  if (file.kind === 'fit') return fitTable(file.fit);
+  const sections = 'efi' in file && file.efi !== null ? peTable(file.efi.pe, file) : '';
+  return file.kind === 'x86-boot-image' ? sections + setupHeaderTable(file) : sections;
+}
+
+function peTable(pe: PeFile, file: KernelFile): string {
+  const summaries = file.kind === 'uki' ? file.summaries : {};
+  const rows: string[][] = [['PE SECTION', 'VIRTUAL', 'END', 'OFFSET', 'BYTES', 'FLAGS', 'CONTENT']];
+  for (const section of pe.sections) {
+    const { name, virtualAddress, virtualSize, fileOffset, fileSize } = section;
+    rows.push([
+      name,
+      hex(virtualAddress),
+      hex(virtualAddress + virtualSize),
+      hex(fileOffset),
+      String(fileSize),
+      peSectionFlags(section),
+      summaries[name] ?? '',
+    ]);
+  }
+  return `\n${columns(rows, '  ')}`;
+}
+
+function fitTable(fit: Fit): string {
+  const rows: string[][] = [
+    ['IMAGE', 'TYPE', 'FOR', 'COMPRESSION', 'BYTES', 'LOAD', 'ENTRY', 'HASHES', 'DESCRIPTION'],
+  ];
+  for (const image of fit.images) {
+    const hashes = image.hashes.map(
+      ({ algorithm, valid }) => `${algorithm} ${valid === null ? 'not checked' : valid ? 'valid' : 'WRONG'}`,
+    );
+    rows.push([
+      image.name,
+      image.type,
+      [image.os, image.architecture].filter(Boolean).join(' on ') || '-',
+      image.compression,
+      `${image.length}${image.data === null ? ' (cut)' : ''}`,
+      image.load === null ? '-' : hex(image.load),
+      image.entry === null ? '-' : hex(image.entry),
+      hashes.join(', ') || '-',
+      image.description ?? '',
+    ]);
+  }
+  return `\n${columns(rows, '  ')}`;
 }
 
 function setupHeaderTable(file: X86BootFile): string {
@@ -265,7 +410,7 @@ function setupHeaderTable(file: X86BootFile): string {
   return `\n${columns(rows, '  ')}`;
 }
 
-function segmentFlags(header: ElfProgramHeader): string {
+export function segmentFlags(header: ElfProgramHeader): string {
   return (
     ((header.flags & PF_R) === 0 ? '-' : 'r') +
     ((header.flags & PF_W) === 0 ? '-' : 'w') +
@@ -292,202 +437,4 @@ function vmlinuxTables(vmlinux: Vmlinux): string {
     text += `\n${columns([['SECTIONS', 'SIZE'], ...SECTION_GROUPS.map((group) => [group, bytesAndSize(groups[group])])], '  ')}`;
   }
   return text;
-}
-
-/** All of `bootscope info --json`: addresses and bit fields as hex strings, sizes and counts as numbers. */
-export function kernelFileToJson(file: KernelFile): string {
-  return JSON.stringify(toJson(file), null, 2);
-}
-
-function toJson(file: KernelFile): Json {
-  const common = {
-    path: file.path,
-    kind: file.kind,
-    what: file.what,
-    size: file.size,
-    isKernel: isKernelFile(file),
-    bootable: file.bootable,
-    advice: file.advice,
-    kernelVersion: file.kernelVersion,
-    problem: file.problem,
-  };
-  switch (file.kind) {
-    case 'x86-boot-image':
-      return { ...common, ...x86Json(file) };
-    case 'vmlinux':
-      return { ...common, ...vmlinuxJson(file.vmlinux) };
-    case 'arm64-image':
-    case 'riscv-image': {
-      const { header } = file;
-      return {
-        ...common,
-        textOffset: hex(header.textOffset),
-        imageSize: Number(header.imageSize),
-        flags: hex(header.flags),
-        endianness: header.endianness,
-        pageSize: header.pageSize,
-        anywhere: header.anywhere,
-        headerVersion: header.headerVersion,
-        efi: header.pe === null ? null : peJson(header.pe),
-      };
-    }
-    case 'arm-zimage': {
-      const { header } = file;
-      return {
-        ...common,
-        endianness: header.endianness,
-        start: hex(header.start),
-        end: hex(header.end),
-        payload: header.payload === null ? null : { ...header.payload },
-      };
-    }
-    case 'uimage': {
-      const { header } = file;
-      return {
-        ...common,
-        name: header.name,
-        time: new Date(header.time * 1000).toISOString(),
-        operatingSystem: header.operatingSystem,
-        architecture: header.architecture,
-        type: header.type,
-        compression: header.compression,
-        loadAddress: hex(header.loadAddress),
-        entryPoint: hex(header.entryPoint),
-        dataLength: header.dataLength,
-        headerCrc: { stated: hex(header.headerCrc.stated), computed: hex(header.headerCrc.computed) },
-        dataCrc: {
-          stated: hex(header.dataCrc.stated),
-          computed: header.dataCrc.computed === null ? null : hex(header.dataCrc.computed),
-        },
-        parts: header.parts.map((part, index) => {
-          const content = file.parts[index] ?? null;
-          return { ...part, content: content === null ? null : toJson(content) };
-        }),
-      };
-    }
-    case 'efi-zboot':
-      return {
-        ...common,
-        compression: file.header.compression,
-        payload: { offset: file.header.payloadOffset, length: file.header.payloadLength },
-        efi: file.header.pe === null ? null : peJson(file.header.pe),
-        inner: file.inner === null ? null : toJson(file.inner),
-      };
-    case 'efi-pe':
-      return { ...common, efi: peJson(file.pe) };
-    case 'uki':
-      return {
-        ...common,
-        efi: peJson(file.pe),
-        texts: { ...file.texts },
-        inner: file.inner === null ? null : toJson(file.inner),
-      };
-    case 'compressed':
-      return {
-        ...common,
-        compression: file.compression,
-        inner: file.inner === null ? null : toJson(file.inner),
-      };
-    default:
-      return common;
-  }
-}
-
-function peJson(pe: PeFile): Json {
-  return {
-    machine: pe.machineName,
-    subsystem: pe.subsystemName,
-    entryPoint: hex(pe.entryPoint),
-    sizeOfImage: pe.sizeOfImage,
-    signature: pe.certificates === null ? null : { ...pe.certificates },
-    sections: pe.sections.map((section) => ({
-      name: section.name,
-      virtualAddress: hex(section.virtualAddress),
-      virtualSize: section.virtualSize,
-      fileOffset: section.fileOffset,
-      fileSize: section.fileSize,
-    })),
-  };
-}
-
-function x86Json(file: X86BootFile): { readonly [name: string]: Json } {
-  const { header, image } = file;
-  const fields: { [name: string]: Json } = {};
-  for (const row of SETUP_HEADER_FIELDS) {
-    if (!header.has(row.name)) continue;
-    const isFlags = row.name === 'loadflags' || row.name === 'xloadflags';
-    fields[row.name] = {
-      offset: hex(row.offset),
-      size: row.size,
-      value: row.format === 'decimal' ? Number(header.getBig(row.name)) : hex(header.getBig(row.name)),
-      meaning: row.meaning,
-      ...(isFlags
-        ? { flags: setupHeaderFlags(header, row.name).map((flag) => flag.name) }
-        : { explained: explainSetupHeaderField(header, row.name) }),
-    };
-  }
-  const payload = image?.payload ?? null;
-  return {
-    format: image?.kind ?? null,
-    bootProtocol: header.version,
-    codec: payload?.codec ?? null,
-    payload:
-      payload === null || image === null
-        ? null
-        : {
-            offset: image.setupSize + payload.offset,
-            length: payload.length,
-            outputLength: payload.outputLength,
-            source: payload.source,
-          },
-    sizes: { ...file.sizes },
-    checksum: file.checksum,
-    kernelInfo: file.kernelInfo === null ? null : { ...file.kernelInfo },
-    efi: file.pe === null ? null : peJson(file.pe),
-    header: fields,
-  };
-}
-
-function xenJson({ pvEntry, pvhEntry, others }: XenNotes): Json {
-  return {
-    pvEntry: pvEntry === null ? null : hex(pvEntry),
-    pvhEntry: pvhEntry === null ? null : hex(pvhEntry),
-    others,
-  };
-}
-
-function vmlinuxJson(vmlinux: Vmlinux): { readonly [name: string]: Json } {
-  const { elf, groups } = vmlinux;
-  return {
-    bits: elf.bits,
-    machine: elf.machineName,
-    entry: hex(elf.entry),
-    buildId: vmlinux.buildId,
-    banner: vmlinux.banner,
-    symbols: vmlinux.symbolCount,
-    physicalEntry: hex(vmlinux.physicalEntry),
-    xen: xenJson(vmlinux.xen),
-    segments: elf.programHeaders
-      .filter((header) => header.type === PT_LOAD)
-      .map((header) => ({
-        paddr: hex(header.paddr),
-        vaddr: hex(header.vaddr),
-        offset: Number(header.offset),
-        filesz: Number(header.filesz),
-        memsz: Number(header.memsz),
-        flags: segmentFlags(header),
-      })),
-    groups:
-      groups === null
-        ? null
-        : Object.fromEntries(SECTION_GROUPS.map((group) => [group, Number(groups[group])])),
-    sections: elf.sections
-      .filter((section) => section.name !== '')
-      .map((section) => ({
-        name: section.name,
-        address: hex(section.address),
-        offset: Number(section.offset),
-        size: Number(section.size),
-      })),
-  };
 }

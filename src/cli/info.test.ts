@@ -76,7 +76,7 @@ describe('bootscope info', () => {
       bootProtocol: '2.15',
       kernelVersion: '6.1.0-test (builder@host) #1 SMP',
       codec: 'gzip',
-      payload: { offset: 5 * 512 + 64, length: PAYLOAD.length, source: 'header' },
+      payload: { offset: 64, fileOffset: 5 * 512 + 64, length: PAYLOAD.length, source: 'header' },
       sizes: { bootSector: 512, setup: 2048 },
       header: {
         setup_sects: { offset: '0x1f1', size: 1, value: 4 },

@@ -2,10 +2,12 @@
 
 import type { Command } from 'commander';
 import { BootscopeError } from '../error.ts';
+import { readKernelFile } from '../image/describe-file.ts';
 import { readImageFile } from '../image/image-file.ts';
-import { isKernelFile, type KernelFile, readKernelFile } from '../image/kernel-file.ts';
+import { isKernelFile, type KernelFile } from '../image/kernel-file.ts';
 import { addExamples, addJsonOption } from './common-options.ts';
-import { kernelFileToJson, kernelFileToText } from './info-format.ts';
+import { kernelFileToText } from './info-format.ts';
+import { kernelFileToJson } from './info-json.ts';
 import { print } from './standard-output.ts';
 
 /** Adds the subcommand `info`. */
@@ -13,7 +15,7 @@ export function registerInfo(program: Command): void {
   const command = program
     .command('info')
     .description('say what a kernel file is: its format, version, sizes and every header field')
-    .argument('<image>', 'any file a kernel comes in');
+    .argument('<image>', 'any file a kernel comes in; - for standard input');
   addExamples(command, [
     ['bootscope info vmlinuz', 'what the file is; every field of the setup header with its meaning'],
     ['bootscope info vmlinuz --json | jq .header.init_size', 'one of them, for a script'],
@@ -22,10 +24,15 @@ export function registerInfo(program: Command): void {
     const file = await readKernelFile(path, await readImageFile(path));
     const json = flags.json === true;
     if (json) print(`${kernelFileToJson(file)}\n`);
-    if (!isKernelFile(file)) throw new BootscopeError('image-not-kernel', notKernelSentence(file));
+    if (!isKernelFile(file)) throw new BootscopeError(notKernelCode(file), notKernelSentence(file));
     if (!json) print(kernelFileToText(file));
     if (file.problem !== null) throw new BootscopeError('image-damaged', file.problem);
   });
+}
+
+/** By the code, `main.ts` adds the option that would use the file. */
+function notKernelCode({ kind }: KernelFile): string {
+  return kind === 'disk' || kind === 'initrd' ? `image-${kind}` : 'image-not-kernel';
 }
 
 function notKernelSentence(file: KernelFile): string {

@@ -37,6 +37,12 @@ const program = new Command('bootscope')
       'found a difference; 2 the command or its input is unusable.',
   );
 
+/** The option that does what an error's sentence advises; below the command line no sentence names one. */
+const HINTS: Readonly<Record<string, string>> = {
+  'image-disk': '--floppy boots from it',
+  'image-initrd': '--initrd takes it beside a kernel',
+};
+
 main().catch((error: unknown) => {
   process.exitCode = report(error);
 });
@@ -106,8 +112,10 @@ function report(error: unknown): number {
     return error.exitCode === 0 ? 0 : EXIT_UNUSABLE;
   }
   if (process.argv.includes('--debug')) printError(`${inspect(error)}\n`);
-  else if (error instanceof BootscopeError) printError(`bootscope: ${oneLine(error.message)}\n`);
-  else printError(`bootscope: ${oneLine(messageOf(error))} (--debug prints where)\n`);
+  else if (error instanceof BootscopeError) {
+    const hint = HINTS[error.code];
+    printError(`bootscope: ${oneLine(error.message)}${hint === undefined ? '' : ` (${hint})`}\n`);
+  } else printError(`bootscope: ${oneLine(messageOf(error))} (--debug prints where)\n`);
   return EXIT_UNUSABLE;
 }
 

@@ -76,3 +76,55 @@ export function undoArm64Filter(bytes: Uint8Array): void {
     }
   }
 }
+
+/** Undoes the 32-bit ARM filter in place over a whole block: BL that is always taken. */
+export function undoArmFilter(bytes: Uint8Array): void {
+  for (let at = 0; at + 4 <= bytes.length; at += 4) {
+    if (bytes[at + 3] !== 0xeb) continue;
+    const source = bytes[at]! | (bytes[at + 1]! << 8) | (bytes[at + 2]! << 16);
+    // The operand counts words from the instruction after the next.
+    const target = source - ((at + 8) >>> 2);
+    bytes[at] = target;
+    bytes[at + 1] = target >>> 8;
+    bytes[at + 2] = target >>> 16;
+  }
+}
+
+/** Undoes the Thumb filter in place over a whole block: BL of two halfwords. */
+export function undoArmThumbFilter(bytes: Uint8Array): void {
+  for (let at = 0; at + 4 <= bytes.length; at += 2) {
+    if ((bytes[at + 1]! & 0xf8) !== 0xf0 || (bytes[at + 3]! & 0xf8) !== 0xf8) continue;
+    const source =
+      ((bytes[at + 1]! & 7) << 19) | (bytes[at]! << 11) | ((bytes[at + 3]! & 7) << 8) | bytes[at + 2]!;
+    const target = source - ((at + 4) >>> 1);
+    bytes[at + 1] = 0xf0 | ((target >>> 19) & 7);
+    bytes[at] = target >>> 11;
+    bytes[at + 3] = 0xf8 | ((target >>> 8) & 7);
+    bytes[at + 2] = target;
+    at += 2;
+  }
+}
+
+/** Undoes the PowerPC filter in place over a whole block: BL with a relative target, big endian. */
+export function undoPowerPcFilter(bytes: Uint8Array): void {
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  for (let at = 0; at + 4 <= bytes.length; at += 4) {
+    const instruction = view.getUint32(at);
+    if (instruction >>> 26 !== 0x12 || (instruction & 3) !== 1) continue;
+    const target = (instruction & 0x03fffffc) - at;
+    view.setUint32(at, 0x48000000 | (target & 0x03fffffc) | 1);
+  }
+}
+
+/** Undoes the SPARC filter in place over a whole block: CALL within 8 MiB, big endian. */
+export function undoSparcFilter(bytes: Uint8Array): void {
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  for (let at = 0; at + 4 <= bytes.length; at += 4) {
+    const instruction = view.getUint32(at);
+    const top = instruction >>> 22;
+    if (top !== 0x100 && top !== 0x1ff) continue;
+    const target = ((instruction << 2) - at) >>> 2;
+    const sign = (target & 0x00400000) === 0 ? 0 : 0x3fc00000;
+    view.setUint32(at, 0x40000000 | sign | (target & 0x003fffff));
+  }
+}

@@ -195,8 +195,9 @@ describe('detectCodec', () => {
   });
 
   it('tells a .lzma header with a possible dictionary and size from bytes that only start like one', () => {
-    const header = (dictionary: number, ...size: number[]) =>
-      new Uint8Array([0x5d, ...lengthWord(dictionary), ...size, 0, 0, 0]);
+    const header = (dictionary: number, ...size: number[]) => withProperties(0x5d, dictionary, ...size);
+    const withProperties = (properties: number, dictionary: number, ...size: number[]) =>
+      new Uint8Array([properties, ...lengthWord(dictionary), ...size, 0, 0, 0]);
     const unknown = new Array<number>(8).fill(0xff);
     const expected: readonly (readonly [Uint8Array, CodecName | null])[] = [
       [header(2 ** 25, ...unknown), 'lzma'],
@@ -205,6 +206,10 @@ describe('detectCodec', () => {
       [header(2 ** 23 + 2 ** 20, ...unknown), null],
       [header(2 ** 23, 0, 0, 0, 0, 0, 0, 0, 0x10), null],
       [header(0, ...unknown), null],
+      [withProperties(0x2d, 2 ** 26, ...unknown), 'lzma'],
+      [withProperties(0, 2 ** 16, ...unknown), 'lzma'],
+      [withProperties(0xe0, 2 ** 16, ...unknown), 'lzma'],
+      [withProperties(0xe1, 2 ** 16, ...unknown), null],
     ];
     for (const [bytes, name] of expected) expect(detectCodec(bytes)).toBe(name);
   });

@@ -27,3 +27,11 @@ declare module 'lz4js' {
   };
   export = lz4;
 }
+
+declare module 'lz4js/xxh32.js' {
+  const xxh32: {
+    /** XXH32 of `length` bytes at `start`; may come as a negative number. */
+    hash(seed: number, bytes: Uint8Array, start: number, length: number): number;
+  };
+  export = xxh32;
+}

@@ -134,10 +134,17 @@ async function portableDecoder(input: Uint8Array, output: Uint8Array): Promise<B
 /**
  * Walks the sequences of an LZ4 block (the "LZ4 block format" description) without decoding and returns
  * the bytes it holds. Checks that lengths stay in the block and in the output, and that every match
- * starts inside the block's own output.
+ * starts inside the block's own output, or in the `history` bytes before it.
  */
-function measureBlock(input: Uint8Array, start: number, end: number, limit: number, target: number): number {
-  const room = Math.min(limit - target, BLOCK_SIZE);
+export function measureBlock(
+  input: Uint8Array,
+  start: number,
+  end: number,
+  limit: number,
+  target: number,
+  { history, blockSize } = { history: 0, blockSize: BLOCK_SIZE },
+): number {
+  const room = Math.min(limit - target, blockSize);
   let offset = start;
   let length = 0;
   while (offset < end) {
@@ -158,7 +165,7 @@ function measureBlock(input: Uint8Array, start: number, end: number, limit: numb
     if (offset === end) return length;
     if (offset + 2 > end) throw corrupt('lz4', offset, 'match offset that passes its block');
     const distance = input[offset]! | (input[offset + 1]! << 8);
-    if (distance === 0 || distance > length) {
+    if (distance === 0 || distance > length + history) {
       throw corrupt('lz4', offset, `match ${distance} bytes back, the block has ${length} so far`);
     }
     offset += 2;
@@ -175,6 +182,6 @@ function measureBlock(input: Uint8Array, start: number, end: number, limit: numb
     if (length > room) break;
   }
   if (length <= room) throw corrupt('lz4', end, 'block that ends with a match instead of literals');
-  if (room < BLOCK_SIZE) throw outputLimit('lz4', limit);
-  throw corrupt('lz4', offset, `block of more than ${BLOCK_SIZE} bytes`);
+  if (room < blockSize) throw outputLimit('lz4', limit);
+  throw corrupt('lz4', offset, `block of more than ${blockSize} bytes`);
 }

@@ -20,13 +20,16 @@ export const MATCHERS: Readonly<Record<CodecName, (bytes: Uint8Array) => boolean
   zstd: (bytes) => startsWith(bytes, 0x28, 0xb5, 0x2f, 0xfd),
 };
 
+/** (pb * 5 + lp) * 9 + lc with the largest of each: 4, 4 and 8. */
+const LZMA_LARGEST_PROPERTIES = 224;
+
 /**
- * The .lzma header has no magic; this takes what `lzma` and `xz --format=lzma` write with their default
- * lc/lp/pb (0x5d, the byte the kernel looks for): a dictionary of 2^n or 2^n + 2^(n-1) bytes, the size
- * unknown (all ones) or below 256 GiB, and the first byte of the range coder, which is always 0.
+ * The .lzma header has no magic; this takes what `lzma` and `xz --format=lzma` write: any lc/lp/pb (the default is 0x5d), a
+ * dictionary of 2^n or 2^n + 2^(n-1) bytes, the size unknown (all ones) or below 256 GiB, and the first byte of the range
+ * coder, which is always 0.
  */
 function matchesLzma(bytes: Uint8Array): boolean {
-  if (bytes.length < 14 || bytes[0] !== 0x5d || bytes[13] !== 0) return false;
+  if (bytes.length < 14 || bytes[0]! > LZMA_LARGEST_PROPERTIES || bytes[13] !== 0) return false;
   const view = new DataView(bytes.buffer, bytes.byteOffset, 13);
   const dictionarySize = view.getUint32(1, true);
   const highestBit = 31 - Math.clz32(dictionarySize);
@@ -35,6 +38,17 @@ function matchesLzma(bytes: Uint8Array): boolean {
   const sizeLow = view.getUint32(5, true);
   const sizeHigh = view.getUint32(9, true);
   return (sizeLow === 0xffffffff && sizeHigh === 0xffffffff) || sizeHigh < 64;
+}
+
+/** Whether `bytes` (7 are enough) start a frame of lz4's other format: version 1, no reserved bit, a possible block size. */
+export function matchesLz4Frame(bytes: Uint8Array): boolean {
+  const [flags = 0, blockSize = 0] = bytes.subarray(4, 6);
+  return (
+    startsWith(bytes, 0x04, 0x22, 0x4d, 0x18) &&
+    (flags & 0xc2) === 0x40 &&
+    (blockSize & 0x8f) === 0 &&
+    blockSize >= 0x40
+  );
 }
 
 function startsWith(bytes: Uint8Array, ...magic: readonly number[]): boolean {

@@ -1,6 +1,13 @@
-// .xz (the tukaani "xz file format" 1.2): one stream of LZMA2 blocks, with the x86 or ARM64 branch filter or none.
+// .xz (the tukaani "xz file format" 1.2): one stream of LZMA2 blocks, with the branch filters of a processor or none.
 
-import { undoArm64Filter, undoX86Filter } from './branch-filters.ts';
+import {
+  undoArm64Filter,
+  undoArmFilter,
+  undoArmThumbFilter,
+  undoPowerPcFilter,
+  undoSparcFilter,
+  undoX86Filter,
+} from './branch-filters.ts';
 import { crc32, crc64, sha256 } from './checksums.ts';
 import type { Codec, DecompressResult } from './codec.ts';
 import { checksumMismatch, corrupt, outputLimit, truncated } from './codec-errors.ts';
@@ -23,8 +30,15 @@ export const xz: Codec = {
 
 /** Bytes of a check by its type (xz format 2.1.1.2); the types that xz defines but never writes are left out. */
 const CHECK_SIZES: Readonly<Record<number, number>> = { 0: 0, 1: 4, 4: 8, 10: 32 };
-const FILTER_X86 = 0x04;
-const FILTER_ARM64 = 0x0a;
+/** By their ids; those of IA-64 and RISC-V are missing. */
+const BRANCH_FILTERS: ReadonlyMap<number, (bytes: Uint8Array) => void> = new Map([
+  [0x04, undoX86Filter],
+  [0x05, undoPowerPcFilter],
+  [0x07, undoArmFilter],
+  [0x08, undoArmThumbFilter],
+  [0x09, undoSparcFilter],
+  [0x0a, undoArm64Filter],
+]);
 const FILTER_LZMA2 = 0x21;
 const STREAM_MAGIC = [0xfd, 0x37, 0x7a, 0x58, 0x5a, 0x00] as const;
 const HEADER_SIZE = 12;
@@ -143,11 +157,11 @@ function readBlockHeader(input: Uint8Array, view: DataView, offset: number) {
       }
       return { end: headerEnd, compressedSize, outputLength, branchFilters, dictionary };
     }
-    if ((id !== FILTER_X86 && id !== FILTER_ARM64) || propertiesSize !== 0) {
+    if (!BRANCH_FILTERS.has(id) || propertiesSize !== 0) {
       throw corrupt(
         'xz',
         filterOffset,
-        `filter 0x${id.toString(16)} with ${propertiesSize} bytes of properties is not supported (x86 and ARM64 are)`,
+        `filter 0x${id.toString(16)} with ${propertiesSize} bytes of properties is not supported (those of x86, PowerPC, ARM, SPARC and ARM64 are)`,
       );
     }
     branchFilters.push(id);
@@ -309,8 +323,7 @@ async function decodeBlock(
   const target = output.subarray(block.outputOffset, block.outputOffset + block.outputLength);
   await decodeChunks(input, block, target);
   for (const filter of block.branchFilters.toReversed()) {
-    if (filter === FILTER_X86) undoX86Filter(target);
-    else undoArm64Filter(target);
+    BRANCH_FILTERS.get(filter)?.(target);
   }
   const stored = input.subarray(block.checkOffset, block.checkOffset + CHECK_SIZES[check]!);
   const storedView = new DataView(stored.buffer, stored.byteOffset, stored.byteLength);

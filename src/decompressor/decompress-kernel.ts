@@ -69,7 +69,7 @@ export async function decompressKernel(context: DecompressionContext): Promise<E
       summary: `${payload.codec}: ${payload.length} bytes at ${hex(inputAddress)} became ${length} at ${hex(output)}`,
     },
   ];
-  const writes: WrittenRange[] = [{ start: output, end: output + length, what: 'decompressed kernel' }];
+  const writes: WrittenRange[] = [{ start: output, end: output + length, role: 'decompressed' }];
   const elf = readKernelElf(bytes);
   const loadPhysicalAddress = loadPhysicalAddressOf(image, elf);
   const file = readKernelFileParts(
@@ -88,7 +88,7 @@ export async function decompressKernel(context: DecompressionContext): Promise<E
     summary: `${placed.length} segments moved to ${placed.map((segment) => hex(segment.address)).join(', ')}`,
   });
   for (const [index, { address: start, filesz }] of placed.entries()) {
-    writes.push({ start, end: start + filesz, what: `program header ${index}` });
+    writes.push({ start, end: start + filesz, role: 'segment', segment: index });
   }
   const delta = BigInt(context.virtual - loadPhysicalAddress);
   const relocations = stubHasText(image, 'relocation outside of kernel')

@@ -8,7 +8,7 @@ import {
   extractKernel,
   type KaslrRequest,
 } from './extract-kernel.ts';
-import { findStub } from './find-stub.ts';
+import { findStub, findStubDetails } from './find-stub.ts';
 import { Assembler, makeKernel, makeMoveParamsStub, makeStub32, makeStub64 } from './test-stubs.ts';
 
 const MAP64 = 0xffffffff80000000n;
@@ -492,6 +492,28 @@ describe('extract_kernel of a 32-bit stub', () => {
       text: 'Decompressing Linux... \0done.\nBooting the kernel.\n\0quiet\0',
     });
     expect((await extract(image, { output: 0x1200000 })).extraction.console).toBe(printed);
+  });
+
+  it('stores variables where the stub is linked to lie, if its code does', async () => {
+    const plain = makeStub32('stack-rmode-heap-input', { payload: gzipSync(kernel) });
+    const variable = findStubDetails(plain.image)!.bss!.start + 4;
+    // mov 4(%esp), %eax; mov $variable, %ecx; mov %eax, (%ecx); mov 8(%esp), %edx; add $0x10000, %edx; mov %edx, 4(%ecx); ret
+    const code = new Assembler()
+      .emit('8b 44 24 04 c7 c1', variable)
+      .emit('89 01 8b 54 24 08 81 c2', 0x10000)
+      .emit('89 51 04 c3');
+    const { image } = makeStub32('stack-rmode-heap-input', {
+      payload: gzipSync(kernel),
+      extractKernel: code.bytes(),
+    });
+    const { extraction, ram } = await extract(image, { output: 0x1200000 });
+    const view = new DataView(ram.buffer);
+    expect(view.getUint32(variable, true)).toBe(BOOT_PARAMS);
+    expect(view.getUint32(variable + 4, true)).toBe(0x1800000 - 0x40000 + 0x1000 + 0x10000);
+    expect(extraction.writes.filter(({ role }) => role === 'stray-variable')).toEqual([
+      { start: variable, end: variable + 4, role: 'stray-variable' },
+      { start: variable + 4, end: variable + 8, role: 'stray-variable' },
+    ]);
   });
 
   it('leaves the relocations to a stub that does them itself', async () => {

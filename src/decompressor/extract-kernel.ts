@@ -9,7 +9,7 @@ import { bootParamsOffset } from '../protocol/boot-params.ts';
 import { calledFunctions, callTargets, isLidt, straightRuns } from '../x86/control-flow.ts';
 import { CR4_LA57 } from '../x86/control-registers.ts';
 import { hasOption } from './command-line.ts';
-import { type ExtractArguments, readArguments } from './extract-arguments.ts';
+import { type ExtractArguments, readArguments, readUint32 } from './extract-arguments.ts';
 import {
   type ExtractedSegment,
   type Extraction,
@@ -47,6 +47,7 @@ import {
 } from './place-kernel.ts';
 import { efiBits, findRootPointerSearch, getRsdpAddress, type RootPointerSearch } from './root-pointer.ts';
 import { sanitizeBootParams } from './sanitize-boot-params.ts';
+import { findStrayStores } from './stray-stores.ts';
 import { reachesBefore } from './string-references.ts';
 import { findTrampolineVariable, StubMessages } from './stub-messages.ts';
 import { stubHasString, stubHasText } from './stub-text.ts';
@@ -156,6 +157,7 @@ class ExtractionRun {
   #prepareBootParams(): void {
     const { image, stub, ram } = this.#context;
     const { bootParams } = this.#passed;
+    this.#storeStrayVariables();
     if (stub.exitRegister === 'rax') {
       ram[bootParams + LOADFLAGS] = ram[bootParams + LOADFLAGS]! & ~KASLR_FLAG;
     }
@@ -177,6 +179,24 @@ class ExtractionRun {
     }
     if (search !== null && !early) this.#noteRootPointer(search, (text) => this.#messages.debug(text));
     this.#messages.earlyConsole();
+  }
+
+  /** What some 32-bit stubs store at the addresses that they are linked to, whatever lies there. */
+  #storeStrayVariables(): void {
+    const { image, ram, zo } = this.#context;
+    const stack = Number(this.#context.readRegister('rsp'));
+    for (const { address, value } of findStrayStores(image, this.#details)) {
+      const base =
+        value.base === 'number'
+          ? 0
+          : value.base === 'stub'
+            ? zo
+            : readUint32(ram, stack + 4 + 4 * value.base.argument);
+      if (address + 4 > ram.length) continue;
+      const stored = (base + value.offset) >>> 0;
+      new DataView(ram.buffer, ram.byteOffset + address, 4).setUint32(0, stored, true);
+      this.#writes.push({ start: address, end: address + 4, role: 'stray-variable' });
+    }
   }
 
   #rootPointerSearch(): RootPointerSearch | null {
@@ -456,7 +476,7 @@ class ExtractionRun {
       address,
       summary: `${payload.codec}: ${payload.length} bytes at ${hex(this.#passed.inputAddress)} became ${length} at ${hex(output)}`,
     });
-    this.#writes.push({ start: output, end: output + length, what: 'decompressed kernel' });
+    this.#writes.push({ start: output, end: output + length, role: 'decompressed' });
     const bytes = ram.subarray(output, output + length);
     if (!startsWithElf(bytes)) {
       return this.#flat(output, length);
@@ -492,7 +512,8 @@ class ExtractionRun {
       this.#writes.push({
         start: segment.address,
         end: segment.address + segment.filesz,
-        what: `program header ${index}`,
+        role: 'segment',
+        segment: index,
       });
     }
     const virtual = chosenVirtual ?? loadPhysicalAddress;

@@ -57,7 +57,13 @@ export interface ExtractedSegment {
 export interface WrittenRange {
   readonly start: number;
   readonly end: number;
-  readonly what: string;
+  /**
+   * What came there: all that was decompressed, in one piece or (`moveparams`) in a low and a high buffer; a segment, moved
+   * by parse_elf; a variable that the stub stores outside itself.
+   */
+  readonly role: 'decompressed' | 'low-buffer' | 'high-buffer' | 'segment' | 'stray-variable';
+  /** Number of the program header; of segments only. */
+  readonly segment?: number;
 }
 
 /** What extract_kernel left behind. */

@@ -5,7 +5,13 @@ import { BootscopeError } from '../error.ts';
 import { hex } from '../hex.ts';
 import { bootParamsOffset } from '../protocol/boot-params.ts';
 import { readUint32 } from './extract-arguments.ts';
-import { type Extraction, type ExtractionContext, flatSegment, NO_RELOCATIONS } from './extraction.ts';
+import {
+  type Extraction,
+  type ExtractionContext,
+  flatSegment,
+  NO_RELOCATIONS,
+  type WrittenRange,
+} from './extraction.ts';
 import { findStubDetails } from './find-stub.ts';
 import { GuestConsole } from './guest-console.ts';
 import { GuestHalt, payloadBytes } from './guest-halt.ts';
@@ -97,7 +103,7 @@ export async function decompressMoved(context: ExtractionContext): Promise<Extra
           summary: `${payload.codec}: ${payload.length} bytes at ${hex(inputAddress)} became ${length} at ${hex(ONE_MIB)}`,
         },
       ],
-      writes: [{ start: ONE_MIB, end: ONE_MIB + length, what: 'decompressed kernel' }],
+      writes: [{ start: ONE_MIB, end: ONE_MIB + length, role: 'decompressed' }],
     };
   }
 
@@ -121,9 +127,11 @@ export async function decompressMoved(context: ExtractionContext): Promise<Extra
   view.setUint32(moveParams + 8, highStart, true);
   view.setUint32(moveParams + 12, moveHigh ? highCount : 0, true);
   messages.done(0);
-  const writes = [{ start: LOW_BUFFER_START, end: LOW_BUFFER_START + lowCount, what: 'low buffer' }];
+  const writes: WrittenRange[] = [
+    { start: LOW_BUFFER_START, end: LOW_BUFFER_START + lowCount, role: 'low-buffer' },
+  ];
   if (highCount > 0) {
-    writes.push({ start: highStart, end: highStart + highCount, what: 'high buffer' });
+    writes.push({ start: highStart, end: highStart + highCount, role: 'high-buffer' });
   }
   return {
     ...base,

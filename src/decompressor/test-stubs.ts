@@ -93,6 +93,7 @@ export function imageOf(
     setup: bytes.subarray(0, setupSize),
     protectedModeCode: bytes.subarray(setupSize),
     kernelVersion: recipe.version ?? '6.1.0-test (builder@host) #1 SMP',
+    program: null,
     payload: {
       codec: 'gzip',
       offset: payloadOffset,

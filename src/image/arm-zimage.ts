@@ -1,8 +1,6 @@
 // The header words of a 32-bit ARM zImage, which begin at offset 0x24 (arch/arm/boot/compressed/head.S).
 
-import type { CodecName } from '../codecs/codec.ts';
 import { ByteView } from './byte-view.ts';
-import { findStream } from './payload.ts';
 
 const MAGIC = 0x016f2818;
 
@@ -13,8 +11,6 @@ export interface ArmZImage {
   readonly end: number;
   /** Bytes of the image by its own header, `end - start`. */
   readonly length: number;
-  /** The compressed kernel inside; null where no known stream was found. */
-  readonly payload: { readonly codec: CodecName; readonly offset: number } | null;
 }
 
 /** Reads the header; null where the bytes have none. */
@@ -25,13 +21,11 @@ export function readArmZImage(bytes: Uint8Array): ArmZImage | null {
   if (view.u32(0x24) !== MAGIC) return null;
   const start = view.u32(0x28);
   const end = view.u32(0x2c);
-  const stream = findStream(bytes);
   return {
     // The flag word says what the kernel is; the header's own words follow it in all but old big-endian images.
     endianness: littleEndian ? 'little' : 'big',
     start,
     end,
     length: Math.max(end - start, 0),
-    payload: stream === null ? null : { codec: stream.codec, offset: stream.offset },
   };
 }

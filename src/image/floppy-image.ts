@@ -1,25 +1,12 @@
 // A raw floppy image: a kernel that was written to it as it is, or a boot loader's, whose kernel nobody knows yet.
 
 import { BootscopeError } from '../error.ts';
-import { readSetupHeader, SETUP_HEADER_MAGIC } from '../protocol/setup-header.ts';
+import { readSetupHeader } from '../protocol/setup-header.ts';
 import { type KernelImage, readKernelImage } from './kernel-image.ts';
+import { holdsSetupHeader, imageFromBootParams } from './rebuild-image.ts';
 
 const SECTOR_SIZE = 512;
-const MAGIC_OFFSET = 0x202;
-const HEADER_OFFSET = 0x1f1;
-const HEADER_END_BYTE = 0x201;
 const BOOT_FLAG_OFFSET = 0x1fe;
-const DEFAULT_SETUP_SECTORS = 4;
-/** The protected-mode code of a kernel from before protocol 2.04 may be larger than its 16-bit syssize tells. */
-const SYSSIZE_32_BITS = 0x0204;
-const LARGEST_OLD_CODE = 0x800000;
-
-/** Whether a boot sector, or boot_params, with a setup header begins at `start`. */
-export function holdsSetupHeader(bytes: Uint8Array, start = 0): boolean {
-  const at = start + MAGIC_OFFSET;
-  if (at + 4 > bytes.length) return false;
-  return new DataView(bytes.buffer, bytes.byteOffset).getUint32(at, true) === SETUP_HEADER_MAGIC;
-}
 
 /**
  * @throws BootscopeError `image-floppy` for a file without a boot sector
@@ -47,6 +34,7 @@ export async function readFloppyImage(path: string, bytes: Uint8Array): Promise<
     setup: nothing,
     protectedModeCode: nothing,
     kernelVersion: null,
+    program: null,
     payload: null,
   };
 }
@@ -66,18 +54,7 @@ export async function readKernelInMemory(
   code: number,
 ): Promise<KernelImage | null> {
   const page = ram.subarray(bootParams, bootParams + 2 * SECTOR_SIZE);
-  if (!holdsSetupHeader(page)) return null;
-  const header = readSetupHeader(page);
-  const sectors = header.get('setup_sects') || DEFAULT_SETUP_SECTORS;
-  const setup = new Uint8Array((sectors + 1) * SECTOR_SIZE);
-  const headerEnd = MAGIC_OFFSET + page[HEADER_END_BYTE]!;
-  setup.set(page.subarray(HEADER_OFFSET, headerEnd), HEADER_OFFSET);
-  setup.set([0x55, 0xaa], BOOT_FLAG_OFFSET);
-  const paragraphs = header.get('syssize');
-  const size = header.protocol >= SYSSIZE_32_BITS ? paragraphs * 16 : LARGEST_OLD_CODE;
-  const image = await readKernelImage(
-    floppy.path,
-    Buffer.concat([setup, ram.subarray(code, Math.min(code + size, ram.length))]),
-  );
-  return { ...image, bytes: floppy.bytes };
+  const bytes = imageFromBootParams(page, ram.subarray(code));
+  if (bytes === null) return null;
+  return { ...(await readKernelImage(floppy.path, bytes)), bytes: floppy.bytes };
 }

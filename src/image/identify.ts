@@ -1,9 +1,28 @@
 // Says what a file is, kernel or not, by its first bytes, and what to do with one that cannot be booted here.
 
 import { SETUP_HEADER_MAGIC } from '../protocol/setup-header.ts';
+import { readAndroidBoot } from './android-boot.ts';
 import { ByteView } from './byte-view.ts';
-import { EM_386, EM_X86_64, elfMachineName, isElf } from './elf.ts';
+import { childNode, isDeviceTree, readDeviceTree } from './device-tree.ts';
+import {
+  type ElfFile,
+  EM_386,
+  EM_X86_64,
+  ET_CORE,
+  ET_DYN,
+  ET_REL,
+  elfMachineName,
+  isElf,
+  PT_INTERP,
+  readElf,
+} from './elf.ts';
+import { COMPRESSION_MAGICS, findMagic, isText, OTHER_MAGICS } from './file-magics.ts';
+import { isCpio } from './initrd.ts';
+import { hasBanner } from './kernel-version.ts';
+import { readMultibootHeader } from './multiboot.ts';
 import { findPeSection, type PeFile, readPe } from './pe.ts';
+import { findCandidates } from './stream-search.ts';
+import { detectCompression } from './unpack.ts';
 
 /** What a file turned out to be. */
 export type FileKind =
@@ -11,15 +30,27 @@ export type FileKind =
   | 'x86-boot-image'
   | 'uki'
   | 'vmlinux'
+  /** An ELF program that unpacks and starts the kernel it carries: `compressed/vmlinux`, MIPS and PowerPC's vmlinuz. */
+  | 'boot-wrapper'
+  | 'user-mode-linux'
+  | 'multiboot'
   | 'elf'
   | 'arm64-image'
   | 'riscv-image'
+  | 'loongarch-image'
   | 'arm-zimage'
+  | 's390-image'
   | 'efi-zboot'
   | 'efi-pe'
   | 'uimage'
   | 'fit'
+  | 'device-tree'
+  | 'vboot'
+  | 'android-boot'
   | 'xip-image'
+  | 'initrd'
+  /** A disk or its first sector, from which a PC's firmware would boot. */
+  | 'disk'
   | 'compressed'
   | 'other'
   | 'empty';
@@ -32,90 +63,9 @@ export interface FileIdentity {
   readonly advice: string | null;
 }
 
-/** `[offset, magic as Latin-1, what it is, advice]`; the first that matches wins. */
-type Magic = readonly [offset: number, magic: string, what: string, advice?: string];
-
-const GIVE_AS_INITRD = 'give it to a kernel with --initrd';
-
-const MAGICS: readonly Magic[] = [
-  [0, '\x89PNG\r\n\x1a\n', 'a PNG picture'],
-  [0, '\xff\xd8\xff', 'a JPEG picture'],
-  [0, 'GIF8', 'a GIF picture'],
-  [0, '%PDF-', 'a PDF document'],
-  [0, '070701', 'a cpio archive (an initramfs)', GIVE_AS_INITRD],
-  [0, '070702', 'a cpio archive (an initramfs)', GIVE_AS_INITRD],
-  [0, '070707', 'a cpio archive (an initramfs)', GIVE_AS_INITRD],
-  [0, '\xc7\x71', 'a cpio archive (an initramfs)', GIVE_AS_INITRD],
-  [0, 'hsqs', 'a squashfs file system', 'take the kernel file out of it'],
-  [0, 'sqsh', 'a squashfs file system', 'take the kernel file out of it'],
-  [0, '\xeb\x3c\x90MSDOS', 'a FAT file system', 'take the kernel file out of it'],
-  [0, '!<arch>\ndebian-binary', 'a Debian package', 'unpack it with dpkg-deb -x and boot its boot/vmlinuz-*'],
-  [0, '!<arch>\n', 'an ar archive'],
-  [0, '\xed\xab\xee\xdb', 'an RPM package', 'unpack it with rpm2cpio and boot its vmlinuz'],
-  [0, 'PK\x03\x04', 'a ZIP archive', 'unpack it and boot the kernel in it'],
-  [0, '7z\xbc\xaf\x27\x1c', 'a 7-Zip archive', 'unpack it and boot the kernel in it'],
-  [257, 'ustar', 'a tar archive', 'unpack it and boot the kernel in it'],
-  [
-    0x8001,
-    'CD001',
-    'an ISO 9660 image',
-    'take the kernel file (often boot/vmlinuz or casper/vmlinuz) out of it',
-  ],
-  [0, 'ANDROID!', 'an Android boot image', 'take the kernel out of it with unpack_bootimg'],
-  [0, 'QFI\xfb', 'a qcow2 disk image', 'take the kernel file out of it'],
-  [0, 'KDMV', 'a VMDK disk image', 'take the kernel file out of it'],
-  [0, 'conectix', 'a VHD disk image', 'take the kernel file out of it'],
-  [0, '\xca\xfe\xba\xbe', 'a Mach-O or Java class file'],
-  [0, '\xcf\xfa\xed\xfe', 'a Mach-O program'],
-  [
-    0,
-    'version https://git-lfs',
-    'a Git LFS pointer and not the file it stands for',
-    'fetch that with git lfs pull',
-  ],
-  [0, '#!', 'a script'],
-  [512, 'EFI PART', 'a GPT disk image', 'take the kernel file out of its EFI or boot partition'],
-  [0x438, '\x53\xef', 'an ext2/3/4 file system', 'take the kernel file out of it'],
-];
-
-const COMPRESSIONS: readonly Magic[] = [
-  [0, '\x1f\x8b', 'a gzip', 'gzip -dc'],
-  [0, 'BZh', 'a bzip2', 'bzip2 -dc'],
-  [0, '\xfd7zXZ\x00', 'an xz', 'xz -dc'],
-  [0, '\x89LZO\x00\r\n\x1a\n', 'an lzop', 'lzop -dc'],
-  [0, '\x02\x21\x4c\x18', 'a legacy lz4', 'lz4 -dc'],
-  [0, '\x04\x22\x4d\x18', 'an lz4', 'lz4 -dc'],
-  [0, '\x28\xb5\x2f\xfd', 'a zstd', 'zstd -dc'],
-  [0, '\x5d\x00\x00', 'an lzma', 'xz --format=lzma -dc'],
-];
-
-/** Where a Linux kernel's banner begins; `Linux version 6.1.0 (builder@host) …`. */
-const BANNER = 'Linux version ';
-
 const ON_OTHER_MACHINE = 'boot it on a machine or an emulator of that architecture';
-
-/** Whether text of a kernel's own is in these bytes. */
-function hasBanner(bytes: Uint8Array): boolean {
-  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).includes(BANNER, 0, 'latin1');
-}
-
-/** What people call a text file: no control characters, and few bytes that are not ASCII or all of it UTF-8. */
-function isText(bytes: Uint8Array): boolean {
-  const sample = bytes.subarray(0, 4096);
-  let high = 0;
-  for (const byte of sample) {
-    if (byte < 0x20 && ![0x09, 0x0a, 0x0c, 0x0d, 0x1b].includes(byte)) return false;
-    if (byte === 0x7f) return false;
-    if (byte >= 0x80) high++;
-  }
-  if (high * 10 <= sample.length) return sample.length > 0;
-  try {
-    new TextDecoder('utf-8', { fatal: true }).decode(sample, { stream: true });
-    return true;
-  } catch {
-    return false;
-  }
-}
+const BOOT_THE_BZIMAGE = 'boot the bzImage (vmlinuz) that the same build made';
+const BOOT_AS_DISK = 'boot from it as a disk, or take the kernel file out of it';
 
 /** The boot sector of a kernel from before protocol 2.00 begins by moving itself from 0x7c0 to 0x9000. */
 function isOldBootSector(view: ByteView): boolean {
@@ -151,30 +101,151 @@ function identifyPe(view: ByteView, pe: PeFile): FileIdentity {
   };
 }
 
+/** The part of a boot wrapper that the compressed kernel has at least. */
+const LEAST_PAYLOAD_SHARE = 0.3;
+/** Sections of a compressed kernel in the links of x86, PowerPC, MIPS. */
+const PAYLOAD_SECTIONS = ['.rodata..compressed', '.rodata.compressed', '.kernel:vmlinux.strip', '.image'];
+
+/** Whether an ELF program carries a compressed kernel: by its section, or by the place a sound stream takes in it. */
+function carriesKernel(elf: ElfFile): boolean {
+  if (elf.type === ET_REL || elf.programHeaders.some(({ type }) => type === PT_INTERP)) return false;
+  if (elf.sections.some(({ name }) => PAYLOAD_SECTIONS.includes(name))) return true;
+  const last = findCandidates(elf.bytes).at(-1);
+  return last !== undefined && elf.bytes.length - last.offset > elf.bytes.length * LEAST_PAYLOAD_SHARE;
+}
+
 function identifyElf(bytes: Uint8Array, view: ByteView): FileIdentity {
-  const bits = view.has(4, 1) && view.u8(4) === 2 ? 64 : 32;
-  const machine = view.has(18, 2) ? (view.u8(5) === 2 ? (view.u8(18) << 8) | view.u8(19) : view.u16(18)) : 0;
-  const name = elfMachineName(machine);
-  if (hasBanner(bytes)) {
+  let elf: ElfFile;
+  try {
+    elf = readElf(bytes);
+  } catch {
+    const machine = view.has(18, 2) ? view.u16(18) : 0;
+    return { kind: 'elf', what: `a damaged ELF file for ${elfMachineName(machine)}`, advice: null };
+  }
+  const { bits, type } = elf;
+  const name = elf.machineName;
+  const isX86 = elf.machine === EM_386 || elf.machine === EM_X86_64;
+  const interpreted = elf.programHeaders.some((header) => header.type === PT_INTERP);
+  const banner = type !== ET_REL && type !== ET_CORE && hasBanner(bytes);
+  if (banner && (interpreted || elf.sections.some((section) => section.name === '.uml.setup.init'))) {
+    return {
+      kind: 'user-mode-linux',
+      what: `User-mode Linux, a kernel for ${name} that is a program of another Linux`,
+      advice: 'run it as a program',
+    };
+  }
+  if (banner) {
     return {
       kind: 'vmlinux',
       what: `a vmlinux, the bare ELF${bits} kernel for ${name}`,
-      advice:
-        machine === EM_386 || machine === EM_X86_64
-          ? 'boot the bzImage (vmlinuz) that the same build made'
-          : ON_OTHER_MACHINE,
+      advice: isX86 ? BOOT_THE_BZIMAGE : ON_OTHER_MACHINE,
     };
   }
-  const type = view.has(16, 2) ? view.u16(16) : 0;
-  const noun =
-    type === 1
-      ? 'object file or module'
-      : type === 3
-        ? 'program or library'
-        : type === 4
-          ? 'core dump'
-          : 'program';
-  return { kind: 'elf', what: `an ELF${bits} ${noun} for ${name}`, advice: null };
+  const multiboot = type === ET_REL || interpreted ? null : readMultibootHeader(bytes);
+  if (multiboot !== null)
+    return identifyMultiboot(bytes, `an ELF${bits} kernel for ${name}`, multiboot.version);
+  if (carriesKernel(elf)) {
+    return isX86
+      ? {
+          kind: 'boot-wrapper',
+          what: `compressed/vmlinux, the ELF${bits} link of a boot stub and its payload for ${name}`,
+          advice: BOOT_THE_BZIMAGE,
+        }
+      : {
+          kind: 'boot-wrapper',
+          what: `a vmlinuz for ${name}, an ELF${bits} program that unpacks the kernel it carries`,
+          advice: ON_OTHER_MACHINE,
+        };
+  }
+  const nouns: Readonly<Record<number, string>> = {
+    [ET_REL]: 'object file or module',
+    [ET_DYN]: 'program or library',
+    [ET_CORE]: 'core dump',
+  };
+  return { kind: 'elf', what: `an ELF${bits} ${nouns[type] ?? 'program'} for ${name}`, advice: null };
+}
+
+/** Whether the format string of Xen's own banner is in these bytes. */
+export function holdsXen(bytes: Uint8Array): boolean {
+  const buffer = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  return buffer.includes('Xen version %d.%d%s', 0, 'latin1');
+}
+
+function identifyMultiboot(bytes: Uint8Array, noun: string, version: 1 | 2): FileIdentity {
+  return {
+    kind: 'multiboot',
+    what: holdsXen(bytes)
+      ? `the Xen hypervisor, ${noun} with a Multiboot ${version} header`
+      : `a Multiboot ${version} kernel, ${noun}`,
+    advice: "start it with a Multiboot loader such as GRUB; Linux's boot protocol does not start it",
+  };
+}
+
+/** Kernel images that have a magic of their own, by it. */
+function identifyKernel(bytes: Uint8Array, view: ByteView): FileIdentity | null {
+  const onOtherMachine = (kind: FileKind, what: string): FileIdentity => ({
+    kind,
+    what,
+    advice: ON_OTHER_MACHINE,
+  });
+  const pe = readPe(bytes);
+  if (pe !== null && findPeSection(pe, '.linux') !== undefined) return identifyPe(view, pe);
+  if (isX86BootImage(bytes)) {
+    const what =
+      view.has(0x202, 4) && view.u32(0x202) === SETUP_HEADER_MAGIC
+        ? 'an image for the x86 boot protocol'
+        : 'an x86 kernel image from before the boot protocol';
+    return { kind: 'x86-boot-image', what, advice: null };
+  }
+  if (view.startsWith('ARM\x64', 0x38)) return onOtherMachine('arm64-image', 'an ARM64 kernel Image');
+  if (view.startsWith('RSC\x05', 0x38) || view.startsWith('RISCV\0\0\0', 0x30)) {
+    return onOtherMachine('riscv-image', 'a RISC-V kernel Image');
+  }
+  // Before PE: a zImage with an EFI stub is both.
+  if (view.startsWith('\x18\x28\x6f\x01', 0x24) || view.startsWith('\x01\x6f\x28\x18', 0x24)) {
+    return onOtherMachine(
+      'arm-zimage',
+      pe === null ? 'an ARM zImage' : 'an ARM zImage that is an EFI program, too',
+    );
+  }
+  if (pe !== null) {
+    if (view.startsWith('\xcd\x23\x82\x81', 0x38) && !view.startsWith('zimg', 4)) {
+      return onOtherMachine('loongarch-image', 'a LoongArch kernel Image');
+    }
+    return identifyPe(view, pe);
+  }
+  if (view.startsWith('S390EP', 0x10008)) return onOtherMachine('s390-image', 'an s390 kernel image');
+  if (view.startsWith('\x27\x05\x19\x56')) {
+    return {
+      kind: 'uimage',
+      what: 'a U-Boot uImage',
+      advice: 'boot it with U-Boot, or take the kernel out with dumpimage',
+    };
+  }
+  if (isDeviceTree(bytes)) return identifyDeviceTree(bytes);
+  if (view.startsWith('CHROMEOS') && view.has(0, 112)) {
+    return { kind: 'vboot', what: 'a ChromeOS kernel partition', advice: null };
+  }
+  if (readAndroidBoot(bytes) !== null) {
+    return { kind: 'android-boot', what: 'an Android boot image', advice: null };
+  }
+  return null;
+}
+
+function identifyDeviceTree(bytes: Uint8Array): FileIdentity {
+  let isFit = false;
+  try {
+    isFit = childNode(readDeviceTree(bytes).root, 'images') !== undefined;
+  } catch {
+    // What is damaged is said where it is read.
+  }
+  return isFit
+    ? {
+        kind: 'fit',
+        what: 'a U-Boot FIT image',
+        advice: 'boot it with U-Boot, or take the kernel out with dumpimage',
+      }
+    : { kind: 'device-tree', what: 'a flattened device tree', advice: 'give it to a kernel of its machine' };
 }
 
 /**
@@ -185,48 +256,24 @@ export function identifyFile(bytes: Uint8Array): FileIdentity {
   const view = new ByteView(bytes, 'file');
   if (bytes.length === 0) return { kind: 'empty', what: 'an empty file', advice: null };
   if (isElf(bytes)) return identifyElf(bytes, view);
+  const kernel = identifyKernel(bytes, view);
+  if (kernel !== null) return kernel;
 
-  const pe = readPe(bytes);
-  if (pe !== null && findPeSection(pe, '.linux') !== undefined) return identifyPe(view, pe);
-  if (isX86BootImage(bytes)) {
-    return { kind: 'x86-boot-image', what: 'an image for the x86 boot protocol', advice: null };
-  }
-  if (view.startsWith('ARM\x64', 0x38)) {
-    return { kind: 'arm64-image', what: 'an ARM64 kernel Image', advice: ON_OTHER_MACHINE };
-  }
-  if (view.startsWith('RSC\x05', 0x38) || view.startsWith('RISCV\0\0\0', 0x30)) {
-    return { kind: 'riscv-image', what: 'a RISC-V kernel Image', advice: ON_OTHER_MACHINE };
-  }
-  if (pe !== null) return identifyPe(view, pe);
-  if (view.startsWith('\x18\x28\x6f\x01', 0x24) || view.startsWith('\x01\x6f\x28\x18', 0x24)) {
-    return { kind: 'arm-zimage', what: 'an ARM zImage', advice: ON_OTHER_MACHINE };
-  }
-  if (view.startsWith('\x27\x05\x19\x56')) {
+  const compression = findMagic(view, COMPRESSION_MAGICS);
+  if (compression !== undefined) return compressed(compression[2], compression[3] ?? '');
+  if (isCpio(view)) {
     return {
-      kind: 'uimage',
-      what: 'a U-Boot uImage',
-      advice: 'boot it with U-Boot, or take the kernel out with dumpimage',
+      kind: 'initrd',
+      what: 'a cpio archive (an initramfs)',
+      advice: 'give it to a kernel as its initial RAM disk',
     };
   }
-  if (view.startsWith('\xd0\x0d\xfe\xed')) {
-    return {
-      kind: 'fit',
-      what: 'a flattened device tree or U-Boot FIT image',
-      advice: 'take the kernel out with dumpimage',
-    };
-  }
-  for (const [offset, magic, what, tool] of COMPRESSIONS) {
-    if (!view.startsWith(magic, offset)) continue;
-    return {
-      kind: 'compressed',
-      what: `${what} file`,
-      advice: `unpack it with ${tool} and boot what is in it`,
-    };
-  }
-  for (const [offset, magic, what, advice] of MAGICS) {
-    if (view.startsWith(magic, offset)) return { kind: 'other', what, advice: advice ?? null };
-  }
+  const other = findMagic(view, OTHER_MAGICS);
+  if (other !== undefined) return { kind: 'other', what: other[2], advice: other[3] ?? null };
   if (isText(bytes)) return { kind: 'other', what: 'a text file', advice: null };
+  // The only magic of this format is that nothing in its header is impossible.
+  if (detectCompression(bytes.subarray(0, 64)) === 'lzma')
+    return compressed('an lzma', 'xz --format=lzma -dc');
   if (hasBanner(bytes)) {
     return {
       kind: 'xip-image',
@@ -235,15 +282,28 @@ export function identifyFile(bytes: Uint8Array): FileIdentity {
     };
   }
   if (view.has(0x1fe, 2) && view.u16(0x1fe) === 0xaa55) {
+    const fat = view.startsWith('FAT', 0x36) || view.startsWith('FAT32', 0x52);
     return {
-      kind: 'other',
-      what: 'a boot sector or disk image without a Linux setup header',
-      advice: 'take the kernel file out of it',
+      kind: 'disk',
+      what: fat
+        ? 'a disk with a FAT file system and a boot sector, without a Linux setup header'
+        : 'a boot sector or disk image without a Linux setup header',
+      advice: BOOT_AS_DISK,
     };
   }
+  const multiboot = readMultibootHeader(bytes);
+  if (multiboot !== null) return identifyMultiboot(bytes, 'a flat binary', multiboot.version);
   if (bytes.every((byte) => byte === 0))
     return { kind: 'other', what: 'a file of nothing but zeroes', advice: null };
   return { kind: 'other', what: 'no kernel image that Bootscope knows', advice: null };
+}
+
+function compressed(what: string, tool: string): FileIdentity {
+  return {
+    kind: 'compressed',
+    what: `${what} file`,
+    advice: `unpack it with ${tool} and boot what is in it`,
+  };
 }
 
 /** One sentence for a file that cannot be booted: what it is and what to do instead. */

@@ -1,6 +1,6 @@
 // Gets a file's bytes off the disk, and says in one sentence why it can't.
 
-import { readFileSync, statSync } from 'node:fs';
+import { existsSync, readFileSync, statSync } from 'node:fs';
 import { BootscopeError } from '../error.ts';
 
 /** Larger files are no kernel images; the limit keeps a mistyped disk image from filling memory. */
@@ -11,15 +11,17 @@ function errorCode(error: unknown): string {
 }
 
 /**
- * Reads a whole file.
+ * Reads a whole file, or standard input where it is named `-`.
  *
  * @param limit - the longest file to read, in bytes
  * @throws BootscopeError `image-not-found`, `image-is-directory`, `image-not-readable`, `image-too-large`
  */
 export async function readImageFile(path: string, limit = MAX_IMAGE_FILE_LENGTH): Promise<Uint8Array> {
   try {
+    if (path === STANDARD_INPUT) return await readStandardInput(limit);
+    const file = fileName(path);
     // Before opening: the open of a named pipe waits for a writer.
-    const status = statSync(path);
+    const status = statSync(file);
     if (status.isDirectory()) {
       throw new BootscopeError('image-is-directory', `${path} is a directory, not a kernel image`);
     }
@@ -33,9 +35,48 @@ export async function readImageFile(path: string, limit = MAX_IMAGE_FILE_LENGTH)
       );
     }
     // At once: Node reads a large file in many pieces otherwise.
-    return readFileSync(path);
+    return readFileSync(file);
   } catch (error) {
     throw error instanceof BootscopeError ? error : unreadable(path, error);
+  }
+}
+
+const STANDARD_INPUT = '-';
+
+async function readStandardInput(limit: number): Promise<Uint8Array> {
+  const pieces: Uint8Array[] = [];
+  let length = 0;
+  for await (const piece of process.stdin) {
+    const bytes: Uint8Array = typeof piece === 'string' ? Buffer.from(piece) : piece;
+    length += bytes.length;
+    if (length > limit) {
+      throw new BootscopeError(
+        'image-too-large',
+        `standard input has more than ${limit} bytes, at most as many are read as a kernel image`,
+      );
+    }
+    pieces.push(bytes);
+  }
+  return Buffer.concat(pieces, length);
+}
+
+/** What Node puts where an argument's bytes are not UTF-8. */
+const REPLACEMENT = '\ufffd';
+
+/**
+ * The bytes of the argument that Node decoded to `path`, where those are not UTF-8: Linux still has them. Elsewhere, and for a
+ * name that really has the replacement character, `path` itself.
+ */
+function fileName(path: string): string | Buffer {
+  if (!path.includes(REPLACEMENT) || existsSync(path)) return path;
+  try {
+    const raw = readFileSync('/proc/self/cmdline').toString('latin1').split('\0');
+    const argument = raw
+      .map((text) => Buffer.from(text, 'latin1'))
+      .find((bytes) => bytes.toString() === path);
+    return argument ?? path;
+  } catch {
+    return path;
   }
 }
 

@@ -4,8 +4,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { crc32, gzipSync } from 'node:zlib';
 import { describe, expect, it } from 'vitest';
+import { readKernelFile } from './describe-file.ts';
 import { identifyFile } from './identify.ts';
-import { isKernelFile, readKernelFile } from './kernel-file.ts';
+import { isKernelFile } from './kernel-file.ts';
 import { makeBootImage, makeElf, makePe, noise } from './test-images.ts';
 
 const BANNER = Buffer.from('Linux version 6.1.0-test (builder@host) (gcc) #1 SMP\n\0');
@@ -67,7 +68,7 @@ describe('identifyFile', () => {
     [
       'a PC boot sector',
       Buffer.concat([noise(510), Buffer.from('55aa', 'hex')]),
-      'other',
+      'disk',
       'a boot sector or disk image without a Linux setup header',
     ],
   ];
@@ -78,7 +79,10 @@ describe('identifyFile', () => {
 
 describe('readKernelFile', () => {
   it('gives the sizes of boot sector, setup and system', async () => {
-    const file = await readKernelFile('f', makeBootImage({ protocol: 0x020f, code: noise(4096) }));
+    const file = await readKernelFile(
+      'f',
+      makeBootImage({ protocol: 0x020f, code: noise(4096), version: '6.1.0 (a@b) #1 SMP' }),
+    );
     expect(file).toMatchObject({
       kind: 'x86-boot-image',
       what: 'an x86 bzImage',
@@ -187,7 +191,8 @@ describe('readKernelFile', () => {
     const zImage = imageHeader({ 36: 0x016f2818, 40: 0, 44: 0x200 }, gzipSync(kernel));
     expect(await readKernelFile('f', zImage)).toMatchObject({
       kind: 'arm-zimage',
-      header: { length: 0x200, endianness: 'little', payload: { codec: 'gzip', offset: 64 + 512 } },
+      header: { length: 0x200, endianness: 'little' },
+      payload: { codec: 'gzip', offset: 64 + 512 },
       kernelVersion: '6.1.0-test (builder@host) (gcc) #1 SMP',
     });
   });

@@ -206,13 +206,17 @@ describe('a file that is no image', () => {
     ['PNG', Buffer.from('\x89PNG\r\n\x1a\n\0\0\0\rIHDR', 'latin1'), /^f is a PNG picture/],
     ['ELF program', makeElf(64, noise(100)), /^f is an ELF64 program for x86-64/],
     ['gzip of text', gzipSync('hello world\n'), /^the content of f \(gzip\) is a text file/],
-    ['cpio', Buffer.from(`070701${'0'.repeat(104)}`), /^f is a cpio archive .* --initrd/],
+    [
+      'cpio',
+      Buffer.from(`070701${'0'.repeat(104)}`),
+      /^f is a cpio archive .*: give it to a kernel as its initial RAM disk/,
+    ],
     ['one byte', Uint8Array.of(0x90), /^f is no kernel image that Bootscope knows/],
     ['zeroes', new Uint8Array(10000), /^f is a file of nothing but zeroes/],
   ];
-  it.each(cases)('is refused with what it is: %s', async (_name, bytes, message) => {
+  it.each(cases)('is refused with what it is: %s', async (name, bytes, message) => {
     const error = await refusal(readKernelImage('f', bytes));
-    expect(error.code).toBe('image-not-bootable');
+    expect(error.code).toBe(name === 'cpio' ? 'image-initrd' : 'image-not-bootable');
     expect(error.message).toMatch(message);
   });
 });

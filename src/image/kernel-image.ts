@@ -1,13 +1,11 @@
 // A bootable x86 Linux image as the rest of Bootscope sees it, whatever it was wrapped in.
 
-import { detectCodec } from '../codecs/registry.ts';
 import { BootscopeError } from '../error.ts';
 import { readSetupHeader, type SetupHeader } from '../protocol/setup-header.ts';
-import { cannotBootSentence, type FileIdentity, identifyFile, isX86BootImage } from './identify.ts';
-import { readKernelVersion } from './kernel-version.ts';
+import { cannotBootSentence, type FileIdentity, type FileKind, identifyFile } from './identify.ts';
+import { isLinuxVersion, readKernelVersion } from './kernel-version.ts';
 import { findPayload, type Payload } from './payload.ts';
-import { findPeSection, peSectionBytes, readPe } from './pe.ts';
-import { gunzipStart, unpackStream } from './unpack.ts';
+import { contentIsNoKernel, unwrapOnce } from './wrapping.ts';
 
 export interface KernelImage {
   /** As the user named it. */
@@ -27,6 +25,8 @@ export interface KernelImage {
   readonly protectedModeCode: Uint8Array;
   /** The string kernel_version points to. */
   readonly kernelVersion: string | null;
+  /** What speaks the boot protocol here without being Linux, `MEMDISK 6.03 2014-10-06`; null for a kernel. */
+  readonly program: string | null;
   readonly payload: Payload | null;
 }
 
@@ -37,13 +37,14 @@ const MAX_WRAPPERS = 4;
 const SYSTEM_SIZE_SLACK = 20;
 
 /**
- * Reads a bootable x86 image, taking it out of a compressed file or a Unified Kernel Image first.
+ * Reads a bootable x86 image, taking it out of what it is wrapped in first: a compressed file, a Unified Kernel Image,
+ * a FIT or uImage, a ChromeOS or Android boot partition.
  *
  * Refused is only what cannot work: something that is no such image, or one that ends before its
  * header, setup code, stub or payload do. Bytes behind the image (signatures, padding) do no harm.
  *
  * @param path - how to name the file in messages
- * @throws BootscopeError `image-not-bootable` (the message says what the file is and what to do
+ * @throws BootscopeError `image-not-bootable`, `image-initrd`, `image-disk` (the message says what the file is and what to do
  *   instead), `image-truncated`
  */
 export async function readKernelImage(path: string, bytes: Uint8Array): Promise<KernelImage> {
@@ -61,35 +62,35 @@ async function unwrap(path: string, bytes: Uint8Array): Promise<{ bytes: Uint8Ar
         `${path} is wrapped more than ${MAX_WRAPPERS} times: ${wrappers.join(' in ')}`,
       );
     }
-    const pe = readPe(inner);
-    const linux = pe === null ? undefined : findPeSection(pe, '.linux');
-    if (linux !== undefined) {
-      inner = peSectionBytes(inner, linux);
-      wrappers.push('UKI section .linux');
-      continue;
-    }
-    if (isX86BootImage(inner)) return { bytes: inner, wrappers };
-    const codec = detectCodec(inner.subarray(0, 64));
-    if (codec === null) throw notBootable(path, wrappers, identifyFile(inner));
-    if (codec === 'gzip') {
-      // What is certainly no kernel is not unpacked whole only to say so.
-      const identity = identifyFile(gunzipStart(inner));
-      if (identity.kind === 'other' && identity.advice !== null) {
-        throw notBootable(path, [...wrappers, codec], identity);
-      }
-    }
-    inner = await unpackStream(path, inner, codec);
-    wrappers.push(codec);
+    const identity = identifyFile(inner);
+    if (identity.kind === 'x86-boot-image') return { bytes: inner, wrappers };
+    // What is certainly no kernel is not unpacked whole only to say so.
+    const content = contentIsNoKernel(inner);
+    if (content !== null) throw notBootable(path, [...wrappers, 'gzip'], content);
+    const step = await unwrapOnce(path, inner, identity.kind);
+    if (step === null) throw notBootable(path, wrappers, identity);
+    inner = step.bytes;
+    wrappers.push(step.wrapper);
   }
 }
+
+/** Kinds for which there is another way than to boot them as a kernel; by the code, callers can name it. */
+const REFUSAL_CODES: Partial<Record<FileKind, string>> = { initrd: 'image-initrd', disk: 'image-disk' };
 
 function notBootable(path: string, wrappers: readonly string[], identity: FileIdentity): BootscopeError {
   const outside =
     wrappers.length === 0 ? path : `the content of ${path} (${[...wrappers].reverse().join(' in ')})`;
-  return new BootscopeError('image-not-bootable', cannotBootSentence(outside, identity));
+  return new BootscopeError(
+    REFUSAL_CODES[identity.kind] ?? 'image-not-bootable',
+    cannotBootSentence(outside, identity),
+  );
 }
 
-function parseImage(path: string, bytes: Uint8Array, wrappers: readonly string[]): KernelImage {
+async function parseImage(
+  path: string,
+  bytes: Uint8Array,
+  wrappers: readonly string[],
+): Promise<KernelImage> {
   const header = readSetupHeader(bytes);
   const sectors = header.get('setup_sects');
   const setupSize = ((sectors === 0 ? 4 : sectors) + 1) * 512;
@@ -111,6 +112,8 @@ function parseImage(path: string, bytes: Uint8Array, wrappers: readonly string[]
   }
   const kind = header.has('loadflags') && (header.get('loadflags') & 0x01) !== 0 ? 'bzImage' : 'zImage';
   checkSystemSize(path, header, kind, protectedModeCode.length);
+  const kernelVersion = readKernelVersion(header, setup);
+  const payload = await findPayload(header, protectedModeCode);
   return {
     path,
     bytes,
@@ -120,9 +123,31 @@ function parseImage(path: string, bytes: Uint8Array, wrappers: readonly string[]
     setupSize,
     setup,
     protectedModeCode,
-    kernelVersion: readKernelVersion(header, setup),
-    payload: findPayload(header, protectedModeCode),
+    kernelVersion,
+    program: programName(header, kernelVersion, payload, bytes),
+    payload,
   };
+}
+
+/** Names that programs do not put into `kernel_version`, but have in their code. */
+const PROGRAMS = ['iPXE', 'gPXE', 'Etherboot'] as const;
+
+/**
+ * A kernel has a payload, or a version such as kernels have; whatever else has a setup header only speaks the protocol.
+ * Kernels from before it have neither.
+ */
+function programName(
+  header: SetupHeader,
+  version: string | null,
+  payload: Payload | null,
+  bytes: Uint8Array,
+): string | null {
+  if (header.protocol === 0 || payload !== null || header.get('payload_length') !== 0) return null;
+  if (version !== null && isLinuxVersion(version)) return null;
+  const code = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  const name = PROGRAMS.find((program) => code.includes(program, 0, 'latin1'));
+  if (name !== undefined) return version === null ? name : `${name} ${version}`;
+  return version ?? 'unnamed program';
 }
 
 /** Refuses an image that ends before what its header says is in it. */

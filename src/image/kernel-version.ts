@@ -3,7 +3,13 @@
 import type { SetupHeader } from '../protocol/setup-header.ts';
 import { ByteView } from './byte-view.ts';
 
+/** Where a Linux kernel's banner begins; `Linux version 6.1.0 (builder@host) …`. */
 const BANNER = 'Linux version ';
+
+/** Whether text of a kernel's own is in these bytes. */
+export function hasBanner(bytes: Uint8Array): boolean {
+  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).includes(BANNER, 0, 'latin1');
+}
 
 /** Printable text of at least one character, trimmed; null for anything else. */
 function printable(text: string): string | null {
@@ -41,4 +47,23 @@ export function findLinuxBanner(bytes: Uint8Array): string | null {
     first ??= banner;
   }
   return first;
+}
+
+/** The release in a kernel's banner and what follows it; null where there is none. */
+export function findKernelVersion(bytes: Uint8Array): string | null {
+  return findLinuxBanner(bytes)?.slice(BANNER.length) ?? null;
+}
+
+/** A release, who built it where, and the number of the build, as boot stubs hold it without `Linux version`. */
+const BARE_VERSION = /\d+\.\d+[\w.+~-]* \([\w.+~-]+@[\w.+~-]+\) #\d[\x20-\x7e]{0,200}/;
+
+/** The version that a boot program's own code states: its banner, or the same words without `Linux version`. */
+export function findStatedVersion(bytes: Uint8Array): string | null {
+  const text = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString('latin1');
+  return findKernelVersion(bytes) ?? BARE_VERSION.exec(text)?.[0]?.trim() ?? null;
+}
+
+/** Whether a `kernel_version` string is what a kernel's build writes; other programs put their own name or release there. */
+export function isLinuxVersion(version: string): boolean {
+  return /^\d+\.\d+.* #\d/.test(version);
 }

@@ -15,6 +15,15 @@ export interface PeSection {
   readonly characteristics: number;
 }
 
+/** `r-x`, `rw-` … of IMAGE_SCN_MEM_READ, WRITE and EXECUTE. */
+export function peSectionFlags({ characteristics }: PeSection): string {
+  return (
+    ((characteristics & 0x4000_0000) === 0 ? '-' : 'r') +
+    ((characteristics & 0x8000_0000) === 0 ? '-' : 'w') +
+    ((characteristics & 0x2000_0000) === 0 ? '-' : 'x')
+  );
+}
+
 /** What is read of a PE/COFF file. */
 export interface PeFile {
   /** Offset of the `PE\0\0` signature. */
@@ -38,6 +47,11 @@ export interface PeFile {
   readonly relocations: { readonly address: number; readonly size: number } | null;
   /** IMAGE_FILE_RELOCS_STRIPPED: can run at `imageBase` alone. */
   readonly relocationsStripped: boolean;
+  readonly fileAlignment: number;
+  /** Offset in the file of the CheckSum field; null where the header has none. */
+  readonly checksumOffset: number | null;
+  /** Offset in the file of the directory entry that names the signatures; null where the header has none. */
+  readonly certificateEntryOffset: number | null;
   /** Offset and length in the file of the signatures (Authenticode); null for an unsigned file. */
   readonly certificates: { readonly offset: number; readonly length: number } | null;
   readonly sections: readonly PeSection[];
@@ -55,6 +69,7 @@ const MACHINES: ReadonlyMap<number, string> = new Map([
   [0x6232, 'LoongArch 32'],
   [0x6264, 'LoongArch 64'],
   [0x0200, 'Itanium'],
+  [0x0ebc, 'EFI byte code'],
 ]);
 
 const SUBSYSTEMS: ReadonlyMap<number, string> = new Map([
@@ -134,12 +149,28 @@ export function readPe(bytes: Uint8Array): PeFile | null {
         ? { address: relocationAddress, size: relocationSize }
         : null,
     relocationsStripped: (view.u16(coff + 18) & FILE_RELOCS_STRIPPED) !== 0,
+    fileAlignment: field(36, 4),
+    checksumOffset: format !== null && optionalSize >= 68 ? optional + 64 : null,
+    certificateEntryOffset: directoryCount > 4 ? optional + directories + 32 : null,
     certificates:
       certificateOffset !== 0 && certificateLength !== 0
         ? { offset: certificateOffset, length: certificateLength }
         : null,
     sections,
   };
+}
+
+/** A clause for each section whose bytes the file does not have whole; empty for a file that is whole. */
+export function missingSectionBytes(pe: PeFile, length: number): string[] {
+  return pe.sections.flatMap(({ name, fileOffset, fileSize }) => {
+    const end = fileOffset + fileSize;
+    if (fileSize === 0 || end <= length) return [];
+    const missing = end - Math.max(fileOffset, length);
+    return [
+      `section ${name} has ${fileSize} bytes at offset ${fileOffset}, ${missing} of them lie behind the end of the file ` +
+        `of ${length} bytes`,
+    ];
+  });
 }
 
 /** The section of that name; undefined where there is none. */

@@ -3,9 +3,9 @@
 import { gzipSync } from 'node:zlib';
 import { describe, expect, it } from 'vitest';
 import { BootscopeError } from '../error.ts';
+import { readKernelFile } from './describe-file.ts';
 import { elfFileLength, readElf, readElfNotes, readElfSymbols } from './elf.ts';
 import { extractVmlinux } from './extract-vmlinux.ts';
-import { readKernelFile } from './kernel-file.ts';
 import { readKernelImage } from './kernel-image.ts';
 import { makeBootImage, makeElf, makePe, noise, setField } from './test-images.ts';
 

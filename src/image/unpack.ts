@@ -1,9 +1,13 @@
 // Unpacks a compressed file whose content's length nobody has told: the gzip, xz, zstd … around a kernel file.
 
 import type { CodecName } from '../codecs/codec.ts';
-import { codecByName } from '../codecs/registry.ts';
+import { matchesLz4Frame } from '../codecs/magic.ts';
+import { codecByName, detectCodec } from '../codecs/registry.ts';
 import { BootscopeError } from '../error.ts';
 import { inflateGzip, inflateGzipStart } from './gzip-stream.ts';
+
+/** What a file can be compressed with: a kernel's codecs, and lz4's other format. */
+export type Compression = CodecName | 'lz4-frame';
 
 /** No kernel file is larger; what is, is refused instead of filling memory. */
 export const UNPACKED_LIMIT = 0x20000000;
@@ -14,32 +18,45 @@ const GUESSED_LENGTHS: readonly number[] = [0x2000000, 0x8000000, UNPACKED_LIMIT
 /** Compressed bytes from which `unpackStart` unpacks. */
 const START_LENGTH = 0x20000;
 
+/** By the magic at the start of `bytes`; null for none. */
+export function detectCompression(bytes: Uint8Array): Compression | null {
+  return detectCodec(bytes) ?? (matchesLz4Frame(bytes) ? 'lz4-frame' : null);
+}
+
 /**
- * The content of the compressed file `bytes`.
+ * The content of the compressed file `bytes`, and how many of its bytes the stream has.
  *
  * @param what - names the file in messages
  * @throws BootscopeError `image-truncated`, `image-corrupt`, `image-too-large`
  */
-export async function unpackStream(what: string, bytes: Uint8Array, codec: CodecName): Promise<Uint8Array> {
-  if (codec === 'gzip') return inflateGzip(what, bytes, UNPACKED_LIMIT).content;
+export async function unpackStream(
+  what: string,
+  bytes: Uint8Array,
+  compression: Compression,
+): Promise<{ readonly content: Uint8Array; readonly length: number }> {
+  if (compression === 'gzip') return inflateGzip(what, bytes, UNPACKED_LIMIT);
+  const decompress =
+    compression === 'lz4-frame'
+      ? (await import('../codecs/lz4-frame.ts')).decompressLz4Frame
+      : (await codecByName(compression)).decompress;
   for (const length of GUESSED_LENGTHS) {
     const output = new Uint8Array(length);
     try {
-      const { bytesWritten } = await (await codecByName(codec)).decompress(bytes, output);
-      return output.subarray(0, bytesWritten);
+      const { bytesRead, bytesWritten } = await decompress(bytes, output);
+      return { content: output.subarray(0, bytesWritten), length: bytesRead };
     } catch (error) {
       if (!(error instanceof BootscopeError)) throw error;
       if (error.code === 'codec-output-limit') continue;
       const [code, fault] =
         error.code === 'codec-truncated' ? ['image-truncated', 'cut'] : ['image-corrupt', 'damaged'];
-      throw new BootscopeError(code, `${what} is a ${fault} ${codec} file: ${error.message}`, {
+      throw new BootscopeError(code, `${what} is a ${fault} ${compression} file: ${error.message}`, {
         cause: error,
       });
     }
   }
   throw new BootscopeError(
     'image-too-large',
-    `${what} holds more than ${UNPACKED_LIMIT} bytes under ${codec}, which no kernel image has`,
+    `${what} holds more than ${UNPACKED_LIMIT} bytes under ${compression}, which no kernel image has`,
   );
 }
 

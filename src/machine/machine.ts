@@ -42,6 +42,7 @@ import {
 import { TextScreen } from './text-screen.ts';
 import { TimerLine } from './timer-line.ts';
 import { Uart } from './uart.ts';
+import type { UefiFirmware } from './uefi/firmware.ts';
 import { VGA_FIRST_PORT, VGA_LAST_PORT, Vga } from './vga.ts';
 
 const MIB = 1024 * 1024;
@@ -76,6 +77,8 @@ export interface MachineOptions {
   readonly hideUncontrolledTsc?: boolean;
   /** Replaces the memory map that the BIOS gives out. */
   readonly memoryMap?: readonly E820Entry[];
+  /** Without it memory holds no interrupt vectors, data areas and ROM of a BIOS: for UEFI. Default true. */
+  readonly bios?: boolean;
   readonly onEvent?: (event: MachineEvent) => void;
 }
 
@@ -102,12 +105,16 @@ export class Machine {
   readonly bios: Bios;
   readonly interrupts: Interrupts;
 
+  /** The UEFI firmware of a machine that was started as a UEFI PC. */
+  uefi: UefiFirmware | null = null;
+
   readonly #notices = new NoticeList();
   readonly #ticks: TickCount;
   readonly #timer: TimerLine;
   #tscPhase: bigint;
   #serialText = '';
   #teletypeText = '';
+  #listener: ((event: MachineEvent) => void) | null = null;
   #a20 = true;
   #stopReason: string | null = null;
   #busPages = 0;
@@ -127,7 +134,7 @@ export class Machine {
     cpu.mapRam(0, options.memory);
     this.memory = cpu.memory;
     const floppyGeometry = this.floppy?.geometry ?? null;
-    installFirmware(this.memory, { floppy: floppyGeometry });
+    if (options.bios !== false) installFirmware(this.memory, { floppy: floppyGeometry });
 
     this.entropy = new Entropy(options.seed ?? 0n);
     this.#tscPhase = this.entropy.next64() % TSC_PHASES;
@@ -167,8 +174,9 @@ export class Machine {
     this.onEvent = options.onEvent ?? null;
   }
 
-  /** Who listens to BIOS calls, port accesses and exceptions. Nothing is allocated for events without a listener. */
+  /** Who listens to firmware calls, port accesses and exceptions. Nothing is allocated for events without a listener. */
   set onEvent(listener: ((event: MachineEvent) => void) | null) {
+    this.#listener = listener;
     this.ports.onEvent = listener;
     this.bios.onEvent = listener;
     this.interrupts.onEvent = listener;
@@ -201,7 +209,7 @@ export class Machine {
 
   /** Ports and services the guest asked for and the machine does not have, each once. */
   get notices(): readonly string[] {
-    return this.#notices.texts;
+    return [...this.#notices.texts, ...(this.uefi?.notices ?? [])];
   }
 
   /** Why the machine stopped the CPU for good, in one sentence; null while it did not. */
@@ -235,11 +243,12 @@ export class Machine {
   }
 
   /**
-   * After a HLT: lets time pass to the next timer interrupt and delivers it.
+   * After a HLT: does the UEFI service that it stands for, or lets time pass to the next timer interrupt and delivers it.
    * @returns false, with the reason in `stopReason`, where the guest will never do anything again: no
    *   interrupt can come, or a minute of timer interrupts has made no difference
    */
   idle(): boolean {
+    if (this.uefi?.serve()) return this.#stopReason === null;
     return this.#timer.idle();
   }
 
@@ -249,6 +258,21 @@ export class Machine {
    */
   afterSlice(): void {
     this.#timer.afterSlice();
+  }
+
+  /** Tells whoever listens of what other parts of the machine than its own do. */
+  tell(event: MachineEvent): void {
+    this.#listener?.(event);
+  }
+
+  /** What firmware prints on the console. */
+  print(text: string): void {
+    this.#teletypeText += text;
+  }
+
+  /** Ends the run for good. */
+  halt(reason: string): void {
+    this.#stop(reason);
   }
 
   get #inProtectedMode(): boolean {

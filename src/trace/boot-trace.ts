@@ -63,6 +63,8 @@ export const HAZARD_CODES = [
   'setup-heap-over-setup',
   'setup-heap-over-ebda',
   'load-address',
+  'init-size-too-small',
+  'stray-variables',
 ] as const;
 
 /** Something that goes wrong, or would, by where things were placed. */

@@ -139,6 +139,30 @@ describe('findHazards', () => {
     expect(codes({ usable, reserved, commandLine: null })).toEqual(['not-usable-ram']);
   });
 
+  it('names an init_size that is too small, by how much and for what', () => {
+    const initSizeNeeds = [
+      { bytes: 0xb9_0000, what: 'the stub has' },
+      { bytes: 0xba_1234, what: 'the kernel takes' },
+    ];
+    const [hazard, ...others] = findHazards({ ...FACTS, initSizeNeeds }, RULES);
+    expect(others).toEqual([]);
+    expect(hazard).toMatchObject({ code: 'init-size-too-small', start: 0x1ba_0000n, end: 0x1ba_1234n });
+    expect(hazard?.text).toBe('init_size is 0xba0000, 0x1234 bytes less than the kernel takes (0xba1234)');
+    expect(hazard?.advice).toContain('0xba2000 or more');
+    expect(codes({ initSizeNeeds }, { initSize: 0xba_1234 })).toEqual([]);
+    expect(codes({ initSizeNeeds }, { initSize: null })).toEqual([]);
+  });
+
+  it('names what the stub writes outside itself, and what it hits there', () => {
+    const strayVariables = [{ start: 0x60_0000, end: 0x60_000c }];
+    const text = (facts: Partial<LayoutFacts>): string | undefined =>
+      findHazards({ ...FACTS, strayVariables, ...facts }, RULES)[0]?.text;
+    expect(codes({ strayVariables })).toEqual(['stray-variables']);
+    expect(text({})).toContain('it writes 0xc bytes there, where no loader placed anything');
+    expect(text({ initrd: { start: 0x50_0000, end: 0x60_0004 } })).toContain('over the initrd');
+    expect(text({ loaded: { start: 0x10_0000, end: 0x60_0004 } })).toContain('over the image as loaded');
+  });
+
   it('names a load address only for a stub that runs at another address and nowhere else', () => {
     const loaded = { start: 0x200_0000, end: 0x212_0000 };
     const moved = { loaded, started: loaded };

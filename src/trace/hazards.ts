@@ -89,6 +89,8 @@ export function findHazards(facts: LayoutFacts, rules: PlacementRules): Hazard[]
   addInitrdMax(hazards, facts, rules);
   addSetup(hazards, facts);
   addLoadAddress(hazards, facts, rules);
+  addInitSize(hazards, facts, rules);
+  addStrayVariables(hazards, facts, placed);
   return hazards;
 }
 
@@ -117,7 +119,8 @@ function kernelAreas(facts: LayoutFacts): Area[] {
   }
   const segments = facts.kernelParts.filter(({ parent }) => parent === undefined);
   return [
-    ...merge(segments).map((extent) => ({ ...extent, what: 'its segments' })),
+    // Segments are aligned: what lies between two of them belongs to the kernel.
+    ...merge(segments, 2 * MIB).map((extent) => ({ ...extent, what: 'its segments' })),
     ...facts.decompressed
       .filter(
         (piece) => !segments.some((segment) => segment.start <= piece.start && segment.end >= piece.end),
@@ -126,13 +129,12 @@ function kernelAreas(facts: LayoutFacts): Area[] {
   ];
 }
 
-/** Extents that overlap or touch as one. */
-function merge(extents: readonly Extent[]): Extent[] {
+/** Extents as one that overlap, touch, or lie less than `gap` bytes apart; by start. */
+export function merge(extents: readonly Extent[], gap = 1): Extent[] {
   const merged: { start: number; end: number }[] = [];
   for (const { start, end } of extents.toSorted((a, b) => a.start - b.start)) {
     const last = merged.at(-1);
-    // Segments are aligned: what lies between two of them belongs to the kernel.
-    if (last !== undefined && start - last.end < 2 * MIB) last.end = Math.max(last.end, end);
+    if (last !== undefined && start - last.end < gap) last.end = Math.max(last.end, end);
     else merged.push({ start, end });
   }
   return merged;
@@ -428,6 +430,45 @@ function addLoadAddress(hazards: Hazard[], facts: LayoutFacts, rules: PlacementR
     add(
       `the protected-mode code was loaded at ${range(loaded)}, where ${range(hole)} is no RAM`,
       `load it below ${hex(ramEnd(facts))}, or give the guest more RAM`,
+    );
+  }
+}
+
+/**
+ * init_size is what the stub works with: it copies itself to the end of that, and the kernel unpacks to its start. Too small, the
+ * one overwrites the other, or the copy lies below its own place.
+ */
+function addInitSize(hazards: Hazard[], facts: LayoutFacts, rules: PlacementRules): void {
+  const { initSize } = rules;
+  const [most] = facts.initSizeNeeds.toSorted((a, b) => b.bytes - a.bytes);
+  if (initSize === null || most === undefined || most.bytes <= initSize) return;
+  const start = facts.runArea?.start ?? rules.preferredAddress;
+  hazards.push(
+    hazard(
+      'init-size-too-small',
+      { start: start + initSize, end: start + most.bytes },
+      `init_size is ${hex(initSize)}, ${hex(most.bytes - initSize)} bytes less than ${most.what} (${hex(most.bytes)})`,
+      `init_size must be ${hex(Math.ceil(most.bytes / PAGE) * PAGE)} or more; a kernel's own build does not get it wrong`,
+    ),
+  );
+}
+
+/** Memory outside itself that a stub stores variables in, since it is linked to lie there. */
+function addStrayVariables(hazards: Hazard[], facts: LayoutFacts, placed: readonly Placed[]): void {
+  for (const extent of facts.strayVariables) {
+    const others: readonly (readonly [string, Extent | null])[] = [
+      ...placed.map(({ what, extent: at }) => [what, at] as const),
+      ['the image as loaded, which has been copied by then', facts.loaded],
+    ];
+    const hit = others.find(([, other]) => other !== null && common(extent, other) !== null)?.[0];
+    hazards.push(
+      hazard(
+        'stray-variables',
+        extent,
+        `the stub's variables lie at ${range(extent)}, where it is linked to run, whatever address it runs at: it writes ` +
+          `${hex(extent.end - extent.start)} bytes there, ${hit === undefined ? 'where no loader placed anything' : `over ${hit}`}`,
+        `keep ${range(extent)} free of what the kernel needs`,
+      ),
     );
   }
 }

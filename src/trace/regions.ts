@@ -72,6 +72,10 @@ export interface LayoutFacts {
   /** The copy it made of itself. */
   readonly copy: Extent | null;
   readonly zo: readonly ZoPart[];
+  /** Where the stub stores variables outside itself. */
+  readonly strayVariables: readonly Extent[];
+  /** What init_size must hold at least: bytes, and what takes them. */
+  readonly initSizeNeeds: readonly { readonly bytes: number; readonly what: string }[];
   /** What init_size asks to be free, from where the stub puts itself without KASLR; null before protocol 2.10. */
   readonly runArea: Extent | null;
   readonly output: number | null;

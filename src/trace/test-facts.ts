@@ -38,6 +38,8 @@ export const FACTS: LayoutFacts = {
     { name: 'stack', start: 0x12_0000, end: 0x12_4000, inFile: false, source: 'rsp', inferred: true },
     { name: 'page tables', start: 0x14_0000, end: 0x16_0000, inFile: false, source: 'code', inferred: false },
   ],
+  strayVariables: [],
+  initSizeNeeds: [],
   runArea: { start: 0x100_0000, end: 0x1ba_0000 },
   output: 0x100_0000,
   decompressed: [{ name: 'decompressed ELF file', start: 0x100_0000, end: 0x1b2_0000 }],

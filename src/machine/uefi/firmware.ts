@@ -49,6 +49,9 @@ export const UEFI_REVISION = (2 << 16) | 70;
 const FIRMWARE_VENDOR = 'EDK II';
 const FIRMWARE_REVISION = 0x10000;
 
+/** What OVMF fills pool memory with before it gives it out. */
+const POOL_FILL = 0xaf;
+
 const HLT = 0xf4;
 /** A trap's HLT and room to tell traps apart in a listing. */
 const TRAP_SIZE = 8;
@@ -328,7 +331,9 @@ export class UefiFirmware {
 
   allocatePool(type: EfiMemoryType, size: number): number | null {
     const address = this.pool.allocate(type, size);
-    if (address !== null) this.#allocated(address, address + size, type);
+    if (address === null) return null;
+    this.memory.fill(address, size, POOL_FILL);
+    this.#allocated(address, address + size, type);
     return address;
   }
 

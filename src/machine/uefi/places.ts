@@ -33,7 +33,7 @@ const OVMF = {
   cr3: -0x2000,
   gdt: 0x223000,
   idt: 0x7a9fe8,
-  rsp: -0x6fb8a8,
+  rsp: -0x6fb988,
 } as const;
 const MINIMUM_BOOT_DATA = 0x40000;
 const RUNTIME_ROOM = 0x8000;

@@ -194,6 +194,12 @@ function installProtocols(firmware: UefiFirmware, { configuration, image }: Uefi
     firmware.install(handle, 'GraphicsOutput', graphicsOutput(firmware, configuration.frameBuffer));
     // OVMF marks the screen that ConOut prints on; there is nothing behind the mark.
     firmware.install(handle, 'ConsoleOut', 0n);
+    // ConOut itself is a screen, too, which stands for all that it prints on.
+    firmware.install(
+      firmware.newHandle(),
+      'GraphicsOutput',
+      graphicsOutput(firmware, configuration.frameBuffer),
+    );
   }
   if (image.initrd !== null) initrdLoader(firmware, image.initrd);
 }

@@ -1,0 +1,376 @@
+// Follows an EFI boot in QEMU with OVMF: the image's first instruction, every boot and runtime service it calls with OVMF's answers,
+// and the kernel's first instruction. What a service's arguments mean is read here from the specification, not from src/.
+
+import { createHash } from 'node:crypto';
+import { copyFileSync, readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { ElfFile } from './payload-elf.ts';
+import type { QemuMachine } from './qemu-machine.ts';
+import type { QemuRegisters } from './qemu-registers.ts';
+
+const OVMF_CODE = '/usr/share/OVMF/OVMF_CODE.fd';
+const OVMF_VARS = '/usr/share/OVMF/OVMF_VARS.fd';
+
+/** QEMU's arguments for OVMF, with a copy of its variables in `folder`. */
+export function ovmfArguments(folder: string): string[] {
+  const variables = join(folder, 'vars');
+  copyFileSync(OVMF_VARS, variables);
+  return [
+    ...['-drive', `if=pflash,format=raw,unit=0,readonly=on,file=${OVMF_CODE}`],
+    ...['-drive', `if=pflash,format=raw,unit=1,file=${variables}`],
+  ];
+}
+
+/** The few fields of a PE header that are needed. */
+export interface PeFields {
+  readonly entry: number;
+  readonly entryOffset: number;
+  readonly sizeOfImage: number;
+}
+
+export function readPeFields(file: Buffer): PeFields {
+  const pe = file.readUInt32LE(0x3c);
+  const entry = file.readUInt32LE(pe + 24 + 16);
+  const sections = pe + 24 + file.readUInt16LE(pe + 20);
+  let entryOffset = entry;
+  for (let index = 0; index < file.readUInt16LE(pe + 6); index++) {
+    const at = sections + index * 40;
+    const address = file.readUInt32LE(at + 12);
+    if (entry >= address && entry < address + file.readUInt32LE(at + 16)) {
+      entryOffset = entry - address + file.readUInt32LE(at + 20);
+    }
+  }
+  return { entry, entryOffset, sizeOfImage: file.readUInt32LE(pe + 24 + 56) };
+}
+
+/** jmp to itself: the image waits at its entry until it is found there. */
+const WAIT = [0xeb, 0xfe];
+
+/** Writes a copy of the image that waits at its first instruction. */
+export function writeWaitingImage(file: Buffer, pe: PeFields, path: string): void {
+  const copy = Buffer.from(file);
+  copy.set(WAIT, pe.entryOffset);
+  writeFileSync(path, copy);
+}
+
+const MASK_32 = 0xffff_ffffn;
+const SUCCESS = 0n;
+
+/** Names at their places in the tables (UEFI 2.10, 4.4 and 4.5), after 24 bytes of header; only those that get a breakpoint. */
+const BOOT_SERVICES: Readonly<Record<number, string>> = {
+  40: 'AllocatePages',
+  48: 'FreePages',
+  56: 'GetMemoryMap',
+  64: 'AllocatePool',
+  72: 'FreePool',
+  80: 'CreateEvent',
+  112: 'CloseEvent',
+  128: 'InstallProtocolInterface',
+  144: 'UninstallProtocolInterface',
+  152: 'HandleProtocol',
+  176: 'LocateHandle',
+  184: 'LocateDevicePath',
+  192: 'InstallConfigurationTable',
+  200: 'LoadImage',
+  208: 'StartImage',
+  216: 'Exit',
+  232: 'ExitBootServices',
+  280: 'OpenProtocol',
+  288: 'CloseProtocol',
+  312: 'LocateHandleBuffer',
+  320: 'LocateProtocol',
+  328: 'InstallMultipleProtocolInterfaces',
+  336: 'UninstallMultipleProtocolInterfaces',
+};
+const RUNTIME_SERVICES: Readonly<Record<number, string>> = {
+  24: 'GetTime',
+  56: 'SetVirtualAddressMap',
+  72: 'GetVariable',
+  80: 'GetNextVariableName',
+  88: 'SetVariable',
+  104: 'ResetSystem',
+};
+/** Arguments by service; those in brackets are pointers to what comes back. */
+const ARGUMENTS: Readonly<Record<string, readonly string[]>> = {
+  AllocatePages: ['Type', 'MemoryType', 'Pages', '[Memory]'],
+  FreePages: ['Memory', 'Pages'],
+  GetMemoryMap: ['[MemoryMapSize]', 'MemoryMap', '[MapKey]', '[DescriptorSize]'],
+  AllocatePool: ['PoolType', 'Size', '[Buffer]'],
+  FreePool: ['Buffer'],
+  HandleProtocol: ['Handle', 'Protocol{guid}', '[Interface]'],
+  OpenProtocol: ['Handle', 'Protocol{guid}', '[Interface]'],
+  LocateProtocol: ['Protocol{guid}', 'Registration', '[Interface]'],
+  LocateHandle: ['SearchType', 'Protocol{guid}', 'SearchKey', '[BufferSize]'],
+  LocateHandleBuffer: ['SearchType', 'Protocol{guid}', 'SearchKey', '[NoHandles]'],
+  LocateDevicePath: ['Protocol{guid}', '[DevicePath]', '[Device]'],
+  InstallConfigurationTable: ['Guid{guid}', 'Table'],
+  ExitBootServices: ['ImageHandle', 'MapKey'],
+  Exit: ['ImageHandle', 'ExitStatus'],
+  LoadImage: ['BootPolicy', 'ParentImageHandle', 'DevicePath', 'SourceBuffer'],
+  StartImage: ['ImageHandle'],
+  GetVariable: ['VariableName{text}', 'VendorGuid{guid}', 'Attributes', '[DataSize]'],
+  SetVariable: ['VariableName{text}', 'VendorGuid{guid}', 'Attributes', 'DataSize'],
+};
+const REGISTERS = ['rcx', 'rdx', 'r8', 'r9'] as const;
+
+export interface RecordedCall {
+  readonly service: string;
+  /** Numbers in hex, GUIDs and names as text; pointers to results hold what was there before the call. */
+  readonly arguments: Readonly<Record<string, string>>;
+  readonly status: string;
+  /** What the pointers to results hold afterwards. */
+  readonly results: Readonly<Record<string, string>>;
+  /** RVA of the instruction behind the call. */
+  readonly from: string;
+}
+
+export interface EfiRecord {
+  readonly imageBase: string;
+  readonly registers: Readonly<Record<string, string>>;
+  readonly gdtr: { readonly base: string; readonly limit: number };
+  readonly idtr: { readonly base: string; readonly limit: number };
+  readonly systemTable: string;
+  readonly configurationTables: Readonly<Record<string, string>>;
+  /** Lines `start end type attributes`. */
+  readonly memoryMap: readonly string[];
+  readonly calls: readonly RecordedCall[];
+}
+
+const hex = (value: bigint): string => `0x${value.toString(16)}`;
+
+const TYPES = [
+  'Reserved',
+  'LoaderCode',
+  'LoaderData',
+  'BootServicesCode',
+  'BootServicesData',
+  'RuntimeServicesCode',
+  'RuntimeServicesData',
+  'Conventional',
+  'Unusable',
+  'AcpiReclaim',
+  'AcpiNvs',
+  'Mmio',
+  'MmioPort',
+  'PalCode',
+  'Persistent',
+  'Unaccepted',
+];
+
+/** Waits until the image stands at its entry, and lets its own code stand there again. */
+export async function findEntry(machine: QemuMachine, file: Buffer, pe: PeFields): Promise<QemuRegisters> {
+  const running = machine.resume();
+  for (;;) {
+    await Promise.race([sleep(200), machine.gone]);
+    const { values } = await machine.registers();
+    if ((values.rip & 0xfffn) !== BigInt(pe.entry & 0xfff) || values.rip < 0x100000n) continue;
+    const bytes = await machine.readPhysical(values.rip, 2);
+    if (bytes[0] === WAIT[0] && bytes[1] === WAIT[1]) break;
+  }
+  await machine.pause(running);
+  const registers = await machine.registers();
+  await machine.writePhysical(registers.values.rip, file.subarray(pe.entryOffset, pe.entryOffset + 2));
+  return registers;
+}
+
+/** Calls GetMemoryMap on behalf of the image, on its stack far below what is in use, and puts everything back. */
+async function injectGetMemoryMap(
+  machine: QemuMachine,
+  at: QemuRegisters,
+  bootServices: bigint,
+): Promise<string[]> {
+  const scratch = at.values.rsp - 0xc000n;
+  const size = 0x6000;
+  const saved = await machine.readPhysical(scratch - 0x1000n, 0xc000);
+  const frame = Buffer.alloc(0x100);
+  frame.writeBigUInt64LE(BigInt(size), 0x80);
+  const stack = scratch - 0x808n;
+  // Return address, shadow space, fifth argument.
+  frame.writeBigUInt64LE(at.values.rip, 0);
+  frame.writeBigUInt64LE(stack + 0x98n, 0x28);
+  await machine.writePhysical(stack, frame);
+  const service = (await machine.readPhysical(bootServices + 0x38n, 8)).readBigUInt64LE();
+  await machine.writeRegisters({
+    rip: service,
+    rsp: stack,
+    rcx: stack + 0x80n,
+    rdx: scratch,
+    r8: stack + 0x88n,
+    r9: stack + 0x90n,
+  });
+  await machine.runTo([at.values.rip]);
+  const result = await machine.registers();
+  if (result.values.rax !== SUCCESS) throw new Error(`GetMemoryMap answered ${hex(result.values.rax)}`);
+  const after = await machine.readPhysical(stack + 0x80n, 0x20);
+  const length = Number(after.readBigUInt64LE(0));
+  const descriptor = Number(after.readBigUInt64LE(0x10));
+  const map = await machine.readPhysical(scratch, length);
+  await machine.writePhysical(scratch - 0x1000n, saved);
+  await machine.writeRegisters({ ...at.values });
+  const lines: string[] = [];
+  for (let offset = 0; offset + descriptor <= length; offset += descriptor) {
+    const start = map.readBigUInt64LE(offset + 8);
+    const end = start + map.readBigUInt64LE(offset + 24) * 0x1000n;
+    const type = map.readUInt32LE(offset);
+    lines.push(`${hex(start)} ${hex(end)} ${TYPES[type] ?? type} ${hex(map.readBigUInt64LE(offset + 32))}`);
+  }
+  return lines;
+}
+
+function guidText(bytes: Buffer): string {
+  const part = (from: number, to: number, reverse: boolean): string => {
+    const piece = Buffer.from(bytes.subarray(from, to));
+    return (reverse ? piece.reverse() : piece).toString('hex');
+  };
+  return [part(0, 4, true), part(4, 6, true), part(6, 8, true), part(8, 10, false), part(10, 16, false)].join(
+    '-',
+  );
+}
+
+async function text(machine: QemuMachine, address: bigint): Promise<string> {
+  const bytes = await machine.readPhysical(address, 128);
+  const whole = bytes.toString('utf16le');
+  return whole.slice(0, Math.max(0, whole.indexOf('\0')));
+}
+
+/** Follows an image that stands at its entry up to a successful ExitBootServices, and stops behind that call. */
+export async function recordServices(
+  machine: QemuMachine,
+  pe: PeFields,
+  at: QemuRegisters,
+): Promise<EfiRecord> {
+  const base = at.values.rip - BigInt(pe.entry);
+  const systemTable = at.values.rdx;
+  const table = await machine.readPhysical(systemTable, 120);
+  const bootServices = table.readBigUInt64LE(96);
+  const runtimeServices = table.readBigUInt64LE(88);
+  const configurationTables: Record<string, string> = {};
+  const entries = await machine.readPhysical(
+    table.readBigUInt64LE(112),
+    Number(table.readBigUInt64LE(104)) * 24,
+  );
+  for (let offset = 0; offset < entries.length; offset += 24) {
+    configurationTables[guidText(entries.subarray(offset, offset + 16))] = hex(
+      entries.readBigUInt64LE(offset + 16),
+    );
+  }
+  const memoryMap = await injectGetMemoryMap(machine, at, bootServices);
+  const services = new Map<bigint, string>();
+  for (const [start, names] of [
+    [bootServices, BOOT_SERVICES],
+    [runtimeServices, RUNTIME_SERVICES],
+  ] as const) {
+    const pointers = await machine.readPhysical(start, 0x178);
+    for (const [offset, name] of Object.entries(names))
+      services.set(pointers.readBigUInt64LE(Number(offset)), name);
+  }
+  const calls: RecordedCall[] = [];
+  for (;;) {
+    const address = await machine.runTo([...services.keys()]);
+    const name = services.get(address)!;
+    const before = await machine.registers();
+    const back = (await machine.readPhysical(before.values.rsp, 8)).readBigUInt64LE();
+    if (back < base || back >= base + BigInt(pe.sizeOfImage)) {
+      // The firmware calls its own services; a breakpoint under the CPU would hold it for ever.
+      await machine.step();
+      continue;
+    }
+    const given = await readArguments(machine, name, before);
+    await machine.runTo([back]);
+    const { rax } = (await machine.registers()).values;
+    const results = await readResults(machine, name, before, given.pointers);
+    calls.push({ service: name, arguments: given.values, status: hex(rax), results, from: hex(back - base) });
+    if (name === 'ExitBootServices' && rax === SUCCESS) break;
+    if (name === 'Exit') throw new Error(`the image gave up with Exit(${given.values.ExitStatus})`);
+  }
+  return {
+    imageBase: hex(base),
+    registers: Object.fromEntries(Object.entries(at.values).map(([key, value]) => [key, hex(value)])),
+    gdtr: { base: hex(at.gdtr.base), limit: at.gdtr.limit },
+    idtr: { base: hex(at.idtr.base), limit: at.idtr.limit },
+    systemTable: hex(systemTable),
+    configurationTables,
+    memoryMap,
+    calls,
+  };
+}
+
+async function readArguments(
+  machine: QemuMachine,
+  name: string,
+  { values }: QemuRegisters,
+): Promise<{ values: Record<string, string>; pointers: Readonly<Record<string, bigint>> }> {
+  const given: Record<string, string> = {};
+  const pointers: Record<string, bigint> = {};
+  for (const [index, argument] of (ARGUMENTS[name] ?? []).entries()) {
+    const value = values[REGISTERS[index]!];
+    const [, label, kind] = /^(\w+)(?:\{(\w+)\})?$/.exec(argument.replace(/[[\]]/g, ''))!;
+    if (argument.startsWith('[')) {
+      if (value === 0n) continue;
+      pointers[label!] = value;
+      given[label!] = hex((await machine.readPhysical(value, 8)).readBigUInt64LE());
+    } else if (kind === 'guid')
+      given[label!] = value === 0n ? '0x0' : guidText(await machine.readPhysical(value, 16));
+    else if (kind === 'text') given[label!] = await text(machine, value);
+    else given[label!] = hex(/Type$/.test(label!) || label === 'Attributes' ? value & MASK_32 : value);
+  }
+  return { values: given, pointers };
+}
+
+async function readResults(
+  machine: QemuMachine,
+  _name: string,
+  _before: QemuRegisters,
+  pointers: Readonly<Record<string, bigint>>,
+): Promise<Record<string, string>> {
+  const results: Record<string, string> = {};
+  for (const [label, pointer] of Object.entries(pointers)) {
+    results[label] = hex((await machine.readPhysical(pointer, 8)).readBigUInt64LE());
+  }
+  return results;
+}
+
+/** Where the stub has put the kernel: the last successful AllocatePages at an address, or, in stubs that leave it to startup_64, behind it. */
+export function kernelPlace(
+  record: EfiRecord,
+  elf: ElfFile,
+  legacy: { readonly startup32: bigint; readonly alignment: bigint },
+): bigint {
+  const allocated = record.calls.findLast(
+    (call) => call.service === 'AllocatePages' && call.arguments.Type === '0x2' && call.status === '0x0',
+  );
+  if (allocated !== undefined) return BigInt(allocated.results.Memory!);
+  const { startup32, alignment } = legacy;
+  const aligned = ((startup32 + alignment - 1n) / alignment) * alignment;
+  return aligned < elf.segments[0]!.paddr ? elf.segments[0]!.paddr : aligned;
+}
+
+/** boot_params as the kernel gets it, and the chain of setup_data behind it. */
+export async function describeBootParams(machine: QemuMachine, address: bigint) {
+  const bytes = await machine.readPhysical(address, 4096);
+  const setupData = [];
+  for (let next = bytes.readBigUInt64LE(0x250); next !== 0n && setupData.length < 16; ) {
+    const header = await machine.readPhysical(next, 16);
+    const length = header.readUInt32LE(12);
+    const data = await machine.readPhysical(next + 16n, length);
+    setupData.push({
+      address: hex(next),
+      type: header.readUInt32LE(8),
+      length,
+      sha256: createHash('sha256').update(data).digest('hex'),
+    });
+    next = header.readBigUInt64LE(0);
+  }
+  return { address: hex(address), bytes: bytes.toString('base64'), setupData };
+}
+
+/** `2022.11-6+deb12u2`, as Debian's package says; null elsewhere. */
+export function ovmfVersion(): string | null {
+  try {
+    const status = readFileSync('/var/lib/dpkg/status', 'utf8');
+    return /^Package: ovmf\n(?:[^\n]+\n)*?Version: (\S+)/m.exec(status)?.[1] ?? null;
+  } catch {
+    return null;
+  }
+}

@@ -1,0 +1,82 @@
+import { gzipSync } from 'node:zlib';
+import { describe, expect, it } from 'vitest';
+import { findStubDetails } from './find-stub.ts';
+import { findStrayStores, type StrayStore } from './stray-stores.ts';
+import { Assembler, makeStub32, makeStub64 } from './test-stubs.ts';
+
+const PAYLOAD = gzipSync(new Uint8Array(1000));
+
+/** Where the made-up stub has its bss, which does not depend on its code. */
+const BSS = findStubDetails(makeStub32('stack-rmode-heap-input', { payload: PAYLOAD }).image)!.bss!.start;
+
+function stores(code: Assembler): readonly StrayStore[] {
+  const { image } = makeStub32('stack-rmode-heap-input', {
+    payload: PAYLOAD,
+    extractKernel: code.emit('c3').bytes(),
+  });
+  return findStrayStores(image, findStubDetails(image));
+}
+
+describe('stores at the addresses that a stub is linked to', () => {
+  it('are those of real_mode and the heap’s ends, with the arguments that they come from', () => {
+    const code = new Assembler()
+      // push %ebp; push %ebx; sub $0x6c, %esp; call 1f; 1: pop %ebx; add $got, %ebx
+      .emit('55 53 83 ec 6c e8 00000000 5b 81 c3', 0x5000)
+      // mov 0x78(%esp), %esi; mov $variable, %eax; mov %esi, (%eax)
+      .emit('8b 74 24 78')
+      .emit('c7 c0', BSS + 8)
+      .emit('89 30')
+      // a message: lea text(%ebx), %eax; mov %eax, (%esp); call
+      .emit('8d 83', 0x40)
+      .emit('89 04 24')
+      .relative('e8', 0x180)
+      // mov $variable, %edi; mov 0x7c(%esp), %eax; mov %eax, (%edi); mov %eax, %edx; add $0x10000, %edx
+      .emit('c7 c7', BSS + 16)
+      .emit('8b 44 24 7c 89 07 89 c2 81 c2', 0x10000)
+      // mov $variable, %eax; mov %edx, (%eax)
+      .emit('c7 c0', BSS + 12)
+      .emit('89 10');
+    expect(stores(code)).toEqual([
+      { address: BSS + 8, value: { base: { argument: 0 }, offset: 0 } },
+      { address: BSS + 16, value: { base: { argument: 1 }, offset: 0 } },
+      { address: BSS + 12, value: { base: { argument: 1 }, offset: 0x10000 } },
+    ]);
+  });
+
+  it('hold numbers, addresses that count from the GOT, and what a frame keeps', () => {
+    const code = new Assembler().emit('55 89 e5 e8 00000000 5b 81 c3');
+    const got = 0x2000;
+    const pop = code.offset - 3;
+    code
+      .emit('', got)
+      // mov $variable, %ecx; movl $5, (%ecx); lea 0x10(%ebx), %eax; mov %eax, 4(%ecx)
+      .emit('b9', BSS)
+      .emit('c7 01', 5)
+      .emit('8d 43 10 89 41 04')
+      // mov 8(%ebp), %eax; sub $2, %eax; mov %eax, -4(%ebp); mov -4(%ebp), %edx; mov %edx, variable
+      .emit('8b 45 08 83 e8 02 89 45 fc 8b 55 fc 89 15', BSS + 8);
+    const { extractKernel } = makeStub32('stack-rmode-heap-input', { payload: PAYLOAD }).labels;
+    expect(stores(code)).toEqual([
+      { address: BSS, value: { base: 'number', offset: 5 } },
+      { address: BSS + 4, value: { base: 'stub', offset: extractKernel + pop + got + 0x10 } },
+      { address: BSS + 8, value: { base: { argument: 0 }, offset: -2 } },
+    ]);
+  });
+
+  it('are none where the variable is reached from the GOT, lies elsewhere, or its value is not known', () => {
+    expect(stores(new Assembler().emit('e8 00000000 5b 81 c3', 0x2000).emit('89 83', 0x10))).toEqual([]);
+    expect(stores(new Assembler().emit('b8', 0xb8000).emit('c7 00', 0x20))).toEqual([]);
+    expect(stores(new Assembler().emit('b9', BSS - 4).emit('c7 01', 0x20))).toEqual([]);
+    expect(stores(new Assembler().emit('b9', BSS).emit('89 01'))).toEqual([]);
+    // A call in between may change ECX and EAX, a comparison changes nothing.
+    const called = new Assembler().emit('b9', BSS).relative('e8', 0x180).emit('c7 01', 0x20);
+    expect(stores(called)).toEqual([]);
+    expect(stores(new Assembler().emit('b9', BSS).emit('39 c8 c7 01', 0x20))).toHaveLength(1);
+    expect(stores(new Assembler().emit('b9', BSS).emit('0f b6 08 c7 01', 0x20))).toEqual([]);
+  });
+
+  it('are not looked for in a 64-bit stub', () => {
+    const { image } = makeStub64('rmode-output', { payload: PAYLOAD });
+    expect(findStrayStores(image, findStubDetails(image))).toEqual([]);
+  });
+});

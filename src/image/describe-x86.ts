@@ -1,0 +1,110 @@
+// Describes an image for the x86 boot protocol: sizes, checksum, kernel_info, and what its payload holds.
+
+import { crc32 } from 'node:zlib';
+import { BootscopeError } from '../error.ts';
+import { readSetupHeader, type SetupHeader } from '../protocol/setup-header.ts';
+import { ByteView } from './byte-view.ts';
+import { extractVmlinux } from './extract-vmlinux.ts';
+import type { Described, EfiProgram, ImageChecksum, KernelInfo, X86BootFile } from './kernel-file.ts';
+import { type KernelImage, readKernelImage } from './kernel-image.ts';
+import { readKernelVersion } from './kernel-version.ts';
+import type { PeFile } from './pe.ts';
+import { readXenNotes, type XenNotes } from './vmlinux.ts';
+
+/** The protocol whose builds append the CRC first. */
+const FIRST_WITH_CHECKSUM = 0x0208;
+
+export async function describeX86(
+  common: Described,
+  bytes: Uint8Array,
+  efi: EfiProgram | null,
+): Promise<X86BootFile> {
+  const header = readSetupHeader(bytes);
+  let image: KernelImage | null = null;
+  let problem: string | null = null;
+  try {
+    image = await readKernelImage(common.path, bytes);
+  } catch (error) {
+    if (!(error instanceof BootscopeError)) throw error;
+    problem = error.message;
+  }
+  const sectors = header.get('setup_sects');
+  const setupSize = ((sectors === 0 ? 4 : sectors) + 1) * 512;
+  return {
+    ...common,
+    kind: 'x86-boot-image',
+    what: whatItIs(header, image),
+    bootable: problem === null,
+    header,
+    image,
+    problem,
+    kernelVersion: image?.program == null ? readKernelVersion(header, bytes.subarray(0, setupSize)) : null,
+    sizes: { bootSector: 512, setup: setupSize - 512, system: Math.max(bytes.length - setupSize, 0) },
+    checksum: image?.payload == null ? null : checkImageCrc(header, image.bytes, setupSize, efi?.pe ?? null),
+    kernelInfo: readKernelInfo(header, bytes.subarray(Math.min(setupSize, bytes.length))),
+    efi,
+    xen: image === null ? null : await xenNotesInside(image),
+  };
+}
+
+function whatItIs(header: SetupHeader, image: KernelImage | null): string {
+  if (image?.program != null) return `a program for the x86 boot protocol, not Linux (${image.program})`;
+  if (header.protocol === 0) {
+    return image?.payload == null
+      ? 'an x86 kernel from before the boot protocol, not compressed'
+      : 'an x86 zImage from before boot protocol 2.00';
+  }
+  return `an x86 ${image?.kind ?? 'boot image'}`;
+}
+
+/** The notes of the ELF file in the payload; null where there is none or it cannot be had. */
+async function xenNotesInside(image: KernelImage): Promise<XenNotes | null> {
+  if (image.payload === null) return null;
+  try {
+    const { elf } = await extractVmlinux(image);
+    return elf === null ? null : readXenNotes(elf);
+  } catch (error) {
+    // That a payload is damaged is what booting or extracting it says.
+    if (error instanceof BootscopeError) return null;
+    throw error;
+  }
+}
+
+/** boot.rst, "The Image Checksum": the CRC over all up to the end that syssize gives leaves no remainder. */
+function checkImageCrc(
+  header: SetupHeader,
+  bytes: Uint8Array,
+  setupSize: number,
+  pe: PeFile | null,
+): ImageChecksum | null {
+  if (header.protocol < FIRST_WITH_CHECKSUM) return null;
+  const end = setupSize + header.get('syssize') * 16;
+  if (end > bytes.length || end < setupSize + 4) return null;
+  const stored = new ByteView(bytes, 'checksum').u32(end - 4);
+  // Without the final inversion, the stored CRC is what was computed over the bytes before it.
+  const crcOf = (content: Uint8Array): number => ~crc32(content) >>> 0;
+  if (crcOf(bytes.subarray(0, end - 4)) === stored) return 'valid';
+  if (pe !== null && crcOf(withoutSignature(bytes.subarray(0, end - 4), pe)) === stored) return 'signed';
+  return stored === 0 ? 'none' : 'differs';
+}
+
+/** As the build left it: no PE checksum, no entry for signatures. */
+function withoutSignature(bytes: Uint8Array, pe: PeFile): Uint8Array {
+  const unsigned = Uint8Array.from(bytes);
+  const { checksumOffset, certificateEntryOffset } = pe;
+  if (checksumOffset !== null) unsigned.fill(0, checksumOffset, checksumOffset + 4);
+  if (certificateEntryOffset !== null) unsigned.fill(0, certificateEntryOffset, certificateEntryOffset + 8);
+  return unsigned;
+}
+
+function readKernelInfo(header: SetupHeader, code: Uint8Array): KernelInfo | null {
+  const offset = header.get('kernel_info_offset');
+  const view = new ByteView(code, 'kernel_info');
+  if (offset === 0 || !view.startsWith('LToP', offset) || !view.has(offset, 12)) return null;
+  const size = view.u32(offset + 4);
+  return {
+    size,
+    totalSize: view.u32(offset + 8),
+    setupTypeMax: size >= 16 && view.has(offset + 12, 4) ? view.u32(offset + 12) : null,
+  };
+}
