@@ -87,6 +87,14 @@ export interface DecodedBlock {
 /** Decodes the code at [address, address + size), linear, as the CPU would run it now. */
 export type BlockDecoder = (address: number, size: number) => DecodedBlock;
 
+/** A CPU without its memory, as `saveState` keeps it. */
+export interface CpuState {
+  /** The engine's own, of this version of it. */
+  readonly context: Uint8Array;
+  /** As `Cpu.instructions`. */
+  readonly instructions: number | null;
+}
+
 /** How a `run` ended. */
 export type RunEnd =
   /** `stop()` was called, from a hook. */
@@ -212,6 +220,14 @@ export interface Cpu {
   readonly instructions: number | null;
   /** Adds what the host did in place of so many instructions. */
   addInstructions(count: number): void;
+
+  /** Between runs: all that the CPU holds, and the count of instructions. Memory and hooks are not in it. */
+  saveState(): CpuState;
+  /**
+   * Between runs: puts back what `saveState` of this CPU or another of the same engine and version has kept. Memory is to be put
+   * back, too, and what was written over code told to `invalidateCode`.
+   */
+  restoreState(state: CpuState): void;
 
   /** Drops translated code of [address, address + length); call it after each host write over code that may have run. */
   invalidateCode(address: number, length: number): void;

@@ -59,6 +59,15 @@ export class InstructionCounter {
     add(this.#fields(), count);
   }
 
+  /** Between runs: counts on from `total`. */
+  reset(total: number): void {
+    const fields = this.#fields();
+    fields[TOTAL] = total;
+    fields[TOTAL + 1] = total / TWO_32;
+    fields[COUNTED] = 0;
+    setRepeatEnd(fields, 0);
+  }
+
   /** For the hook: a block that is not in its table. */
   missed(address: number, size: number): void {
     const block = this.#decode(address, size);

@@ -325,6 +325,19 @@ describeEachEngine('a CPU', (open, engine) => {
       expect(seen).toEqual([[0x200000n, 4, 0x11223344n, 0]]);
     }));
 
+  it('tells of a write that begins before the range and reaches into it', () =>
+    withCpu((cpu, ram) => {
+      // mov dword [0x200000], 0x11223344; mov byte [0x200000], 0x55; hlt
+      protectedMode(cpu, ram, [
+        ...[0xc7, 0x05, 0, 0, 0x20, 0, 0x44, 0x33, 0x22, 0x11],
+        ...[0xc6, 0x05, 0, 0, 0x20, 0, 0x55, HLT],
+      ]);
+      const seen: unknown[] = [];
+      cpu.hookMemoryWrite(0x200003n, 0x200003n, (address, size) => seen.push([address, size]));
+      expect(cpu.run()).toEqual({ kind: 'halted' });
+      expect(seen).toEqual([[0x200000n, 4]]);
+    }));
+
   it('knows in a write hook which instruction writes, in real mode too', () =>
     withCpu((cpu, ram) => {
       real(cpu, ram, [0x90, 0xa2, 0x00, 0x50, 0x90, 0x50, HLT]); // nop; mov [5000h], al; nop; push ax; hlt

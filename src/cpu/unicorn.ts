@@ -7,6 +7,7 @@ import { type MemoryBlock, PhysicalMemory } from '../x86/physical-memory.ts';
 import type {
   BlockDecoder,
   Cpu,
+  CpuState,
   DescriptorTableRegister,
   EngineName,
   InvalidAccess,
@@ -63,6 +64,8 @@ const RIP_IS_OFFSET_SINCE = 0x0201;
 const RDTSC_HOOKABLE_SINCE = 0x020102;
 
 const PAGE_SIZE = 4096;
+/** Bytes of the widest registers. */
+const LONGEST_ACCESS = 64n;
 const MAX_64 = 0xffff_ffff_ffff_ffffn;
 const MASK_32 = 0xffff_ffffn;
 /** What the boot stub's own page tables are made of. */
@@ -823,9 +826,11 @@ class UnicornCpu implements Cpu {
     end: bigint,
     hook: (address: bigint, size: number, value: bigint) => void,
   ): Unhook {
+    // The library looks at the first byte of an access alone.
+    const first = begin < LONGEST_ACCESS ? 0n : begin - LONGEST_ACCESS + 1n;
     const record = this.#addRecord('access', begin, end, () =>
-      this.#add('memory', type, begin, end, 0, (_type, address, size, value) => {
-        if (record.removed) return;
+      this.#add('memory', type, first, end, 0, (_type, address, size, value) => {
+        if (record.removed || address + BigInt(size) <= begin) return;
         this.#inMemoryHook = true;
         try {
           hook(address, size, value);
@@ -891,6 +896,42 @@ class UnicornCpu implements Cpu {
         (this.#inMemoryHook ? this.#memoryInstruction() : null))
       : null;
     return linear === null ? counter.total : counter.before(Number(linear));
+  }
+
+  saveState(): CpuState {
+    const context = this.#withContext((pointer, size) => {
+      this.#check(this.#transport.contextSave(pointer), 'Saving the state of the CPU');
+      return this.#transport.view(pointer, size).slice();
+    });
+    return { context, instructions: this.instructions };
+  }
+
+  restoreState(state: CpuState): void {
+    this.#withContext((pointer, size) => {
+      if (state.context.length !== size) {
+        throw new BootscopeError(
+          'cpu-state',
+          `A state of ${state.context.length} bytes is no state of this engine, whose states have ${size}`,
+        );
+      }
+      this.#transport.view(pointer, size).set(state.context);
+      this.#check(this.#transport.contextRestore(pointer), 'Restoring the state of the CPU');
+    });
+    // Drops what the engine remembers of the page tables.
+    this.writeRegister('cr3', this.readRegister('cr3'));
+    this.#csBase = null;
+    if (state.instructions !== null) this.#counter?.reset(state.instructions);
+  }
+
+  #withContext<T>(use: (pointer: Pointer, size: number) => T): T {
+    const pointer = this.#transport.contextAlloc();
+    if (pointer === null)
+      throw new BootscopeError('cpu-memory', "The host has no memory for the CPU's state");
+    try {
+      return use(pointer, this.#transport.contextSize());
+    } finally {
+      this.#transport.contextFree(pointer);
+    }
   }
 
   invalidateCode(address: number, length: number): void {
