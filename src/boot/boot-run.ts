@@ -622,7 +622,11 @@ export class BootRun {
       this.#watched.delete(address);
       this.#defer(() => action(address));
     });
-    this.#hookCode(address, () => this.#arrived(address));
+    this.#hookCode(address, () => {
+      // The first hook that stops the CPU is the last that is called.
+      this.hold.before(address);
+      this.#arrived(address);
+    });
   }
 
   #arrived(address: number): void {

@@ -153,6 +153,14 @@ describeEachEngine('a session', (_, engine) => {
     }
   });
 
+  it('stops at an address that the boot itself waits for', async () => {
+    using session = await open('demo-lz4.bzImage', { engine });
+    const { address } = await session.goTo('extract_kernel');
+    await session.goTo('relocated');
+    const stop = await session.run({ until: { kind: 'address', address: Number(address) } });
+    expect(stop).toMatchObject({ reason: 'breakpoint', phase: 'extract_kernel', address });
+  });
+
   it('stops just before the instruction of an event', async () => {
     using straight = await open('demo-lz4.bzImage', { engine });
     await straight.run();
