@@ -2,7 +2,7 @@
 
 import { BootscopeError } from '../error.ts';
 import { hex } from '../hex.ts';
-import type { MemoryRegion } from '../trace/boot-trace.ts';
+import type { MemoryRegion } from './boot-trace.ts';
 
 /** Physical [start, end). */
 export interface MemoryRange {

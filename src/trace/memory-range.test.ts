@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import type { MemoryRegion } from '../trace/boot-trace.ts';
+import type { MemoryRegion } from './boot-trace.ts';
 import { parseRange } from './memory-range.ts';
 
 const region = (name: string, start: bigint, end: bigint): MemoryRegion => ({

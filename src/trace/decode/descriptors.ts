@@ -46,7 +46,8 @@ export function decodeGdt(
     const size = wide && at + 16 <= table.length ? 16 : 8;
     fields.push({
       ...{ name: `[${hex(at)}]`, address: base + at, size, value: hex(descriptor) },
-      text: `${hex(descriptor).padEnd(18)}  ${describeSegment(descriptor, BigInt(high))}`,
+      // The first is never loaded: some keep the table's own register there.
+      text: `${hex(descriptor).padEnd(18)}  ${at === 0 ? 'null' : describeSegment(descriptor, BigInt(high))}`,
     });
     at += size;
   }
