@@ -38,6 +38,12 @@ export const COMMANDS: readonly CommandRow[] = [
     load: async () => (await import('./events.ts')).registerEvents,
   },
   {
+    name: 'dump',
+    group: 'look',
+    summary: 'show memory at a place in the boot, as bytes or decoded',
+    load: async () => (await import('./dump.ts')).registerDump,
+  },
+  {
     name: 'lint',
     group: 'look',
     summary: 'print only what goes wrong by where things were placed',
@@ -84,6 +90,12 @@ export const COMMANDS: readonly CommandRow[] = [
     group: 'drive',
     summary: 'print each instruction that the CPU executes, with what it changed',
     load: async () => (await import('./trace.ts')).registerTrace,
+  },
+  {
+    name: 'gdb',
+    group: 'drive',
+    summary: 'hold a boot for gdb: forward, back, breakpoints in every mode',
+    load: async () => (await import('./gdb.ts')).registerGdb,
   },
   {
     name: 'info',

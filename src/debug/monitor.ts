@@ -1,0 +1,189 @@
+// What a debugger's user can ask a held boot besides what the remote protocol has: commands of a few words, answered in lines.
+
+import { InstructionDecoder } from '../boot/instruction-decoder.ts';
+import type { BootSession } from '../boot/session.ts';
+import { BootscopeError } from '../error.ts';
+import { hex } from '../hex.ts';
+import { eventLine } from '../report/event-lines.ts';
+import { EVENT_KINDS } from '../trace/boot-trace.ts';
+import { type DecodeContext, decodeStructure, STRUCTURE_NAMES } from '../trace/decode/decode.ts';
+import { formatDecoded } from '../trace/decode/decoded.ts';
+import { PLACE_HELP, parsePlace } from '../trace/place.ts';
+import { decodeContext } from './session-context.ts';
+
+/** Files with symbols, for what debuggers load themselves. */
+export interface MonitorFiles {
+  readonly zoVmlinux?: string;
+  readonly vmlinux?: string;
+  /** Linear address that the kernel's first segment was linked at; with `vmlinux`. */
+  readonly vmlinuxBase?: bigint;
+}
+
+/** Where boot.rst has setup, for symbols of setup.elf. */
+const SETUP_ADDRESS = 0x90000;
+
+interface Command {
+  readonly usage: string;
+  readonly help: string;
+  run(argument: string): Promise<string> | string;
+}
+
+export class Monitor {
+  readonly #session: BootSession;
+  readonly #files: MonitorFiles;
+  readonly #commands: Readonly<Record<string, Command>>;
+  #decoder: InstructionDecoder<true> | null = null;
+
+  constructor(session: BootSession, files: MonitorFiles) {
+    this.#session = session;
+    this.#files = files;
+    this.#commands = {
+      where: { usage: 'where', help: 'phase, mode and count of instructions', run: () => this.#where() },
+      phases: { usage: 'phases', help: 'the phases so far', run: () => this.#phases() },
+      regions: {
+        usage: 'regions',
+        help: 'what lies where in physical memory now',
+        run: () => this.#regions(),
+      },
+      events: {
+        usage: 'events [KIND,…]',
+        help: `what the guest did so far: ${EVENT_KINDS.join(', ')}`,
+        run: (kinds) => this.#events(kinds),
+      },
+      show: {
+        usage: 'show STRUCTURE [ADDRESS]',
+        help: `memory decoded: ${STRUCTURE_NAMES.join(', ')}`,
+        run: (argument) => this.#show(argument),
+      },
+      goto: {
+        usage: 'goto PLACE',
+        help: `go there, forward or back: ${PLACE_HELP}`,
+        run: (place) => this.#goTo(place),
+      },
+      symbols: {
+        usage: 'symbols',
+        help: 'the gdb commands that load symbols where they run',
+        run: () => this.#symbols(),
+      },
+      disassemble: {
+        usage: 'disassemble ADDRESS',
+        help: 'length and text of the instruction there, in the mode of now',
+        run: (address) => this.#disassemble(address),
+      },
+    };
+  }
+
+  /** Never throws for what was typed: errors are answers. */
+  async run(line: string): Promise<string> {
+    const [name = '', argument = ''] = line.trim().split(/\s+(.*)/s);
+    const command = Object.hasOwn(this.#commands, name) ? this.#commands[name] : undefined;
+    if (command === undefined) return this.#help(name);
+    try {
+      return await command.run(argument.trim());
+    } catch (error) {
+      if (error instanceof BootscopeError) return `${error.message}\n`;
+      throw error;
+    }
+  }
+
+  #help(name: string): string {
+    const commands = Object.values(this.#commands);
+    const width = Math.max(...commands.map(({ usage }) => usage.length));
+    const lines = commands.map(({ usage, help }) => `  ${usage.padEnd(width)}  ${help}\n`);
+    const unknown = name === '' || name === 'help' ? '' : `there is no command "${name}"\n`;
+    return `${unknown}monitor commands:\n${lines.join('')}`;
+  }
+
+  #where(): string {
+    const { stop, instructions } = this.#session;
+    const count = instructions === null ? '' : `, #${instructions}`;
+    return `${stop.phase ?? 'before the first phase'}, ${hex(stop.address)}, ${stop.mode}${count}\n`;
+  }
+
+  #phases(): string {
+    const lines = this.#session
+      .trace()
+      .phases.map(
+        ({ name, address, mode, instructions }) =>
+          `${name.padEnd(20)} ${hex(address).padStart(12)} ${mode.padEnd(8)} ${instructions === null ? '' : `#${instructions}`}`,
+      );
+    return lines.map((line) => `${line.trimEnd()}\n`).join('');
+  }
+
+  #regions(): string {
+    return this.#session
+      .layout()
+      .map(({ name, start, end }) => `${hex(start).padStart(12)}..${hex(end).padEnd(12)} ${name}\n`)
+      .join('');
+  }
+
+  #events(kinds: string): string {
+    const wanted = kinds === '' ? [] : kinds.split(',');
+    const unknown = wanted.find((kind) => !EVENT_KINDS.some((known) => known === kind));
+    if (unknown !== undefined) return `there is no kind of event "${unknown}": ${EVENT_KINDS.join(', ')}\n`;
+    return this.#session.events
+      .filter(({ kind }) => wanted.length === 0 || wanted.includes(kind))
+      .map((event) => `${eventLine(event)}\n`)
+      .join('');
+  }
+
+  #show(argument: string): string {
+    const [name, address] = argument.split(/\s+/);
+    const structure = STRUCTURE_NAMES.find((known) => known === name);
+    if (structure === undefined) return `show one of: ${STRUCTURE_NAMES.join(', ')}\n`;
+    const context: DecodeContext = decodeContext(this.#session, parseAddress(address));
+    return formatDecoded(decodeStructure(structure, context));
+  }
+
+  async #goTo(text: string): Promise<string> {
+    await this.#session.goTo(parsePlace(text));
+    return `${this.#where()}gdb has not seen that: type "maintenance flush register-cache" (the command bootscope-goto of the Python file does)\n`;
+  }
+
+  #symbols(): string {
+    const { zo } = this.#session;
+    const { zoVmlinux, vmlinux, vmlinuxBase } = this.#files;
+    const stub = zoVmlinux ?? 'arch/x86/boot/compressed/vmlinux';
+    const lines = [
+      `# setup, where it was loaded`,
+      `add-symbol-file arch/x86/boot/setup.elf -o ${hex(SETUP_ADDRESS)}`,
+      `# the boot stub, ${zo === null ? 'once it runs' : 'where it runs now'}`,
+      zo === null ? `# (go to startup_32 and ask again)` : `add-symbol-file ${stub} -o ${hex(zo)}`,
+    ];
+    const { kernel } = this.#session.trace();
+    if (kernel !== null) {
+      const linked = vmlinuxBase ?? kernel.virtualBase;
+      lines.push(
+        '# the kernel, at the physical addresses that it runs at here',
+        `add-symbol-file ${vmlinux ?? 'vmlinux'} -o ${signedHex(kernel.physicalBase - linked)}`,
+      );
+    }
+    return lines.map((line) => `${line}\n`).join('');
+  }
+
+  #disassemble(text: string): string {
+    const address = parseAddress(text);
+    if (address === null) return 'which address?\n';
+    const { memory, stop, registers, machine } = this.#session;
+    const physical = memory.physical(address);
+    if (physical === null) return `${hex(address)} is not mapped\n`;
+    this.#decoder ??= new InstructionDecoder<true>('gas', () => true);
+    const csBase = stop.mode === 'real16' ? Number(registers.cs) * 16 : 0;
+    const { bytes, text: instruction } = this.#decoder.decode(machine.ram, physical, stop.mode, csBase);
+    return `${bytes.length} ${instruction}\n`;
+  }
+}
+
+function parseAddress(text: string | undefined): number | null {
+  if (text === undefined || text === '') return null;
+  const address = Number(text);
+  if (!Number.isSafeInteger(address) || address < 0) {
+    throw new BootscopeError('debug-address', `"${text}" is no address such as 0x100000`);
+  }
+  return address;
+}
+
+/** gdb takes offsets modulo 2^64. */
+function signedHex(value: bigint): string {
+  return hex(BigInt.asUintN(64, value));
+}

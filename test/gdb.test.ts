@@ -1,0 +1,167 @@
+// Drives real gdb through boots that `bootscope gdb` holds; what it sees is compared with the trace of the same boot.
+
+import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { hasNativeEngine } from '../src/cpu/native.ts';
+import { type BootOptions, boot, DEFAULT_BOOT_OPTIONS, readKernelImage } from '../src/index.ts';
+import { buildCommand } from './command.ts';
+
+const ROOT = fileURLToPath(new URL('..', import.meta.url));
+const DEMO = join(ROOT, 'images/demo/demo-lz4.bzImage');
+const PHASES = ['startup_32', 'startup_64', 'relocated', 'extract_kernel', 'kernel'] as const;
+const MODES = ['real16', 'prot16', 'prot32', 'compat32', 'long64'];
+
+const gdbVersion = /(\d+)\.\d+/.exec(spawnSync('gdb', ['--version'], { encoding: 'utf8' }).stdout ?? '');
+const hasGdb = gdbVersion !== null && Number(gdbVersion[1]) >= 13;
+const missing = hasGdb
+  ? hasNativeEngine()
+    ? ''
+    : ' (left out: no libunicorn 2.x found)'
+  : ' (left out: gdb 13 or later is not installed)';
+
+interface Seen {
+  readonly what: string;
+  readonly rip: string;
+  readonly ip: string;
+  readonly mode: string;
+  readonly instructions: number;
+  readonly registers: Readonly<Record<string, string>>;
+  readonly text: string;
+  readonly [more: string]: unknown;
+}
+
+let server: ChildProcess | null = null;
+afterEach(() => {
+  server?.kill();
+  server = null;
+});
+
+/** @returns the port */
+async function serve(args: readonly string[]): Promise<number> {
+  const child = spawn(
+    process.execPath,
+    [join(ROOT, 'dist/bootscope.cjs'), 'gdb', DEMO, '--port', '0', ...args],
+    {
+      stdio: ['ignore', 'ignore', 'pipe'],
+    },
+  );
+  server = child;
+  let said = '';
+  return new Promise((resolve, reject) => {
+    child.stderr!.setEncoding('utf8').on('data', (text: string) => {
+      said += text;
+      const port = /127\.0\.0\.1:(\d+)/.exec(said);
+      if (port !== null) resolve(Number(port[1]));
+    });
+    child.on('exit', () => reject(new Error(`it ended: ${said}`)));
+  });
+}
+
+async function runGdb(args: readonly string[]): Promise<ReadonlyMap<string, Seen>> {
+  const child = spawn('gdb', ['-nx', '-batch', ...args], { stdio: ['ignore', 'pipe', 'pipe'] });
+  let output = '';
+  for (const stream of [child.stdout, child.stderr]) {
+    stream.setEncoding('utf8').on('data', (text: string) => {
+      output += text;
+    });
+  }
+  await new Promise((resolve) => child.on('close', resolve));
+  const seen = output
+    .split('\n')
+    .filter((line) => line.startsWith('SEEN '))
+    .map((line) => JSON.parse(line.slice(5)) as Seen);
+  if (!seen.some(({ what }) => what === 'the end'))
+    throw new Error(`gdb did not come to the end:\n${output}`);
+  return new Map(seen.map((each) => [each.what, each]));
+}
+
+async function traceOf(options: Partial<BootOptions>) {
+  const image = await readKernelImage(DEMO, readFileSync(DEMO));
+  const finished = await boot(image, {
+    ...DEFAULT_BOOT_OPTIONS,
+    cmdline: 'nokaslr',
+    engine: 'native',
+    ...options,
+  });
+  finished.close();
+  return finished.trace;
+}
+
+describe.skipIf(missing !== '')(`bootscope gdb${missing}`, () => {
+  beforeAll(() => buildCommand());
+
+  for (const decompress of ['hooked', 'emulated'] as const) {
+    it(`holds a boot for gdb, forward and back, decompression ${decompress}`, async () => {
+      const trace = await traceOf({ decompress });
+      const phase = (name: string) => trace.phases.find((each) => each.name === name)!;
+      const port = await serve(['--cmdline', 'nokaslr', '--engine', 'native', '--decompress', decompress]);
+      const places = PHASES.map((name) => [name, `0x${phase(name).address.toString(16)}`]);
+      const seen = await runGdb([
+        '-ex',
+        `python port = ${port}; root = ${JSON.stringify(ROOT)}; places = ${JSON.stringify(places)}`,
+        '-x',
+        join(ROOT, 'test/gdb-session.py'),
+      ]);
+      const at = (what: string): Seen => seen.get(what)!;
+
+      // The first instruction, in real mode: RIP is linear, the guest's IP its own.
+      expect(at('entry')).toMatchObject({ rip: '0x90200', ip: '0x0', mode: 'real16', instructions: 0 });
+      expect(at('three steps').instructions).toBe(3);
+      expect(at('back at the entry')).toEqual({ ...at('entry'), what: 'back at the entry' });
+      expect(at('ip written')).toMatchObject({ rip: '0x90202', ip: '0x2' });
+      expect(at('ip written').refused).toMatch(/out of reach of CS in real16/);
+      expect(at('rip written')).toMatchObject({ rip: '0x90200', ip: '0x0' });
+
+      // Each phase with the registers of the trace.
+      for (const name of PHASES) {
+        const expected = phase(name);
+        expect(at(name)).toMatchObject({
+          rip: `0x${expected.address.toString(16)}`,
+          mode: expected.mode,
+          instructions: expected.instructions,
+          info: expect.stringContaining(expected.mode),
+        });
+        for (const [register, value] of Object.entries(at(name).registers)) {
+          const bits = expected.mode === 'long64' ? 64 : 32;
+          const wanted = BigInt.asUintN(bits, expected.registers[register as 'rax']);
+          expect([name, register, BigInt.asUintN(bits, BigInt(value))]).toEqual([name, register, wanted]);
+        }
+      }
+
+      // The switch into long mode, a step at a time.
+      expect(at('into compat32').mode).toBe('compat32');
+      expect(at('into long64').mode).toBe('long64');
+      expect(at('before long64')).toMatchObject({
+        mode: 'compat32',
+        instructions: at('into long64').instructions - 1,
+      });
+      expect(at('before long64').text).toMatch(/^ljmp|^lret/);
+      expect(MODES.indexOf(at('startup_64').mode)).toBe(4);
+
+      // Backwards to what wrote the page table, and over it again.
+      expect(at('last write').instructions).toBeLessThan(at('kernel').instructions);
+      expect(at('last write').value).not.toBe(at('last write').after);
+      expect(at('behind the write').value).toBe(at('last write').after);
+
+      const { monitor } = at('monitor') as unknown as { readonly monitor: Readonly<Record<string, string>> };
+      expect(at('monitor').written).toBe(0x11223344);
+      expect(monitor.phases).toMatch(/^setup +0x90200 real16/);
+      expect(monitor.regions).toContain('BIOS ROM');
+      expect(monitor['events mode']).toContain('real16 to prot16');
+      expect(monitor['show e820']).toContain('0x100000..0x1ffe0000 usable');
+      expect(monitor.symbols).toMatch(/add-symbol-file arch\/x86\/boot\/compressed\/vmlinux -o 0x1[0-9a-f]+/);
+      expect(monitor.nonsense).toContain('there is no command "nonsense"');
+
+      expect(at('gone to startup_32')).toMatchObject({ rip: at('startup_32').rip, mode: 'prot32' });
+      expect(at('beginning')).toMatchObject({ rip: '0x90200', instructions: 0 });
+      expect(at('connected again').instructions).toBe(0);
+      // The breakpoint of the first connection is gone.
+      expect(at('the end').rip).toBe(at('kernel').rip);
+      await new Promise((resolve) => (server!.exitCode !== null ? resolve(0) : server!.on('exit', resolve)));
+      expect(server!.exitCode).toBe(0);
+    }, 300_000);
+  }
+});
