@@ -15,7 +15,7 @@ describeEachEngine('the state of a CPU', (open) => {
     const cpu = await open();
     const ram = cpu.mapRam(0, 8 * MIB);
     ram.set(CODE, MIB);
-    enterProtectedMode(cpu, ram, { eip: MIB, gdtAddress: 0x8000, rsp: 0x7000n });
+    enterProtectedMode(cpu, { eip: MIB, gdtAddress: 0x8000, rsp: 0x7000n });
     cpu.countInstructions((address, size) => {
       const starts = [0, 5, 7, 8, 14, 16]
         .map((at) => at + MIB - address)
