@@ -237,7 +237,11 @@ export class SessionTarget implements GdbTarget {
         return { kind: 'interrupted' };
       case 'ended': {
         if (stop.stopped === null && this.#breakpoints.includes(Number(stop.address))) {
-          return this.#asGdb({ ...stop, reason: 'breakpoint', place: { kind: 'address', address: Number(stop.address) } });
+          return this.#asGdb({
+            ...stop,
+            reason: 'breakpoint',
+            place: { kind: 'address', address: Number(stop.address) },
+          });
         }
         const text = stop.stopped ?? `the kernel's entry, ${hex(stop.address)}: here the boot ends`;
         return { kind: 'end', text };
