@@ -10,6 +10,7 @@ import { type ArgumentRegister, extractKernel } from '../src/decompressor/extrac
 import { findStubDetails } from '../src/decompressor/find-stub.ts';
 import { findKaslr } from '../src/decompressor/kaslr.ts';
 import { readKernelImage } from '../src/image/kernel-image.ts';
+import { PhysicalMemory } from '../src/x86/physical-memory.ts';
 
 const BUILT = fileURLToPath(new URL('../images/cache/built', import.meta.url));
 const RAM = 256 << 20;
@@ -134,7 +135,7 @@ async function compare(name: string, draw: boolean): Promise<void> {
       image,
       stub,
       zo,
-      ram,
+      memory: PhysicalMemory.of(ram),
       readRegister: (register) => registers.get(register)!,
       ports: ours,
       kaslr: draw

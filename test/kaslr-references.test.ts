@@ -10,6 +10,7 @@ import { extractKernel } from '../src/decompressor/extract-kernel.ts';
 import { findStub } from '../src/decompressor/find-stub.ts';
 import { listedEntropy } from '../src/decompressor/kaslr-entropy.ts';
 import { readKernelImage } from '../src/index.ts';
+import { PhysicalMemory } from '../src/x86/physical-memory.ts';
 import type { Reference } from './compare-with-reference.ts';
 
 interface KaslrReference extends Reference {
@@ -79,7 +80,7 @@ describe('KASLR', () => {
           image,
           stub,
           zo,
-          ram,
+          memory: PhysicalMemory.of(ram),
           readRegister: (name) => BigInt(registers[name]!),
           kaslr: {
             kind: 'draw',

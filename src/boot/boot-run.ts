@@ -412,7 +412,7 @@ export class BootRun {
       image: this.#image,
       stub: this.#stub,
       zo: this.#zo,
-      ram: this.machine.ram,
+      memory: this.machine.memory,
       readRegister: (name) => this.#cpu.readRegister(name),
       ports: {
         read: (port) => this.machine.ports.read(port, 1),
@@ -532,7 +532,7 @@ export class BootRun {
       if (!(error instanceof BootscopeError) || !error.code.startsWith('codec-')) throw error;
       return entryAlone(`the guest took a payload that is damaged (${error.message})`);
     }
-    const located = locateKernel(this.#image, bytes, this.machine.ram, entry);
+    const located = locateKernel(this.#image, bytes, this.machine.memory, entry);
     this.#guestFile = readKernelFileParts(bytes, located.segments);
     return located;
   }

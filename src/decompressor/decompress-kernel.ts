@@ -5,6 +5,7 @@ import { codecByName } from '../codecs/registry.ts';
 import { BootscopeError } from '../error.ts';
 import { hex } from '../hex.ts';
 import type { KernelImage } from '../image/kernel-image.ts';
+import type { PhysicalMemory } from '../x86/physical-memory.ts';
 import {
   type Extraction,
   type ExtractionStep,
@@ -30,8 +31,7 @@ export interface DecompressionContext {
   readonly virtual: number;
   /** Bytes that are allocated at `output`; null where nobody knows. */
   readonly room: number | null;
-  /** Physical memory from address 0. */
-  readonly ram: Uint8Array;
+  readonly memory: PhysicalMemory;
   readonly ahead?: PayloadAhead | null;
 }
 
@@ -41,13 +41,13 @@ export interface DecompressionContext {
  * @throws BootscopeError `guest-error` where the guest's function would refuse, `stub-memory` where memory ends before the kernel
  */
 export async function decompressKernel(context: DecompressionContext): Promise<Extraction> {
-  const { image, output, ram, inputAddress } = context;
+  const { image, output, memory, inputAddress } = context;
   const payload = image.payload!;
-  const room = payload.outputLength ?? context.room ?? ram.length - output;
-  if (output < 0 || output + room > ram.length) {
+  const room = payload.outputLength ?? context.room ?? memory.bytesFrom(output);
+  if (room <= 0 || !memory.contains(output, room)) {
     throw new BootscopeError(
       'stub-memory',
-      `the kernel needs ${hex(room)} bytes at ${hex(output)}, RAM ends at ${hex(ram.length)}`,
+      `the kernel needs ${hex(room)} bytes at ${hex(output)}, RAM ends at ${hex(memory.end)}`,
     );
   }
   if (context.room !== null && room > context.room) {
@@ -56,8 +56,8 @@ export async function decompressKernel(context: DecompressionContext): Promise<E
       `the kernel needs ${hex(room)} bytes at ${hex(output)}, the stub allocated ${hex(context.room)} there`,
     );
   }
-  const length = await decompress(context, ram.subarray(output, output + room));
-  const bytes = ram.subarray(output, output + length);
+  const length = await decompress(context, memory.view(output, room));
+  const bytes = memory.view(output, length);
   if (!startsWithElf(bytes)) {
     throw new BootscopeError('guest-error', 'the stub stops with "Kernel is not a valid ELF file"');
   }
@@ -81,7 +81,7 @@ export async function decompressKernel(context: DecompressionContext): Promise<E
     })),
   );
   const checkAlignment = stubHasText(image, "Alignment of LOAD segment isn't multiple of 2MB");
-  const placed = placeSegments(ram, output, length, elf, loadPhysicalAddress, checkAlignment);
+  const placed = placeSegments(memory, output, length, elf, loadPhysicalAddress, checkAlignment);
   steps.push({
     name: 'parse_elf',
     address,
@@ -93,7 +93,7 @@ export async function decompressKernel(context: DecompressionContext): Promise<E
   const delta = BigInt(context.virtual - loadPhysicalAddress);
   const relocations = stubHasText(image, 'relocation outside of kernel')
     ? applyRelocations({
-        ram,
+        memory,
         output,
         length,
         bits: elf.bits,
@@ -139,10 +139,10 @@ export async function decompressKernel(context: DecompressionContext): Promise<E
 
 /** @returns bytes written */
 async function decompress(context: DecompressionContext, output: Uint8Array): Promise<number> {
-  const { image, ram, inputAddress } = context;
+  const { image, memory, inputAddress } = context;
   const payload = image.payload!;
   const original = image.protectedModeCode.subarray(payload.offset, payload.offset + payload.length);
-  const inGuest = ram.subarray(inputAddress, inputAddress + payload.length);
+  const inGuest = memory.viewUpTo(inputAddress, payload.length);
   const untouched = Buffer.compare(original, inGuest) === 0;
   const ready = untouched ? await context.ahead?.take(original) : null;
   if (ready != null) {

@@ -2,6 +2,8 @@
 
 import { BootscopeError } from '../error.ts';
 import { hex } from '../hex.ts';
+import { BOOT_PARAMS_SIZE } from '../protocol/boot-params.ts';
+import type { PhysicalMemory } from '../x86/physical-memory.ts';
 import type { ArgumentRegister, ExtractionContext } from './extraction.ts';
 import { findStubDetails } from './find-stub.ts';
 
@@ -30,8 +32,8 @@ export function readArguments(
   const { image, stub, zo } = context;
   const register = (name: ArgumentRegister): number => Number(context.readRegister(name));
   // On the stack the return address comes first.
-  const stacked = (index: number): number => readUint32(context.ram, register('rsp') + 4 + 4 * index);
-  const stacked64 = (index: number): number => readUint32(context.ram, register('rsp') + 8 + 8 * index);
+  const stacked = (index: number): number => readUint32(context.memory, register('rsp') + 4 + 4 * index);
+  const stacked64 = (index: number): number => readUint32(context.memory, register('rsp') + 8 + 8 * index);
   const input = { inputAddress: zo + payloadOffset, inputLength: payloadLength, runSize: null };
   const passesRunSize = findStubDetails(image)?.argumentCount === ARGUMENTS_WITH_RUN_SIZE;
   let passed: ExtractArguments;
@@ -73,21 +75,21 @@ export function readArguments(
       `extract_kernel gets input_len ${passed.inputLength}, the payload of ${image.path} has ${payloadLength} bytes`,
     );
   }
-  if (passed.bootParams + 4096 > context.ram.length) {
+  if (!context.memory.contains(passed.bootParams, BOOT_PARAMS_SIZE)) {
     throw new BootscopeError(
       'stub-arguments',
-      `extract_kernel gets boot_params at ${hex(passed.bootParams)}, RAM ends at ${hex(context.ram.length)}`,
+      `extract_kernel gets boot_params at ${hex(passed.bootParams)}, RAM ends at ${hex(context.memory.end)}`,
     );
   }
   return passed;
 }
 
-export function readUint32(ram: Uint8Array, address: number): number {
-  if (address < 0 || address + 4 > ram.length) {
+export function readUint32(memory: PhysicalMemory, address: number): number {
+  if (!memory.contains(address, 4)) {
     throw new BootscopeError(
       'stub-memory',
-      `the stub's stack at ${hex(address)} is outside RAM, which ends at ${hex(ram.length)}`,
+      `the stub's stack at ${hex(address)} is outside RAM, which ends at ${hex(memory.end)}`,
     );
   }
-  return new DataView(ram.buffer, ram.byteOffset + address, 4).getUint32(0, true);
+  return memory.read32(address);
 }

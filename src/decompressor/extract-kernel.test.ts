@@ -2,6 +2,7 @@ import { gzipSync } from 'node:zlib';
 import { describe, expect, it } from 'vitest';
 import { BootscopeError } from '../error.ts';
 import type { KernelImage } from '../image/kernel-image.ts';
+import { PhysicalMemory } from '../x86/physical-memory.ts';
 import {
   type Extraction,
   type ExtractionContext,
@@ -87,7 +88,7 @@ async function extract(
     image,
     stub,
     zo,
-    ram,
+    memory: PhysicalMemory.of(ram),
     readRegister: (name) => registers[name] ?? 0n,
     ...(setup.kaslr === undefined ? {} : { kaslr: setup.kaslr }),
   };
@@ -297,7 +298,7 @@ describe('extract_kernel of a 64-bit stub', () => {
       image,
       stub,
       zo: 0x1700000,
-      ram: new Uint8Array(0x2000000),
+      memory: PhysicalMemory.of(new Uint8Array(0x2000000)),
       readRegister: (name) => (name === 'rdx' ? 0x1234n : 0n),
     };
     expect((await refusal(extractKernel(context))).message).toContain('0x1234');
@@ -307,7 +308,7 @@ describe('extract_kernel of a 64-bit stub', () => {
     const { image } = makeStub64('rmode-output', { payload: gzipSync(kernel64()) });
     const error = await refusal(extract(image, { output: 0x3e00000 }));
     expect(error.code).toBe('stub-memory');
-    expect(error.message).toContain('RAM has 0x4000000 bytes');
+    expect(error.message).toContain('RAM ends at 0x4000000');
   });
 
   it('prints what the stub would and moves the cursor in boot_params', async () => {

@@ -5,7 +5,7 @@ import { codecByName } from '../codecs/registry.ts';
 import { BootscopeError } from '../error.ts';
 import { hex } from '../hex.ts';
 import type { KernelImage } from '../image/kernel-image.ts';
-import { bootParamsOffset } from '../protocol/boot-params.ts';
+import { BOOT_PARAMS_SIZE, bootParamsOffset } from '../protocol/boot-params.ts';
 import { calledFunctions, callTargets, isLidt, straightRuns } from '../x86/control-flow.ts';
 import { CR4_LA57 } from '../x86/control-registers.ts';
 import { hasOption } from './command-line.ts';
@@ -93,6 +93,8 @@ export async function extractKernel(context: ExtractionContext): Promise<Extract
 const ACPI_RSDP_ADDR = bootParamsOffset('acpi_rsdp_addr');
 const LOADFLAGS = bootParamsOffset('loadflags');
 const XLOADFLAGS = bootParamsOffset('xloadflags');
+/** Room for a kernel whose size nothing tells. */
+const LONGEST_KERNEL = 2 ** 31;
 const KASLR_FLAG = 0x02;
 const XLF_MEM_ENCRYPTION = 0x80;
 
@@ -113,16 +115,16 @@ class ExtractionRun {
   constructor(context: ExtractionContext, passed: ExtractArguments) {
     this.#context = context;
     this.#passed = passed;
-    const { image, stub, ram } = context;
+    const { image, stub, memory } = context;
     this.#details = findStubDetails(image);
-    this.#commandLine = readGuestCommandLine(ram, passed.bootParams).text;
-    this.#console = new GuestConsole(ram, passed.bootParams, context.ports ?? null);
+    this.#commandLine = readGuestCommandLine(memory, passed.bootParams).text;
+    this.#console = new GuestConsole(memory, passed.bootParams, context.ports ?? null);
     this.#messages = new StubMessages(
       image,
       stub,
       this.#console,
       this.#commandLine,
-      ram[passed.bootParams + LOADFLAGS]!,
+      memory.read8(passed.bootParams + LOADFLAGS),
     );
     this.#halt = new GuestHalt(context, this.#messages);
   }
@@ -143,8 +145,8 @@ class ExtractionRun {
       return this.#place(output, this.#loadAddressHint(), length);
     }
     // The choice needs the size of the kernel, which only its headers tell.
-    const { image, ram } = this.#context;
-    const room = image.payload!.outputLength ?? ram.length - output;
+    const { image, memory } = this.#context;
+    const room = image.payload!.outputLength ?? Math.min(memory.bytesFrom(output), LONGEST_KERNEL);
     const bytes = await this.#halt.decompressed(input, room, inputAddress);
     const chosen = this.#choose(bytes, mode, disabled);
     this.#checkDestination(chosen.physical);
@@ -155,25 +157,26 @@ class ExtractionRun {
 
   /** What extract_kernel does to boot_params before anything else, and its console. */
   #prepareBootParams(): void {
-    const { image, stub, ram } = this.#context;
+    const { image, stub, memory } = this.#context;
     const { bootParams } = this.#passed;
     this.#storeStrayVariables();
     if (stub.exitRegister === 'rax') {
-      ram[bootParams + LOADFLAGS] = ram[bootParams + LOADFLAGS]! & ~KASLR_FLAG;
+      memory.write8(bootParams + LOADFLAGS, memory.read8(bootParams + LOADFLAGS) & ~KASLR_FLAG);
     }
     if (stubHasString(image, 'mem_encrypt=on')) {
       if (
         hasOption(this.#commandLine, 'mem_encrypt=on') &&
         !hasOption(this.#commandLine, 'mem_encrypt=off')
       ) {
-        ram[bootParams + XLOADFLAGS] = ram[bootParams + XLOADFLAGS]! | XLF_MEM_ENCRYPTION;
+        const flags = memory.read8(bootParams + XLOADFLAGS);
+        memory.write8(bootParams + XLOADFLAGS, flags | XLF_MEM_ENCRYPTION);
       }
     }
     const search = this.#rootPointerSearch();
     // 5.0 and 5.1 look for it before there is a console: what they have to say is lost.
     const early = search !== null && this.#looksBeforeConsole();
     if (early) this.#noteRootPointer(search, () => {});
-    sanitizeBootParams(image, ram.subarray(bootParams, bootParams + 4096));
+    sanitizeBootParams(image, memory.view(bootParams, BOOT_PARAMS_SIZE));
     if (stubHasText(image, 'earlyprintk\0')) {
       this.#console.initialiseSerial(this.#commandLine);
     }
@@ -183,7 +186,7 @@ class ExtractionRun {
 
   /** What some 32-bit stubs store at the addresses that they are linked to, whatever lies there. */
   #storeStrayVariables(): void {
-    const { image, ram, zo } = this.#context;
+    const { image, memory, zo } = this.#context;
     const stack = Number(this.#context.readRegister('rsp'));
     for (const { address, value } of findStrayStores(image, this.#details)) {
       const base =
@@ -191,10 +194,9 @@ class ExtractionRun {
           ? 0
           : value.base === 'stub'
             ? zo
-            : readUint32(ram, stack + 4 + 4 * value.base.argument);
-      if (address + 4 > ram.length) continue;
-      const stored = (base + value.offset) >>> 0;
-      new DataView(ram.buffer, ram.byteOffset + address, 4).setUint32(0, stored, true);
+            : readUint32(memory, stack + 4 + 4 * value.base.argument);
+      if (!memory.contains(address, 4)) continue;
+      memory.write32(address, (base + value.offset) >>> 0);
       this.#writes.push({ start: address, end: address + 4, role: 'stray-variable' });
     }
   }
@@ -222,17 +224,17 @@ class ExtractionRun {
   }
 
   #noteRootPointer(search: RootPointerSearch, debug: (text: string) => void): void {
-    const { ram, stub } = this.#context;
+    const { memory, stub } = this.#context;
     const { bootParams } = this.#passed;
-    const address = getRsdpAddress(ram, bootParams, stub.bits, search, this.#commandLine, {
+    const address = getRsdpAddress(memory, bootParams, stub.bits, search, this.#commandLine, {
       debug,
       stop: (variants, detail) => this.#halt.stop(variants, detail),
     });
-    new DataView(ram.buffer, ram.byteOffset + bootParams, 4096).setBigUint64(ACPI_RSDP_ADDR, address, true);
+    memory.write64(bootParams + ACPI_RSDP_ADDR, address);
   }
 
   get #byEfi(): boolean {
-    return efiBits(this.#context.ram, this.#passed.bootParams) !== null;
+    return efiBits(this.#context.memory, this.#passed.bootParams) !== null;
   }
 
   #kaslrMode(): KaslrRequest {
@@ -304,15 +306,15 @@ class ExtractionRun {
 
   /** Where the decompressed kernel goes in RAM. */
   #room(output: number, length = this.#context.image.payload!.outputLength): Uint8Array {
-    const { ram } = this.#context;
-    const room = length ?? ram.length - output;
-    if (output < 0 || room <= 0 || output + room > ram.length) {
+    const { memory } = this.#context;
+    const room = length ?? memory.bytesFrom(output);
+    if (room <= 0 || !memory.contains(output, room)) {
       throw new BootscopeError(
         'stub-memory',
-        `the kernel needs ${hex(Math.max(room, 0))} bytes at ${hex(output)}, RAM ends at ${hex(ram.length)} (--memory gives more)`,
+        `the kernel needs ${hex(Math.max(room, 0))} bytes at ${hex(output)}, RAM ends at ${hex(memory.end)} (--memory gives more)`,
       );
     }
-    return ram.subarray(output, output + room);
+    return memory.view(output, room);
   }
 
   /** Reports the sizes as a verbose stub does, and finds the place for the kernel. */
@@ -321,7 +323,7 @@ class ExtractionRun {
     mode: KaslrRequest,
     disabled: (() => void) | null,
   ): { physical: number; virtual: number | null } {
-    const { image, stub, zo, ram } = this.#context;
+    const { image, stub, zo, memory } = this.#context;
     const { output, inputAddress, inputLength, bootParams } = this.#passed;
     const unchanged = { physical: output, virtual: this.#loadAddressHint() };
     if (!startsWithElf(bytes)) {
@@ -343,9 +345,7 @@ class ExtractionRun {
         kernel_total_size: total.bytes,
         needed_size: rounded,
       },
-      variable === null
-        ? null
-        : new DataView(ram.buffer, ram.byteOffset + zo + variable, 8).getBigUint64(0, true),
+      variable === null ? null : memory.read64(zo + variable),
     );
     if (mode.kind === 'off') {
       disabled?.();
@@ -355,7 +355,7 @@ class ExtractionRun {
     const alignment = image.header.get('kernel_alignment') || 2 ** 21;
     if (mode.kind === 'forced') {
       if (generation?.setsFlag === true) {
-        ram[bootParams + LOADFLAGS] = ram[bootParams + LOADFLAGS]! | KASLR_FLAG;
+        memory.write8(bootParams + LOADFLAGS, memory.read8(bootParams + LOADFLAGS) | KASLR_FLAG);
       }
       return this.#forced(mode, rounded, alignment, loadPhysicalAddress);
     }
@@ -385,7 +385,7 @@ class ExtractionRun {
   ): { physical: number; virtual: number } {
     const physical = mode.physical ?? this.#passed.output;
     const virtual = mode.virtual ?? loadPhysicalAddress;
-    const { ram, stub, zo, image } = this.#context;
+    const { memory, stub, zo, image } = this.#context;
     for (const [name, value] of [
       ['physical', physical],
       ['virtual', virtual],
@@ -403,10 +403,10 @@ class ExtractionRun {
         `the forced physical address ${hex(physical)} lies below ${hex(loadPhysicalAddress)}, where the kernel may begin`,
       );
     }
-    if (physical + size > ram.length) {
+    if (!memory.contains(physical, size)) {
       throw new BootscopeError(
         'kaslr-forced',
-        `a kernel of ${hex(size)} bytes at ${hex(physical)} does not fit into RAM, which ends at ${hex(ram.length)}`,
+        `a kernel of ${hex(size)} bytes at ${hex(physical)} does not fit into RAM, which ends at ${hex(memory.end)}`,
       );
     }
     // Decompressing in place is safe at the output alone; elsewhere the kernel must keep clear of the stub.
@@ -468,7 +468,7 @@ class ExtractionRun {
 
   /** parse_elf, handle_relocations and the way out. */
   #place(output: number, chosenVirtual: number | null, length: number): Extraction {
-    const { image, stub, ram, zo } = this.#context;
+    const { image, stub, memory, zo } = this.#context;
     const payload = image.payload!;
     const address = BigInt(zo + stub.extractKernel);
     this.#steps.push({
@@ -477,7 +477,7 @@ class ExtractionRun {
       summary: `${payload.codec}: ${payload.length} bytes at ${hex(this.#passed.inputAddress)} became ${length} at ${hex(output)}`,
     });
     this.#writes.push({ start: output, end: output + length, role: 'decompressed' });
-    const bytes = ram.subarray(output, output + length);
+    const bytes = memory.view(output, length);
     if (!startsWithElf(bytes)) {
       return this.#flat(output, length);
     }
@@ -495,7 +495,7 @@ class ExtractionRun {
     );
     const placed = this.#guestErrors(() =>
       placeSegments(
-        ram,
+        memory,
         output,
         length,
         elf,
@@ -553,7 +553,7 @@ class ExtractionRun {
   #flat(output: number, length: number): Extraction {
     const refusal = 'Kernel is not a valid ELF file';
     if (stubHasText(this.#context.image, refusal)) {
-      const start = Buffer.from(this.#context.ram.subarray(output, output + 4)).toString('hex');
+      const start = Buffer.from(this.#context.memory.viewUpTo(output, 4)).toString('hex');
       this.#halt.stop([refusal], `the ${length} bytes at ${hex(output)} start with ${start}`);
     }
     this.#messages.done(0);
@@ -588,7 +588,7 @@ class ExtractionRun {
     virtual: number,
     placed: readonly PlacedSegment[],
   ): RelocationCounts {
-    const { stub, ram, image } = this.#context;
+    const { stub, memory, image } = this.#context;
     // Stubs that do not take the return value (jmp *%ebp) relocate by themselves, in assembly, after the call.
     if (stub.exitRegister !== 'rax') {
       return NO_RELOCATIONS;
@@ -600,7 +600,7 @@ class ExtractionRun {
     }
     return this.#guestErrors(() =>
       applyRelocations({
-        ram,
+        memory,
         output,
         length,
         bits: elf.bits,
@@ -626,14 +626,14 @@ class ExtractionRun {
 
   /** Leaves the page tables as the guest's own accesses would have. */
   #mapTouched(output: number, length: number, placed: readonly PlacedSegment[]): void {
-    const { zo, ram, stub } = this.#context;
+    const { zo, memory, stub } = this.#context;
     if (stub.bits !== 64) {
       return;
     }
     try {
       mapIdentity(
         {
-          ram,
+          memory,
           cr3: this.#context.readRegister('cr3'),
           fiveLevels: (this.#context.readRegister('cr4') & CR4_LA57) !== 0n,
           stubStart: zo,
@@ -716,7 +716,7 @@ function kaslrInput(
   outputLength: number,
   totalSize: number,
 ): KaslrInput {
-  const { image, stub, zo, ram } = context;
+  const { image, stub, zo, memory } = context;
   const details = findStubDetails(image);
   const heap = details?.heap ?? null;
   const stackEnd = details?.stackEnd ?? null;
@@ -724,7 +724,7 @@ function kaslrInput(
   return {
     bits: stub.bits,
     generation,
-    ram,
+    memory,
     bootParams: passed.bootParams,
     input: passed.inputAddress,
     inputLength: passed.inputLength,
@@ -744,14 +744,16 @@ function kaslrInput(
  * @throws BootscopeError as `extractKernel`
  */
 export async function readKaslrInput(context: ExtractionContext): Promise<KaslrInput | null> {
-  const { image, stub, ram } = context;
+  const { image, stub, memory } = context;
   const payload = image.payload;
   const generation = payload === null ? null : findKaslr(image, stub);
   if (payload === null || generation === null) {
     return null;
   }
   const passed = readArguments(context, payload.offset, payload.length);
-  const buffer = new Uint8Array(payload.outputLength ?? ram.length);
+  const buffer = new Uint8Array(
+    payload.outputLength ?? Math.min(memory.bytesFrom(passed.output), LONGEST_KERNEL),
+  );
   const codec = await codecByName(payload.codec);
   const { bytesWritten } = await codec.decompress(payloadBytes(context, passed.inputAddress), buffer);
   const elf = readKernelElf(buffer.subarray(0, bytesWritten));

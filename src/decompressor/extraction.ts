@@ -1,6 +1,7 @@
 // What goes into an extraction and comes out of it, whatever generation of the stub it is of.
 
 import type { KernelImage } from '../image/kernel-image.ts';
+import type { PhysicalMemory } from '../x86/physical-memory.ts';
 import type { ConsolePorts } from './guest-console.ts';
 import type { EntropySource, KaslrChoice } from './kaslr.ts';
 import type { KernelFileParts } from './kernel-sections.ts';
@@ -24,8 +25,7 @@ export interface ExtractionContext {
   readonly stub: StubLayout;
   /** Physical address of the ZO that runs: of its copy where the stub copied itself. */
   readonly zo: number;
-  /** Physical memory from address 0. */
-  readonly ram: Uint8Array;
+  readonly memory: PhysicalMemory;
   readRegister(name: ArgumentRegister): bigint;
   /** The machine's ports, for what the stub prints; without them only memory changes. */
   readonly ports?: ConsolePorts;

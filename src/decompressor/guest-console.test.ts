@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest';
+import { PhysicalMemory } from '../x86/physical-memory.ts';
 import { GuestConsole } from './guest-console.ts';
 
 const BOOT_PARAMS = 0x1000;
@@ -24,7 +25,7 @@ function row(ram: Uint8Array, line: number): string {
 describe('what the stub prints', () => {
   it('goes to the cursor in boot_params, which moves on', () => {
     const ram = screen(78, 2);
-    new GuestConsole(ram, BOOT_PARAMS, null).put('abc\nd');
+    new GuestConsole(PhysicalMemory.of(ram), BOOT_PARAMS, null).put('abc\nd');
     expect(row(ram, 2).slice(78)).toBe('ab');
     expect(row(ram, 3).slice(0, 1)).toBe('c');
     expect([ram[BOOT_PARAMS], ram[BOOT_PARAMS + 1]]).toEqual([1, 4]);
@@ -32,7 +33,7 @@ describe('what the stub prints', () => {
 
   it('scrolls at the end, and leaves the attributes of the new line', () => {
     const ram = screen(0, 24);
-    new GuestConsole(ram, BOOT_PARAMS, null).put('last\n');
+    new GuestConsole(PhysicalMemory.of(ram), BOOT_PARAMS, null).put('last\n');
     expect(row(ram, 23).slice(0, 4)).toBe('last');
     expect(row(ram, 24)).toBe(' '.repeat(80));
     expect(ram[0xb8000 + 24 * 160 + 1]).toBe(0x07);
@@ -41,7 +42,7 @@ describe('what the stub prints', () => {
 
   it('does not touch the screen without lines or columns', () => {
     const ram = screen(0, 0, 0, 0);
-    new GuestConsole(ram, BOOT_PARAMS, null).put('text');
+    new GuestConsole(PhysicalMemory.of(ram), BOOT_PARAMS, null).put('text');
     expect(ram[0xb8000]).toBe(0);
     expect(ram[BOOT_PARAMS]).toBe(0);
   });
@@ -54,7 +55,7 @@ describe('what the stub prints', () => {
         if (port === 0x2f8) written.push(value);
       },
     };
-    const console = new GuestConsole(screen(0, 0, 0, 0), BOOT_PARAMS, ports);
+    const console = new GuestConsole(PhysicalMemory.of(screen(0, 0, 0, 0)), BOOT_PARAMS, ports);
     console.initialiseSerial('earlyprintk=ttyS1,38400');
     expect(written).toEqual([3]);
     console.put('a\n');
@@ -77,7 +78,7 @@ describe('what the stub prints', () => {
       },
       write: () => {},
     };
-    const console = new GuestConsole(screen(0, 0, 0, 0), BOOT_PARAMS, ports);
+    const console = new GuestConsole(PhysicalMemory.of(screen(0, 0, 0, 0)), BOOT_PARAMS, ports);
     console.initialiseSerial(commandLine);
     touched.clear();
     console.put('x');

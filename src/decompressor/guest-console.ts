@@ -1,6 +1,7 @@
 // What the stub prints, as its own __putstr does it: to VGA text memory, the cursor in boot_params, and a serial port.
 
 import { bootParamsOffset } from '../protocol/boot-params.ts';
+import type { PhysicalMemory } from '../x86/physical-memory.ts';
 import { findOption, simpleStrtoull } from './command-line.ts';
 
 /** The ports that printing needs; absent where the caller has no machine. */
@@ -23,7 +24,7 @@ const TRANSMIT_READY = 0x20;
 
 /** The console of one run of extract_kernel. */
 export class GuestConsole {
-  readonly #ram: Uint8Array;
+  readonly #memory: PhysicalMemory;
   readonly #bootParams: number;
   readonly #ports: ConsolePorts | null;
   readonly #videoMemory: number;
@@ -34,19 +35,16 @@ export class GuestConsole {
   /** All text printed. */
   text = '';
 
-  /**
-   * @param ram - physical memory from address 0
-   * @param bootParams - address of boot_params
-   */
-  constructor(ram: Uint8Array, bootParams: number, ports: ConsolePorts | null) {
-    this.#ram = ram;
+  /** @param bootParams - address of boot_params */
+  constructor(memory: PhysicalMemory, bootParams: number, ports: ConsolePorts | null) {
+    this.#memory = memory;
     this.#bootParams = bootParams;
     this.#ports = ports;
-    const monochrome = ram[bootParams + ORIG_VIDEO_MODE] === 7;
+    const monochrome = memory.read8(bootParams + ORIG_VIDEO_MODE) === 7;
     this.#videoMemory = monochrome ? 0xb0000 : 0xb8000;
     this.#videoPort = monochrome ? 0x3b4 : 0x3d4;
-    this.#lines = ram[bootParams + ORIG_VIDEO_LINES]!;
-    this.#columns = ram[bootParams + ORIG_VIDEO_COLS]!;
+    this.#lines = memory.read8(bootParams + ORIG_VIDEO_LINES);
+    this.#columns = memory.read8(bootParams + ORIG_VIDEO_COLS);
   }
 
   /** console_init of the stubs that have CONFIG_EARLY_PRINTK (2.6.37 on): sets the port up that the command line names. */
@@ -164,9 +162,9 @@ export class GuestConsole {
     if (lines === 0 || columns === 0) {
       return;
     }
-    const ram = this.#ram;
-    let x = ram[this.#bootParams + ORIG_X]!;
-    let y = ram[this.#bootParams + ORIG_Y]!;
+    const memory = this.#memory;
+    let x = memory.read8(this.#bootParams + ORIG_X);
+    let y = memory.read8(this.#bootParams + ORIG_Y);
     const nextLine = (): void => {
       x = 0;
       y++;
@@ -180,14 +178,14 @@ export class GuestConsole {
         nextLine();
         continue;
       }
-      ram[this.#videoMemory + (x + columns * y) * 2] = character.charCodeAt(0);
+      memory.write8(this.#videoMemory + (x + columns * y) * 2, character.charCodeAt(0));
       x++;
       if (x >= columns) {
         nextLine();
       }
     }
-    ram[this.#bootParams + ORIG_X] = x;
-    ram[this.#bootParams + ORIG_Y] = y;
+    memory.write8(this.#bootParams + ORIG_X, x);
+    memory.write8(this.#bootParams + ORIG_Y, y);
     const position = (x + columns * y) * 2;
     this.#ports?.write(this.#videoPort, 14);
     this.#ports?.write(this.#videoPort + 1, (position >> 9) & 0xff);
@@ -200,9 +198,9 @@ export class GuestConsole {
     const bytes = this.#columns * 2;
     const base = this.#videoMemory;
     const last = base + (this.#lines - 1) * bytes;
-    this.#ram.copyWithin(base, base + bytes, last + bytes);
+    this.#memory.copyWithin(base, base + bytes, last - base);
     for (let at = last; at < last + bytes; at += 2) {
-      this.#ram[at] = 0x20;
+      this.#memory.write8(at, 0x20);
     }
   }
 

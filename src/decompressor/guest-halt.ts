@@ -99,9 +99,9 @@ export class GuestHalt {
 
 /** The payload as it lies in guest memory: the image's own bytes while they are equal, so that nothing need be copied. */
 export function payloadBytes(context: ExtractionContext, inputAddress: number): Uint8Array {
-  const { image, ram } = context;
+  const { image, memory } = context;
   const payload = image.payload!;
   const original = image.protectedModeCode.subarray(payload.offset, payload.offset + payload.length);
-  const inGuest = ram.subarray(inputAddress, inputAddress + payload.length);
+  const inGuest = memory.viewUpTo(inputAddress, payload.length);
   return Buffer.compare(original, inGuest) === 0 ? original : inGuest.slice();
 }

@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { BootscopeError } from '../error.ts';
+import { PhysicalMemory } from '../x86/physical-memory.ts';
 import { mapIdentity } from './identity-map.ts';
 
 const STUB = 0x10000;
@@ -16,7 +17,14 @@ function tables(): { ram: Uint8Array; entry: (table: number, slot: number) => bi
 }
 
 function map(ram: Uint8Array, maps: boolean, start: number, end: number, stubEnd = STUB + 0x10000): number {
-  const input = { ram, cr3: BigInt(TOP), fiveLevels: false, stubStart: STUB, stubEnd, maps };
+  const input = {
+    memory: PhysicalMemory.of(ram),
+    cr3: BigInt(TOP),
+    fiveLevels: false,
+    stubStart: STUB,
+    stubEnd,
+    maps,
+  };
   return mapIdentity(input, [{ start, end, written: true }]);
 }
 

@@ -2,6 +2,7 @@
 // accessed and dirty bits that the CPU sets. Nothing of that comes by itself where the accesses are not the guest's.
 
 import { BootscopeError } from '../error.ts';
+import type { PhysicalMemory } from '../x86/physical-memory.ts';
 
 const PAGE = 4096;
 const TWO_MIB = 0x200000;
@@ -16,8 +17,7 @@ const ADDRESS_MASK = 0x000f_ffff_ffff_f000n;
 
 /** Page tables in guest memory. */
 export interface IdentityMapInput {
-  /** Physical memory from address 0. */
-  readonly ram: Uint8Array;
+  readonly memory: PhysicalMemory;
   readonly cr3: bigint;
   /** Whether CR4.LA57 is set. */
   readonly fiveLevels: boolean;
@@ -42,15 +42,14 @@ export interface TouchedRange {
  * @throws BootscopeError `stub-page-tables` when the stub's page buffer is used up
  */
 export function mapIdentity(input: IdentityMapInput, ranges: readonly TouchedRange[]): number {
-  const { ram } = input;
-  const view = new DataView(ram.buffer, ram.byteOffset, ram.byteLength);
+  const { memory } = input;
   const top = Number(input.cr3 & ADDRESS_MASK);
   const levels = input.fiveLevels ? 5 : 4;
   let mapped = 0;
   let nextTable = 0;
   const allocate = (): number => {
     if (nextTable === 0) {
-      nextTable = highestTable(view, top, levels, input) + PAGE;
+      nextTable = highestTable(top, levels, input) + PAGE;
     }
     const table = nextTable;
     if (table <= input.stubStart || table + PAGE > input.stubEnd) {
@@ -68,16 +67,16 @@ export function mapIdentity(input: IdentityMapInput, ranges: readonly TouchedRan
       let table = top;
       for (let level = levels; level >= 2; level--) {
         const slot = table + 8 * (Math.floor(address / 2 ** (12 + 9 * (level - 1))) % 512);
-        if (slot + 8 > ram.length) {
+        if (!memory.contains(slot, 8)) {
           break;
         }
-        const entry = view.getBigUint64(slot, true);
+        const entry = memory.read64(slot);
         if ((entry & PRESENT) !== 0n) {
           const leaf = level === 2 || (entry & LARGE) !== 0n;
           // A 2 MiB page split into small ones is left alone.
           const marked = entry | ((entry & LARGE) !== 0n ? bits : ACCESSED);
           if (marked !== entry) {
-            view.setBigUint64(slot, marked, true);
+            memory.write64(slot, marked);
           }
           if (leaf) {
             break;
@@ -86,11 +85,11 @@ export function mapIdentity(input: IdentityMapInput, ranges: readonly TouchedRan
         } else if (!input.maps) {
           break;
         } else if (level === 2) {
-          view.setBigUint64(slot, BigInt(address) | LARGE_PAGE_FLAGS, true);
+          memory.write64(slot, BigInt(address) | LARGE_PAGE_FLAGS);
           mapped++;
         } else {
           table = allocate();
-          view.setBigUint64(slot, BigInt(table) | TABLE_FLAGS, true);
+          memory.write64(slot, BigInt(table) | TABLE_FLAGS);
         }
       }
     }
@@ -99,13 +98,13 @@ export function mapIdentity(input: IdentityMapInput, ranges: readonly TouchedRan
 }
 
 /** The highest table within the stub that can be reached from `top`; the stub takes its tables one after the other. */
-function highestTable(view: DataView, top: number, levels: number, input: IdentityMapInput): number {
+function highestTable(top: number, levels: number, input: IdentityMapInput): number {
   let highest = top >= input.stubStart && top < input.stubEnd ? top : 0;
   const visit = (table: number, level: number): void => {
     for (let slot = 0; slot < 512 && level > 2; slot++) {
-      const entry = view.getBigUint64(table + 8 * slot, true);
+      const entry = input.memory.read64(table + 8 * slot);
       const next = Number(entry & ADDRESS_MASK);
-      if ((entry & PRESENT) === 0n || (entry & LARGE) !== 0n || next + PAGE > input.ram.length) {
+      if ((entry & PRESENT) === 0n || (entry & LARGE) !== 0n || !input.memory.contains(next, PAGE)) {
         continue;
       }
       if (next >= input.stubStart && next < input.stubEnd) {

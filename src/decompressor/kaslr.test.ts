@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { BootscopeError } from '../error.ts';
+import { PhysicalMemory } from '../x86/physical-memory.ts';
 import { findStub } from './find-stub.ts';
 import {
   bootSeed,
@@ -56,7 +57,7 @@ function inputOf(scenario: KaslrScenario, generation: Partial<KaslrGeneration> =
       hugePages: scenario.bits === 64,
       ...generation,
     },
-    ram,
+    memory: PhysicalMemory.of(ram),
     bootParams: KASLR_BOOT_PARAMS,
     input: KASLR_INPUT,
     inputLength: KASLR_INPUT_LENGTH,
@@ -91,10 +92,10 @@ describe('choose_random_location', () => {
   it('sets KASLR_FLAG unless KASLR is off', () => {
     const on = inputOf(FIRST);
     chooseRandomLocation(on, counts([1, 2]).source);
-    expect(on.ram[KASLR_BOOT_PARAMS + 0x211]).toBe(0x02);
+    expect(on.memory.read8(KASLR_BOOT_PARAMS + 0x211)).toBe(0x02);
     const off = inputOf({ ...FIRST, commandLine: 'nokaslr' });
     expect(chooseRandomLocation(off, counts([]).source).slots.disabled).toContain('nokaslr');
-    expect(off.ram[KASLR_BOOT_PARAMS + 0x211]).toBe(0);
+    expect(off.memory.read8(KASLR_BOOT_PARAMS + 0x211)).toBe(0);
   });
 
   it('takes RDRAND and the time stamp counter, and then not the timer', () => {
@@ -124,7 +125,7 @@ describe('choose_random_location', () => {
     const choice = chooseRandomLocation(input, counts([1, 2]).source, {
       warn: () => {},
       debug: () => {
-        input.ram[KASLR_BOOT_PARAMS] = ++printed;
+        input.memory.write8(KASLR_BOOT_PARAMS, ++printed);
       },
     });
     expect(choice.draws[0]!.seed).not.toBe(choice.draws[1]!.seed);
@@ -186,10 +187,11 @@ describe('an option without its value', () => {
   it('reads what lies at address 0: a mem that is no number ends the reading', () => {
     const input = inputOf({ ...FIRST, commandLine: 'mem memmap=64M' });
     expect(findKaslrSlots(input).limit).toBe(2 ** 46);
-    input.ram.set(Buffer.from('512M\0', 'latin1'));
+    input.memory.view(0, 5).set(Buffer.from('512M\0', 'latin1'));
     expect(findKaslrSlots(input).limit).toBe(64 << 20);
     expect(
-      findKaslrSlots({ ...input, ram: inputOf({ ...FIRST, commandLine: 'memmap memmap=64M' }).ram }).limit,
+      findKaslrSlots({ ...input, memory: inputOf({ ...FIRST, commandLine: 'memmap memmap=64M' }).memory })
+        .limit,
     ).toBe(64 << 20);
   });
 });
@@ -308,7 +310,7 @@ describe('the slots', () => {
 
   it('stop at a list of setup_data that never ends', () => {
     const input = inputOf({ ...FIRST, setupData: [[0x3000000, 1, 8]] });
-    new DataView(input.ram.buffer).setBigUint64(0x3000000, 0x3000000n, true);
+    input.memory.write64(0x3000000, 0x3000000n);
     expect(() => findKaslrSlots(input)).toThrow(BootscopeError);
   });
 });

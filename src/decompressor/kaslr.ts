@@ -7,6 +7,7 @@ import { BOOT_PARAMS_SIZE, BootParams, bootParamsOffset } from '../protocol/boot
 import { E820_RAM } from '../protocol/e820.ts';
 import { calledFunctions, type FoundFunction } from '../x86/control-flow.ts';
 import { decodeInstruction } from '../x86/instruction.ts';
+import type { PhysicalMemory } from '../x86/physical-memory.ts';
 import { hasOption, memparse, simpleStrtoull, splitArguments } from './command-line.ts';
 import type { StubLayout } from './stub.ts';
 import { stubHasString, stubHasText, stubMatches } from './stub-text.ts';
@@ -229,8 +230,8 @@ export interface EntropySource {
 export interface KaslrInput {
   readonly bits: 32 | 64;
   readonly generation: KaslrGeneration;
-  /** Physical memory from address 0, with boot_params, the command line and setup_data in it. */
-  readonly ram: Uint8Array;
+  /** With boot_params, the command line and setup_data in it. */
+  readonly memory: PhysicalMemory;
   readonly bootParams: number;
   /** input_data and input_len of the running stub. */
   readonly input: number;
@@ -315,34 +316,27 @@ function alignUp(value: number, alignment: number): number {
   return Math.ceil(value / alignment) * alignment;
 }
 
-function viewOf(bytes: Uint8Array): DataView {
-  return new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-}
-
 /** The command line that boot_params points to, null for a pointer of 0; its address and size with the NUL. */
 export function readGuestCommandLine(
-  ram: Uint8Array,
+  memory: PhysicalMemory,
   bootParams: number,
 ): { text: string | null; address: number; size: number } {
-  const params = new BootParams(ram, bootParams);
-  const address = params.commandLine;
-  if (address === 0 || address >= ram.length) {
+  const address = new BootParams(memory.view(bootParams, BOOT_PARAMS_SIZE)).commandLine;
+  if (address === 0 || !memory.contains(address, 1)) {
     return { text: address === 0 ? null : '', address: 0, size: 0 };
   }
   // COMMAND_LINE_SIZE - 1
-  const limit = Math.min(ram.length, address + 2047);
-  const end = ram.subarray(address, limit).indexOf(0);
-  const stop = end < 0 ? limit : address + end;
-  return {
-    text: Buffer.from(ram.buffer, ram.byteOffset + address, stop - address).toString('latin1'),
-    address,
-    size: stop - address + 1,
-  };
+  const bytes = memory.viewUpTo(address, 2047);
+  const end = bytes.indexOf(0);
+  const length = end < 0 ? bytes.length : end;
+  const text = Buffer.from(bytes.buffer, bytes.byteOffset, length).toString('latin1');
+  return { text, address, size: length + 1 };
 }
 
-function stringAtNull(ram: Uint8Array): string {
-  const end = ram.subarray(0, 64).indexOf(0);
-  return String.fromCharCode(...ram.subarray(0, end < 0 ? 64 : end));
+function stringAtNull(memory: PhysicalMemory): string {
+  const bytes = memory.viewUpTo(0, 64);
+  const end = bytes.indexOf(0);
+  return String.fromCharCode(...bytes.subarray(0, end < 0 ? 64 : end));
 }
 
 /** What the memory options of the command line ask for. */
@@ -436,7 +430,7 @@ function readMemoryOptions(
 
 /** The ranges of mem_avoid, in its order, and then all setup_data. */
 function listAvoided(input: KaslrInput, params: BootParams, memmap: readonly AvoidedRange[]): AvoidedRange[] {
-  const { ram, bootParams, generation } = input;
+  const { memory, bootParams, generation } = input;
   const avoided: AvoidedRange[] = [];
   const add = (start: number, size: number, reason: string): void => {
     // An empty range within a region cuts it all the same.
@@ -457,7 +451,7 @@ function listAvoided(input: KaslrInput, params: BootParams, memmap: readonly Avo
   }
   const { initrd } = params;
   if (initrd !== null) add(initrd.address, initrd.size, 'initrd');
-  const commandLine = readGuestCommandLine(ram, bootParams);
+  const commandLine = readGuestCommandLine(memory, bootParams);
   add(commandLine.address, commandLine.size, 'command line');
   if (generation.avoids === 'whole') {
     add(bootParams, BOOT_PARAMS_SIZE, 'boot_params');
@@ -466,9 +460,8 @@ function listAvoided(input: KaslrInput, params: BootParams, memmap: readonly Avo
     add(start, end - start, "the stub's heap and stack");
   }
   avoided.push(...memmap);
-  const view = viewOf(ram);
   const seen = new Set<number>();
-  for (let at = params.get('setup_data'); at !== 0 && at + 16 <= ram.length; ) {
+  for (let at = params.get('setup_data'); at !== 0 && memory.contains(at, 16); ) {
     if (seen.has(at)) {
       throw new BootscopeError(
         'kaslr-setup-data',
@@ -476,20 +469,20 @@ function listAvoided(input: KaslrInput, params: BootParams, memmap: readonly Avo
       );
     }
     seen.add(at);
-    const type = view.getUint32(at + 8, true);
-    const length = view.getUint32(at + 12, true);
+    const type = memory.read32(at + 8);
+    const length = memory.read32(at + 12);
     add(at, 16 + length, `setup_data of type ${type}`);
     // struct setup_indirect behind the header: type, reserved, len, addr.
     if (
       generation.setupIndirect &&
       type === SETUP_INDIRECT &&
-      at + 40 <= ram.length &&
-      view.getUint32(at + 16, true) !== SETUP_INDIRECT
+      memory.contains(at, 40) &&
+      memory.read32(at + 16) !== SETUP_INDIRECT
     ) {
-      const size = Number(view.getBigUint64(at + 24, true));
-      add(Number(view.getBigUint64(at + 32, true)), size, 'memory that setup_data points to');
+      const size = Number(memory.read64(at + 24));
+      add(Number(memory.read64(at + 32)), size, 'memory that setup_data points to');
     }
-    at = Number(view.getBigUint64(at, true));
+    at = Number(memory.read64(at));
   }
   return avoided;
 }
@@ -610,12 +603,12 @@ class SlotCollector {
 /** All slots that the stub would choose from, without choosing. Reads memory, changes nothing. */
 export function findKaslrSlots(input: KaslrInput): KaslrSlots {
   const { generation, bits, alignment } = input;
-  const params = new BootParams(input.ram, input.bootParams);
-  const commandLine = readGuestCommandLine(input.ram, input.bootParams).text;
+  const params = new BootParams(input.memory.view(input.bootParams, BOOT_PARAMS_SIZE));
+  const commandLine = readGuestCommandLine(input.memory, input.bootParams).text;
   const separate = generation.kind === 'separate';
   const imageSize = generation.roundsSize ? alignUp(input.outputSize, 2 * MIB) : input.outputSize;
   const maximum = generation.maxOffset ?? (!separate || bits === 32 ? kernelImageSize(bits) : 2 ** 46);
-  const options = readMemoryOptions(commandLine ?? '', generation, maximum, bits, stringAtNull(input.ram));
+  const options = readMemoryOptions(commandLine ?? '', generation, maximum, bits, stringAtNull(input.memory));
   const avoided = listAvoided(input, params, options.memmap);
   const minimum = alignUp(separate ? Math.min(input.output, 512 * MIB) : input.output, alignment);
   const virtualSlots =
@@ -693,7 +686,7 @@ const MASK32 = (1n << 32n) - 1n;
 
 /** rotate_xor: folds whole words into a hash, rotating it right by 7 before each. */
 function rotateXor64(hash: bigint, bytes: Uint8Array): bigint {
-  const view = viewOf(bytes);
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   let result = hash;
   for (let at = 0; at + 8 <= bytes.length; at += 8) {
     result = (((result << 57n) & MASK64) | (result >> 7n)) ^ view.getBigUint64(at, true);
@@ -702,7 +695,7 @@ function rotateXor64(hash: bigint, bytes: Uint8Array): bigint {
 }
 
 function rotateXor32(hash: number, bytes: Uint8Array): number {
-  const view = viewOf(bytes);
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   let result = hash;
   for (let at = 0; at + 4 <= bytes.length; at += 4) {
     result = ((result << 25) | (result >>> 7)) ^ view.getInt32(at, true);
@@ -724,7 +717,7 @@ export function bootSeed(buildString: string, bootParams: Uint8Array, bits: 32 |
 
 /** The seed of `input`'s draws, as boot_params is then: with KASLR_FLAG. Reads memory, changes nothing. */
 export function kaslrSeed(input: KaslrInput): bigint {
-  const bootParams = input.ram.slice(input.bootParams, input.bootParams + BOOT_PARAMS_SIZE);
+  const bootParams = input.memory.copyOut(input.bootParams, BOOT_PARAMS_SIZE);
   if (input.generation.setsFlag) {
     bootParams[LOADFLAGS] = bootParams[LOADFLAGS]! | KASLR_FLAG;
   }
@@ -796,7 +789,7 @@ export function chooseRandomLocation(
   entropy: EntropySource,
   output: KaslrOutput = { warn: () => {}, debug: () => {} },
 ): KaslrChoice {
-  const { generation, bits, ram, bootParams } = input;
+  const { generation, bits, memory, bootParams } = input;
   const warnings: string[] = [];
   const warn = (text: string): void => {
     warnings.push(text);
@@ -818,7 +811,7 @@ export function chooseRandomLocation(
     return { ...unchanged, slots: planned, draws: [], warnings };
   }
   if (generation.setsFlag) {
-    ram[bootParams + LOADFLAGS] = ram[bootParams + LOADFLAGS]! | KASLR_FLAG;
+    memory.write8(bootParams + LOADFLAGS, memory.read8(bootParams + LOADFLAGS) | KASLR_FLAG);
   }
   if (generation.reportsEntry) {
     output.debug(`booted via startup_${input.startedAt32 === false ? 64 : 32}()\n`);
@@ -832,7 +825,7 @@ export function chooseRandomLocation(
   if (planned.aborted) {
     output.debug('Aborted e820 scan (slot_areas full)!\n');
   }
-  const params = ram.subarray(bootParams, bootParams + BOOT_PARAMS_SIZE);
+  const params = memory.view(bootParams, BOOT_PARAMS_SIZE);
   const draws: KaslrDraw[] = [];
   const draw = (purpose: 'Physical' | 'Virtual', count: number): number => {
     const seed = bootSeed(generation.buildString, params, bits);

@@ -32,14 +32,13 @@ const ALT_MEM_K = bootParamsOffset('alt_mem_k');
  * the stub to its move routine, which the guest then executes.
  */
 export async function decompressMoved(context: ExtractionContext): Promise<Extraction> {
-  const { image, stub, ram, zo } = context;
+  const { image, stub, memory, zo } = context;
   const payload = image.payload!;
   const stack = Number(context.readRegister('rsp'));
-  const moveParams = readUint32(ram, stack + 4);
-  const view = new DataView(ram.buffer, ram.byteOffset, ram.byteLength);
+  const moveParams = readUint32(memory, stack + 4);
   const details = findStubDetails(image);
   const end = details?.bss?.end;
-  const bootParams = details?.argumentCount === 1 ? FIXED_BOOT_PARAMS : readUint32(ram, stack + 8);
+  const bootParams = details?.argumentCount === 1 ? FIXED_BOOT_PARAMS : readUint32(memory, stack + 8);
   if (details === null || end === undefined) {
     throw new BootscopeError(
       'stub-arguments',
@@ -53,12 +52,9 @@ export async function decompressMoved(context: ExtractionContext): Promise<Extra
     );
   }
   const high = zo + end >= ONE_MIB;
-  const extended = Math.max(
-    view.getUint16(bootParams + EXT_MEM_K, true),
-    view.getUint32(bootParams + ALT_MEM_K, true),
-  );
+  const extended = Math.max(memory.read16(bootParams + EXT_MEM_K), memory.read32(bootParams + ALT_MEM_K));
   const needed = high ? 3 * 1024 : 1024;
-  const console = new GuestConsole(ram, bootParams, context.ports ?? null);
+  const console = new GuestConsole(memory, bootParams, context.ports ?? null);
   const messages = new StubMessages(image, stub, console, '', 0);
   const halt = new GuestHalt(context, messages);
   if (extended < needed) {
@@ -70,7 +66,7 @@ export async function decompressMoved(context: ExtractionContext): Promise<Extra
   messages.decompressing();
   const inputAddress = zo + payload.offset;
   const address = BigInt(zo + stub.extractKernel);
-  const entry = readUint32(ram, zo + stub.exitJump + 1);
+  const entry = readUint32(memory, zo + stub.exitJump + 1);
   const base = {
     output: BigInt(entry),
     virtualBase: BigInt(entry),
@@ -84,11 +80,11 @@ export async function decompressMoved(context: ExtractionContext): Promise<Extra
   const input = payloadBytes(context, inputAddress);
 
   if (!high) {
-    const room = payload.outputLength ?? ram.length - ONE_MIB;
-    if (ONE_MIB + room > ram.length) {
-      throw memoryError(room, ONE_MIB, ram.length);
+    const room = payload.outputLength ?? memory.bytesFrom(ONE_MIB);
+    if (!memory.contains(ONE_MIB, room)) {
+      throw memoryError(room, ONE_MIB, memory.end);
     }
-    const length = await halt.decompress(input, ram.subarray(ONE_MIB, ONE_MIB + room), inputAddress);
+    const length = await halt.decompress(input, memory.view(ONE_MIB, room), inputAddress);
     messages.done(0);
     return {
       ...base,
@@ -112,20 +108,20 @@ export async function decompressMoved(context: ExtractionContext): Promise<Extra
   const lowSize = lowEnd - LOW_BUFFER_START;
   const moveHigh = ONE_MIB + lowSize <= heapEnd;
   const highStart = moveHigh ? heapEnd : ONE_MIB + lowSize;
-  const room = payload.outputLength ?? ram.length - highStart;
+  const room = payload.outputLength ?? memory.bytesFrom(highStart);
   const bytes = await halt.decompressed(input, room, inputAddress);
   const { length } = bytes;
   const lowCount = Math.min(length, lowSize);
   const highCount = length - lowCount;
-  if (highStart + highCount > ram.length) {
-    throw memoryError(highCount, highStart, ram.length);
+  if (!memory.contains(highStart, highCount)) {
+    throw memoryError(highCount, highStart, memory.end);
   }
-  ram.set(bytes.subarray(0, lowCount), LOW_BUFFER_START);
-  ram.set(bytes.subarray(lowCount), highStart);
-  view.setUint32(moveParams, LOW_BUFFER_START, true);
-  view.setUint32(moveParams + 4, lowCount, true);
-  view.setUint32(moveParams + 8, highStart, true);
-  view.setUint32(moveParams + 12, moveHigh ? highCount : 0, true);
+  memory.view(LOW_BUFFER_START, lowCount).set(bytes.subarray(0, lowCount));
+  memory.view(highStart, highCount).set(bytes.subarray(lowCount));
+  memory.write32(moveParams, LOW_BUFFER_START);
+  memory.write32(moveParams + 4, lowCount);
+  memory.write32(moveParams + 8, highStart);
+  memory.write32(moveParams + 12, moveHigh ? highCount : 0);
   messages.done(0);
   const writes: WrittenRange[] = [
     { start: LOW_BUFFER_START, end: LOW_BUFFER_START + lowCount, role: 'low-buffer' },

@@ -1,6 +1,7 @@
 // What the stub does with the decompressed kernel: parse_elf puts its segments where they run, handle_relocations adjusts them.
 
 import { BootscopeError } from '../error.ts';
+import type { PhysicalMemory } from '../x86/physical-memory.ts';
 
 const PT_LOAD = 1;
 const TWO_MIB = 0x200000;
@@ -112,12 +113,11 @@ export function readKernelElf(bytes: Uint8Array): KernelElf {
  * parse_elf: moves every loadable segment of the ELF file at `output` to `output + p_paddr - loadPhysicalAddress`, in the
  * order of the program headers, as the stub does.
  *
- * @param ram - physical memory from address 0
  * @param checkAlignment - whether this stub refuses segments that are not 2 MiB aligned (64-bit, 4.16 on)
  * @throws BootscopeError `kernel-elf` for a segment outside the file, `stub-memory` for one outside RAM, `guest-error` for what the stub itself refuses
  */
 export function placeSegments(
-  ram: Uint8Array,
+  memory: PhysicalMemory,
   output: number,
   length: number,
   elf: KernelElf,
@@ -138,21 +138,20 @@ export function placeSegments(
         `segment ${index} of the kernel ends at 0x${(segment.offset + segment.filesz).toString(16)} of 0x${length.toString(16)} bytes`,
       );
     }
-    if (address < 0 || address + segment.filesz > ram.length) {
+    if (!memory.contains(address, segment.filesz)) {
       throw new BootscopeError(
         'stub-memory',
-        `segment ${index} of the kernel goes to 0x${address.toString(16)} + 0x${segment.filesz.toString(16)}, RAM has 0x${ram.length.toString(16)} bytes (--memory gives more)`,
+        `segment ${index} of the kernel goes to 0x${address.toString(16)} + 0x${segment.filesz.toString(16)}, RAM ends at 0x${memory.end.toString(16)} (--memory gives more)`,
       );
     }
-    ram.copyWithin(address, output + segment.offset, output + segment.offset + segment.filesz);
+    memory.copyWithin(address, output + segment.offset, segment.filesz);
     return { ...segment, address };
   });
 }
 
 /** What handle_relocations works on. */
 export interface RelocationInput {
-  /** Physical memory from address 0. */
-  readonly ram: Uint8Array;
+  readonly memory: PhysicalMemory;
   /** Where the kernel lies, and the length of what was decompressed there, with the lists at its end. */
   readonly output: number;
   readonly length: number;
@@ -178,9 +177,9 @@ export function applyRelocations(input: RelocationInput): RelocationCounts {
   if (input.delta === 0n) {
     return counts;
   }
-  const view = viewOf(input.ram);
-  // A list's word is a sign-extended virtual address; with map in 32 bits the sum is the physical one in either width.
-  const map = Number(BigInt.asIntN(32, input.map));
+  const { memory } = input;
+  // A list's word is a sign-extended virtual address; the sum with map, in the kernel's width, is the physical one.
+  const map = Number(BigInt.asIntN(input.bits, input.map));
   const delta = Number(BigInt.asIntN(32, input.delta));
   const start = input.output;
   const last = input.end;
@@ -190,9 +189,12 @@ export function applyRelocations(input: RelocationInput): RelocationCounts {
       `the stub stops with "${list} relocation outside of kernel!": 0x${(word >>> 0).toString(16)} is not in 0x${start.toString(16)}..0x${last.toString(16)}`,
     );
   };
-  let at = start + input.length - 4;
+  // Up to the last number that may change, which begins at `last` at most.
+  const size = Math.min(Math.max(input.length, last + 8 - start), memory.bytesFrom(start));
+  const view = memory.dataView(start, size);
+  let at = input.length - 4;
   const next = (): number => {
-    if (at < start) {
+    if (at < 0) {
       throw new BootscopeError(
         'guest-error',
         `the relocation lists at the end of the kernel (0x${(start + input.length).toString(16)}) have no end`,
@@ -206,9 +208,9 @@ export function applyRelocations(input: RelocationInput): RelocationCounts {
   const eachOf = (list: string, change: (address: number) => void): number => {
     let count = 0;
     for (let word = next(); word !== 0; word = next()) {
-      const address = (word + map) >>> 0;
+      const address = input.bits === 64 ? word + map : (word + map) >>> 0;
       if (address < start || address > last) outside(list, word);
-      change(address);
+      change(address - start);
       count++;
     }
     return count;

@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { BootscopeError } from '../error.ts';
+import { PhysicalMemory } from '../x86/physical-memory.ts';
 import { efiBits, getRsdpAddress, type RootPointerSearch } from './root-pointer.ts';
 
 const BOOT_PARAMS = 0x1000;
@@ -64,7 +65,7 @@ function look(
 ): { address: bigint; said: string[] } {
   const said: string[] = [];
   const address = getRsdpAddress(
-    memory.ram,
+    PhysicalMemory.of(memory.ram),
     BOOT_PARAMS,
     bits,
     { efi: null, kexec: false, option: false, ...search },
@@ -196,10 +197,10 @@ describe('the ACPI root pointer that the stub notes', () => {
 
 describe('the bits of the firmware', () => {
   it('are told by the loader’s signature, and by nothing else', () => {
-    expect(efiBits(new Memory().efi(64).ram, BOOT_PARAMS)).toBe(64);
-    expect(efiBits(new Memory().efi(32).ram, BOOT_PARAMS)).toBe(32);
+    expect(efiBits(PhysicalMemory.of(new Memory().efi(64).ram), BOOT_PARAMS)).toBe(64);
+    expect(efiBits(PhysicalMemory.of(new Memory().efi(32).ram), BOOT_PARAMS)).toBe(32);
     const neither = new Memory().efi(64);
     neither.ram[BOOT_PARAMS + 0x1c3] = 0x35;
-    expect(efiBits(neither.ram, BOOT_PARAMS)).toBeNull();
+    expect(efiBits(PhysicalMemory.of(neither.ram), BOOT_PARAMS)).toBeNull();
   });
 });

@@ -3,6 +3,7 @@
 
 import { hex } from '../hex.ts';
 import type { KernelImage } from '../image/kernel-image.ts';
+import type { PhysicalMemory } from '../x86/physical-memory.ts';
 import { findOption, simpleStrtoull } from './command-line.ts';
 import { stubHasText } from './stub-text.ts';
 
@@ -75,22 +76,20 @@ export function findRootPointerSearch(
 
 /** One search in guest memory. */
 class RootPointerFinder {
-  readonly #ram: Uint8Array;
-  readonly #view: DataView;
+  readonly #memory: PhysicalMemory;
   readonly #bootParams: number;
   readonly #bits: 32 | 64;
   readonly #voice: RootPointerVoice;
 
-  constructor(ram: Uint8Array, bootParams: number, bits: 32 | 64, voice: RootPointerVoice) {
-    this.#ram = ram;
-    this.#view = new DataView(ram.buffer, ram.byteOffset, ram.byteLength);
+  constructor(memory: PhysicalMemory, bootParams: number, bits: 32 | 64, voice: RootPointerVoice) {
+    this.#memory = memory;
     this.#bootParams = bootParams;
     this.#bits = bits;
     this.#voice = voice;
   }
 
   #u32(address: number): number {
-    return address + 4 <= this.#ram.length ? this.#view.getUint32(address, true) : 0;
+    return this.#memory.contains(address, 4) ? this.#memory.read32(address) : 0;
   }
 
   #u64(address: number): number {
@@ -103,7 +102,7 @@ class RootPointerFinder {
 
   /** Of the firmware, as the boot loader's signature in efi_info tells. */
   get #firmwareBits(): 32 | 64 | null {
-    return efiBits(this.#ram, this.#bootParams);
+    return efiBits(this.#memory, this.#bootParams);
   }
 
   get #above4GiB(): boolean {
@@ -130,10 +129,8 @@ class RootPointerFinder {
     let old = 0;
     for (let index = 0; index < count; index++) {
       const at = tables + index * entrySize;
-      if (at + entrySize > this.#ram.length) break;
-      const guid = [...this.#ram.subarray(at, at + 16)]
-        .map((byte) => byte.toString(16).padStart(2, '0'))
-        .join('');
+      if (!this.#memory.contains(at, entrySize)) break;
+      const guid = [...this.#memory.view(at, 16)].map((byte) => byte.toString(16).padStart(2, '0')).join('');
       const table = bits === 64 ? this.#u64(at + 16) : this.#u32(at + 16);
       if (this.#bits === 32 && table >= 2 ** 32) {
         this.#voice.debug(tooHigh);
@@ -226,55 +223,51 @@ class RootPointerFinder {
 
   /** bios_get_rsdp_addr. */
   fromBios(): number {
-    const ebda = this.#view.getUint16(EBDA_SEGMENT, true) << 4;
+    const ebda = this.#memory.read16(EBDA_SEGMENT) << 4;
     return (ebda > 0x400 ? this.#scan(ebda, EBDA_WINDOW) : 0) || this.#scan(HIGH_WINDOW, HIGH_WINDOW_SIZE);
   }
 
   #scan(start: number, length: number): number {
-    for (let at = start; at < start + length && at + 36 <= this.#ram.length; at += STEP) {
-      if (this.#view.getBigUint64(at, true) !== SIGNATURE || this.#checksum(at, 20) !== 0) continue;
-      if (this.#ram[at + 15]! >= 2 && this.#checksum(at, 36) !== 0) continue;
+    for (let at = start; at < start + length && this.#memory.contains(at, 36); at += STEP) {
+      if (this.#memory.read64(at) !== SIGNATURE || this.#checksum(at, 20) !== 0) continue;
+      if (this.#memory.read8(at + 15) >= 2 && this.#checksum(at, 36) !== 0) continue;
       return at;
     }
     return 0;
   }
 
   #checksum(start: number, length: number): number {
-    let sum = 0;
-    for (let at = start; at < start + length; at++) sum = (sum + this.#ram[at]!) & 0xff;
-    return sum;
+    return this.#memory.view(start, length).reduce((sum, byte) => (sum + byte) & 0xff, 0);
   }
 }
 
 /** Whose firmware's pointers have so many bits: by the loader's signature in efi_info of boot_params; null without EFI. */
-export function efiBits(ram: Uint8Array, bootParams: number): 32 | 64 | null {
+export function efiBits(memory: PhysicalMemory, bootParams: number): 32 | 64 | null {
   const EFI_LOADER_SIGNATURE = 0x1c0;
   const at = bootParams + EFI_LOADER_SIGNATURE;
-  const signature = String.fromCharCode(...ram.subarray(at, at + 4));
+  const signature = String.fromCharCode(...memory.viewUpTo(at, 4));
   return signature === 'EL64' ? 64 : signature === 'EL32' ? 32 : null;
 }
 
 /**
  * get_rsdp_addr.
  *
- * @param ram - physical memory from address 0
  * @returns what acpi_rsdp_addr of boot_params becomes: an address, 0 where there is none
  */
 export function getRsdpAddress(
-  ram: Uint8Array,
+  memory: PhysicalMemory,
   bootParams: number,
   bits: 32 | 64,
   search: RootPointerSearch,
   commandLine: string | null,
   voice: RootPointerVoice,
 ): bigint {
-  const finder = new RootPointerFinder(ram, bootParams, bits, voice);
+  const finder = new RootPointerFinder(memory, bootParams, bits, voice);
   // Nineteen characters hold an address in hexadecimal with 0x.
   const option = search.option ? findOption(commandLine, 'acpi_rsdp', 19) : null;
   const given = option === null ? null : simpleStrtoull(option, 0, 16);
   if (given !== null && given.value !== 0n && given.end === option!.length) return given.value;
-  const view = new DataView(ram.buffer, ram.byteOffset + bootParams, 4096);
-  const passed = view.getBigUint64(ACPI_RSDP_ADDR, true);
+  const passed = memory.read64(bootParams + ACPI_RSDP_ADDR);
   if (passed !== 0n) return passed;
   let found = search.efi === 'acpi.c' && search.kexec ? finder.kexec() : 0;
   if (search.efi === 'acpi.c') found ||= finder.fromAcpi();
