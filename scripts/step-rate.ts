@@ -4,9 +4,9 @@
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { enterReal16, loadReal16 } from '../src/boot/entries/real16.ts';
 import { InstructionStream } from '../src/boot/instruction-stream.ts';
 import { DEFAULT_BOOT_OPTIONS } from '../src/boot/options.ts';
-import { enterReal16, loadReal16 } from '../src/boot/real16.ts';
 import { instructionWriter } from '../src/cli/instruction-lines.ts';
 import { LineOutput } from '../src/cli/line-output.ts';
 import type { EngineName } from '../src/cpu/cpu.ts';

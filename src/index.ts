@@ -30,6 +30,7 @@ export { formatTrace } from './report/table.ts';
 export type {
   BootEvent,
   BootTrace,
+  EntryPoint,
   Hazard,
   KernelAtJump,
   KernelSegment,

@@ -9,6 +9,7 @@ import {
   type BootTrace,
   boot,
   DEFAULT_BOOT_OPTIONS,
+  type EntryPoint,
   type KernelImage,
   readKernelImage,
 } from '../src/index.ts';
@@ -62,7 +63,7 @@ function suite(path: string): void {
     return through16;
   };
   const isX64 = (image: KernelImage): boolean => (image.header.get('xloadflags') & 1) !== 0;
-  const entriesOf = (image: KernelImage): readonly BootOptions['entry'][] => {
+  const entriesOf = (image: KernelImage): readonly EntryPoint[] => {
     if (image.kind === 'zImage') return ['boot-sector'];
     return isX64(image) ? ['prot32', 'long64'] : ['prot32'];
   };

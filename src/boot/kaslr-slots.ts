@@ -14,6 +14,7 @@ import type { Machine } from '../machine/machine.ts';
 import { machineEntropy } from './kaslr-request.ts';
 import type { BootOptions } from './options.ts';
 import { HeldBoot } from './session.ts';
+import { extractionContext } from './watch/extract-kernel.ts';
 
 /** One boot's choice; null where nothing is drawn. `virtual` counts from __START_KERNEL_map. */
 export interface KaslrLocation {
@@ -46,7 +47,7 @@ export async function surveyKaslr(
     false,
   );
   await session.run({ until: 'extract_kernel' });
-  const context = session.boot.extractionContext();
+  const context = extractionContext(session.boot);
   if (context === null) {
     const { stopped, notices } = session.trace();
     throw new BootscopeError(

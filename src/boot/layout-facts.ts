@@ -13,9 +13,8 @@ import { BOOT_PARAMS_SIZE, BootParams } from '../protocol/boot-params.ts';
 import type { KernelAtJump, KernelSegment } from '../trace/boot-trace.ts';
 import { merge, type PlacementRules, runArea } from '../trace/hazards.ts';
 import type { Extent, KernelPart, LayoutFacts, MemoryWrite, SetupMemory } from '../trace/regions.ts';
-import { LOADER_MEMORY } from './boot-params.ts';
-import { BOOT_SECTOR_ADDRESS } from './boot-sector.ts';
-import type { LoadedImage, Placed } from './loaded-image.ts';
+import type { LoadedImage, Placed } from './entries/loaded-image.ts';
+import { BOOT_SECTOR_ADDRESS, LOADER_MEMORY } from './low-memory.ts';
 
 /** What was seen while the boot ran; null for what did not happen. */
 export interface Observations {
@@ -24,8 +23,8 @@ export interface Observations {
   readonly copyAddress: number | null;
   readonly bootParams: number | null;
   readonly extraction: Extraction | null;
-  /** The ELF file that the guest decompressed by itself; null where extractKernel did. */
-  readonly guestFile: KernelFileParts | null;
+  /** The ELF file that the guest decompressed by itself or that was loaded; null where extractKernel did. */
+  readonly kernelFile: KernelFileParts | null;
   readonly kernel: KernelAtJump | null;
   /** Copies and fills by the guest, as its phase had them. */
   readonly writes: readonly MemoryWrite[];
@@ -50,8 +49,9 @@ export function layoutFacts(machine: Machine, image: KernelImage, seen: Observat
       : kernel !== null
         ? Number(kernel.physicalBase)
         : (area?.start ?? null);
-  const segments: readonly Segment[] = extraction?.segments ?? kernel?.segments ?? [];
-  const file = extraction?.file ?? seen.guestFile;
+  const segments: readonly Segment[] =
+    extraction?.segments ?? kernel?.segments ?? loaded.kernel?.segments ?? [];
+  const file = extraction?.file ?? seen.kernelFile;
   const decompressed = decompressedPieces(extraction);
   return {
     ram: machine.ram.length,
@@ -78,7 +78,10 @@ export function layoutFacts(machine: Machine, image: KernelImage, seen: Observat
         ? []
         : setupDataNodes(machine.ram, seen.bootParams),
     loaded: extentOf(loaded.protectedModeCode),
-    started: extentOf({ address: loaded.startup32, size: loaded.protectedModeCode.size }),
+    started:
+      loaded.protectedModeCode === null
+        ? null
+        : extentOf({ address: loaded.startup32, size: loaded.protectedModeCode.size }),
     copy: seen.copyAddress === null ? null : { start: seen.copyAddress, end: seen.copyAddress + codeSize },
     zo: findStubParts(image, details),
     strayVariables: merge(
@@ -106,7 +109,7 @@ export function placementRules(image: KernelImage, loaded: LoadedImage): Placeme
     alignment: header.get('kernel_alignment'),
     preferredAddress: header.get('pref_address'),
     initSize: header.has('init_size') ? header.get('init_size') : null,
-    loadAddress: loaded.protectedModeCode.address,
+    loadAddress: loaded.protectedModeCode?.address ?? 0,
     linkedAddress: linkBase === 0 ? null : linkBase,
     high: image.kind === 'bzImage',
   };

@@ -13,7 +13,8 @@ export interface BootOptions {
   readonly memory: number;
   /** Name of a CPUID profile. */
   readonly cpu: string;
-  readonly entry: EntryPoint;
+  /** Null: what such an image is usually entered by. */
+  readonly entry: EntryPoint | null;
   readonly decompress: DecompressMode;
   readonly cmdline: string;
   readonly kaslr: KaslrOption;
@@ -46,12 +47,12 @@ export interface BootOptions {
   readonly signal?: AbortSignal;
 }
 
-/** 512 MiB, the boot protocol's 16-bit entry, hooked decompression, nothing on the command line. */
+/** 512 MiB, the entry that fits the image, hooked decompression, nothing on the command line. */
 export const DEFAULT_BOOT_OPTIONS: BootOptions = {
   engine: 'auto',
   memory: 512 * 1024 * 1024,
   cpu: 'qemu64',
-  entry: 'real16',
+  entry: null,
   decompress: 'hooked',
   cmdline: '',
   kaslr: { kind: 'off' },

@@ -16,8 +16,11 @@ import {
   type RegisterSnapshot,
 } from '../trace/boot-trace.ts';
 import { type Place, parsePlace, placeName } from '../trace/place.ts';
-import type { PageTableWalk } from '../x86/page-tables.ts';
+import { type PageTableWalk, walkPageTables } from '../x86/page-tables.ts';
+import { snapshot } from './boot-record.ts';
 import { BootRun } from './boot-run.ts';
+import { layoutOf, traceOf } from './boot-trace.ts';
+import { enterBy, findEntry } from './entries/table.ts';
 import type { HoldConditions } from './hold.ts';
 import type { InstructionListener, InstructionStream } from './instruction-stream.ts';
 import { cmdlineForGuest } from './kaslr-request.ts';
@@ -135,7 +138,7 @@ export class HeldBoot implements BootSession {
   static async open(image: KernelImage, options: BootOptions, decompressAhead = true): Promise<HeldBoot> {
     // The guest's own code draws unless it is told not to.
     const cmdline = options.decompress === 'emulated' ? cmdlineForGuest(image, options) : options.cmdline;
-    const own = { ...options, cmdline };
+    const own = { ...options, cmdline, entry: findEntry(image, options.entry).name };
     const wanted = decompressAhead && options.decompress === 'hooked';
     const ahead = wanted ? await PayloadAhead.begin(image) : null;
     return new HeldBoot(image, own, ahead, await attempt(image, own, ahead));
@@ -164,27 +167,27 @@ export class HeldBoot implements BootSession {
   }
 
   get registers(): RegisterSnapshot {
-    return this.boot.registers();
+    return snapshot(this.machine.cpu);
   }
 
   get events(): readonly BootEvent[] {
-    return this.boot.events;
+    return this.boot.record.events;
   }
 
   get zo(): number | null {
-    return this.boot.zo;
+    return this.boot.found.zo;
   }
 
   layout(): readonly MemoryRegion[] {
-    return this.phase === null ? [] : this.boot.layout(this.phase);
+    return this.phase === null ? [] : layoutOf(this.boot, this.phase);
   }
 
   pageTables(): PageTableWalk {
-    return this.boot.pageTables();
+    return walkPageTables(this.machine.memory, this.registers);
   }
 
   trace(): BootTrace {
-    return this.boot.trace();
+    return traceOf(this.boot);
   }
 
   stream<T>(listener: InstructionListener<T>): InstructionStream<T> {
@@ -342,9 +345,9 @@ export class HeldBoot implements BootSession {
     const { run, cpu } = this.#attempt;
     return {
       ...cause,
-      phase: run.phase,
+      phase: run.record.phase,
       address: BigInt(run.address),
-      mode: run.mode,
+      mode: run.mode.read(),
       instructions: cpu.instructions,
     };
   }
@@ -358,8 +361,9 @@ async function attempt(
   const cpu =
     typeof options.engine === 'function' ? await options.engine() : await openCpu({ engine: options.engine });
   try {
-    const run = new BootRun(cpu, image, options, ahead);
-    run.enter();
+    const entry = findEntry(image, options.entry);
+    const run = new BootRun(cpu, image, options, entry.machine?.(image, options), ahead);
+    enterBy(entry, run);
     return { cpu, run };
   } catch (error) {
     cpu.close();

@@ -1,6 +1,7 @@
 // The options of every subcommand that boots an image, and how their texts become numbers.
 
 import { type Command, Option } from 'commander';
+import { ENTRIES } from '../boot/entries/table.ts';
 import { type BootOptions, DEFAULT_BOOT_OPTIONS } from '../boot/options.ts';
 import type { EngineName } from '../cpu/cpu.ts';
 import { type KaslrOption, parseKaslrOption } from '../decompressor/kaslr-entropy.ts';
@@ -11,6 +12,7 @@ import { readImageFile } from '../image/image-file.ts';
 import { type KernelImage, readKernelImage } from '../image/kernel-image.ts';
 import { cpuProfiles } from '../machine/cpu-profiles.ts';
 import { FIRMWARE_MEMMAP_LOOP, readMemoryMap } from '../protocol/memory-map-text.ts';
+import type { EntryPoint } from '../trace/boot-trace.ts';
 import {
   BOOT_OPTIONS_HEADING,
   parseAddress,
@@ -29,7 +31,7 @@ export interface BootFlags {
   readonly memory: number;
   readonly engine: 'auto' | EngineName;
   readonly cpu: string;
-  readonly entry: BootOptions['entry'];
+  readonly entry?: EntryPoint;
   readonly decompress: BootOptions['decompress'];
   readonly loadAddress?: number;
   readonly initrdAddress?: number;
@@ -89,9 +91,10 @@ function bootOptionList(timeouts: string): readonly Option[] {
     new Option('--memory <size>', 'guest RAM, 64M to 1900M')
       .argParser(parseSize)
       .default(defaults.memory, '512M'),
-    new Option('--entry <point>', "the boot protocol's entry, or the image as a floppy")
-      .choices(['real16', 'prot32', 'long64', 'boot-sector'])
-      .default(defaults.entry),
+    new Option(
+      '--entry <point>',
+      'how the image is entered; by default real16, a vmlinux by its own width',
+    ).choices([...new Set(ENTRIES.map(({ name }) => name))]),
     new Option('--decompress <way>', 'hooked: in TypeScript; emulated: by the guest, on the CPU')
       .choices(['hooked', 'emulated'])
       .default(defaults.decompress),
@@ -128,7 +131,7 @@ export function givenOptions(command: Command): ReadonlySet<string> {
 /** How every command that boots tells of its argument. */
 export const IMAGE_ARGUMENT = [
   '[image]',
-  'bzImage, zImage, a gzip of one, or a Unified Kernel Image; none to boot from the disk in --floppy',
+  'bzImage, zImage, vmlinux, a gzip of one, or a Unified Kernel Image; none to boot from the disk in --floppy',
 ] as const;
 
 /** What a command boots, and how. */
@@ -155,7 +158,7 @@ export async function readBootRequest(path: string | undefined, flags: BootFlags
   }
   if (floppy === undefined)
     throw new BootscopeError('cli-image', 'name an image to boot, or a disk with --floppy');
-  if (entry === 'prot32' || entry === 'long64') {
+  if (entry !== undefined && entry !== 'real16' && entry !== 'boot-sector') {
     throw new BootscopeError(
       'cli-image',
       `--entry ${entry} needs an image; without one the machine boots from the disk ${floppy}`,
@@ -171,7 +174,7 @@ export async function readBootRequest(path: string | undefined, flags: BootFlags
  */
 export async function readBootImage(
   path: string,
-  entry: BootOptions['entry'],
+  entry: EntryPoint | undefined | null,
   bytes: Uint8Array | null = null,
 ): Promise<KernelImage> {
   const content = bytes ?? (await readImageFile(path));
@@ -186,7 +189,7 @@ export async function bootOptions(flags: BootFlags): Promise<BootOptions> {
     memory: flags.memory,
     cpu: flags.cpu,
     floppy: flags.floppy === undefined ? null : await readImageFile(flags.floppy),
-    entry: flags.entry,
+    entry: flags.entry ?? null,
     decompress: flags.decompress,
     cmdline: flags.cmdline,
     kaslr: flags.kaslr,

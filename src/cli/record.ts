@@ -41,7 +41,11 @@ export function registerRecord(program: Command): void {
       if (unknown.length > 0) {
         throw new BootscopeError('check-ignore', `--ignore: the boot has no field ${unknown.join(' or ')}`);
       }
-      const recorded = recordedOptions(options, path === undefined ? null : (flags.floppy ?? null));
+      const recorded = recordedOptions(
+        options,
+        trace.machine.entry,
+        path === undefined ? null : (flags.floppy ?? null),
+      );
       const here = flags.output === '-' ? process.cwd() : dirname(resolve(flags.output));
       const fromHere = (file: string | null | undefined): string | null =>
         file == null ? null : relative(here, resolve(file));

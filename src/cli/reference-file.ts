@@ -34,9 +34,16 @@ export interface RecordedOptions {
   readonly bootParamsAddress: number | null;
 }
 
-/** @param floppy - path of the disk in drive A */
-export function recordedOptions(options: BootOptions, floppy: string | null): RecordedOptions {
-  const { memory, cpu, entry, decompress, cmdline } = options;
+/**
+ * @param entry - what the image was entered by
+ * @param floppy - path of the disk in drive A
+ */
+export function recordedOptions(
+  options: BootOptions,
+  entry: EntryPoint,
+  floppy: string | null,
+): RecordedOptions {
+  const { memory, cpu, decompress, cmdline } = options;
   const { loadAddress, initrdAddress, cmdlineAddress, bootParamsAddress } = options;
   return {
     memory,

@@ -138,7 +138,7 @@ function identifyElf(bytes: Uint8Array, view: ByteView): FileIdentity {
     return {
       kind: 'vmlinux',
       what: `a vmlinux, the bare ELF${bits} kernel for ${name}`,
-      advice: isX86 ? BOOT_THE_BZIMAGE : ON_OTHER_MACHINE,
+      advice: isX86 ? null : ON_OTHER_MACHINE,
     };
   }
   const multiboot = type === ET_REL || interpreted ? null : readMultibootHeader(bytes);

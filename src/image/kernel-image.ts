@@ -2,9 +2,11 @@
 
 import { BootscopeError } from '../error.ts';
 import { readSetupHeader, type SetupHeader } from '../protocol/setup-header.ts';
+import { isElf } from './elf.ts';
 import { cannotBootSentence, type FileIdentity, type FileKind, identifyFile } from './identify.ts';
-import { isLinuxVersion, readKernelVersion } from './kernel-version.ts';
+import { findLinuxBanner, isLinuxVersion, readKernelVersion } from './kernel-version.ts';
 import { findPayload, type Payload } from './payload.ts';
+import { isX86Vmlinux } from './vmlinux.ts';
 import { contentIsNoKernel, unwrapOnce } from './wrapping.ts';
 
 export interface KernelImage {
@@ -14,8 +16,11 @@ export interface KernelImage {
   readonly bytes: Uint8Array;
   /** What it was taken out of, outermost first: `gzip`, `xz`, `UKI section .linux`; empty for a plain image. */
   readonly wrappers: readonly string[];
-  /** By LOADED_HIGH in loadflags; `floppy`: a boot loader's disk, whose kernel is known once it has been loaded. */
-  readonly kind: 'bzImage' | 'zImage' | 'floppy';
+  /**
+   * By LOADED_HIGH in loadflags; `floppy`: a boot loader's disk, whose kernel is known once it has been loaded; `vmlinux`: the
+   * kernel's own ELF file, without setup, header and stub.
+   */
+  readonly kind: 'bzImage' | 'zImage' | 'floppy' | 'vmlinux';
   readonly header: SetupHeader;
   /** Bytes of boot sector and setup, (setup_sects + 1) * 512, with 0 sectors meaning 4. */
   readonly setupSize: number;
@@ -37,7 +42,7 @@ const MAX_WRAPPERS = 4;
 const SYSTEM_SIZE_SLACK = 20;
 
 /**
- * Reads a bootable x86 image, taking it out of what it is wrapped in first: a compressed file, a Unified Kernel Image,
+ * Reads a bootable x86 image or a vmlinux, taking it out of what it is wrapped in first: a compressed file, a Unified Kernel Image,
  * a FIT or uImage, a ChromeOS or Android boot partition.
  *
  * Refused is only what cannot work: something that is no such image, or one that ends before its
@@ -49,6 +54,7 @@ const SYSTEM_SIZE_SLACK = 20;
  */
 export async function readKernelImage(path: string, bytes: Uint8Array): Promise<KernelImage> {
   const unwrapped = await unwrap(path, bytes);
+  if (isElf(unwrapped.bytes)) return vmlinuxImage(path, unwrapped.bytes, unwrapped.wrappers);
   return parseImage(path, unwrapped.bytes, unwrapped.wrappers);
 }
 
@@ -64,6 +70,7 @@ async function unwrap(path: string, bytes: Uint8Array): Promise<{ bytes: Uint8Ar
     }
     const identity = identifyFile(inner);
     if (identity.kind === 'x86-boot-image') return { bytes: inner, wrappers };
+    if (['vmlinux', 'elf'].includes(identity.kind) && isX86Vmlinux(inner)) return { bytes: inner, wrappers };
     // What is certainly no kernel is not unpacked whole only to say so.
     const content = contentIsNoKernel(inner);
     if (content !== null) throw notBootable(path, [...wrappers, 'gzip'], content);
@@ -76,6 +83,17 @@ async function unwrap(path: string, bytes: Uint8Array): Promise<{ bytes: Uint8Ar
 
 /** Kinds for which there is another way than to boot them as a kernel; by the code, callers can name it. */
 const REFUSAL_CODES: Partial<Record<FileKind, string>> = { initrd: 'image-initrd', disk: 'image-disk' };
+
+/** There is nothing of the boot protocol in it but the kernel. */
+function vmlinuxImage(path: string, bytes: Uint8Array, wrappers: readonly string[]): KernelImage {
+  const nothing = new Uint8Array(0);
+  return {
+    ...{ path, bytes, wrappers, kind: 'vmlinux' },
+    header: readSetupHeader(new Uint8Array(1024)),
+    ...{ setupSize: 0, setup: nothing, protectedModeCode: nothing, payload: null, program: null },
+    kernelVersion: findLinuxBanner(bytes)?.replace(/^Linux version /, '') ?? null,
+  };
+}
 
 function notBootable(path: string, wrappers: readonly string[], identity: FileIdentity): BootscopeError {
   const outside =

@@ -6,10 +6,14 @@ import { hex } from '../hex.ts';
 import { ByteView } from './byte-view.ts';
 import {
   type ElfFile,
+  EM_386,
+  EM_X86_64,
   elfBuildId,
   elfSegmentBytes,
+  isElf,
   missingSegmentBytes,
   PT_LOAD,
+  readElf,
   readElfNotes,
   readElfSymbols,
   SHF_ALLOC,
@@ -121,6 +125,24 @@ export function describeVmlinux(elf: ElfFile): Vmlinux {
     physicalEntry: physicalEntry(elf),
     xen: readXenNotes(elf),
   };
+}
+
+/** Whether it is an x86 kernel's own ELF file: by its banner, a Xen note, or segments that are linked elsewhere than they lie. */
+export function isX86Vmlinux(bytes: Uint8Array): boolean {
+  if (!isElf(bytes)) return false;
+  let elf: ElfFile;
+  try {
+    elf = readElf(bytes);
+  } catch {
+    return false;
+  }
+  const loads = elf.programHeaders.filter(({ type }) => type === PT_LOAD);
+  if ((elf.machine !== EM_386 && elf.machine !== EM_X86_64) || loads.length === 0) return false;
+  return (
+    loads.some(({ paddr, vaddr }) => paddr !== vaddr) ||
+    readXenNotes(elf).pvhEntry !== null ||
+    findLinuxBanner(bytes) !== null
+  );
 }
 
 /** `e_entry` is physical in x86-64 and 32-bit relocatable kernels, virtual in others. */

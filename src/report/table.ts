@@ -36,7 +36,7 @@ export function formatTrace(trace: BootTrace): string {
   let text = `${image.path}: ${described.join(', ')}\n`;
   if (image.kernelVersion !== null) text += `Linux ${image.kernelVersion}\n`;
   text +=
-    `${mebibytes(machine.ram)} RAM, ${machine.entry} entry, ${machine.decompress} decompression, ` +
+    `${mebibytes(machine.ram)} RAM, ${machine.entry} entry, ${machine.decompress === 'none' ? 'no' : machine.decompress} decompression, ` +
     `Unicorn ${machine.engineVersion} (${machine.engine})\n\n`;
 
   const counted = trace.phases.some(({ instructions }) => instructions !== null);

@@ -211,7 +211,8 @@ export interface BootTrace {
     readonly ram: number;
     readonly cpu: string;
     readonly entry: EntryPoint;
-    readonly decompress: DecompressMode;
+    /** `none` for a kernel that is loaded as it is. */
+    readonly decompress: DecompressMode | 'none';
     readonly cmdline: string;
   };
   readonly phases: readonly Phase[];

@@ -1,16 +1,36 @@
 // The image as a floppy in drive A: the BIOS has read its first sector to 0x7c00 and jumps there; everything else is
 // loaded by the image's own boot sector through INT 13h.
 
-import { enterRealMode } from '../cpu/enter-mode.ts';
-import type { KernelImage } from '../image/kernel-image.ts';
-import type { Machine } from '../machine/machine.ts';
+import { enterRealMode } from '../../cpu/enter-mode.ts';
+import type { KernelImage } from '../../image/kernel-image.ts';
+import type { Machine } from '../../machine/machine.ts';
+import { BOOT_SECTOR_ADDRESS, SETUP_ADDRESS, ZIMAGE_RUN_ADDRESS } from '../low-memory.ts';
+import { watchForKernelFromDisk } from '../watch/kernel-from-disk.ts';
+import { watchStartup32 } from '../watch/startup.ts';
+import { type Entry, speaksBootProtocol } from './entry.ts';
 import type { LoadedImage } from './loaded-image.ts';
-import { SETUP_ADDRESS, ZIMAGE_RUN_ADDRESS } from './real16.ts';
 
-export const BOOT_SECTOR_ADDRESS = 0x7c00;
 const SECTOR_SIZE = 512;
 const LOW_LOAD_ADDRESS = 0x10000;
 const HIGH_LOAD_ADDRESS = 0x100000;
+
+export const bootSector: Entry = {
+  name: 'boot-sector',
+  summary: 'the image as the floppy that the BIOS boots from',
+  accepts: (image) => image.kind === 'floppy' || speaksBootProtocol(image),
+  machine: (image, { floppy }) => ({ floppy: floppy ?? image.bytes }),
+  load: loadBootSector,
+  enter: enterBootSector,
+  watch: (boot, { startup32 }) => {
+    boot.beginPhase('boot-sector');
+    boot.watch(SETUP_ADDRESS + SECTOR_SIZE, () => {
+      // Else the CPU has run through empty memory to there.
+      if (boot.record.diskCalled) boot.beginPhase('setup');
+    });
+    if (boot.image.kind === 'floppy') watchForKernelFromDisk(boot);
+    else watchStartup32(boot, startup32);
+  },
+};
 
 /** Puts the first sector at 0x7c00. Where the rest goes is the boot sector's choice; the usual places are returned. */
 export function loadBootSector(machine: Machine, image: KernelImage): LoadedImage {
@@ -26,6 +46,8 @@ export function loadBootSector(machine: Machine, image: KernelImage): LoadedImag
     commandLine: null,
     initrd: null,
     bootParams: null,
+    kernel: null,
+    start: BOOT_SECTOR_ADDRESS,
   };
 }
 

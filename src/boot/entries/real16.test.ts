@@ -1,11 +1,11 @@
 import { expect, it } from 'vitest';
-import type { Cpu } from '../cpu/cpu.ts';
-import { describeEachEngine } from '../cpu/each-engine.ts';
-import { readKernelImage } from '../image/kernel-image.ts';
-import { type BootImageRecipe, makeBootImage, noise } from '../image/test-images.ts';
-import { Machine } from '../machine/machine.ts';
+import type { Cpu } from '../../cpu/cpu.ts';
+import { describeEachEngine } from '../../cpu/each-engine.ts';
+import { readKernelImage } from '../../image/kernel-image.ts';
+import { type BootImageRecipe, makeBootImage, noise } from '../../image/test-images.ts';
+import { Machine } from '../../machine/machine.ts';
+import { type BootOptions, DEFAULT_BOOT_OPTIONS } from '../options.ts';
 import type { LoadedImage } from './loaded-image.ts';
-import { type BootOptions, DEFAULT_BOOT_OPTIONS } from './options.ts';
 import { enterReal16, loadReal16 } from './real16.ts';
 
 const MEMORY = 64 << 20;

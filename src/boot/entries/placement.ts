@@ -1,11 +1,11 @@
 // Where a boot loader puts the command line and the initrd, shared by all entries of the boot protocol
 // (boot.rst, "The kernel command line" and "Special command line options").
 
-import { BootscopeError } from '../error.ts';
-import { hex } from '../hex.ts';
-import type { KernelImage } from '../image/kernel-image.ts';
-import type { E820Entry } from '../protocol/e820.ts';
-import type { BootOptions } from './options.ts';
+import { BootscopeError } from '../../error.ts';
+import { hex } from '../../hex.ts';
+import type { KernelImage } from '../../image/kernel-image.ts';
+import type { E820Entry } from '../../protocol/e820.ts';
+import type { BootOptions } from '../options.ts';
 
 /** `type_of_loader` of a loader without an assigned number. */
 export const LOADER_TYPE_UNDEFINED = 0xff;

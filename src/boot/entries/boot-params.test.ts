@@ -1,13 +1,14 @@
 import { expect, it } from 'vitest';
-import type { Cpu } from '../cpu/cpu.ts';
-import { describeEachEngine } from '../cpu/each-engine.ts';
-import { readKernelImage } from '../image/kernel-image.ts';
-import { type BootImageRecipe, makeBootImage, noise } from '../image/test-images.ts';
-import { Machine } from '../machine/machine.ts';
-import { enterLong64, enterProt32, loadWithBootParams } from './boot-params.ts';
-import { CpuModeReader } from './cpu-mode.ts';
+import type { Cpu } from '../../cpu/cpu.ts';
+import { describeEachEngine } from '../../cpu/each-engine.ts';
+import { readKernelImage } from '../../image/kernel-image.ts';
+import { type BootImageRecipe, makeBootImage, noise } from '../../image/test-images.ts';
+import { Machine } from '../../machine/machine.ts';
+import { CpuModeReader } from '../cpu-mode.ts';
+import { type BootOptions, DEFAULT_BOOT_OPTIONS } from '../options.ts';
+import { enterLong64, enterProt32 } from './enter-protocol.ts';
+import { loadWithBootParams } from './load-code.ts';
 import type { LoadedImage } from './loaded-image.ts';
-import { type BootOptions, DEFAULT_BOOT_OPTIONS } from './options.ts';
 
 const MEMORY = 64 << 20;
 const PAGE = 0x10000;

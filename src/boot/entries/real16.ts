@@ -2,28 +2,39 @@
 // fields filled in, and the CPU at the first instruction of setup (boot.rst, "The real-mode kernel header",
 // "Loading the rest of the kernel", "Running the kernel").
 
-import { enterRealMode } from '../cpu/enter-mode.ts';
-import { BootscopeError } from '../error.ts';
-import { hex } from '../hex.ts';
-import type { KernelImage } from '../image/kernel-image.ts';
-import type { Machine } from '../machine/machine.ts';
-import { writeSetupHeaderField } from '../protocol/setup-header.ts';
+import { enterRealMode } from '../../cpu/enter-mode.ts';
+import { BootscopeError } from '../../error.ts';
+import { hex } from '../../hex.ts';
+import type { KernelImage } from '../../image/kernel-image.ts';
+import type { Machine } from '../../machine/machine.ts';
+import { writeSetupHeaderField } from '../../protocol/setup-header.ts';
+import { SETUP_ADDRESS, ZIMAGE_RUN_ADDRESS } from '../low-memory.ts';
+import type { BootOptions } from '../options.ts';
+import { watchStartup32 } from '../watch/startup.ts';
+import { type Entry, speaksBootProtocol } from './entry.ts';
 import type { LoadedImage } from './loaded-image.ts';
-import type { BootOptions } from './options.ts';
 import { commandLineBytes, LOADER_TYPE_UNDEFINED, placeBytes, placeInitrd, videoMode } from './placement.ts';
 
-/** Where boot.rst's sample loader, and every kernel before protocol 2.02, wants boot sector and setup. */
-export const SETUP_ADDRESS = 0x90000;
 const HIGH_LOAD_ADDRESS = 0x100000;
 const LOW_LOAD_ADDRESS = 0x10000;
-/** setup moves a zImage's system down to here. */
-export const ZIMAGE_RUN_ADDRESS = 0x1000;
 
 const LOADED_HIGH = 0x01;
 const CAN_USE_HEAP = 0x80;
 const COMMAND_LINE_MAGIC = 0xa33f;
 const COMMAND_LINE_MAGIC_OFFSET = 0x20;
 const COMMAND_LINE_OFFSET_OFFSET = 0x22;
+
+export const real16: Entry = {
+  name: 'real16',
+  summary: "the boot protocol's 16-bit entry, at the first instruction of setup",
+  accepts: speaksBootProtocol,
+  load: loadReal16,
+  enter: enterReal16,
+  watch: (boot, { startup32 }) => {
+    boot.beginPhase('setup');
+    watchStartup32(boot, startup32);
+  },
+};
 
 /** Puts the image into memory and returns where everything is; the CPU is not touched. */
 export function loadReal16(machine: Machine, image: KernelImage, options: BootOptions): LoadedImage {
@@ -130,6 +141,8 @@ export function loadReal16(machine: Machine, image: KernelImage, options: BootOp
     commandLine: { address: cmdlineAddress, size: cmdline.length },
     initrd,
     bootParams: null,
+    kernel: null,
+    start: SETUP_ADDRESS + 0x200,
   };
 }
 

@@ -1,10 +1,10 @@
 import { describe, expect, it } from 'vitest';
-import { BootscopeError } from '../error.ts';
-import { type KernelImage, readKernelImage } from '../image/kernel-image.ts';
-import { type BootImageRecipe, makeBootImage } from '../image/test-images.ts';
-import { pcMemoryMap } from '../machine/memory-map.ts';
-import type { E820Entry } from '../protocol/e820.ts';
-import { type BootOptions, DEFAULT_BOOT_OPTIONS } from './options.ts';
+import { BootscopeError } from '../../error.ts';
+import { type KernelImage, readKernelImage } from '../../image/kernel-image.ts';
+import { type BootImageRecipe, makeBootImage } from '../../image/test-images.ts';
+import { pcMemoryMap } from '../../machine/memory-map.ts';
+import type { E820Entry } from '../../protocol/e820.ts';
+import { type BootOptions, DEFAULT_BOOT_OPTIONS } from '../options.ts';
 import {
   cmdlineOption,
   commandLineBytes,

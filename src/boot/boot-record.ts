@@ -1,0 +1,192 @@
+// What a boot leaves behind as it runs: phases with the CPU as they begin, events, writes, notices.
+
+import type { Cpu, Unhook } from '../cpu/cpu.ts';
+import { REGISTER_NAMES } from '../cpu/cpu.ts';
+import { hex } from '../hex.ts';
+import type { MachineEvent } from '../machine/events.ts';
+import type { Machine } from '../machine/machine.ts';
+import type { BootEvent, Phase, PhaseName, RegisterSnapshot } from '../trace/boot-trace.ts';
+import { TraceRecorder } from '../trace/recorder.ts';
+import type { MemoryWrite } from '../trace/regions.ts';
+import { type PageTableWalk, walkPageTables } from '../x86/page-tables.ts';
+import type { CpuModeReader } from './cpu-mode.ts';
+import type { Hold } from './hold.ts';
+import type { BootOptions } from './options.ts';
+import type { StringOperation } from './string-instructions.ts';
+import { findSystemInstructions, SystemEvents } from './system-events.ts';
+
+/** INT 13h. */
+const DISK_SERVICES = 0x13;
+
+interface RecordedBoot {
+  readonly cpu: Cpu;
+  readonly machine: Machine;
+  readonly mode: CpuModeReader;
+  readonly options: BootOptions;
+  readonly hold: Hold;
+}
+
+export class BootRecord {
+  readonly #boot: RecordedBoot;
+  readonly #recorder = new TraceRecorder();
+  readonly #openedAt = performance.now();
+  readonly #writes: MemoryWrite[] = [];
+  readonly #events: SystemEvents | null;
+  #biosCalls = 0;
+  #diskCalled = false;
+
+  constructor(boot: RecordedBoot) {
+    this.#boot = boot;
+    const { cpu, machine, mode, hold } = boot;
+    const events = {
+      ...{ cpu, mode, hold },
+      ram: () => machine.ram,
+      console: () => this.console,
+      record: (event: Omit<BootEvent, 'phase'>) => {
+        // Between two entries of the boot protocol there is code that belongs to no phase.
+        const { phase } = this;
+        if (phase !== null) this.event({ ...event, phase });
+      },
+    };
+    this.#events = boot.options.events ? new SystemEvents(events) : null;
+  }
+
+  get phases(): readonly Phase[] {
+    return this.#recorder.phases;
+  }
+
+  /** The phase that runs; null before the first of an entry behind setup. */
+  get phase(): PhaseName | null {
+    return this.#recorder.current;
+  }
+
+  get events(): readonly BootEvent[] {
+    return this.#recorder.events;
+  }
+
+  /** In time's order. */
+  get writes(): readonly MemoryWrite[] {
+    return this.#writes;
+  }
+
+  get notices(): readonly string[] {
+    return [...this.#recorder.notices, ...this.#boot.machine.notices];
+  }
+
+  /** All that the guest has printed. */
+  get console(): string {
+    const { serialText, teletypeText } = this.#boot.machine;
+    return serialText === '' ? teletypeText : serialText;
+  }
+
+  /** The guest has asked the BIOS for the disk. */
+  get diskCalled(): boolean {
+    return this.#diskCalled;
+  }
+
+  /** Snapshots the CPU as the phase begins. */
+  beginPhase(name: PhaseName, address: number): Phase {
+    const { cpu, mode } = this.#boot;
+    this.#events?.flush(BigInt(address));
+    this.completePhase(this.#summary());
+    this.#biosCalls = 0;
+    const registers = snapshot(cpu);
+    const phase: Phase = {
+      name,
+      address: BigInt(address),
+      mode: mode.read(),
+      registers,
+      gdtr: cpu.readDescriptorTable('gdtr'),
+      idtr: cpu.readDescriptorTable('idtr'),
+      instructions: cpu.instructions,
+      regions: [],
+      overwritten: [],
+      pageTables: this.#walkPageTables(name, registers),
+      summary: '',
+      milliseconds: performance.now() - this.#openedAt,
+    };
+    this.#recorder.begin(phase);
+    return phase;
+  }
+
+  /** What happened in the running phase, in a few words. */
+  completePhase(summary: string): void {
+    this.#recorder.complete(summary);
+  }
+
+  /** Completes the phase at `index` with what a layout says of it. */
+  setLayout(...layout: Parameters<TraceRecorder['setLayout']>): void {
+    this.#recorder.setLayout(...layout);
+  }
+
+  #summary(): string {
+    const phase = this.#recorder.phases.at(-1);
+    if (phase === undefined || phase.summary !== '') return phase?.summary ?? '';
+    return this.#biosCalls > 0 ? `${this.#biosCalls} BIOS calls` : '';
+  }
+
+  /** The tables in force; the steps of a trapped extract_kernel share one walk. */
+  #walkPageTables(name: PhaseName, registers: RegisterSnapshot): PageTableWalk | null {
+    if (!this.#boot.options.pageTables) return null;
+    const inCall = name === 'parse_elf' || name === 'handle_relocations';
+    const before = this.#recorder.phases.at(-1)?.pageTables ?? null;
+    return inCall && before !== null ? before : walkPageTables(this.#boot.machine.memory, registers);
+  }
+
+  event(event: BootEvent): void {
+    this.#recorder.event(event);
+    this.#boot.hold.onEvent(event, this.#recorder.count(event.kind));
+  }
+
+  notice(text: string): void {
+    this.#recorder.notice(text);
+  }
+
+  wrote(start: number, length: number, what: string): void {
+    this.#writes.push({ phase: this.phase!, start, end: start + length, what });
+  }
+
+  stringOperation(operation: StringOperation): void {
+    const { kind, address, source, target, length } = operation;
+    if (kind === 'fill') this.wrote(target, length, 'zeroes of the stub');
+    if (!this.#boot.options.events) return;
+    const range = (start: number): string => `${hex(start)}..${hex(start + length)}`;
+    this.event({
+      kind,
+      phase: this.phase!,
+      address: BigInt(address),
+      instructions: this.#boot.cpu.instructions,
+      text: source === null ? `fill ${range(target)}` : `copy ${range(source)} to ${range(target)}`,
+      details: { source, target, length },
+    });
+  }
+
+  onMachineEvent(event: MachineEvent): void {
+    if (event.kind === 'bios') {
+      this.#biosCalls++;
+      if (event.vector === DISK_SERVICES) this.#diskCalled = true;
+      this.#boot.hold.onFirmware();
+    }
+    this.#events?.onMachineEvent(event);
+  }
+
+  /**
+   * Events of the system instructions in code[from, to), which runs at `address`.
+   * @param everything - as for `findSystemInstructions`
+   */
+  watchSystemInstructions(
+    address: number,
+    code: Uint8Array,
+    from: number,
+    to: number,
+    everything: boolean,
+  ): Unhook[] {
+    return this.#events?.watch(address, findSystemInstructions(code, from, to, everything)) ?? [];
+  }
+}
+
+export function snapshot(cpu: Cpu): RegisterSnapshot {
+  const values = new BigUint64Array(REGISTER_NAMES.length);
+  cpu.readRegisters(REGISTER_NAMES, values);
+  return Object.fromEntries(REGISTER_NAMES.map((name, index) => [name, values[index]!])) as RegisterSnapshot;
+}

@@ -1,0 +1,90 @@
+// An uncompressed kernel as virtual machine monitors boot it: its segments at their physical addresses, boot_params, and the jump to
+// its entry, by the 64-bit protocol, or by the 32-bit one for a 32-bit kernel.
+
+import { readKernelFileParts } from '../../decompressor/kernel-sections.ts';
+import { BootscopeError } from '../../error.ts';
+import { hex } from '../../hex.ts';
+import { PF_R, PF_W, PF_X, readElf } from '../../image/elf.ts';
+import type { KernelImage } from '../../image/kernel-image.ts';
+import { describeVmlinux, loadSegments } from '../../image/vmlinux.ts';
+import type { Machine } from '../../machine/machine.ts';
+import type { BootRun } from '../boot-run.ts';
+import type { BootOptions } from '../options.ts';
+import { onKernel } from '../watch/kernel.ts';
+import { makeBootParams } from './boot-params.ts';
+import { enterLong64, enterProt32 } from './enter-protocol.ts';
+import type { Entry } from './entry.ts';
+import type { LoadedImage } from './loaded-image.ts';
+
+export const vmlinuxLong64: Entry = {
+  name: 'long64',
+  summary: 'a 64-bit vmlinux at its startup_64',
+  accepts: (image) => isVmlinux(image, 64),
+  load: (machine, image, options) => loadVmlinux(machine, image, options, 'long64'),
+  enter: enterLong64,
+  watch: watchVmlinux,
+};
+
+export const vmlinuxProt32: Entry = {
+  name: 'prot32',
+  summary: 'a 32-bit vmlinux at its startup_32',
+  accepts: (image) => isVmlinux(image, 32),
+  load: (machine, image, options) => loadVmlinux(machine, image, options, 'prot32'),
+  enter: enterProt32,
+  watch: watchVmlinux,
+};
+
+function isVmlinux({ kind, bytes }: KernelImage, bits: 32 | 64): boolean {
+  return kind === 'vmlinux' && readElf(bytes).bits === bits;
+}
+
+function loadVmlinux(
+  machine: Machine,
+  image: KernelImage,
+  options: BootOptions,
+  entry: 'prot32' | 'long64',
+): LoadedImage {
+  const elf = readElf(image.bytes);
+  if (options.loadAddress !== null) {
+    throw new BootscopeError(
+      'boot-load-address',
+      `a vmlinux goes where its segments say; it cannot be loaded at ${hex(options.loadAddress)}`,
+    );
+  }
+  const { ram } = machine;
+  const loads = loadSegments(image.path, elf);
+  for (const { paddr, bytes, memsz, index } of loads) {
+    if (paddr + memsz > BigInt(ram.length)) {
+      throw new BootscopeError(
+        'boot-memory',
+        `segment ${index} of ${image.path} reaches from ${hex(paddr)} to ${hex(paddr + memsz)}, the guest has only ` +
+          `${options.memory / 2 ** 20} MiB of RAM; give it more with --memory`,
+      );
+    }
+    ram.set(bytes, Number(paddr));
+    ram.fill(0, Number(paddr) + bytes.length, Number(paddr + memsz));
+  }
+  const segments = loads.map(({ paddr, vaddr, bytes, memsz, flags }) => ({
+    ...{ paddr, vaddr, filesz: BigInt(bytes.length), memsz },
+    flags: `${flags & PF_R ? 'r' : '-'}${flags & PF_W ? 'w' : '-'}${flags & PF_X ? 'x' : '-'}`,
+  }));
+  const lowest = segments.reduce((low, segment) => (segment.paddr < low.paddr ? segment : low));
+  const end = segments.reduce((high, { paddr, memsz }) => (paddr + memsz > high ? paddr + memsz : high), 0n);
+  return {
+    entry,
+    ...{ setup: null, heapEnd: null, protectedModeCode: null, startup32: 0 },
+    ...makeBootParams(machine, image, options, null, Number(end)),
+    kernel: {
+      output: lowest.paddr,
+      virtualBase: lowest.vaddr,
+      segments,
+      file: readKernelFileParts(image.bytes, segments),
+    },
+    start: Number(describeVmlinux(elf).physicalEntry),
+  };
+}
+
+function watchVmlinux(boot: BootRun, { kernel, start }: LoadedImage): void {
+  boot.found.kernelFile = kernel!.file;
+  boot.defer(() => onKernel(boot, start, kernel));
+}

@@ -1,0 +1,87 @@
+// How the copy that the stub makes of itself is found, and the loops with which it copies and clears.
+
+import type { BootRun } from '../boot-run.ts';
+import { findFillLoops, hookFillLoop } from '../fill-loops.ts';
+import { findRepInstructions, hookStringInstruction, type StringOperation } from '../string-instructions.ts';
+import { watchForExit } from './exit.ts';
+import { watchExtractKernel } from './extract-kernel.ts';
+import { stubHead, stubTail, watchStubEvents } from './stub-code.ts';
+
+/** Code behind `relocated` that may hold `rep` instructions of the assembly part. */
+const TAIL_SEARCH = 0x400;
+/** `jmp *%rax`, `jmp *%eax` in 32-bit code. */
+const JMP_RAX = [0xff, 0xe0] as const;
+/** Bytes at a label that are compared to tell whether it was copied. */
+const COMPARED_LABEL = 16;
+/** A copy of the whole stub begins no farther in it than this. */
+const COPY_START = 0x10000;
+
+/**
+ * The head ends in `jmp *%rax` to `relocated` in the copy it has made; RAX less the label's offset is where the copy
+ * lies, however it was copied.
+ */
+export function watchRelocation(boot: BootRun, relocated: number): void {
+  const code = boot.image.protectedModeCode;
+  const label = code.subarray(relocated, relocated + COMPARED_LABEL);
+  for (let offset = 0; offset < Math.min(stubHead(boot), code.length - 1); offset++) {
+    if (code[offset] !== JMP_RAX[0] || code[offset + 1] !== JMP_RAX[1]) continue;
+    boot.hookInstruction(boot.found.zo! + offset, () => {
+      const target = Number(boot.cpu.readRegister('rax') & 0xffff_ffffn);
+      const there = boot.machine.ram.subarray(target, target + COMPARED_LABEL);
+      if (boot.found.copyAddress !== null || !label.every((byte, at) => byte === there[at])) return;
+      boot.defer(() => onCopied(boot, target - relocated));
+    });
+  }
+}
+
+function onCopied(boot: BootRun, address: number): void {
+  const { image, found } = boot;
+  boot.record.wrote(address, image.protectedModeCode.length, 'the copy of ZO');
+  found.zo = address;
+  found.copyAddress = address;
+  watchStubEvents(boot, 'tail');
+  const relocated = boot.stub?.relocated ?? null;
+  if (relocated !== null) {
+    watchCopies(boot, relocated, relocated + TAIL_SEARCH);
+    hookFillLoops(boot, stubTail(boot), image.protectedModeCode.length);
+    boot.watch(address + relocated, () => boot.beginPhase('relocated'));
+    watchExtractKernel(boot);
+  }
+}
+
+/** Hooks the `rep movs` and `rep stos` that stand in the protected-mode code at offsets [from, to). */
+export function watchCopies(boot: BootRun, from: number, to: number): void {
+  for (const offset of findRepInstructions(boot.image.protectedModeCode, from, to)) {
+    boot.keep(
+      hookStringInstruction(boot.cpu, boot.found.zo! + offset, {
+        fast: boot.options.fastStrings,
+        mode: boot.mode,
+        onOperation: (operation) => onStringOperation(boot, operation),
+        hold: boot.hold,
+      }),
+    );
+  }
+}
+
+/** In a stub that was not recognised the copy shows itself as one big `rep movs` out of the image as loaded. */
+function onStringOperation(boot: BootRun, operation: StringOperation): void {
+  boot.record.stringOperation(operation);
+  const { source, target, length } = operation;
+  const { zo, copyAddress } = boot.found;
+  if (boot.stub !== null || !boot.holdsKernel || copyAddress !== null || source === null) return;
+  const covers = source >= zo! && source <= zo! + COPY_START;
+  if (!covers || length * 2 <= boot.image.protectedModeCode.length) return;
+  boot.defer(() => {
+    onCopied(boot, zo! + target - source);
+    watchForExit(boot, boot.found.zo!, target + length);
+  });
+}
+
+/** The memset of the stub's C code clears its page tables a byte at a time, which takes longer than all else that it runs. */
+function hookFillLoops(boot: BootRun, from: number, to: number): void {
+  if (!boot.options.fastStrings) return;
+  const { cpu, mode, hold } = boot;
+  for (const loop of findFillLoops(boot.image.protectedModeCode, from, to)) {
+    boot.keep(hookFillLoop(cpu, boot.found.zo! + loop.offset, loop, mode, hold));
+  }
+}

@@ -1,0 +1,69 @@
+// The call of extract_kernel: its first instruction is trapped, and the function done in TypeScript where that was asked for.
+
+import { type ExtractionContext, extractKernel } from '../../decompressor/extract-kernel.ts';
+import type { BootRun } from '../boot-run.ts';
+import { cmdlineForGuest } from '../kaslr-request.ts';
+import { watchForExit, watchForExitInPlace } from './exit.ts';
+import { onKernel } from './kernel.ts';
+
+export function watchExtractKernel(boot: BootRun): void {
+  const stub = boot.stub!;
+  const zo = boot.found.zo!;
+  boot.watch(zo + stub.extractKernel, () => {
+    boot.beginPhase('extract_kernel');
+    // An action of its own: the boot may be held before it.
+    if (boot.decompress === 'hooked') boot.deferChange(() => trap(boot));
+    else if (stub.relocated === null) watchForExitInPlace(boot);
+    else watchForExit(boot, zo, zo + boot.image.protectedModeCode.length);
+  });
+}
+
+/** What extract_kernel works on, when the CPU stands at its first instruction; null where that was not reached. */
+export function extractionContext(boot: BootRun): ExtractionContext | null {
+  const { machine, cpu, image, stub, found, kaslr, ahead } = boot;
+  if (stub === null || found.zo === null || boot.record.phase !== 'extract_kernel') return null;
+  return {
+    ...{ image, stub, kaslr, ahead },
+    zo: found.zo,
+    memory: machine.memory,
+    readRegister: (name) => cpu.readRegister(name),
+    ports: {
+      read: (port) => machine.ports.read(port, 1),
+      write: (port, value) => machine.ports.write(port, 1, value),
+    },
+  };
+}
+
+async function trap(boot: BootRun): Promise<void> {
+  const { record, cpu } = boot;
+  if (cmdlineForGuest(boot.image, boot.options) !== boot.options.cmdline) {
+    record.notice(
+      'KASLR is off: the kernel goes where nokaslr would put it (--kaslr seed:N draws an address)',
+    );
+  }
+  const extraction = await extractKernel(extractionContext(boot)!);
+  boot.found.extraction = extraction;
+  if (extraction.clearsIdt) cpu.writeDescriptorTable('idtr', { base: 0n, limit: 0 });
+  for (const step of extraction.steps) {
+    boot.beginPhase(step.name, Number(step.address));
+    record.completePhase(step.summary);
+  }
+  for (const { start, end } of extraction.writes) {
+    cpu.invalidateCode(start, end - start);
+    boot.hold.onHostWrite(start, end, 'extract_kernel', null);
+  }
+  for (const notice of extraction.notices) record.notice(notice);
+  returnFromCall(boot, extraction.returnValue);
+  const entry = Number(extraction.entry);
+  boot.watch(entry, () => onKernel(boot, entry));
+}
+
+/** What RET would do, with the result in RAX. */
+function returnFromCall({ cpu, machine, stub }: BootRun, result: bigint): void {
+  const width = stub!.bits / 8;
+  const rsp = cpu.readRegister('rsp');
+  const view = new DataView(machine.ram.buffer, machine.ram.byteOffset + Number(rsp), width);
+  cpu.writeRegister('rip', width === 8 ? view.getBigUint64(0, true) : BigInt(view.getUint32(0, true)));
+  cpu.writeRegister('rsp', rsp + BigInt(width));
+  cpu.writeRegister('rax', result);
+}

@@ -1,0 +1,69 @@
+// The jump into the kernel: where it lies, with what addresses, and what its segments hold.
+
+import { createHash } from 'node:crypto';
+import type { Extraction } from '../../decompressor/extract-kernel.ts';
+import { readKernelFileParts } from '../../decompressor/kernel-sections.ts';
+import { locateKernel } from '../../decompressor/locate-kernel.ts';
+import { BootscopeError } from '../../error.ts';
+import { extractVmlinux } from '../../image/extract-vmlinux.ts';
+import type { KernelAtJump } from '../../trace/boot-trace.ts';
+import type { BootRun } from '../boot-run.ts';
+
+type Placed = Pick<Extraction, 'output' | 'virtualBase' | 'segments'>;
+
+/**
+ * The CPU stands at the kernel's first instruction.
+ * @param placed - where the kernel lies, for whom it has loaded itself
+ */
+export async function onKernel(boot: BootRun, entry: number, placed: Placed | null = null): Promise<void> {
+  boot.beginPhase('kernel');
+  boot.found.kernel = describeKernel(
+    boot,
+    entry,
+    placed ?? boot.found.extraction ?? (await locate(boot, entry)),
+  );
+  boot.finish();
+}
+
+function describeKernel(boot: BootRun, entry: number, placed: Placed): KernelAtJump {
+  const { ram } = boot.machine;
+  const entryMode = boot.mode.read() === 'long64' ? 'long64' : 'prot32';
+  const rsi = boot.cpu.readRegister('rsi');
+  return {
+    entry: BigInt(entry),
+    physicalBase: placed.output,
+    virtualBase: placed.virtualBase,
+    bootParams: entryMode === 'long64' ? rsi : rsi & 0xffff_ffffn,
+    entryMode,
+    segments: placed.segments.map((segment) => ({
+      ...segment,
+      sha256: boot.options.hash ? sha256(ram, Number(segment.paddr), Number(segment.filesz)) : null,
+    })),
+  };
+}
+
+/** Where the kernel lies when the guest has decompressed it: known where its payload can be read here, too. */
+async function locate({ image, machine, record, found }: BootRun, entry: number): Promise<Placed> {
+  const entryAlone = (reason: string): Placed => {
+    record.notice(`${reason}: the kernel is known by its entry alone, not by its segments`);
+    return { output: BigInt(entry), virtualBase: BigInt(entry), segments: [] };
+  };
+  if (image.payload === null) return entryAlone('the payload is in no known format');
+  let bytes: Uint8Array;
+  try {
+    ({ bytes } = await extractVmlinux(image, { unchecked: true }));
+  } catch (error) {
+    // Not every decompressor of the kernel's checks all that ours do.
+    if (!(error instanceof BootscopeError) || !error.code.startsWith('codec-')) throw error;
+    return entryAlone(`the guest took a payload that is damaged (${error.message})`);
+  }
+  const located = locateKernel(image, bytes, machine.memory, entry);
+  found.kernelFile = readKernelFileParts(bytes, located.segments);
+  return located;
+}
+
+function sha256(ram: Uint8Array, start: number, length: number): string {
+  return createHash('sha256')
+    .update(ram.subarray(start, start + length))
+    .digest('hex');
+}
