@@ -8,7 +8,7 @@ import { enterLongMode, enterProtectedMode } from '../src/cpu/enter-mode.ts';
 import { openCpu } from '../src/cpu/open.ts';
 import { type ArgumentRegister, extractKernel } from '../src/decompressor/extract-kernel.ts';
 import { findStubDetails } from '../src/decompressor/find-stub.ts';
-import { findKaslr } from '../src/decompressor/kaslr.ts';
+import { findKaslr } from '../src/decompressor/kaslr-generation.ts';
 import { readKernelImage } from '../src/image/kernel-image.ts';
 import { PhysicalMemory } from '../src/x86/physical-memory.ts';
 

@@ -3,8 +3,8 @@
 import { hasOption } from '../decompressor/command-line.ts';
 import type { KaslrRequest } from '../decompressor/extract-kernel.ts';
 import { findStub } from '../decompressor/find-stub.ts';
-import { type EntropySource, findKaslr } from '../decompressor/kaslr.ts';
-import { type KaslrOption, listedEntropy } from '../decompressor/kaslr-entropy.ts';
+import { type EntropySource, type KaslrOption, listedEntropy } from '../decompressor/kaslr-entropy.ts';
+import { findKaslr } from '../decompressor/kaslr-generation.ts';
 import { BootscopeError } from '../error.ts';
 import type { KernelImage } from '../image/kernel-image.ts';
 import type { Machine } from '../machine/machine.ts';

@@ -1,13 +1,8 @@
 // What KASLR can choose from at one boot, and what many boots choose: one boot up to extract_kernel serves all draws.
 
-import { readKaslrInput } from '../decompressor/extract-kernel.ts';
-import {
-  drawLocation,
-  findKaslrSlots,
-  type KaslrInput,
-  type KaslrSlots,
-  kaslrSeed,
-} from '../decompressor/kaslr.ts';
+import { foreseeKaslr, type KaslrProspect } from '../decompressor/choose-location.ts';
+import { drawLocation } from '../decompressor/kaslr.ts';
+import { findKaslrSlots, type KaslrSlots } from '../decompressor/kaslr-slots.ts';
 import { BootscopeError } from '../error.ts';
 import type { KernelImage } from '../image/kernel-image.ts';
 import type { Machine } from '../machine/machine.ts';
@@ -55,28 +50,33 @@ export async function surveyKaslr(
       `${image.path}: the call of extract_kernel was not reached: ${stopped ?? notices.join('; ')}`,
     );
   }
-  const input = await readKaslrInput(context);
-  if (input === null) {
+  const prospect = await foreseeKaslr(context, machineEntropy(session.machine));
+  if (prospect === null) {
     throw new BootscopeError('kaslr-none', `${image.path}: this kernel was built without KASLR`);
   }
+  const { input } = prospect;
   const slots = findKaslrSlots(input);
   return {
     slots,
     bits: input.bits,
     output: input.output,
-    draws: slots.disabled === null ? drawMany(session.machine, slots, input, draws) : [],
+    draws: slots.disabled === null ? drawMany(session.machine, slots, prospect, draws) : [],
   };
 }
 
-function drawMany(machine: Machine, slots: KaslrSlots, input: KaslrInput, count: number): KaslrLocation[] {
-  const seed = kaslrSeed(input);
+function drawMany(
+  machine: Machine,
+  slots: KaslrSlots,
+  { input, seeds }: KaslrProspect,
+  count: number,
+): KaslrLocation[] {
   const entropy = machineEntropy(machine);
   const { nanoseconds } = machine.clock;
   const draws: KaslrLocation[] = [];
   for (let boot = 1; boot <= count; boot++) {
     machine.clock.nanoseconds = nanoseconds;
     machine.reseed(BigInt(boot));
-    draws.push(drawLocation(slots, seed, input, entropy));
+    draws.push(drawLocation(slots, seeds, input, entropy));
   }
   return draws;
 }

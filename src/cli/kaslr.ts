@@ -2,7 +2,7 @@
 
 import { type Command, Option } from 'commander';
 import { type KaslrLocation, type KaslrSurvey, surveyKaslr } from '../boot/kaslr-slots.ts';
-import { physicalSlot } from '../decompressor/kaslr.ts';
+import { physicalSlot } from '../decompressor/kaslr-slots.ts';
 import { hex } from '../hex.ts';
 import { formatColumns } from '../report/table.ts';
 import { addBootOptions, type BootFlags, IMAGE_ARGUMENT, readBootRequest } from './boot-options.ts';

@@ -1,5 +1,9 @@
 // The kernel's own ways of reading its command line in the boot stub; they differ in details that decide what KASLR avoids.
 
+import { BOOT_PARAMS_SIZE, BootParams } from '../protocol/boot-params.ts';
+import type { PhysicalMemory } from '../x86/physical-memory.ts';
+import { latin1 } from './stub-text.ts';
+
 /** The stub takes every character up to the space for one. */
 const WORD_BREAK = /[^!-\uffff]/;
 
@@ -113,4 +117,20 @@ export function splitArguments(commandLine: string): { param: string; value: str
     }
   }
   return found;
+}
+
+/** The command line that boot_params points to, null for a pointer of 0; its address and size with the NUL. */
+export function readGuestCommandLine(
+  memory: PhysicalMemory,
+  bootParams: number,
+): { text: string | null; address: number; size: number } {
+  const address = new BootParams(memory.view(bootParams, BOOT_PARAMS_SIZE)).commandLine;
+  if (address === 0 || !memory.contains(address, 1)) {
+    return { text: address === 0 ? null : '', address: 0, size: 0 };
+  }
+  // COMMAND_LINE_SIZE - 1
+  const bytes = memory.viewUpTo(address, 2047);
+  const end = bytes.indexOf(0);
+  const length = end < 0 ? bytes.length : end;
+  return { text: latin1(bytes.subarray(0, length)), address, size: length + 1 };
 }

@@ -13,6 +13,7 @@ import {
   NO_RELOCATIONS,
   type WrittenRange,
 } from './extraction.ts';
+import { payloadBytes } from './guest-halt.ts';
 import { readKernelFileParts } from './kernel-sections.ts';
 import type { PayloadAhead } from './payload-ahead.ts';
 import { applyRelocations, placeSegments, readKernelElf, startsWithElf } from './place-kernel.ts';
@@ -139,19 +140,17 @@ export async function decompressKernel(context: DecompressionContext): Promise<E
 
 /** @returns bytes written */
 async function decompress(context: DecompressionContext, output: Uint8Array): Promise<number> {
-  const { image, memory, inputAddress } = context;
+  const { image, inputAddress } = context;
   const payload = image.payload!;
-  const original = image.protectedModeCode.subarray(payload.offset, payload.offset + payload.length);
-  const inGuest = memory.viewUpTo(inputAddress, payload.length);
-  const untouched = Buffer.compare(original, inGuest) === 0;
-  const ready = untouched ? await context.ahead?.take(original) : null;
+  const input = payloadBytes(context, inputAddress);
+  const ready = await context.ahead?.take(input);
   if (ready != null) {
     output.set(ready);
     return ready.length;
   }
   const codec = await codecByName(payload.codec);
   try {
-    return (await codec.decompress(untouched ? original : inGuest.slice(), output)).bytesWritten;
+    return (await codec.decompress(input, output)).bytesWritten;
   } catch (error) {
     if (!(error instanceof BootscopeError) || !error.code.startsWith('codec-')) throw error;
     throw new BootscopeError(

@@ -3,7 +3,8 @@
 import type { KernelImage } from '../image/kernel-image.ts';
 import type { PhysicalMemory } from '../x86/physical-memory.ts';
 import type { ConsolePorts } from './guest-console.ts';
-import type { EntropySource, KaslrChoice } from './kaslr.ts';
+import type { KaslrChoice } from './kaslr.ts';
+import type { EntropySource } from './kaslr-entropy.ts';
 import type { KernelFileParts } from './kernel-sections.ts';
 import type { PayloadAhead } from './payload-ahead.ts';
 import type { KernelElf, RelocationCounts } from './place-kernel.ts';

@@ -98,7 +98,10 @@ export class GuestHalt {
 }
 
 /** The payload as it lies in guest memory: the image's own bytes while they are equal, so that nothing need be copied. */
-export function payloadBytes(context: ExtractionContext, inputAddress: number): Uint8Array {
+export function payloadBytes(
+  context: Pick<ExtractionContext, 'image' | 'memory'>,
+  inputAddress: number,
+): Uint8Array {
   const { image, memory } = context;
   const payload = image.payload!;
   const original = image.protectedModeCode.subarray(payload.offset, payload.offset + payload.length);

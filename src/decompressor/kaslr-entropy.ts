@@ -1,7 +1,22 @@
 // Where KASLR's random numbers come from: values a user lists, or a stream; and how a user says so.
 
 import { BootscopeError } from '../error.ts';
-import type { EntropySource } from './kaslr.ts';
+
+/** The CPU's and the machine's entropy, in the order the stub asks for it. */
+export interface EntropySource {
+  /** RDRAND's 64 (on i386 32) bits; null when the CPU has none or it failed ten times. */
+  rdrand(): bigint | null;
+  /**
+   * RDTSC's 64 bits; null when the CPU has no time stamp counter. `announce` is called before it is read: the stub prints then,
+   * which takes time.
+   */
+  rdtsc(announce?: () => void): bigint | null;
+  /**
+   * Counter 0 of the i8254, 16 bits; only asked when the others gave nothing. `swapped`: the command that latches the count
+   * does not reach the timer, so three bytes of the running count are read.
+   */
+  i8254(swapped: boolean): number;
+}
 
 /** What `--kaslr` can say. */
 export type KaslrOption =

@@ -2,20 +2,11 @@ import { describe, expect, it } from 'vitest';
 import { BootscopeError } from '../error.ts';
 import { PhysicalMemory } from '../x86/physical-memory.ts';
 import { findStub } from './find-stub.ts';
-import {
-  bootSeed,
-  chooseRandomLocation,
-  drawLocation,
-  type EntropySource,
-  findKaslr,
-  findKaslrSlots,
-  type KaslrGeneration,
-  type KaslrInput,
-  kaslrSeed,
-  mixRandom,
-  physicalSlot,
-} from './kaslr.ts';
-import { listedEntropy, parseKaslrOption, streamEntropy } from './kaslr-entropy.ts';
+import { chooseRandomLocation, drawLocation, kaslrSeeds } from './kaslr.ts';
+import { type EntropySource, listedEntropy, parseKaslrOption, streamEntropy } from './kaslr-entropy.ts';
+import { findKaslr, type KaslrGeneration } from './kaslr-generation.ts';
+import { bootSeed, mixRandom } from './kaslr-seed.ts';
+import { findKaslrSlots, type KaslrInput, physicalSlot } from './kaslr-slots.ts';
 import {
   KASLR_BOOT_PARAMS,
   KASLR_BUILD_STRING,
@@ -38,6 +29,9 @@ const SINCE_510: KaslrGeneration = {
   mem: true,
   hugePages: true,
   setupIndirect: true,
+  efiMap: true,
+  softReserve: true,
+  acceptsMemory: false,
   i8254Swapped: false,
   reportsEntry: false,
   noRegionWarning: 'Physical KASLR disabled: no suitable memory region!',
@@ -315,17 +309,187 @@ describe('the slots', () => {
   });
 });
 
+describe('the memory map of EFI', () => {
+  type Descriptor = readonly [type: number, start: number, pages: number, attributes?: bigint];
+  const [CONVENTIONAL, LOADER_DATA, UNACCEPTED] = [7, 2, 15];
+  const [MORE_RELIABLE, SPECIFIC_PURPOSE] = [0x10000n, 0x40000n];
+  const MAP = 0x80000;
+
+  function withMap(
+    descriptors: readonly Descriptor[],
+    {
+      generation = {},
+      scenario = {},
+      signature = 'EL64',
+    }: {
+      readonly generation?: Partial<KaslrGeneration>;
+      readonly scenario?: Partial<KaslrScenario>;
+      readonly signature?: string;
+    } = {},
+  ): KaslrInput {
+    const input = inputOf({ ...FIRST, ...scenario }, generation);
+    const view = input.memory.dataView(0, KASLR_RAM);
+    input.memory.view(KASLR_BOOT_PARAMS + 0x1c0, 4).set(Buffer.from(signature, 'latin1'));
+    view.setUint32(KASLR_BOOT_PARAMS + 0x1c8, 48, true);
+    view.setUint32(KASLR_BOOT_PARAMS + 0x1d0, MAP, true);
+    view.setUint32(KASLR_BOOT_PARAMS + 0x1d4, 48 * descriptors.length, true);
+    for (const [index, [type, start, pages, attributes = 0xfn]] of descriptors.entries()) {
+      const at = MAP + 48 * index;
+      view.setUint32(at, type, true);
+      view.setBigUint64(at + 8, BigInt(start), true);
+      view.setBigUint64(at + 24, BigInt(pages), true);
+      view.setBigUint64(at + 32, attributes, true);
+    }
+    return input;
+  }
+
+  const starts = (input: KaslrInput): string[] =>
+    findKaslrSlots(input).areas.map(({ start }) => start.toString(16));
+  const PIECE = 0x4000;
+
+  it('offers conventional memory alone, whatever E820 calls usable', () => {
+    const input = withMap([
+      [CONVENTIONAL, 0x4000000, PIECE],
+      [LOADER_DATA, 0x8000000, PIECE],
+      [CONVENTIONAL, 0x1_0000_0000, PIECE],
+    ]);
+    expect(starts(input)).toEqual(['4000000', '100000000']);
+    expect(findKaslrSlots(input).memoryMap).toBe('EFI');
+  });
+
+  it('is looked at only by stubs that do, and only with the signature of EFI', () => {
+    const map: Descriptor[] = [[CONVENTIONAL, 0x4000000, PIECE]];
+    expect(findKaslrSlots(withMap(map, { generation: { efiMap: false } })).memoryMap).toBe('e820');
+    expect(findKaslrSlots(withMap(map, { signature: 'XX64' })).memoryMap).toBe('e820');
+    expect(findKaslrSlots(withMap(map, { signature: 'EL32' })).memoryMap).toBe('EFI');
+  });
+
+  it('offers mirrored memory alone where there is some', () => {
+    const map: Descriptor[] = [
+      [CONVENTIONAL, 0x4000000, PIECE],
+      [CONVENTIONAL, 0x8000000, PIECE, MORE_RELIABLE],
+    ];
+    expect(starts(withMap(map))).toEqual(['8000000']);
+    // Mirrored memory that is in use counts as well.
+    expect(starts(withMap([map[0]!, [LOADER_DATA, 0x8000000, PIECE, MORE_RELIABLE]]))).toEqual([]);
+  });
+
+  it('keeps specific-purpose memory back unless the command line gives it free, or the stub knows none', () => {
+    const map: Descriptor[] = [[CONVENTIONAL, 0x4000000, PIECE, SPECIFIC_PURPOSE]];
+    const free = ['4000000'];
+    expect(starts(withMap(map))).toEqual([]);
+    expect(starts(withMap(map, { scenario: { commandLine: 'efi=debug,nosoftreserve' } }))).toEqual(free);
+    expect(starts(withMap(map, { generation: { softReserve: false } }))).toEqual(free);
+  });
+
+  it('offers memory that must be accepted first to stubs that can', () => {
+    const map: Descriptor[] = [[UNACCEPTED, 0x4000000, PIECE]];
+    expect(starts(withMap(map))).toEqual([]);
+    expect(starts(withMap(map, { generation: { acceptsMemory: true } }))).toEqual(['4000000']);
+  });
+
+  it('is out of reach above 4 GiB for an i386 stub, which warns and takes E820’s', () => {
+    const scenario = KASLR_SCENARIOS.find(({ bits }) => bits === 32)!;
+    const input = withMap([[CONVENTIONAL, 0x4000000, PIECE]], { scenario, signature: 'EL32' });
+    expect(findKaslrSlots(input).memoryMap).toBe('EFI');
+    input.memory.write32(KASLR_BOOT_PARAMS + 0x1dc, 1);
+    const slots = findKaslrSlots(input);
+    expect(slots.memoryMap).toBe('e820');
+    expect(slots.warnings).toEqual([
+      "EFI memmap is above 4GB, can't be handled now on x86_32. EFI should be disabled.\n",
+    ]);
+  });
+
+  it('says that its areas are full by its own name', () => {
+    const map = Array.from(
+      { length: 110 },
+      (_, index): Descriptor => [CONVENTIONAL, 0x2000000 + index * 0x1800000, 0x1400],
+    );
+    const texts: string[] = [];
+    chooseRandomLocation(withMap(map), counts([1, 2]).source, {
+      warn: () => {},
+      debug: (text) => texts.push(text),
+    });
+    expect(texts[0]).toBe('Aborted EFI scan (slot_areas full)!\n');
+  });
+});
+
+describe('where no slot is left, the reason', () => {
+  const MISSING = { ...FIRST, outputSize: 0xa00000 } as const;
+  const reason = (scenario: Partial<KaslrScenario>, generation: Partial<KaslrGeneration> = {}): string =>
+    findKaslrSlots(inputOf({ ...MISSING, ...scenario }, generation)).notices.join('; ');
+
+  it('is how much memory in one piece is missing, and at which alignment', () => {
+    expect(reason({ e820: [[0x2100000, 0x700000, 1]], commandLine: '' })).toBe(
+      'physical KASLR finds no slot and the kernel stays where it is: the kernel needs 0xa00000 bytes in one piece at a ' +
+        'multiple of 0x200000 between 0x1000000 and 0x400000000000; the largest piece of the e820 map that is free there has ' +
+        '0x600000 bytes, 0x400000 too few',
+    );
+  });
+
+  it('counts the pieces between what is avoided', () => {
+    const e820 = [[0x2000000, 0x1300000, 1]] as const;
+    // Nine mebibytes on either side of what the command line takes away.
+    const commandLine = 'memmap=1M$41M';
+    expect(reason({ e820, commandLine })).toContain('has 0x900000 bytes, 0x100000 too few');
+    const old: Partial<KaslrGeneration> = { kind: 'physical', memmap: true, maxOffset: 2 ** 30 };
+    expect(reason({ e820, commandLine }, { ...old, since510: false })).toContain(
+      'has 0x900000 bytes, 0x100000 too few',
+    );
+  });
+
+  it('is a limit below the least address, or a list of memmap= that is too long', () => {
+    expect(reason({ commandLine: 'mem=20M' })).toContain(
+      'from 0x1000000 on, and the limit is 0x1400000: 0x600000 bytes are missing',
+    );
+    expect(reason({ commandLine: 'quiet memmap=1M$1G,1M$2G,1M$3G,1M$4G,1M$5G' })).toContain(
+      'more than the 4 regions that the stub can avoid (memmap=1M$1G,1M$2G,1M$3G,1M$4G,1M$5G)',
+    );
+  });
+
+  it('is not given where there is a slot, or where KASLR is off', () => {
+    expect(reason({})).toBe('');
+    expect(reason({ e820: [], commandLine: 'nokaslr' })).toBe('');
+  });
+});
+
+describe('an initrd without a size', () => {
+  it('cuts the memory it lies in all the same', () => {
+    const slots = (initrd?: readonly [number, number]) =>
+      findKaslrSlots(inputOf({ ...FIRST, commandLine: '', ...(initrd === undefined ? {} : { initrd }) }))
+        .physicalSlots;
+    expect(slots([0x8000000, 0])).toBeLessThan(slots());
+    expect(slots([0, 0x1000])).toBe(slots());
+  });
+});
+
 describe('many draws', () => {
+  it('take the seeds that a boot has after it has printed, and leave boot_params alone', () => {
+    const input = inputOf(FIRST);
+    const before = input.memory.copyOut(KASLR_BOOT_PARAMS, 4096);
+    const output = {
+      warn: () => {},
+      debug: () => {
+        input.memory.write8(KASLR_BOOT_PARAMS, input.memory.read8(KASLR_BOOT_PARAMS) + 1);
+      },
+    };
+    const seeds = kaslrSeeds(input, counts([1, 2]).source, output);
+    expect(seeds.physical).not.toBe(seeds.virtual);
+    expect(input.memory.copyOut(KASLR_BOOT_PARAMS, 4096)).toEqual(before);
+    const { draws } = chooseRandomLocation(input, counts([7, 8]).source, output);
+    expect(draws.map(({ seed }) => seed)).toEqual([seeds.physical, seeds.virtual]);
+  });
+
   it('give the same addresses as one boot each', () => {
     const input = inputOf(FIRST);
     const slots = findKaslrSlots(input);
-    const seed = kaslrSeed(input);
+    const seeds = kaslrSeeds(input, counts([1, 2]).source);
     for (const values of [
       [1, 2],
       [500, 60000],
     ]) {
       const choice = chooseRandomLocation(inputOf(FIRST), counts(values).source);
-      expect(drawLocation(slots, seed, input, counts(values).source)).toEqual({
+      expect(drawLocation(slots, seeds, input, counts(values).source)).toEqual({
         physical: choice.physical,
         virtual: choice.virtual,
       });
@@ -335,7 +499,7 @@ describe('many draws', () => {
   it('reach every slot', () => {
     const input = inputOf(FIRST);
     const slots = findKaslrSlots(input);
-    const seed = kaslrSeed(input);
+    const seeds = kaslrSeeds(input, counts([1, 2]).source);
     let state = 1n;
     const source = streamEntropy(
       () => {
@@ -347,7 +511,7 @@ describe('many draws', () => {
     const seen = new Set(
       Array.from(
         { length: 20 * slots.physicalSlots },
-        () => drawLocation(slots, seed, input, source).physical,
+        () => drawLocation(slots, seeds, input, source).physical,
       ),
     );
     expect(seen.size).toBe(slots.physicalSlots);

@@ -3,6 +3,7 @@
 
 import type { KernelImage } from '../image/kernel-image.ts';
 import { BOOT_PARAMS_SIZE, bootParamsOffset } from '../protocol/boot-params.ts';
+import { latin1, stubText } from './stub-text.ts';
 
 const SENTINEL = bootParamsOffset('sentinel');
 
@@ -24,19 +25,20 @@ const CLEARED = [
  * The fields that stubs from 5.3 on keep, from the table they carry: 32-bit offsets and lengths, screen_info, apm_bios_info and
  * tboot_addr first. Null where there is no such table.
  */
-function keptFields(code: Buffer): { start: number; length: number }[] | null {
-  const head = Buffer.alloc(24);
-  for (const [index, value] of [0, 0x40, 0x40, 0x14, 0x58, 8].entries()) {
-    head.writeUInt32LE(value, 4 * index);
-  }
-  const table = code.lastIndexOf(head);
+function keptFields(code: string): { start: number; length: number }[] | null {
+  const table = code.lastIndexOf(words(0, 0x40, 0x40, 0x14, 0x58, 8));
   if (table < 0) {
     return null;
   }
+  const word = (at: number): number =>
+    new DataView(Uint8Array.from(code.slice(at, at + 4), (byte) => byte.charCodeAt(0)).buffer).getUint32(
+      0,
+      true,
+    );
   const fields: { start: number; length: number }[] = [];
   for (let at = table; at + 8 <= code.length; at += 8) {
-    const start = code.readUInt32LE(at);
-    const length = code.readUInt32LE(at + 4);
+    const start = word(at);
+    const length = word(at + 4);
     // What follows the table is no field, or lies over one: the table has no end of its own.
     const overlaps = fields.some(
       (field) => start < field.start + field.length && field.start < start + length,
@@ -49,11 +51,16 @@ function keptFields(code: Buffer): { start: number; length: number }[] | null {
   return fields;
 }
 
+/** 32-bit words, little endian, as Latin-1. */
+function words(...values: readonly number[]): string {
+  return latin1(new Uint8Array(Uint32Array.from(values).buffer));
+}
+
 /** `cmpb $0, sentinel(%reg)` in the stub. */
-function looksAtSentinel(code: Buffer): boolean {
-  const operand = Buffer.from([SENTINEL & 0xff, SENTINEL >> 8, 0, 0, 0]);
-  for (let at = code.indexOf(operand); at >= 0; at = code.indexOf(operand, at + 1)) {
-    if (code[at - 2] === 0x80 && (code[at - 1]! & 0xf8) === 0xb8) {
+function looksAtSentinel(code: string): boolean {
+  const operand = `${words(SENTINEL)}\0`;
+  for (let at = code.indexOf(operand, 2); at >= 0; at = code.indexOf(operand, at + 1)) {
+    if (code.charCodeAt(at - 2) === 0x80 && (code.charCodeAt(at - 1) & 0xf8) === 0xb8) {
       return true;
     }
   }
@@ -70,14 +77,8 @@ export function sanitizeBootParams(image: KernelImage, bootParams: Uint8Array): 
   if (bootParams[SENTINEL] === 0) {
     return false;
   }
-  const { protectedModeCode, payload } = image;
   // The stub's own code and data lie behind the payload.
-  const start = payload === null ? 0 : payload.offset + payload.length;
-  const code = Buffer.from(
-    protectedModeCode.buffer,
-    protectedModeCode.byteOffset + start,
-    protectedModeCode.byteLength - start,
-  );
+  const code = stubText(image).at(-1)!;
   const kept = keptFields(code);
   if (kept !== null) {
     const saved = bootParams.slice();

@@ -1,5 +1,8 @@
 import { describe, expect, it } from 'vitest';
-import { functionReferences, reachesBefore, stringOffsets } from './string-references.ts';
+import type { KernelImage } from '../image/kernel-image.ts';
+import { functionReferences, reachesBefore } from './string-references.ts';
+import type { StubLayout } from './stub.ts';
+import { stubStringOffsets } from './stub-text.ts';
 import { Assembler } from './test-stubs.ts';
 
 const FIRST = 0x100;
@@ -21,16 +24,20 @@ function code(): Uint8Array {
     .bytes();
 }
 
+/** An image of which nothing else is looked at. */
+const IMAGE = { protectedModeCode: code(), payload: null } as unknown as KernelImage;
+const STUB = { bits: 64, extractKernel: 0 } as StubLayout;
+
 describe('the strings that code names', () => {
   it('come in the order in which it is executed, those of called functions included', () => {
-    expect(reachesBefore(code(), 0, 64, 'one', 'another')).toBe(true);
-    expect(reachesBefore(code(), 0, 64, 'another', 'one')).toBe(false);
+    expect(reachesBefore(IMAGE, STUB, 'one', 'another')).toBe(true);
+    expect(reachesBefore(IMAGE, STUB, 'another', 'one')).toBe(false);
   });
 
   it('do not count when nothing names them', () => {
-    expect(reachesBefore(code(), 0, 64, 'two', 'one')).toBe(false);
-    expect(reachesBefore(code(), 0, 64, 'three', 'one')).toBe(false);
-    expect(reachesBefore(code(), 0, 64, 'one', 'three')).toBe(true);
+    expect(reachesBefore(IMAGE, STUB, 'two', 'one')).toBe(false);
+    expect(reachesBefore(IMAGE, STUB, 'three', 'one')).toBe(false);
+    expect(reachesBefore(IMAGE, STUB, 'one', 'three')).toBe(true);
   });
 
   it('are found in 32-bit code by their distance from the GOT', () => {
@@ -49,8 +56,8 @@ describe('the strings that code names', () => {
   });
 
   it('are looked up whole, with the NUL behind them, wherever they end', () => {
-    expect(stringOffsets(code(), 'one')).toEqual([FIRST]);
-    expect(stringOffsets(code(), 'other')).toEqual([SECOND + 2]);
-    expect(stringOffsets(code(), 'oth')).toEqual([]);
+    expect(stubStringOffsets(IMAGE, 'one')).toEqual([FIRST]);
+    expect(stubStringOffsets(IMAGE, 'other')).toEqual([SECOND + 2]);
+    expect(stubStringOffsets(IMAGE, 'oth')).toEqual([]);
   });
 });

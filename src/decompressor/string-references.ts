@@ -1,7 +1,10 @@
 // Which strings a stub's code names, and in which order it comes to them: what is printed first is not what lies first.
 
+import type { KernelImage } from '../image/kernel-image.ts';
 import { straightRuns } from '../x86/control-flow.ts';
 import type { Instruction } from '../x86/instruction.ts';
+import type { StubLayout } from './stub.ts';
+import { stubStringOffsets } from './stub-text.ts';
 
 const CALL = 0xe8;
 const LEA = 0x8d;
@@ -88,26 +91,11 @@ export function firstReached(
   return visit(start);
 }
 
-/** Offsets of every occurrence of a string's NUL-terminated bytes in the protected-mode code. */
-export function stringOffsets(code: Uint8Array, text: string): number[] {
-  const bytes = Uint8Array.from(`${text}\0`, (character) => character.charCodeAt(0));
-  const found: number[] = [];
-  for (let at = code.indexOf(bytes[0]!); at >= 0; at = code.indexOf(bytes[0]!, at + 1)) {
-    if (bytes.every((byte, index) => code[at + index] === byte)) found.push(at);
-  }
-  return found;
-}
-
-/** Whether the code comes to `first` before it comes to `second`; false where it comes to neither. */
-export function reachesBefore(
-  code: Uint8Array,
-  start: number,
-  bits: 32 | 64,
-  first: string,
-  second: string,
-): boolean {
-  const wanted = new Set(stringOffsets(code, first));
-  const targets = new Set([...wanted, ...stringOffsets(code, second)]);
-  const reached = wanted.size === 0 ? null : firstReached(code, start, bits, targets);
+/** Whether extract_kernel comes to the string `first` before it comes to `second`; false where it comes to neither. */
+export function reachesBefore(image: KernelImage, stub: StubLayout, first: string, second: string): boolean {
+  const wanted = new Set(stubStringOffsets(image, first));
+  const targets = new Set([...wanted, ...stubStringOffsets(image, second)]);
+  if (wanted.size === 0) return false;
+  const reached = firstReached(image.protectedModeCode, stub.extractKernel, stub.bits, targets);
   return reached !== null && wanted.has(reached);
 }

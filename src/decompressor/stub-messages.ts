@@ -7,7 +7,7 @@ import { hasOption } from './command-line.ts';
 import type { GuestConsole } from './guest-console.ts';
 import { functionReferences } from './string-references.ts';
 import type { StubLayout } from './stub.ts';
-import { stubHasString, stubHasText, stubMatches } from './stub-text.ts';
+import { stubHasString, stubHasText, stubMatches, stubTextOffset } from './stub-text.ts';
 
 /** The values that stubs with CONFIG_X86_VERBOSE_BOOTUP print before they choose a location. */
 export interface ReportedValues {
@@ -37,11 +37,7 @@ const REPORTED: readonly (keyof ReportedValues)[] = [
  */
 export function findTrampolineVariable(image: KernelImage, stub: StubLayout): number | null {
   const code = image.protectedModeCode;
-  const text = Buffer.from(code.buffer, code.byteOffset, code.byteLength).lastIndexOf(
-    'trampoline_32bit: 0x',
-    -1,
-    'latin1',
-  );
+  const text = stubTextOffset(image, 'trampoline_32bit: 0x');
   if (text < 0 || stub.bits !== 64) {
     return null;
   }
@@ -76,7 +72,7 @@ function swallowsMessages(image: KernelImage, stub: StubLayout): boolean {
   if (text === undefined) {
     return false;
   }
-  const string = Buffer.from(code.buffer, code.byteOffset, code.byteLength).lastIndexOf(text, -1, 'latin1');
+  const string = stubTextOffset(image, text);
   let named = 0;
   let next = 0;
   for (const { instruction, target } of functionReferences(code, stub.extractKernel, stub.bits)) {

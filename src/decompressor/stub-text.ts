@@ -2,26 +2,68 @@
 
 import type { KernelImage } from '../image/kernel-image.ts';
 
-/** The bytes of the protected-mode code outside the payload. */
-function stubParts(image: KernelImage): Buffer[] {
-  const code = image.protectedModeCode;
-  const whole = Buffer.from(code.buffer, code.byteOffset, code.byteLength);
-  return image.payload === null
-    ? [whole]
-    : [whole.subarray(0, image.payload.offset), whole.subarray(image.payload.offset + image.payload.length)];
+/** A stub is searched dozens of times in a boot. */
+const known = new WeakMap<KernelImage, readonly string[]>();
+/** Arguments that a function takes at once on every engine. */
+const CHUNK = 0x2000;
+
+/** Bytes as Latin-1: a character each. */
+export function latin1(bytes: Uint8Array): string {
+  let text = '';
+  for (let at = 0; at < bytes.length; at += CHUNK) {
+    text += String.fromCharCode(...bytes.subarray(at, at + CHUNK));
+  }
+  return text;
+}
+
+/**
+ * The bytes of the protected-mode code outside the payload as Latin-1, before it and behind it. They are read once: an image's
+ * bytes must not change.
+ */
+export function stubText(image: KernelImage): readonly string[] {
+  let parts = known.get(image);
+  if (parts === undefined) {
+    const { protectedModeCode: code, payload } = image;
+    parts =
+      payload === null
+        ? [latin1(code)]
+        : [latin1(code.subarray(0, payload.offset)), latin1(code.subarray(payload.offset + payload.length))];
+    known.set(image, parts);
+  }
+  return parts;
 }
 
 /** Whether the stub holds `text` (Latin-1), compressed data left out. */
 export function stubHasText(image: KernelImage, text: string): boolean {
-  return stubParts(image).some((part) => part.includes(text, 0, 'latin1'));
+  return stubText(image).some((part) => part.includes(text));
+}
+
+/** Offsets in the protected-mode code of each `text` of the stub with a NUL behind it, be it the end of a longer string. */
+export function stubStringOffsets(image: KernelImage, text: string): number[] {
+  const { payload } = image;
+  return stubText(image).flatMap((part, index) => {
+    const base = index === 0 ? 0 : payload!.offset + payload!.length;
+    const found: number[] = [];
+    for (let at = part.indexOf(`${text}\0`); at >= 0; at = part.indexOf(`${text}\0`, at + 1))
+      found.push(base + at);
+    return found;
+  });
+}
+
+/** Offset in the protected-mode code of the last `text` in the stub; -1 where it does not hold it. */
+export function stubTextOffset(image: KernelImage, text: string): number {
+  const { payload } = image;
+  const parts = stubText(image);
+  const behind = parts[1]?.lastIndexOf(text) ?? -1;
+  return behind >= 0 ? behind + payload!.offset + payload!.length : parts[0]!.lastIndexOf(text);
 }
 
 /** Whether the stub holds `text` as a C string of its own: nothing printable before it and a NUL behind. */
 export function stubHasString(image: KernelImage, text: string): boolean {
-  return stubParts(image).some((part) => {
-    for (let at = part.indexOf(text, 0, 'latin1'); at >= 0; at = part.indexOf(text, at + 1, 'latin1')) {
-      const before = part[at - 1] ?? 0;
-      if (part[at + text.length] === 0 && (before < 0x20 || before > 0x7e)) {
+  return stubText(image).some((part) => {
+    for (let at = part.indexOf(text); at >= 0; at = part.indexOf(text, at + 1)) {
+      const before = at === 0 ? 0 : part.charCodeAt(at - 1);
+      if (part.charCodeAt(at + text.length) === 0 && (before < 0x20 || before > 0x7e)) {
         return true;
       }
     }
@@ -31,5 +73,5 @@ export function stubHasString(image: KernelImage, text: string): boolean {
 
 /** What `pattern`, which needs the flag g, matches in the stub's bytes taken as Latin-1. */
 export function stubMatches(image: KernelImage, pattern: RegExp): string[] {
-  return stubParts(image).flatMap((part) => part.toString('latin1').match(pattern) ?? []);
+  return stubText(image).flatMap((part) => part.match(pattern) ?? []);
 }

@@ -28,6 +28,10 @@ export interface Instruction {
   readonly opcodeRegister: number;
 }
 
+function bytesOf(characters: string): Uint8Array {
+  return Uint8Array.from(characters, (character) => character.charCodeAt(0));
+}
+
 /**
  * What follows each opcode (Intel SDM 2A, tables A-2 and A-3), a character each: `p` it is a prefix, `m` ModRM, `b` `w` `z` an
  * immediate of 8, 16, and 16 or 32 bits by the operand size, `v` one of the operand's size, `r` a near branch's distance,
@@ -35,7 +39,7 @@ export interface Instruction {
  * `z`, `t` `T` the same for TEST only, `c` ModRM that always names registers. Looked up as bytes: a boot decodes a few thousand instructions once, in code that
  * is never optimized.
  */
-const ONE_BYTE = Buffer.from(
+const ONE_BYTE = bytesOf(
   'mmmmbz..mmmmbz..' +
     'mmmmbz..mmmmbz..' +
     'mmmmbzp.mmmmbzp.' +
@@ -52,9 +56,8 @@ const ONE_BYTE = Buffer.from(
     'mmmmbb..mmmmmmmm' +
     'bbbbbbbbrrfb....' +
     'p.pp..tT......mm',
-  'latin1',
 );
-const TWO_BYTE = Buffer.from(
+const TWO_BYTE = bytesOf(
   'mmmm.........m.m' +
     'mmmmmmmmmmmmmmmm' +
     'ccccmmmmmmmmmmmm' +
@@ -71,7 +74,6 @@ const TWO_BYTE = Buffer.from(
     'mmmmmmmmmmmmmmmm' +
     'mmmmmmmmmmmmmmmm' +
     'mmmmmmmmmmmmmmmm',
-  'latin1',
 );
 const NOTHING = 0x2e;
 const PREFIX = 0x70;
