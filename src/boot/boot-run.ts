@@ -2,6 +2,7 @@
 // the points of the boot (watch/) hook instructions here; what they do happens between two runs of the CPU, in order.
 
 import { setImmediate as nextTurn } from 'node:timers/promises';
+import { blockDecoder } from '../cpu/block-decoder.ts';
 import type { Cpu, Unhook } from '../cpu/cpu.ts';
 import type { Extraction, KaslrRequest } from '../decompressor/extract-kernel.ts';
 import { findStub } from '../decompressor/find-stub.ts';
@@ -13,7 +14,6 @@ import { hex } from '../hex.ts';
 import type { KernelImage } from '../image/kernel-image.ts';
 import { Machine, type MachineOptions } from '../machine/machine.ts';
 import type { KernelAtJump, Phase, PhaseName } from '../trace/boot-trace.ts';
-import { blockDecoder } from './block-decoder.ts';
 import { BootRecord } from './boot-record.ts';
 import { CpuModeReader } from './cpu-mode.ts';
 import type { LoadedImage } from './entries/loaded-image.ts';
@@ -24,8 +24,6 @@ import type { BootOptions } from './options.ts';
 
 /** Kernels choose a random address from 3.14 on; protocol 2.12 came with 3.8, so all of those have it. */
 const FIRST_PROTOCOL_WITH_KASLR = 0x020c;
-/** How often the host looks at the clock while the guest runs. */
-const SLICE_MILLISECONDS = 250;
 /** An image without a kernel may run for ever; decompressing on the CPU takes minutes on a slow host. */
 const PATIENCE_WITHOUT_KERNEL = 10;
 const PATIENCE_HOOKED = 60;
@@ -197,7 +195,6 @@ export class BootRun {
 
   /** From here on: what brought the CPU to its entry is ours. */
   countInstructions(): void {
-    if (!this.options.countInstructions) return;
     const decode = blockDecoder(
       () => this.machine.ram,
       () => this.mode.readBits(),
@@ -299,16 +296,13 @@ export class BootRun {
     const seconds = this.options.timeoutSeconds ?? this.#patience;
     const begunAt = performance.now();
     const startedAt = begunAt - this.#ran;
-    const slice =
-      budget === null ? SLICE_MILLISECONDS : Math.min(SLICE_MILLISECONDS, Math.max(1, budget * 1000));
     await this.#drain();
     while (!this.ended && this.hold.found === null) {
       this.#stream?.resumed();
-      const end = this.cpu.run({ sliceMilliseconds: slice });
+      const end = this.machine.run();
       if (this.#queue.length > 0) {
         await this.#drain();
       } else if (end.kind === 'slice') {
-        this.machine.afterSlice();
         await nextTurn();
       } else if (end.kind === 'halted') {
         if (!this.machine.idle()) this.#stopAt(this.machine.stopReason ?? 'the guest halted');
@@ -361,6 +355,14 @@ export class BootRun {
     const mode = this.mode.read();
     const rip = this.cpu.readRegister('rip');
     const where = mode === 'real16' ? `${hex(this.cpu.readRegister('cs'))}:${hex(rip & 0xffffn)}` : hex(rip);
-    this.#stopped = `${reason}, in phase ${phase} at ${where} (${mode})`;
+    this.#stopped = `${reason}${this.#whyEmpty()}, in phase ${phase} at ${where} (${mode})`;
+  }
+
+  /** Where setup jumped into empty memory, as code32_start told it to. */
+  #whyEmpty(): string {
+    const { startup32, protectedModeCode } = this.found.loaded ?? {};
+    const isThere = startup32 === undefined || startup32 === protectedModeCode?.address;
+    if (isThere || this.machine.emptyCode !== startup32) return '';
+    return `, code32_start says ${hex(startup32)}, the code is at ${hex(protectedModeCode!.address)}`;
   }
 }

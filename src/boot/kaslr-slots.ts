@@ -36,11 +36,7 @@ export async function surveyKaslr(
   options: BootOptions,
   draws: number,
 ): Promise<KaslrSurvey> {
-  using session = await HeldBoot.open(
-    image,
-    { ...options, decompress: 'hooked', countInstructions: false },
-    false,
-  );
+  using session = await HeldBoot.open(image, { ...options, decompress: 'hooked' }, false);
   await session.run({ until: 'extract_kernel' });
   const context = extractionContext(session.boot);
   if (context === null) {

@@ -35,8 +35,6 @@ export interface BootOptions {
   readonly hash: boolean;
   /** Record events (BIOS calls, mode switches, copies, ports). */
   readonly events: boolean;
-  /** Count instructions, for each phase and event: some milliseconds of processor time. */
-  readonly countInstructions: boolean;
   /** Walk the page tables at each phase. */
   readonly pageTables: boolean;
   /** Do large `rep movs`/`rep stos` over plain RAM as one host copy. */
@@ -66,7 +64,6 @@ export const DEFAULT_BOOT_OPTIONS: BootOptions = {
   efiMemoryMap: null,
   hash: true,
   events: true,
-  countInstructions: true,
   pageTables: true,
   fastStrings: true,
   timeoutSeconds: null,

@@ -70,7 +70,7 @@ const SCRATCH_REGIONS: Readonly<Record<string, string>> = {
  * @throws BootscopeError as `boot`
  */
 export async function verify(image: KernelImage, options: BootOptions): Promise<Verification> {
-  const shared = { ...options, cmdline: cmdlineForGuest(image, options), countInstructions: false };
+  const shared = { ...options, cmdline: cmdlineForGuest(image, options) };
   const hooked = await boot(image, { ...shared, decompress: 'hooked' });
   try {
     const emulated = await boot(image, { ...shared, decompress: 'emulated' });

@@ -17,7 +17,7 @@ import {
 
 interface Flags extends BootFlags, StubSymbolFlags, KernelSymbolFlags {
   readonly json?: boolean;
-  readonly instructions?: boolean;
+  readonly time?: boolean;
 }
 
 export function registerBoot(program: Command): void {
@@ -37,7 +37,7 @@ export function registerBoot(program: Command): void {
   ]);
   addStubSymbolOptions(addKernelSymbolOptions(addBootOptions(command)));
   addJsonOption(command, 'the trace')
-    .option('--instructions', 'count the instructions before each phase, as --json does')
+    .option('--time', "also print the host's time at each phase")
     .action(async (path: string | undefined, flags: Flags) => {
       const { image, options } = await readBootRequest(path, flags);
       const json = flags.json === true;
@@ -49,7 +49,6 @@ export function registerBoot(program: Command): void {
         hash: flags.hash ?? json,
         pageTables: json,
         events: false,
-        countInstructions: json || flags.instructions === true,
       });
       if (isTerminal('stderr') && !json) {
         for await (const { phase } of session.phases()) printError(`\r\x1b[K${phase} …`);
@@ -58,7 +57,11 @@ export function registerBoot(program: Command): void {
         await session.run();
       }
       const trace = await named(session.trace(), image);
-      print(json ? `${JSON.stringify(traceToJson(trace), null, 2)}\n` : formatTrace(trace));
+      print(
+        json
+          ? `${JSON.stringify(traceToJson(trace), null, 2)}\n`
+          : formatTrace(trace, { time: flags.time === true }),
+      );
       // Where nobody sees the table, the reason for the exit status still has to be seen.
       if (trace.stopped !== null && (json || !isTerminal('stdout'))) {
         printError(`bootscope: no kernel was reached: ${trace.stopped}\n`);

@@ -46,7 +46,7 @@ export function registerLayout(program: Command): void {
       const named = await namesOnRequest(flags);
       const finished = await boot(image, {
         ...options,
-        ...{ hash: false, events: false, countInstructions: false },
+        ...{ hash: false, events: false },
       });
       finished.close();
       const trace = await named(finished.trace, image);

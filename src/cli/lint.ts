@@ -37,7 +37,7 @@ export function registerLint(program: Command): void {
     const { image, options } = await readBootRequest(path, flags);
     const finished = await boot(image, {
       ...options,
-      ...{ hash: false, events: false, countInstructions: false },
+      ...{ hash: false, events: false },
     });
     const { hazards, stopped } = finished.trace;
     finished.close();

@@ -105,7 +105,6 @@ export function registerTrace(program: Command): void {
         ...options,
         ...{ hash: false, pageTables: false, fastStrings: false },
         events: [from, to].some((place) => place?.kind === 'event'),
-        countInstructions: [from, to].some((place) => place?.kind === 'count' || place?.kind === 'event'),
         timeoutSeconds: options.timeoutSeconds ?? (image.payload === null ? null : TIMEOUT_SECONDS),
       });
       /** Of an address in the boot stub, wherever that lies now. */

@@ -1,5 +1,7 @@
 // A block hook's callback that counts without entering JavaScript: in WebAssembly, and as machine code where the host lets us.
 
+import { runsMachineCode } from './host-machine-code.ts';
+
 /*
  * Both are the same function of a hook's four parameters, the last (the user data) pointing to a 32-bit count:
  *   if (--*count == 0) call back with the same parameters.
@@ -28,7 +30,7 @@ export const COUNTING_HOOK_TARGET = 8;
 
 /** The function as machine code for this host, whose C calling convention it follows; null where there is none. */
 export function countingHookMachineCode(): Uint8Array | null {
-  if (process.arch !== 'x64' || process.platform === 'win32') return null;
+  if (!runsMachineCode()) return null;
   // biome-ignore format: one instruction a line
   return new Uint8Array([
     0xff, 0x09, // dec dword [rcx]

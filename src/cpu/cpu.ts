@@ -83,6 +83,16 @@ export interface DecodedBlock {
   readonly ports: readonly number[];
   /** The last one is a repeated string instruction, whose further iterations are blocks of their own. */
   readonly repeats: boolean;
+  /** Those that `hookInstruction` knows. */
+  readonly special?: readonly SpecialInstruction[];
+}
+/** An instruction that engines do differently, or that draws on the host. */
+export interface SpecialInstruction {
+  readonly kind: 'rdtsc' | 'rdtscp' | 'rdrand' | 'wrmsr' | 'mov-cr4';
+  /** From the block's start. */
+  readonly offset: number;
+  /** Bytes of it. */
+  readonly length: number;
 }
 /** Decodes the code at [address, address + size), linear, as the CPU would run it now. */
 export type BlockDecoder = (address: number, size: number) => DecodedBlock;
@@ -153,8 +163,10 @@ export interface Cpu {
   /**
    * Runs from the current RIP until a hook stops it, HLT, an error, or the slice ends.
    * `sliceMilliseconds` bounds the time without a return to the caller (approximately); 0 or absent: no bound.
+   * `instructions` ends it exactly behind so many, where they are counted; hooks of the next one are called once, in the
+   * next run.
    */
-  run(options?: { readonly sliceMilliseconds?: number }): RunEnd;
+  run(options?: { readonly sliceMilliseconds?: number; readonly instructions?: number }): RunEnd;
   /** Ends the current `run` after the running hook. RIP is then the next instruction to execute. */
   stop(): void;
 
@@ -209,9 +221,16 @@ export interface Cpu {
 
   /**
    * Counts executed instructions from here on; called once, between runs, before code or block hooks are added, with RAM
-   * at address 0. Costs a call of `decode` for each block that is new. False where this host cannot do it cheaply.
+   * at address 0. Costs a call of `decode` for each block that is new, where no machine code can do without.
    */
-  countInstructions(decode: BlockDecoder): boolean;
+  countInstructions(decode: BlockDecoder): void;
+  /**
+   * Called before each instruction of a kind, wherever it runs; one hook a kind, given before instructions are counted and
+   * called from then on. `length` in bytes.
+   */
+  hookInstruction(kind: SpecialInstruction['kind'], hook: (address: bigint, length: number) => void): void;
+  /** Called before code of zeroes runs for the first time where it lies, at least 64 bytes; while instructions are counted. */
+  hookEmptyCode(hook: (address: number) => void): void;
   /**
    * Instructions executed since then, before the one that a hook is called for or that is to run next; null where they
    * are not counted. A repeated string instruction is one; so is what a code hook skips by writing RIP, and one that

@@ -1,5 +1,12 @@
 import { afterEach, beforeEach, expect, it } from 'vitest';
-import { BLOCK_COUNTER_WASM, ENTRY_SIZE, lookupLimit, REPEATS, STATE, STATE_SIZE } from './block-counter.ts';
+import {
+  BLOCK_COUNTER_WASM,
+  ENTRY_SIZE,
+  prepareBlockCounter,
+  REPEATS,
+  STATE,
+  STATE_SIZE,
+} from './block-counter.ts';
 import type { Cpu, DecodedBlock } from './cpu.ts';
 import { describeEachEngine } from './each-engine.ts';
 import { enterProtectedMode } from './enter-mode.ts';
@@ -40,11 +47,10 @@ describeEachEngine('the count of instructions', (open) => {
     ram.set([...code, 0xf4], CODE);
     enterProtectedMode(cpu, { eip: CODE, gdtAddress: 0x8000, rsp: 0x7000n });
     decoded = 0;
-    const counts = cpu.countInstructions((address, size) => {
+    cpu.countInstructions((address, size) => {
       decoded++;
       return decode(cpu.ram(0), address, size);
     });
-    expect(counts).toBe(true);
     return cpu.ram(0);
   }
 
@@ -119,6 +125,51 @@ describeEachEngine('the count of instructions', (open) => {
     expect(slices).toBeGreaterThan(3);
     expect(cpu.instructions).toBe(1 + 3 * 1_000_000 + 1);
   });
+
+  it.each([1, 2, 3, 7, 10, 1000].flatMap((step) => [false, true].map((hooked) => ({ step, hooked }))))(
+    'ends a run exactly behind $step instructions, and calls hooks once each ($hooked)',
+    ({ step, hooked }) => {
+      const ecx = [0xb9, 0x05, 0x00, 0x00, 0x00];
+      // mov $5, %ecx; mov $0x200000, %edi; rep stosb; inc; nop; mov $5, %ecx; 1: inc; nop; nop; loop 1b; hlt
+      const code = [
+        ...ecx,
+        0xbf,
+        0,
+        0,
+        0x20,
+        0,
+        0xf3,
+        0xaa,
+        0x40,
+        0x90,
+        ...ecx,
+        0x40,
+        0x90,
+        0x90,
+        0xe2,
+        0xfb,
+      ];
+      const total = 3 + 2 + 1 + 4 * 5 + 1;
+      load(code);
+      const repeated = CODE + 10;
+      const called: number[] = [];
+      if (hooked) {
+        cpu.hookCode(BigInt(CODE), BigInt(CODE + code.length), (address) => {
+          if (Number(address) !== repeated || called.at(-1) !== cpu.instructions)
+            called.push(cpu.instructions!);
+        });
+      }
+      const stops: number[] = [];
+      let end = cpu.run({ instructions: step });
+      for (; end.kind === 'slice'; end = cpu.run({ instructions: step })) stops.push(cpu.instructions!);
+      expect(end.kind).toBe('halted');
+      expect(cpu.instructions).toBe(total);
+      const slices = Math.floor((total - 1) / step);
+      expect(stops).toEqual(Array.from({ length: slices }, (_, index) => (index + 1) * step));
+      expect(called).toEqual(hooked ? Array.from({ length: total }, (_, index) => index) : []);
+      expect(cpu.readRegister('rax') & 0xffn).toBe(6n);
+    },
+  );
 
   it('counts what the host does in place of an instruction, and nothing for a jump between two runs', () => {
     load([0x40, 0x40, 0x90, 0x40, 0x40]);
@@ -213,8 +264,7 @@ it('has a WebAssembly function that counts known blocks and calls back for other
   };
   const { instance } = await instantiate(BLOCK_COUNTER_WASM, { e: { m: memory, f } });
   const fields = new DataView(memory.buffer, state, STATE_SIZE);
-  fields.setBigUint64(STATE.ram, BigInt(ram), true);
-  fields.setBigUint64(STATE.limit, lookupLimit(ramSize), true);
+  prepareBlockCounter(new Uint8Array(memory.buffer, state, STATE_SIZE), ram, ramSize);
   const block = (address: number, size: number): void => instance.exports.g!(1, BigInt(address), size, state);
   const remember = (address: number, size: number, count: number): void => {
     const at = STATE.table + (address & 0xffff) * ENTRY_SIZE;

@@ -1,6 +1,6 @@
 // Counts executed instructions: whole blocks as they begin, taken back where one is left before its end.
 
-import { ENTRY_SIZE, REPEATS, STATE, STATE_SIZE, TABLE_MASK } from './block-counter.ts';
+import { blockCheck, ENTRY_SIZE, NO_STOP, REPEATS, STATE, STATE_SIZE, TABLE_MASK } from './block-counter.ts';
 import type { BlockDecoder, DecodedBlock } from './cpu.ts';
 import type { Pointer, Transport } from './transport.ts';
 
@@ -11,7 +11,26 @@ const ADDRESS = STATE.address / 4;
 const SIZE = STATE.size / 4;
 const COUNTED = STATE.counted / 4;
 const REPEAT_END = STATE.repeatEnd / 4;
+const STOP_AT = STATE.stopAt / 4;
+const CONTROL = STATE.ctl / 4;
+const SPECIAL = STATE.special / 4;
 const TABLE = STATE.table / 4;
+
+interface KnownBlock {
+  readonly size: number;
+  /** See `blockCheck`; 0 where the code cannot be read. */
+  readonly low: number;
+  readonly high: number;
+  readonly block: DecodedBlock;
+}
+
+/** What the counter's owner is asked when a block begins that JavaScript has to know of. */
+export interface BlockWatcher {
+  /** A block that is new, or whose kind is always told. True: it is left before its first instruction. */
+  isLeft(address: number, size: number, block: DecodedBlock): boolean;
+  /** The block would go beyond the total that was set: it is left before its first instruction. */
+  reached(address: number, size: number, block: DecodedBlock, instructionsLeft: number): void;
+}
 
 /**
  * What the hook in `block-counter.ts` counts, at the grain of instructions. The block of the state is the one that runs,
@@ -22,19 +41,34 @@ export class InstructionCounter {
   readonly #state: Pointer;
   readonly #ram: () => Uint8Array;
   readonly #decode: BlockDecoder;
-  readonly #known = new Map<number, { readonly size: number; readonly block: DecodedBlock }>();
+  readonly #watcher: BlockWatcher;
+  readonly #known = new Map<number, KnownBlock>();
   #words: Uint32Array;
+  #code: DataView | null = null;
   /** The block, by the total at its beginning, that port instructions were last looked for in, and how many were found. */
   #portBlock = -1;
   #portsFound = 0;
 
-  /** @param state - `STATE_SIZE` bytes that the hook counts in */
-  constructor(transport: Transport, state: Pointer, ram: () => Uint8Array, decode: BlockDecoder) {
+  /**
+   * @param state - `STATE_SIZE` bytes that the hook counts in
+   * @param special - second bytes of opcodes whose blocks are told even where machine code counts
+   */
+  constructor(
+    transport: Transport,
+    state: Pointer,
+    ram: () => Uint8Array,
+    decode: BlockDecoder,
+    watcher: BlockWatcher,
+    special: readonly number[],
+  ) {
     this.#transport = transport;
     this.#state = state;
     this.#ram = ram;
     this.#decode = decode;
+    this.#watcher = watcher;
     this.#words = this.#view();
+    for (const byte of special) this.#words[SPECIAL + (byte >> 5)]! |= 1 << (byte & 31);
+    this.tellAll(false);
   }
 
   #view(): Uint32Array {
@@ -48,6 +82,13 @@ export class InstructionCounter {
     return this.#words;
   }
 
+  #codeView(): DataView {
+    const ram = this.#ram();
+    if (this.#code === null || this.#code.buffer !== ram.buffer)
+      this.#code = new DataView(ram.buffer, ram.byteOffset, ram.length);
+    return this.#code;
+  }
+
   /** Instructions of all blocks that began, less those that are known not to have run. */
   get total(): number {
     const fields = this.#fields();
@@ -59,7 +100,7 @@ export class InstructionCounter {
     add(this.#fields(), count);
   }
 
-  /** Between runs: counts on from `total`. */
+  /** Between runs, in no block: counts on from `total`. */
   reset(total: number): void {
     const fields = this.#fields();
     fields[TOTAL] = total;
@@ -68,37 +109,80 @@ export class InstructionCounter {
     setRepeatEnd(fields, 0);
   }
 
-  /** For the hook: a block that is not in its table. */
-  missed(address: number, size: number): void {
-    const block = this.#decode(address, size);
-    this.#known.set(address, { size, block });
-    const count = block.starts.length;
-    const end = address + size;
+  /** The total that no block may go beyond without `reached` being called; null: none. */
+  set stopAt(total: number | null) {
     const fields = this.#fields();
+    const value = total === null ? NO_STOP : BigInt(total);
+    fields[STOP_AT] = Number(value & 0xffff_ffffn);
+    fields[STOP_AT + 1] = Number(value >> 32n);
+  }
+
+  /** Whether every new block is decoded here, not counted by machine code with the library's help. */
+  tellAll(all: boolean): void {
+    const fields = this.#fields();
+    const control = all ? 0n : this.#transport.controlFunction;
+    fields[CONTROL] = Number(control & 0xffff_ffffn);
+    fields[CONTROL + 1] = Number(control >> 32n);
+  }
+
+  /** For the hook: a block that is not in its table, or goes beyond `stopAt`. */
+  missed(address: number, size: number): void {
+    const fields = this.#fields();
+    const block = this.#blockAt(address, size);
+    // Another block has begun, and nothing of it is counted yet.
+    fields[COUNTED] = 0;
+    setRepeatEnd(fields, 0);
+    if (this.#watcher.isLeft(address, size, block)) return;
+    const count = block.starts.length;
+    const left = fields[STOP_AT]! + fields[STOP_AT + 1]! * TWO_32 - this.total;
+    if (count > left) {
+      this.#watcher.reached(address, size, block, left);
+      return;
+    }
+    const end = address + size;
     add(fields, count);
     fields[COUNTED] = count;
     setRepeatEnd(fields, block.repeats ? end : 0);
-
-    const ram = this.#ram();
-    if (address < 8 || end + 8 > ram.length) return;
-    const low = word(ram, address);
-    const high = word(ram, address + 4);
+    if (!this.#isReadable(address, end)) return;
+    const { low, high } = blockCheck(this.#codeView(), address, end);
     const entry = TABLE + (address & TABLE_MASK) * (ENTRY_SIZE / 4);
     fields[entry] = address;
     fields[entry + 1] = size | ((block.repeats ? count | REPEATS : count) << 16);
-    fields[entry + 2] = ((low << 7) | (high >>> 25)) ^ word(ram, end - 8);
-    fields[entry + 3] = ((high << 7) | (low >>> 25)) ^ word(ram, end - 4);
+    fields[entry + 2] = low;
+    fields[entry + 3] = high;
   }
 
-  /** The running block, null where it is unknown: its translation is older than the counter. */
+  #isReadable(address: number, end: number): boolean {
+    return address >= 8 && end + 8 <= this.#ram().length;
+  }
+
+  #blockAt(address: number, size: number): DecodedBlock {
+    const end = address + size;
+    const { low, high } = this.#isReadable(address, end)
+      ? blockCheck(this.#codeView(), address, end)
+      : { low: 0, high: 0 };
+    const known = this.#known.get(address);
+    if (known?.size === size && known.low === low && known.high === high) return known.block;
+    const block = this.#decode(address, size);
+    this.#known.set(address, { size, low, high, block });
+    return block;
+  }
+
+  /** The running block, null before the first. */
   #block(): DecodedBlock | null {
-    const known = this.#known.get(this.#address());
-    return known === undefined || known.size !== this.#fields()[SIZE] ? null : known.block;
+    const size = this.#fields()[SIZE]!;
+    return size === 0 ? null : this.#blockAt(this.#address(), size);
   }
 
   #address(): number {
     const fields = this.#fields();
     return fields[ADDRESS]! + fields[ADDRESS + 1]! * TWO_32;
+  }
+
+  /** Where the block lies that runs, or ran last: [start, end). */
+  get range(): { readonly start: number; readonly end: number } {
+    const start = this.#address();
+    return { start, end: start + this.#fields()[SIZE]! };
   }
 
   /** How many instructions of the running block come before the one at `address`; null where it is not one of them. */
@@ -111,9 +195,14 @@ export class InstructionCounter {
   before(address: number): number {
     const counted = this.#fields()[COUNTED]!;
     // A repeated one that iterates was counted when it began.
-    if (counted === 0) return this.total - 1;
+    if (counted === 0) return this.#isRepeating() ? this.total - 1 : this.total;
     const index = this.#index(address);
     return index === null ? this.total : this.total - counted + index;
+  }
+
+  #isRepeating(): boolean {
+    const fields = this.#fields();
+    return fields[REPEAT_END] !== 0 || fields[REPEAT_END + 1] !== 0;
   }
 
   /**
@@ -123,7 +212,7 @@ export class InstructionCounter {
   leftBefore(address: number, done: boolean): void {
     const fields = this.#fields();
     // In the middle of a repeated one, which goes on or has been done.
-    if (fields[COUNTED] === 0 && !done) return;
+    if (fields[COUNTED] === 0 && !done && this.#isRepeating()) return;
     if (fields[COUNTED] !== 0) add(fields, this.before(address) + (done ? 1 : 0) - this.total);
     fields[COUNTED] = 0;
     setRepeatEnd(fields, 0);
@@ -162,9 +251,4 @@ function add(fields: Uint32Array, change: number): void {
 function setRepeatEnd(fields: Uint32Array, end: number): void {
   fields[REPEAT_END] = end;
   fields[REPEAT_END + 1] = end / TWO_32;
-}
-
-/** 32 bits, little-endian. */
-function word(bytes: Uint8Array, at: number): number {
-  return bytes[at]! | (bytes[at + 1]! << 8) | (bytes[at + 2]! << 16) | (bytes[at + 3]! << 24);
 }

@@ -7,7 +7,13 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { LibraryHandle, TypeObject } from 'koffi';
 import { BootscopeError } from '../error.ts';
-import { blockCounterMachineCode, lookupLimit, STATE, STATE_SIZE } from './block-counter.ts';
+import {
+  blockCounter,
+  blockCounterMachineCode,
+  prepareBlockCounter,
+  STATE,
+  STATE_SIZE,
+} from './block-counter.ts';
 import { COUNTING_HOOK_TARGET, countingHookMachineCode } from './counting-hook.ts';
 import { type CrashGuard, installCrashGuard } from './crash-guard.ts';
 import { StepBuffer, stepBufferSize, stepMachineCode } from './step-buffer.ts';
@@ -81,6 +87,8 @@ interface Library {
   readonly uc_reg_read_batch: (uc: Pointer, ids: Pointer, values: Pointer, count: number) => UcError;
   /** Its address. */
   readonly regReadBatch: () => bigint;
+  /** The address of `uc_ctl`. */
+  readonly control: () => bigint;
   readonly uc_emu_start: (uc: Pointer, begin: bigint, until: bigint, timeout: 0, count: 0) => UcError;
   readonly uc_emu_stop: (uc: Pointer) => UcError;
   readonly uc_hook_add: (
@@ -282,6 +290,7 @@ function loadLibrary(): Library {
     uc_reg_write: handle.func('uc_reg_write', I, [U, I, U]),
     uc_reg_read_batch: handle.func('uc_reg_read_batch', I, [U, U, U, I]),
     regReadBatch: () => koffi.address(handle.symbol('uc_reg_read_batch')),
+    control: () => koffi.address(handle.symbol('uc_ctl')),
     uc_emu_start:
       guard === null
         ? handle.func('uc_emu_start', I, emuStartArguments)
@@ -328,6 +337,7 @@ class NativeTransport implements Transport {
   #uc: Pointer = 0;
   /** See `broken`. */
   #broken: string | null = null;
+  #controlFunction = 0n;
   /** Element 0: hooks that run. */
   readonly #depth: Int32Array;
   readonly #blocks = new Map<Pointer, number>();
@@ -509,19 +519,27 @@ class NativeTransport implements Transport {
     ramSize: number,
     missed: HookShapes['code'],
   ): { readonly error: UcError; readonly state: Pointer } | null {
+    const state = this.allocate(STATE_SIZE);
+    if (state === null) return null;
+    const memory = this.view(state, STATE_SIZE);
+    prepareBlockCounter(memory, ram, ramSize);
     const code = this.#executable(blockCounterMachineCode());
-    const state = code === null ? null : this.allocate(STATE_SIZE);
-    if (code === null || state === null) return null;
+    if (code === null) {
+      const count = blockCounter(memory, this.view(ram, ramSize), missed);
+      return { error: this.hookAdd('code', UC_HOOK_BLOCK, 1n, 0n, 0, count).error, state };
+    }
     const callback = this.#register('code', (_uc: number, address: Wide, length: number) =>
       missed(wide(address), length),
     );
-    const view = new DataView(this.view(state, STATE_SIZE).buffer);
-    view.setBigUint64(STATE.ram, BigInt(ram), true);
-    view.setBigUint64(STATE.limit, lookupLimit(ramSize), true);
-    view.setBigUint64(STATE.callback, BigInt(callback), true);
+    new DataView(memory.buffer).setBigUint64(STATE.callback, BigInt(callback), true);
+    this.#controlFunction = this.#library.control();
     const { uc_hook_add } = this.#library;
     const error = uc_hook_add(this.#uc, this.#out, UC_HOOK_BLOCK, BigInt(code), state, 1n, 0n, 'int', 0);
     return { error, state };
+  }
+
+  get controlFunction(): bigint {
+    return this.#controlFunction;
   }
 
   makeStepsHook(

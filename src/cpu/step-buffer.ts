@@ -1,6 +1,8 @@
 // A code hook's callback that notes known instructions and the registers before each in a buffer, as machine code where the
 // host lets us: entering JavaScript for each would take most of the time of stepping.
 
+import { runsMachineCode } from './host-machine-code.ts';
+
 /*
  * The function of a hook's four parameters, the last (the user data) pointing to the state below:
  *
@@ -52,7 +54,7 @@ export const QUIET = 2;
 
 /** The function as machine code for this host, whose C calling convention it follows; null where there is none. */
 export function stepMachineCode(): Uint8Array | null {
-  if (process.arch !== 'x64' || process.platform === 'win32') return null;
+  if (!runsMachineCode()) return null;
   // biome-ignore format: one instruction a line
   return new Uint8Array([
     0x8b, 0x41, 0x10, // mov eax,[rcx+0x10]

@@ -114,14 +114,16 @@ export interface Transport {
   callCounted(): void;
   /**
    * Hooks every block with the function of `block-counter.ts`; `missed` is called for those that its table does not
-   * hold. Added once and before other block hooks, so that it is called before they stop the CPU. `ram`: guest RAM
-   * from address 0. Null where this host has no way to; `state` points to `STATE_SIZE` bytes.
+   * hold and for those that go beyond its limit. Added once and before other block hooks, so that it is called before they
+   * stop the CPU. `ram`: guest RAM from address 0; `state` points to `STATE_SIZE` bytes, null where there is no memory for it.
    */
   hookAddBlockCounter(
     ram: Pointer,
     ramSize: number,
     missed: HookShapes['code'],
   ): { readonly error: UcError; readonly state: Pointer } | null;
+  /** Address of `uc_ctl`, for the block counter's machine code; 0 where that is not used. */
+  readonly controlFunction: bigint;
   /**
    * Makes a hook for each instruction with the function of `step-buffer.ts`, which calls back for those that the buffer does
    * not know; `add` adds it, once and not while `emuStart` runs. `ram`: guest RAM from address 0; `ids`: register ids. Null

@@ -8,16 +8,18 @@ import type {
   BlockDecoder,
   Cpu,
   CpuState,
+  DecodedBlock,
   DescriptorTableRegister,
   EngineName,
   InvalidAccess,
   RegisterName,
   RunEnd,
+  SpecialInstruction,
   Steps,
   Unhook,
 } from './cpu.ts';
 import { findEnvironment, type GuestEnvironment } from './environment.ts';
-import { InstructionCounter } from './instruction-counter.ts';
+import { type BlockWatcher, InstructionCounter } from './instruction-counter.ts';
 import { Registers } from './registers.ts';
 import type { StepBuffer } from './step-buffer.ts';
 import { linearToPhysical } from './translate.ts';
@@ -39,6 +41,8 @@ const UC_HOOK_MEM_INVALID = 0x3f0;
 const UC_HOOK_MEM_READ = 1024;
 const UC_HOOK_MEM_WRITE = 2048;
 const UC_HOOK_INSN_INVALID = 1 << 14;
+/** Second bytes, behind 0f, of the special instructions: RDTSC, WRMSR, RDTSCP (group 7), RDRAND (group 9), MOV to CR4. */
+const SPECIAL_OPCODES = [0x01, 0x22, 0x30, 0x31, 0xc7] as const;
 /** The vector of an undefined instruction (#UD). */
 const INVALID_OPCODE = 6;
 /** Vectors of exceptions; an `INT n` may have these numbers too. */
@@ -70,6 +74,8 @@ const MAX_64 = 0xffff_ffff_ffff_ffffn;
 const MASK_32 = 0xffff_ffffn;
 /** What the boot stub's own page tables are made of. */
 const LARGE_PAGE = 0x20_0000;
+/** Bytes of zeroes that count as code of nobody. */
+const EMPTY_CODE = 64;
 /** Blocks (or instructions) between two looks at the clock where slices are counted in hooks. */
 const HOOKS_PER_LOOK = 2048;
 
@@ -91,13 +97,21 @@ interface HookRecord {
 }
 
 type InterruptHook = Parameters<Cpu['hookInterrupt']>[0];
+type InstructionHook = Parameters<Cpu['hookInstruction']>[1];
+
+/** The library is to run to `address`, in the middle of a block, and no further. Linear addresses. */
+interface Exit {
+  readonly address: number;
+  readonly blockStart: number;
+  readonly blockEnd: number;
+}
 
 function isWhole(hook: HookRecord): boolean {
   return hook.begin === 0n && hook.end === MAX_64;
 }
 
 /** The methods of Cpu are described there. */
-class UnicornCpu implements Cpu {
+class UnicornCpu implements Cpu, BlockWatcher {
   readonly engine: EngineName;
   readonly engineVersion: string;
   readonly #transport: Transport;
@@ -156,6 +170,13 @@ class UnicornCpu implements Cpu {
   /** A hook on every block, for what needs one: see `#watchBlocks`. */
   #blockWatch: HookRecord | null = null;
   #looksLeft = HOOKS_PER_LOOK;
+  /** The total of instructions that the run ends at, and the place where it ends once that is known. */
+  #lastTotal: number | null = null;
+  #exit: Exit | null = null;
+  readonly #instructionHooks = new Map<SpecialInstruction['kind'], InstructionHook>();
+  /** Linear addresses of special instructions that have their hook. */
+  readonly #hookedInstructions = new Set<number>();
+  #emptyCodeHook: ((address: number) => void) | null = null;
   #environment: GuestEnvironment | null | undefined;
   #closed = false;
 
@@ -289,10 +310,17 @@ class UnicornCpu implements Cpu {
     return this.#environment;
   }
 
-  run(options: { readonly sliceMilliseconds?: number } = {}): RunEnd {
+  run(options: { readonly sliceMilliseconds?: number; readonly instructions?: number } = {}): RunEnd {
     if (this.#running) throw new BootscopeError('cpu-nested-run', 'run was called from a hook');
     if (this.#transport.broken !== null) return this.#brokenDown(this.#transport.broken);
     const slice = options.sliceMilliseconds ?? 0;
+    this.#lastTotal = null;
+    if (options.instructions !== undefined) {
+      if (this.#counter === null) throw new BootscopeError('cpu-not-counting', 'No instructions are counted');
+      if (options.instructions <= 0) return { kind: 'slice' };
+      this.#lastTotal = this.#counter.total + options.instructions;
+    }
+    this.#exit = null;
     this.#stopRequested = false;
     this.#sliceOver = false;
     this.#thrown = null;
@@ -331,12 +359,21 @@ class UnicornCpu implements Cpu {
       this.#emulating = true;
       // Whether a hook is called for the first instruction once more is decided in JavaScript.
       this.#stepBuffer?.callNext();
-      const error = this.#transport.emuStart(begin, 0n);
+      const exit = this.#exit;
+      if (this.#counter !== null) {
+        this.#counter.stopAt = exit === null ? this.#lastTotal : null;
+        this.#counter.tellAll(exit !== null);
+      }
+      // Where to end becomes part of the translation.
+      if (exit !== null) this.#dropTranslations(BigInt(exit.blockStart), BigInt(exit.blockEnd));
+      const error = this.#transport.emuStart(begin, BigInt(exit?.address ?? 0));
       this.#emulating = false;
+      this.#exit = exit === this.#exit ? null : this.#exit;
       this.#dyingCodeHooks -= dying;
       this.#hookAddress = null;
       if (this.#transport.broken !== null) return this.#brokenDown(this.#transport.broken);
       begin = this.#settleRip();
+      if (exit !== null && this.#cameTo(exit, begin, error)) return { kind: 'slice' };
       if (this.#invalidInstruction && this.#thrown === null) {
         const moved = this.#reportInvalidInstruction();
         begin = this.#settleRip();
@@ -359,6 +396,61 @@ class UnicornCpu implements Cpu {
       if (this.#linear(begin) === 0n) return { kind: 'error', error: 'the CPU came to linear address 0' };
       return { kind: 'halted' };
     }
+  }
+
+  /** Whether the library ended where it was told to, and nothing else has happened. */
+  #cameTo(exit: Exit, rip: bigint, error: number): boolean {
+    this.#dropTranslations(BigInt(exit.blockStart), BigInt(exit.blockEnd));
+    const interrupted =
+      this.#thrown !== null ||
+      this.#stopRequested ||
+      this.#restart ||
+      this.#redirected ||
+      this.#invalidInstruction;
+    if (interrupted || error !== UC_ERR_OK || this.#linear(rip) !== BigInt(exit.address)) return false;
+    this.#counter!.reset(this.#lastTotal!);
+    return true;
+  }
+
+  isLeft(address: number, size: number, block: DecodedBlock): boolean {
+    this.#hookAddress = BigInt(address);
+    for (const special of block.special ?? []) this.#hookSpecial(address + special.offset, special);
+    if (this.#emptyCodeHook !== null && size >= EMPTY_CODE && this.#isEmpty(address)) {
+      try {
+        this.#emptyCodeHook(address);
+      } catch (error) {
+        this.#keep(error);
+      }
+    }
+    this.#hookAddress = null;
+    return this.#stoppedAt !== null;
+  }
+
+  #isEmpty(address: number): boolean {
+    const ram = this.ram(0);
+    if (address + EMPTY_CODE > ram.length) return false;
+    for (let at = address; at < address + EMPTY_CODE; at++) if (ram[at] !== 0) return false;
+    return true;
+  }
+
+  /** The first time that an instruction of a kind with a hook is about to run, it gets a code hook. */
+  #hookSpecial(address: number, { kind, length }: SpecialInstruction): void {
+    const hook = this.#instructionHooks.get(kind);
+    if (hook === undefined || this.#hookedInstructions.has(address)) return;
+    this.#hookedInstructions.add(address);
+    this.hookCode(BigInt(address), BigInt(address), (linear) => hook(linear, length));
+  }
+
+  reached(address: number, size: number, block: DecodedBlock, instructionsLeft: number): void {
+    this.#hookAddress = BigInt(address);
+    if (instructionsLeft === 0) this.#sliceOver = true;
+    else {
+      const stop = address + block.starts[instructionsLeft]!;
+      this.#exit = { address: stop, blockStart: address, blockEnd: address + size };
+      this.#restart = true;
+    }
+    this.#requestStop();
+    this.#hookAddress = null;
   }
 
   /** Of use for its registers only from now on. What it broke down over lies at RIP or soon behind it. */
@@ -569,13 +661,14 @@ class UnicornCpu implements Cpu {
     size: number,
     hook: (address: bigint, size: number) => void,
   ): void {
+    // What came before this one, on the same instruction, has sent the CPU elsewhere or has to come first again.
+    const isLeft = this.#pendingRip !== null || this.#restart || this.#sliceOver;
+    if (this.#stoppedAt !== null && isLeft) return;
     if (record.skip !== null) {
       const skipped = record.skip === address;
       record.skip = null;
       if (skipped) return;
     }
-    // A hook before this one, on the same instruction, has sent the CPU elsewhere or has to be called first again.
-    if (this.#stoppedAt !== null && (this.#pendingRip !== null || this.#restart)) return;
     this.#hookAddress = address;
     this.#lastInstruction = address;
     this.#currentHook = record;
@@ -705,6 +798,11 @@ class UnicornCpu implements Cpu {
             details === undefined || details.isSoftware ? null : { errorCode: details.errorCode };
           if (exception !== null) this.#counter?.faulted(Number(this.#linear(this.#registers.read('rip'))));
           for (const each of this.#interruptHooks) each(vector, exception);
+          // It is not certain any more that the block is gone through to there.
+          if (this.#exit !== null) {
+            this.#restart = true;
+            this.#requestStop();
+          }
         } catch (error) {
           this.#keep(error);
         }
@@ -857,19 +955,27 @@ class UnicornCpu implements Cpu {
     });
   }
 
-  countInstructions(decode: BlockDecoder): boolean {
+  countInstructions(decode: BlockDecoder): void {
     const block = this.#blocks.get(0);
     if (block === undefined) throw new BootscopeError('cpu-memory', 'No RAM block starts at 0x0');
     const missed = (address: bigint, size: number): void => this.#counter?.missed(Number(address), size);
     const added = this.#transport.hookAddBlockCounter(block.pointer, block.size, missed);
-    if (added === null) return false;
+    if (added === null) throw new BootscopeError('cpu-memory', 'The host has no memory left for counting');
     this.#check(added.error, 'Adding a hook that counts');
-    this.#counter = new InstructionCounter(this.#transport, added.state, () => this.ram(0), decode);
+    const ram = () => this.ram(0);
+    this.#counter = new InstructionCounter(this.#transport, added.state, ram, decode, this, SPECIAL_OPCODES);
     if (this.#translated) this.#flushBeforeRun = true;
     // Ours has to be called first: the next run adds this one behind it.
     if (this.#blockWatch !== null) this.#removeRecord(this.#blockWatch);
     this.#blockWatch = null;
-    return true;
+  }
+
+  hookInstruction(kind: SpecialInstruction['kind'], hook: InstructionHook): void {
+    this.#instructionHooks.set(kind, hook);
+  }
+
+  hookEmptyCode(hook: (address: number) => void): void {
+    this.#emptyCodeHook = hook;
   }
 
   /** Linear address of the instruction that accesses memory now. In these hooks Unicorn 2.0's own RIP is that. */

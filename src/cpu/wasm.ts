@@ -6,7 +6,7 @@ import { resolve } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { setFlagsFromString } from 'node:v8';
 import { BootscopeError } from '../error.ts';
-import { BLOCK_COUNTER_WASM, lookupLimit, STATE, STATE_SIZE } from './block-counter.ts';
+import { BLOCK_COUNTER_WASM, prepareBlockCounter, STATE_SIZE } from './block-counter.ts';
 import { COUNTING_HOOK_WASM } from './counting-hook.ts';
 import type { HookShape, HookShapes, Pointer, Transport, UcError } from './transport.ts';
 
@@ -649,11 +649,11 @@ class WasmTransport implements Transport {
     if (!(this.#memory instanceof webAssembly.Memory)) return null;
     const state = this.allocate(STATE_SIZE);
     if (state === null) return null;
-    const view = new DataView(this.#memory.buffer, state, STATE_SIZE);
-    view.setBigUint64(STATE.ram, BigInt(ram), true);
-    view.setBigUint64(STATE.limit, lookupLimit(ramSize), true);
+    prepareBlockCounter(this.view(state, STATE_SIZE), ram, ramSize);
     return { error: this.#addWasmHook(BLOCK_COUNTER_WASM, state, missed), state };
   }
+
+  readonly controlFunction = 0n;
 
   /** Not here: a call into JavaScript is several times as cheap as with the native library. */
   makeStepsHook(): null {

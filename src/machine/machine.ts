@@ -1,6 +1,6 @@
 // The PC around the CPU: RAM, firmware, devices and their wiring. Read it as the list of parts.
 
-import type { Cpu, InvalidAccess } from '../cpu/cpu.ts';
+import type { Cpu, InvalidAccess, RunEnd } from '../cpu/cpu.ts';
 import { BootscopeError } from '../error.ts';
 import { hex } from '../hex.ts';
 import type { E820Entry } from '../protocol/e820.ts';
@@ -30,6 +30,7 @@ import { PCI_CONFIG_ADDRESS, PCI_CONFIG_DATA, PciConfig } from './pci.ts';
 import { MASTER_PIC, Pic, SLAVE_PIC } from './pic.ts';
 import { PIT_CONTROL, PIT_COUNTER_0, Pit } from './pit.ts';
 import { PortBus } from './port-bus.ts';
+import { Progress, SLICE } from './progress.ts';
 import { emulateRdrand } from './rdrand.ts';
 import {
   PlainRegisters,
@@ -56,6 +57,10 @@ const DEVICES_START = 0xc000_0000n;
 const MAXIMUM_BUS_PAGES = 1024;
 
 const TIMER_VECTOR = 0x08;
+/** Instructions from tick to tick for a guest that waits for the timer in a loop: as many as a PC of 1990 did. */
+const INSTRUCTIONS_A_TICK = 100_000;
+/** Where instructions are not counted, a slice ends by the host's clock. */
+const SLICE_MILLISECONDS = 250;
 /** Most that the seed moves the TSC and the PIT ahead at power-on, in nanoseconds and in pulses. */
 const TSC_PHASES = 1n << 40n;
 const PIT_PHASES = 0x10000n;
@@ -111,6 +116,10 @@ export class Machine {
   readonly #notices = new NoticeList();
   readonly #ticks: TickCount;
   readonly #timer: TimerLine;
+  readonly #progress: Progress;
+  /** The count of instructions that the running slice ends at. */
+  #sliceEnd = SLICE;
+  #emptyCode: number | null = null;
   #tscPhase: bigint;
   #serialText = '';
   #teletypeText = '';
@@ -162,6 +171,15 @@ export class Machine {
       interrupts: this.interrupts,
       ticks: this.#ticks,
       activity: () => this.ports.accesses + this.bios.calls,
+      stop: (reason) => this.#stop(reason),
+    });
+    this.#progress = new Progress({
+      cpu,
+      clock: this.clock,
+      ram: () => this.ram,
+      activity: () => ({ ports: this.ports.accesses, biosCalls: this.bios.calls }),
+      waitedTicks: () => this.#timer.waitedTicks,
+      printed: () => (this.#serialText === '' ? this.#teletypeText : this.#serialText),
       stop: (reason) => this.#stop(reason),
     });
     this.#wire();
@@ -240,6 +258,36 @@ export class Machine {
     for (const character of text) {
       pushKey(this.memory, character.charCodeAt(0) & 0x7f);
     }
+  }
+
+  /**
+   * Runs the CPU up to what its hooks stop it for, or to the end of a slice: a fixed number of instructions where they are
+   * counted, after which the timer may get in, and a guest that will never do anything again is stopped (`stopReason`).
+   */
+  run(): RunEnd {
+    const { cpu } = this;
+    if (cpu.instructions === null) {
+      const end = cpu.run({ sliceMilliseconds: SLICE_MILLISECONDS });
+      if (end.kind === 'slice') this.afterSlice();
+      return end;
+    }
+    if (cpu.instructions >= this.#sliceEnd) this.#nextSlice();
+    if (this.#stopReason !== null) return { kind: 'stopped' };
+    const left = this.#sliceEnd - cpu.instructions;
+    const end = this.#progress.isProbeDue ? this.#progress.probe(left) : cpu.run({ instructions: left });
+    return this.#stopReason === null || end.kind !== 'slice' ? end : { kind: 'stopped' };
+  }
+
+  #nextSlice(): void {
+    this.afterSlice();
+    this.#progress.afterSlice();
+    const size = this.#timer.waitedTicks > 0 ? INSTRUCTIONS_A_TICK : SLICE;
+    this.#sliceEnd = (Math.floor(this.cpu.instructions! / size) + 1) * size;
+  }
+
+  /** Where the guest ran into memory with nothing in it; null where it did not. */
+  get emptyCode(): number | null {
+    return this.#emptyCode;
   }
 
   /**
@@ -343,6 +391,7 @@ export class Machine {
     this.uart.onByte = (byte) => {
       if (byte !== 0x0d) {
         this.#serialText += String.fromCharCode(byte);
+        this.#progress.afterCharacter();
       }
     };
     for (const device of [this.keyboardController, this.systemControlA]) {
@@ -358,6 +407,10 @@ export class Machine {
     cpu.hookOut((port, size, value) => ports.write(port, size, value));
     cpu.hookCpuid((leaf) => cpuid.read(leaf));
     cpu.hookInvalidAccess((access) => this.#openBus(access));
+    cpu.hookEmptyCode((address) => {
+      this.#emptyCode ??= address;
+      this.#stop(`the CPU runs through empty memory from 0x${address.toString(16)} on`);
+    });
   }
 
   /**
@@ -389,6 +442,7 @@ export class Machine {
   #onCharacter(code: number): void {
     if (code !== 0x0d) {
       this.#teletypeText += String.fromCharCode(code);
+      this.#progress.afterCharacter();
     }
   }
 

@@ -42,6 +42,7 @@ export class TimerLine {
   #activityAtIdle = -1;
   #quietSlices = 0;
   #activityAtSlice = -1;
+  #waitedTicks = 0;
 
   constructor(parts: TimerLineParts) {
     this.#parts = parts;
@@ -79,6 +80,7 @@ export class TimerLine {
     const now = this.#parts.activity();
     this.#quietSlices = now === this.#activityAtSlice ? this.#quietSlices + 1 : 0;
     this.#activityAtSlice = now;
+    if (this.#quietSlices === 0) this.#waitedTicks = 0;
     if (!this.#deliverable) {
       return;
     }
@@ -87,7 +89,13 @@ export class TimerLine {
     } else if (this.#quietSlices >= STALLED_SLICES && !this.#inProtectedMode) {
       this.#parts.clock.advanceToNextTick();
       this.#deliver();
+      this.#waitedTicks++;
     }
+  }
+
+  /** Ticks given to a guest that has done nothing outside the CPU since. */
+  get waitedTicks(): number {
+    return this.#waitedTicks;
   }
 
   /** The guest goes on behind an `INT n` that the BIOS has served. Call it in the interrupt hook. */

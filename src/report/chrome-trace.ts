@@ -160,8 +160,8 @@ function modeSlices(model: ReportModel, timeline: Timeline): readonly TraceEvent
   const seen = [
     ...model.phases.map(({ mode }, index) => ({ ts: timeline.start(index), mode: mode as string })),
     ...model.events.flatMap(({ kind, details }, index) =>
-      kind === 'mode' && typeof details?.['to'] === 'string'
-        ? [{ ts: timeline.ofEvent(index), mode: details['to'] }]
+      kind === 'mode' && typeof details?.to === 'string'
+        ? [{ ts: timeline.ofEvent(index), mode: details.to }]
         : [],
     ),
   ].sort((a, b) => a.ts - b.ts);

@@ -25,8 +25,13 @@ function mebibytes(bytes: bigint | number): string {
   return `${(Number(bytes) / 2 ** 20).toFixed(1)} MiB`;
 }
 
-/** The whole report of `bootscope boot`. */
-export function formatTrace(trace: BootTrace): string {
+/** By hand: a locale's data takes tens of milliseconds to load. */
+function withCommas(count: number): string {
+  return String(count).replace(/\B(?=(\d{3})+$)/g, ',');
+}
+
+/** The whole report of `bootscope boot`; `time` adds the host's, which is never the same twice. */
+export function formatTrace(trace: BootTrace, options: { readonly time?: boolean } = {}): string {
   const { image, machine, kernel } = trace;
   const described = [
     image.kind,
@@ -39,17 +44,17 @@ export function formatTrace(trace: BootTrace): string {
     `${mebibytes(machine.ram)} RAM, ${machine.entry} entry, ${machine.decompress === 'none' ? 'no' : machine.decompress} decompression, ` +
     `Unicorn ${machine.engineVersion} (${machine.engine})\n\n`;
 
-  const counted = trace.phases.some(({ instructions }) => instructions !== null);
+  const time = options.time === true;
   const rows = trace.phases.map((phase) => [
     phase.name,
     hex(phase.address),
     phase.mode,
-    ...(counted ? [phase.instructions?.toLocaleString('en') ?? ''] : []),
-    `${phase.milliseconds.toFixed(1)} ms`,
+    phase.instructions === null ? '' : withCommas(phase.instructions),
+    ...(time ? [`${phase.milliseconds.toFixed(1)} ms`] : []),
     phase.summary,
   ]);
-  const heading = ['PHASE', 'ADDRESS', 'MODE', ...(counted ? ['INSTRUCTIONS'] : []), 'AT', 'WHAT HAPPENED'];
-  text += formatColumns([heading, ...rows], counted ? [1, 3, 4] : [1, 3]);
+  const heading = ['PHASE', 'ADDRESS', 'MODE', 'INSTRUCTIONS', ...(time ? ['AT'] : []), 'WHAT HAPPENED'];
+  text += formatColumns([heading, ...rows], time ? [1, 3, 4] : [1, 3]);
 
   if (kernel !== null) {
     const hashed = kernel.segments.some(({ sha256 }) => sha256 !== null);

@@ -1,7 +1,7 @@
 // Where the instructions of a translated block begin, for counting them.
 
-import type { BlockDecoder } from '../cpu/cpu.ts';
 import { instructionLength, opcodeOffset } from '../x86/instruction.ts';
+import type { BlockDecoder, SpecialInstruction } from './cpu.ts';
 
 /** By their first byte behind prefixes: INS and OUTS, MOVS and CMPS, STOS, LODS and SCAS. */
 function isStringInstruction(opcode: number): boolean {
@@ -21,6 +21,28 @@ function accessesPort(opcode: number): boolean {
   );
 }
 
+const ESCAPE = 0x0f;
+
+/** @param at - of the second byte of an opcode that begins with 0f */
+function specialKind(code: Uint8Array, at: number): SpecialInstruction['kind'] | null {
+  const modRm = code[at + 1]!;
+  const reg = (modRm >> 3) & 7;
+  switch (code[at]) {
+    case 0x01:
+      return modRm === 0xf9 ? 'rdtscp' : null;
+    case 0x22:
+      return reg === 4 ? 'mov-cr4' : null;
+    case 0x30:
+      return 'wrmsr';
+    case 0x31:
+      return 'rdtsc';
+    case 0xc7:
+      return reg === 6 && modRm >= 0xc0 ? 'rdrand' : null;
+    default:
+      return null;
+  }
+}
+
 /**
  * @param ram - physical memory from address 0, taken anew each time; the code is mapped to itself
  * @param readBits - width of the code that runs now
@@ -31,17 +53,23 @@ export function blockDecoder(ram: () => Uint8Array, readBits: () => 16 | 32 | 64
     const bits = readBits();
     const starts: number[] = [];
     const ports: number[] = [];
+    const special: SpecialInstruction[] = [];
     let last = address;
-    for (let at = address; at < address + size; at += instructionLength(code, at, bits)) {
+    let length = 0;
+    for (let at = address; at < address + size; at += length) {
       last = at;
       starts.push(at - address);
-      if (accessesPort(code[opcodeOffset(code, at, bits)]!)) ports.push(at - address);
+      length = instructionLength(code, at, bits);
+      const opcode = opcodeOffset(code, at, bits);
+      if (accessesPort(code[opcode]!)) ports.push(at - address);
+      const kind = code[opcode] === ESCAPE ? specialKind(code, opcode + 1) : null;
+      if (kind !== null) special.push({ kind, offset: at - address, length });
     }
     // An empty one is an instruction that cannot be fetched.
     if (starts.length === 0) starts.push(0);
     const opcode = opcodeOffset(code, last, bits);
     const repeats = isStringInstruction(code[opcode]!) && hasRepeat(code, last, opcode);
-    return { starts, ports, repeats };
+    return { starts, ports, repeats, special };
   };
 }
 

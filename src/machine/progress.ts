@@ -1,0 +1,208 @@
+// Tells a guest that works from one that will never do anything again: loops that change nothing, waiting that nothing ends,
+// and printing the same text without end. It looks at fixed counts of instructions, so that a boot is told the same each time.
+
+import { type Cpu, REGISTER_NAMES, type RunEnd } from '../cpu/cpu.ts';
+import { hex } from '../hex.ts';
+import type { Clock } from './clock.ts';
+
+/** Instructions between two looks. */
+export const SLICE = 500_000;
+/** The first look at whether a guest that does nothing outside the CPU goes round in a loop; the later ones at twice as many. */
+const FIRST_PROBE = 4;
+/** Slices after which a loop that touches no memory and changes registers only is taken for endless: 64 million instructions. */
+const ENDLESS_SLICES = 128;
+/** Rounds after which a probe has seen enough. */
+const ENOUGH_ROUNDS = 1000;
+/** Time of the machine's own that a guest may poll a port without any change: longer than a clock chip's second. */
+const POLLING_NANOSECONDS = 1.2e9;
+/** Timer ticks that a loop may wait for: a minute. */
+const WAITING_TICKS = 1092;
+/** Instructions of a loop that are looked at for where it lies. */
+const LONGEST_LOOP = 20_000;
+/** Characters that have to repeat, how many may make the text that does, and different ones in it (dots are progress). */
+const REPEATED_TEXT = 4096;
+const LONGEST_LINE = 512;
+const FEWEST_LETTERS = 4;
+
+export interface ProgressParts {
+  readonly cpu: Cpu;
+  readonly clock: Clock;
+  readonly ram: () => Uint8Array;
+  /** Counts of what the guest did outside the CPU. */
+  readonly activity: () => { readonly ports: number; readonly biosCalls: number };
+  /** Timer ticks that a guest waiting in a loop has been given without doing anything. */
+  readonly waitedTicks: () => number;
+  /** What it printed on all its ways. */
+  readonly printed: () => string;
+  readonly stop: (reason: string) => void;
+}
+
+export class Progress {
+  readonly #parts: ProgressParts;
+  #ports = -1;
+  #biosCalls = -1;
+  #quietSlices = 0;
+  /** Slices with port accesses and nothing else, and when they began. */
+  #pollingSlices = 0;
+  #pollingSince = 0;
+  /** Printed since the text was looked at. */
+  #characters = 0;
+  #isProbeDue = false;
+
+  constructor(parts: ProgressParts) {
+    this.#parts = parts;
+  }
+
+  /** After each `SLICE` instructions, or a tick for a guest that waits. */
+  afterSlice(): void {
+    const { activity, clock, waitedTicks } = this.#parts;
+    const { ports, biosCalls } = activity();
+    const isQuiet = ports === this.#ports && biosCalls === this.#biosCalls;
+    const polls = !isQuiet && biosCalls === this.#biosCalls;
+    this.#quietSlices = isQuiet ? this.#quietSlices + 1 : 0;
+    if (!polls) this.#pollingSince = clock.nanoseconds;
+    this.#pollingSlices = polls ? this.#pollingSlices + 1 : 0;
+    this.#ports = ports;
+    this.#biosCalls = biosCalls;
+    const waited = waitedTicks();
+    if (waited > 0) this.#isProbeDue = waited % WAITING_TICKS === 0;
+    else if (isQuiet) this.#isProbeDue = this.#quietSlices >= FIRST_PROBE && isPowerOfTwo(this.#quietSlices);
+    else this.#isProbeDue = polls && clock.nanoseconds - this.#pollingSince > POLLING_NANOSECONDS;
+  }
+
+  /** After each character that the guest prints. */
+  afterCharacter(): void {
+    if (++this.#characters < REPEATED_TEXT) return;
+    this.#characters = 0;
+    const text = this.#parts.printed();
+    const tail = text.slice(-REPEATED_TEXT);
+    const period = periodOf(tail);
+    if (period === null) return;
+    const line = tail.slice(-period);
+    if (new Set(line.replace(/\s/g, '')).size < FEWEST_LETTERS) return;
+    this.#parts.stop(
+      `the guest prints the same text over and over (${Math.floor(REPEATED_TEXT / period)} times in a row): ${JSON.stringify(inOrder(line))}`,
+    );
+  }
+
+  /** Whether `probe` is to be called for what comes next. */
+  get isProbeDue(): boolean {
+    return this.#isProbeDue;
+  }
+
+  /**
+   * Runs the CPU as `run` does and watches whether it comes back to where it is with everything as it was.
+   * @param instructions - at most so many
+   */
+  probe(instructions: number): RunEnd {
+    this.#isProbeDue = false;
+    const { cpu } = this.#parts;
+    const before = registers(cpu);
+    const start = linearRip(cpu, before);
+    let changed = false;
+    let reads = false;
+    let rounds = -1;
+    let isBack = false;
+    const unhookWrites = cpu.hookMemoryWrite(0n, LAST_ADDRESS, (address, size, value) => {
+      if (changed || this.#holds(Number(address), size, value)) return;
+      changed = true;
+      cpu.stop();
+    });
+    const unhookReads = cpu.hookMemoryRead(0n, LAST_ADDRESS, () => {
+      reads = true;
+    });
+    const unhookStart = cpu.hookCode(start, start, () => {
+      rounds++;
+      if (rounds === 0 || changed || isBack) return;
+      isBack = isSame(before, registers(cpu));
+      if (isBack || rounds >= ENOUGH_ROUNDS) cpu.stop();
+    });
+    const end = cpu.run({ instructions });
+    unhookWrites();
+    unhookReads();
+    unhookStart();
+    if (isBack) this.#stopLoop(start, true);
+    else if (!changed && !reads && rounds >= ENOUGH_ROUNDS && this.#quietSlices >= ENDLESS_SLICES)
+      this.#stopLoop(start, false);
+    // A stop of ours is the end of a slice to whoever runs the machine, unless it had a reason of its own.
+    return end.kind === 'stopped' && (changed || rounds > 0) ? { kind: 'slice' } : end;
+  }
+
+  #holds(address: number, size: number, value: bigint): boolean {
+    const ram = this.#parts.ram();
+    for (let at = 0; at < size; at++) {
+      if (ram[address + at] !== Number((value >> BigInt(8 * at)) & 0xffn)) return false;
+    }
+    return true;
+  }
+
+  /** @param isSame - whether all is as it was a round ago */
+  #stopLoop(start: bigint, isSame: boolean): void {
+    const { stop, waitedTicks } = this.#parts;
+    const { lowest, highest } = this.#extent(start);
+    const where = lowest === highest ? `at ${hex(lowest)}` : `from ${hex(lowest)} to ${hex(highest)}`;
+    if (!isSame)
+      stop(
+        `the guest goes round in a loop ${where} that has changed nothing but registers in ${(this.#quietSlices * SLICE) / 1e6} million instructions`,
+      );
+    else if (waitedTicks() > 0)
+      stop(`the guest waits in a loop ${where}, and a minute of timer interrupts did not end it`);
+    else if (this.#pollingSlices > 0)
+      stop(`the guest waits for a device in a loop ${where}, and what it reads there does not change`);
+    else stop(`the guest goes round in a loop ${where} for ever: nothing changes in it`);
+  }
+
+  /** One round of the loop, watched instruction by instruction. */
+  #extent(start: bigint): { lowest: bigint; highest: bigint } {
+    const { cpu } = this.#parts;
+    let lowest = start;
+    let highest = start;
+    let first = true;
+    const unhook = cpu.hookCode(0n, LAST_ADDRESS, (address) => {
+      if (!first && address === start) cpu.stop();
+      first = false;
+      if (address < lowest) lowest = address;
+      if (address > highest) highest = address;
+    });
+    cpu.run({ instructions: LONGEST_LOOP });
+    unhook();
+    return { lowest, highest };
+  }
+}
+
+const LAST_ADDRESS = 0xffff_ffff_ffff_ffffn;
+const CR0_PE = 1n;
+
+function registers(cpu: Cpu): BigUint64Array {
+  const values = new BigUint64Array(REGISTER_NAMES.length);
+  cpu.readRegisters(REGISTER_NAMES, values);
+  return values;
+}
+
+function isSame(a: BigUint64Array, b: BigUint64Array): boolean {
+  return a.every((value, index) => value === b[index]);
+}
+
+function linearRip(cpu: Cpu, values: BigUint64Array): bigint {
+  const rip = values[REGISTER_NAMES.indexOf('rip')]!;
+  if (cpu.readRegister('cr0') & CR0_PE) return rip;
+  return (values[REGISTER_NAMES.indexOf('cs')]! << 4n) + (rip & 0xffffn);
+}
+
+function isPowerOfTwo(number: number): boolean {
+  return (number & (number - 1)) === 0;
+}
+
+/** The least number of characters after which all of the text repeats; null where none of at most `LONGEST_LINE` does. */
+function periodOf(text: string): number | null {
+  for (let period = 1; period <= LONGEST_LINE; period++) {
+    if (text.startsWith(text.slice(period), 0)) return period;
+  }
+  return null;
+}
+
+/** A line that was cut somewhere, from its beginning. */
+function inOrder(line: string): string {
+  const end = line.indexOf('\n');
+  return end < 0 ? line : line.slice(end + 1) + line.slice(0, end + 1);
+}
