@@ -15,6 +15,7 @@ import { type BootAddresses, BootFollower } from './reference/boot-addresses.ts'
 import {
   describeBootParams,
   findEntry,
+  kernelOf,
   kernelPlace,
   ovmfArguments,
   ovmfVersion,
@@ -344,7 +345,8 @@ async function collect(path: string, options: Options): Promise<unknown> {
 /** The boot by OVMF: the image as its own boot loader, through its PE header. */
 async function collectEfi(path: string, options: Options): Promise<unknown> {
   const file = readFileSync(path);
-  const image = readImageFields(file);
+  const kernel = kernelOf(file);
+  const image = readImageFields(kernel);
   const pe = readPeFields(file);
   const scratch = mkdtempSync(join(tmpdir(), 'bootscope-reference-'));
   const words = options.cmdline.split(/\s+/).filter((word) => word !== '');
@@ -369,10 +371,10 @@ async function collectEfi(path: string, options: Options): Promise<unknown> {
       const efi = await recordServices(machine, pe, atEntry);
       const elf = readElf(decompressPayload(image).bytes);
       if (elf === null) throw new Error('the payload is no ELF file');
-      const setup = file.length - image.protectedModeCode.length;
+      const setup = kernel.length - image.protectedModeCode.length;
       const place = kernelPlace(efi, elf, {
         startup32: BigInt(efi.imageBase) + BigInt(setup),
-        alignment: BigInt(file.readUInt32LE(0x230)),
+        alignment: BigInt(kernel.readUInt32LE(0x230)),
       });
       await machine.runTo([place + elf.entry - elf.segments[0]!.paddr]);
       const atKernel = await machine.registers();

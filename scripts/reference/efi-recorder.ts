@@ -44,6 +44,19 @@ export function readPeFields(file: Buffer): PeFields {
   return { entry, entryOffset, sizeOfImage: file.readUInt32LE(pe + 24 + 56) };
 }
 
+/** The kernel in a Unified Kernel Image; the file itself where it is none. */
+export function kernelOf(file: Buffer): Buffer {
+  const pe = file.readUInt32LE(0x3c);
+  const sections = pe + 24 + file.readUInt16LE(pe + 20);
+  for (let index = 0; index < file.readUInt16LE(pe + 6); index++) {
+    const at = sections + index * 40;
+    if (file.toString('latin1', at, at + 8).replace(/\0+$/, '') !== '.linux') continue;
+    const offset = file.readUInt32LE(at + 20);
+    return file.subarray(offset, offset + file.readUInt32LE(at + 8));
+  }
+  return file;
+}
+
 /** jmp to itself: the image waits at its entry until it is found there. */
 const WAIT = [0xeb, 0xfe];
 
@@ -121,8 +134,9 @@ export interface RecordedCall {
   readonly status: string;
   /** What the pointers to results hold afterwards. */
   readonly results: Readonly<Record<string, string>>;
-  /** RVA of the instruction behind the call. */
+  /** RVA of the instruction behind the call, and which of the images it is in, the first being 0. */
   readonly from: string;
+  readonly image: number;
 }
 
 export interface EfiRecord {
@@ -266,21 +280,43 @@ export async function recordServices(
       services.set(pointers.readBigUInt64LE(Number(offset)), name);
   }
   const calls: RecordedCall[] = [];
+  const firmware = memoryMap
+    .filter((line) => /ServicesCode/.test(line))
+    .map((line) => line.split(' ').slice(0, 2).map(BigInt));
+  const bases = new ImageBases(machine, base, pe.sizeOfImage);
   for (;;) {
     const address = await machine.runTo([...services.keys()]);
     const name = services.get(address)!;
     const before = await machine.registers();
     const back = (await machine.readPhysical(before.values.rsp, 8)).readBigUInt64LE();
-    if (back < base || back >= base + BigInt(pe.sizeOfImage)) {
+    if (firmware.some(([start, end]) => back >= start! && back < end!)) {
       // The firmware calls its own services; a breakpoint under the CPU would hold it for ever.
       await machine.step();
       continue;
     }
     const given = await readArguments(machine, name, before);
+    if (name === 'StartImage') {
+      // It returns when the image does, if ever.
+      calls.push({
+        service: name,
+        arguments: given.values,
+        status: 'started',
+        results: {},
+        ...(await bases.place(back)),
+      });
+      await machine.step();
+      continue;
+    }
     await machine.runTo([back]);
     const { rax } = (await machine.registers()).values;
     const results = await readResults(machine, name, before, given.pointers);
-    calls.push({ service: name, arguments: given.values, status: hex(rax), results, from: hex(back - base) });
+    calls.push({
+      service: name,
+      arguments: given.values,
+      status: hex(rax),
+      results,
+      ...(await bases.place(back)),
+    });
     if (name === 'ExitBootServices' && rax === SUCCESS) break;
     if (name === 'Exit') throw new Error(`the image gave up with Exit(${given.values.ExitStatus})`);
   }
@@ -294,6 +330,42 @@ export async function recordServices(
     memoryMap,
     calls,
   };
+}
+
+/** Which image an address is in: those that were loaded later begin with their headers. */
+class ImageBases {
+  readonly #machine: QemuMachine;
+  readonly #bases: { readonly start: bigint; readonly end: bigint }[];
+
+  constructor(machine: QemuMachine, base: bigint, size: number) {
+    this.#machine = machine;
+    this.#bases = [{ start: base, end: base + BigInt(size) }];
+  }
+
+  async place(address: bigint): Promise<{ readonly from: string; readonly image: number }> {
+    let image = this.#bases.findIndex(({ start, end }) => address >= start && address < end);
+    if (image < 0) {
+      this.#bases.push(await this.#find(address));
+      image = this.#bases.length - 1;
+    }
+    return { from: hex(address - this.#bases[image]!.start), image };
+  }
+
+  /** The nearest page below that begins with the headers of a PE file which reaches to the address. */
+  async #find(address: bigint): Promise<{ readonly start: bigint; readonly end: bigint }> {
+    const reach = 0x400_0000n;
+    const low = address > reach ? (address - reach) & ~0xfffn : 0n;
+    const bytes = await this.#machine.readPhysical(low, Number(address - low));
+    for (let at = bytes.length - (bytes.length % 0x1000); at >= 0; at -= 0x1000) {
+      if (bytes[at] !== 0x4d || bytes[at + 1] !== 0x5a || at + 0x40 > bytes.length) continue;
+      const header = at + bytes.readUInt32LE(at + 0x3c);
+      if (header + 84 > bytes.length || bytes.readUInt32LE(header) !== 0x4550) continue;
+      const start = low + BigInt(at);
+      const end = start + BigInt(bytes.readUInt32LE(header + 24 + 56));
+      if (end > address) return { start, end };
+    }
+    throw new Error(`a service was called from ${hex(address)}, where no image lies`);
+  }
 }
 
 async function readArguments(

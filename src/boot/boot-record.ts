@@ -33,6 +33,8 @@ export class BootRecord {
   readonly #writes: MemoryWrite[] = [];
   readonly #events: SystemEvents | null;
   #biosCalls = 0;
+  #efiCalls = 0;
+  readonly #efiCallsAt: number[] = [];
   #diskCalled = false;
 
   constructor(boot: RecordedBoot) {
@@ -90,6 +92,7 @@ export class BootRecord {
     this.#events?.flush(BigInt(address));
     this.completePhase(this.#summary());
     this.#biosCalls = 0;
+    this.#efiCalls = 0;
     const registers = snapshot(cpu);
     const phase: Phase = {
       name,
@@ -106,7 +109,13 @@ export class BootRecord {
       milliseconds: performance.now() - this.#openedAt,
     };
     this.#recorder.begin(phase);
+    this.#efiCallsAt.push(this.#boot.machine.uefi?.calls ?? 0);
     return phase;
+  }
+
+  /** EFI services that had been called when the phase at `index` began. */
+  efiCallsAt(index: number): number {
+    return this.#efiCallsAt[index] ?? 0;
   }
 
   /** What happened in the running phase, in a few words. */
@@ -122,6 +131,7 @@ export class BootRecord {
   #summary(): string {
     const phase = this.#recorder.phases.at(-1);
     if (phase === undefined || phase.summary !== '') return phase?.summary ?? '';
+    if (this.#efiCalls > 0) return `${this.#efiCalls} EFI service call${this.#efiCalls === 1 ? '' : 's'}`;
     return this.#biosCalls > 0 ? `${this.#biosCalls} BIOS calls` : '';
   }
 
@@ -165,6 +175,9 @@ export class BootRecord {
     if (event.kind === 'bios') {
       this.#biosCalls++;
       if (event.vector === DISK_SERVICES) this.#diskCalled = true;
+      this.#boot.hold.onFirmware();
+    } else if (event.kind === 'efi') {
+      this.#efiCalls++;
       this.#boot.hold.onFirmware();
     }
     this.#events?.onMachineEvent(event);

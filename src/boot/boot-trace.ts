@@ -1,7 +1,7 @@
 // The finished trace of a boot, and the layout of a moment: from what was found and recorded so far.
 
 import { createHash } from 'node:crypto';
-import type { BootTrace, MemoryRegion, Overwrite, PhaseName } from '../trace/boot-trace.ts';
+import type { BootTrace, MemoryRegion, Overwrite, Phase, PhaseName } from '../trace/boot-trace.ts';
 import { findHazards } from '../trace/hazards.ts';
 import { findOverwrites } from '../trace/overwrites.ts';
 import { type LayoutFacts, type MemoryWrite, regionsAt } from '../trace/regions.ts';
@@ -28,6 +28,7 @@ export function layoutOf(boot: BootRun, phase: PhaseName): readonly MemoryRegion
     gdtr: cpu.readDescriptorTable('gdtr'),
     idtr: cpu.readDescriptorTable('idtr'),
     tables: walkPageTables(machine.memory, registers).tables,
+    efiCalls: machine.uefi?.calls ?? 0,
   });
 }
 
@@ -66,6 +67,16 @@ export function traceOf(boot: BootRun): BootTrace {
   };
 }
 
+/**
+ * With an EFI stub that leaves decompressing to startup_64, boot services go before anything of the kernel is in place; with others,
+ * after.
+ */
+function phaseForLayout(phases: readonly Phase[], index: number): PhaseName {
+  const { name } = phases[index]!;
+  if (name !== 'exit_boot_services') return name;
+  return phases.slice(0, index).some((before) => before.name === 'decompress_kernel') ? name : 'efi_pe_entry';
+}
+
 /** The regions of every phase, from all that is known, and what each phase cost those of the one before. */
 function addRegions({ record }: BootRun, facts: LayoutFacts): void {
   const lost: Overwrite[] = [];
@@ -74,7 +85,9 @@ function addRegions({ record }: BootRun, facts: LayoutFacts): void {
     const { mode, registers, gdtr, idtr } = phase;
     const { ss, rsp } = registers;
     const tables = phase.pageTables?.tables ?? [];
-    const regions = regionsAt(phase.name, facts, { mode, ss, rsp, gdtr, idtr, tables });
+    const efiCalls = record.efiCallsAt(index);
+    const name = phaseForLayout(record.phases, index);
+    const regions = regionsAt(name, facts, { mode, ss, rsp, gdtr, idtr, tables, efiCalls });
     const earlier = record.phases[index - 1]?.name;
     const writes = [
       ...facts.writes.filter((write) => write.phase === earlier),

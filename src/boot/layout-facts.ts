@@ -9,8 +9,10 @@ import { findStubParts } from '../decompressor/stub-parts.ts';
 import type { KernelImage } from '../image/kernel-image.ts';
 import { readSetupExtents } from '../image/setup-code.ts';
 import type { Machine } from '../machine/machine.ts';
+import type { UefiFirmware } from '../machine/uefi/firmware.ts';
 import { BOOT_PARAMS_SIZE, BootParams } from '../protocol/boot-params.ts';
 import type { KernelAtJump, KernelSegment } from '../trace/boot-trace.ts';
+import type { EfiFacts } from '../trace/efi-regions.ts';
 import { merge, type PlacementRules, runArea } from '../trace/hazards.ts';
 import type { Extent, KernelPart, LayoutFacts, MemoryWrite, SetupMemory } from '../trace/regions.ts';
 import type { LoadedImage, Placed } from './entries/loaded-image.ts';
@@ -94,7 +96,16 @@ export function layoutFacts(machine: Machine, image: KernelImage, seen: Observat
     relocations: relocationLists(extraction),
     outputLength: extraction?.outputLength ?? payload?.outputLength ?? null,
     kernelParts: kernelParts(segments, file),
-    writes: [...seen.writes, ...extractionWrites(extraction, kernel, payload?.outputLength ?? null)],
+    writes: [
+      ...seen.writes,
+      ...extractionWrites(
+        extraction,
+        kernel,
+        payload?.outputLength ?? null,
+        loaded.allocatesKernel === true ? 'decompress_kernel' : 'extract_kernel',
+      ),
+    ],
+    efi: machine.uefi === null ? null : efiFacts(machine.uefi),
   };
 }
 
@@ -108,11 +119,15 @@ export function placementRules(image: KernelImage, loaded: LoadedImage): Placeme
     relocatable: header.has('relocatable_kernel') && header.get('relocatable_kernel') !== 0,
     alignment: header.get('kernel_alignment'),
     preferredAddress: header.get('pref_address'),
-    initSize: header.has('init_size') ? header.get('init_size') : null,
+    initSize: header.has('init_size') && loaded.allocatesKernel !== true ? header.get('init_size') : null,
     loadAddress: loaded.protectedModeCode?.address ?? 0,
     linkedAddress: linkBase === 0 ? null : linkBase,
     high: image.kind === 'bzImage',
   };
+}
+
+function efiFacts({ parts, images, allocations, exitCall }: UefiFirmware): EfiFacts {
+  return { map: parts.map, images, allocations, exitCall };
 }
 
 function extentOf(placed: Placed | null): Extent | null {
@@ -157,6 +172,7 @@ function extractionWrites(
   extraction: Extraction | null,
   kernel: KernelAtJump | null,
   outputLength: number | null,
+  during: 'extract_kernel' | 'decompress_kernel',
 ): MemoryWrite[] {
   if (extraction !== null) {
     const writes = extraction.writes.map(({ start, end, role, segment }): MemoryWrite => {
@@ -164,7 +180,7 @@ function extractionWrites(
         return { phase: 'decompressed', start, end, what: `segment ${segment} of the kernel` };
       }
       const what = role === 'stray-variable' ? 'a variable of the stub' : 'the decompressed kernel';
-      return { phase: 'extract_kernel', start, end, what };
+      return { phase: during, start, end, what };
     });
     const start = Number(extraction.output);
     const inPlace = extraction.writes.some((write) => write.start === start);
@@ -179,10 +195,10 @@ function extractionWrites(
   if (kernel === null || outputLength === null) return [];
   const start = Number(kernel.physicalBase);
   return [
-    { phase: 'extract_kernel', start, end: start + outputLength, what: 'the decompressed kernel' },
+    { phase: during, start, end: start + outputLength, what: 'the decompressed kernel' },
     ...kernel.segments.map(
       ({ paddr, filesz }, index): MemoryWrite => ({
-        phase: 'extract_kernel',
+        phase: during,
         start: Number(paddr),
         end: Number(paddr + filesz),
         what: `segment ${index} of the kernel`,

@@ -2,6 +2,7 @@
 
 import type { Cpu, EngineName } from '../cpu/cpu.ts';
 import type { KaslrOption } from '../decompressor/kaslr-entropy.ts';
+import type { EfiFault } from '../machine/uefi/faults.ts';
 import type { E820Entry } from '../protocol/e820.ts';
 import type { EfiMemoryDescriptor } from '../protocol/efi-memory-map.ts';
 import type { DecompressMode, EntryPoint } from '../trace/boot-trace.ts';
@@ -31,6 +32,8 @@ export interface BootOptions {
   readonly memoryMap: readonly E820Entry[] | null;
   /** The same for firmware that is EFI; null: what that makes of `memory`. */
   readonly efiMemoryMap: readonly EfiMemoryDescriptor[] | null;
+  /** EFI services that fail though nothing is wrong. */
+  readonly efiFaults: readonly EfiFault[];
   /** SHA-256 of the image and of each segment at the jump. */
   readonly hash: boolean;
   /** Record events (BIOS calls, mode switches, copies, ports). */
@@ -61,6 +64,7 @@ export const DEFAULT_BOOT_OPTIONS: BootOptions = {
   cmdlineAddress: null,
   bootParamsAddress: null,
   memoryMap: null,
+  efiFaults: [],
   efiMemoryMap: null,
   hash: true,
   events: true,

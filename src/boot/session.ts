@@ -137,8 +137,10 @@ export class HeldBoot implements BootSession {
   /** @param decompressAhead - whether the payload is wanted, so that decompressing it may begin at once */
   static async open(image: KernelImage, options: BootOptions, decompressAhead = true): Promise<HeldBoot> {
     // The guest's own code draws unless it is told not to.
-    const cmdline = options.decompress === 'emulated' ? cmdlineForGuest(image, options) : options.cmdline;
-    const own = { ...options, cmdline, entry: findEntry(image, options.entry).name };
+    const entry = findEntry(image, options.entry);
+    const guestDraws = options.decompress === 'emulated' || entry.drawsItself === true;
+    const cmdline = guestDraws ? cmdlineForGuest(image, options) : options.cmdline;
+    const own = { ...options, cmdline, entry: entry.name };
     const wanted = decompressAhead && options.decompress === 'hooked';
     const ahead = wanted ? await PayloadAhead.begin(image) : null;
     return new HeldBoot(image, own, ahead, await attempt(image, own, ahead));

@@ -190,6 +190,16 @@ export class SystemEvents {
         });
         return;
       }
+      case 'efi': {
+        const { service, number, caller, returnAddress, status } = event;
+        this.#flush({ at: returnAddress, instructions: event.instructions });
+        const given = Object.entries(event.arguments).map(([name, value]) => [`in ${name}`, value] as const);
+        this.#parts.record({
+          ...{ kind: 'efi', address: returnAddress, instructions: event.instructions, text: event.text },
+          details: { number, service, caller, status, ...Object.fromEntries(given) },
+        });
+        return;
+      }
       case 'exception':
         this.#flush({ at, instructions });
         this.#parts.record({

@@ -11,6 +11,7 @@ import { readFloppyImage } from '../image/floppy-image.ts';
 import { readImageFile } from '../image/image-file.ts';
 import { type KernelImage, readKernelImage } from '../image/kernel-image.ts';
 import { cpuProfiles } from '../machine/cpu-profiles.ts';
+import { type EfiFault, parseEfiFault } from '../machine/uefi/faults.ts';
 import { FIRMWARE_MEMMAP_LOOP, readMemoryMap } from '../protocol/memory-map-text.ts';
 import type { EntryPoint } from '../trace/boot-trace.ts';
 import {
@@ -18,6 +19,7 @@ import {
   parseAddress,
   parseSeconds,
   parseSize,
+  repeatable,
   SHOW_ALL_OPTIONS,
 } from './common-options.ts';
 import { printError } from './standard-output.ts';
@@ -38,6 +40,7 @@ export interface BootFlags {
   readonly cmdlineAddress?: number;
   readonly bootParamsAddress?: number;
   readonly memoryMap?: string;
+  readonly efiFail?: readonly EfiFault[];
   readonly hash?: boolean;
   readonly timeout?: number;
 }
@@ -46,7 +49,7 @@ export interface BootFlags {
 const BOOT_OPTION_NAMES: readonly (keyof BootFlags)[] = [
   ...(['cmdline', 'kaslr', 'initrd', 'floppy', 'memory', 'engine', 'cpu', 'entry', 'decompress'] as const),
   ...(['loadAddress', 'initrdAddress', 'cmdlineAddress', 'bootParamsAddress'] as const),
-  ...(['memoryMap', 'hash', 'timeout'] as const),
+  ...(['memoryMap', 'efiFail', 'hash', 'timeout'] as const),
 ];
 
 /** How a command's boot options differ from those of `boot`. */
@@ -116,10 +119,20 @@ function bootOptionList(timeouts: string): readonly Option[] {
       'memory map: lines of START END TYPE (END exclusive), a log with BIOS-e820 or efi: mem lines, /proc/iomem, ' +
         `/sys/kernel/boot_params/data, or the output of: ${FIRMWARE_MEMMAP_LOOP}`,
     ),
+    repeatable(
+      new Option(
+        '--efi-fail <service[:n]=status>',
+        'let an EFI service fail, or its nth call only: ExitBootServices:1=INVALID_PARAMETER',
+      ).argParser(collectFault),
+    ),
     new Option('--hash', 'SHA-256 of image and segments (the default where JSON is written)'),
     new Option('--no-hash', 'leave them out'),
     new Option('--timeout <seconds>', `end a boot that got nowhere (${timeouts})`).argParser(parseSeconds),
   ];
+}
+
+function collectFault(text: string, before: readonly EfiFault[] = []): readonly EfiFault[] {
+  return [...before, parseEfiFault(text)];
 }
 
 /** Names of the boot options that the command line gives a value, as `BootOptions` calls them. */
@@ -200,6 +213,7 @@ export async function bootOptions(flags: BootFlags): Promise<BootOptions> {
     cmdlineAddress: flags.cmdlineAddress ?? null,
     bootParamsAddress: flags.bootParamsAddress ?? null,
     ...(flags.memoryMap === undefined ? {} : await readMemoryMapFile(flags.memoryMap, flags)),
+    efiFaults: flags.efiFail ?? [],
     hash: flags.hash ?? true,
     timeoutSeconds: flags.timeout ?? null,
   };

@@ -14,6 +14,8 @@ export interface KernelImage {
   readonly path: string;
   /** The image proper, boot sector first, unwrapped. */
   readonly bytes: Uint8Array;
+  /** The Unified Kernel Image that it was taken out of. */
+  readonly uki?: Uint8Array;
   /** What it was taken out of, outermost first: `gzip`, `xz`, `UKI section .linux`; empty for a plain image. */
   readonly wrappers: readonly string[];
   /**
@@ -55,11 +57,20 @@ const SYSTEM_SIZE_SLACK = 20;
 export async function readKernelImage(path: string, bytes: Uint8Array): Promise<KernelImage> {
   const unwrapped = await unwrap(path, bytes);
   if (isElf(unwrapped.bytes)) return vmlinuxImage(path, unwrapped.bytes, unwrapped.wrappers);
-  return parseImage(path, unwrapped.bytes, unwrapped.wrappers);
+  const { uki } = unwrapped;
+  const image = await parseImage(path, unwrapped.bytes, unwrapped.wrappers);
+  return uki === undefined ? image : { ...image, uki };
 }
 
-async function unwrap(path: string, bytes: Uint8Array): Promise<{ bytes: Uint8Array; wrappers: string[] }> {
+interface Unwrapped {
+  readonly bytes: Uint8Array;
+  readonly wrappers: readonly string[];
+  readonly uki?: Uint8Array;
+}
+
+async function unwrap(path: string, bytes: Uint8Array): Promise<Unwrapped> {
   const wrappers: string[] = [];
+  let uki: { uki?: Uint8Array } = {};
   let inner = bytes;
   for (;;) {
     if (wrappers.length > MAX_WRAPPERS) {
@@ -69,7 +80,8 @@ async function unwrap(path: string, bytes: Uint8Array): Promise<{ bytes: Uint8Ar
       );
     }
     const identity = identifyFile(inner);
-    if (identity.kind === 'x86-boot-image') return { bytes: inner, wrappers };
+    if (identity.kind === 'x86-boot-image') return { bytes: inner, wrappers, ...uki };
+    if (identity.kind === 'uki') uki = { uki: inner };
     if (['vmlinux', 'elf'].includes(identity.kind) && isX86Vmlinux(inner)) return { bytes: inner, wrappers };
     // What is certainly no kernel is not unpacked whole only to say so.
     const content = contentIsNoKernel(inner);

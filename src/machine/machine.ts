@@ -109,6 +109,8 @@ export class Machine {
   readonly floppy: FloppyDisk | null;
   readonly bios: Bios;
   readonly interrupts: Interrupts;
+  /** Whether RDTSC reads the machine's clock; otherwise the host's, unless somebody hooks the instruction. */
+  readonly tscIsControlled: boolean;
 
   /** The UEFI firmware of a machine that was started as a UEFI PC. */
   uefi: UefiFirmware | null = null;
@@ -183,8 +185,8 @@ export class Machine {
       stop: (reason) => this.#stop(reason),
     });
     this.#wire();
-    const tscIsControlled = cpu.hookRdtsc(() => this.rdtsc()) !== null;
-    const tsc = tscIsControlled || options.hideUncontrolledTsc !== true;
+    this.tscIsControlled = cpu.hookRdtsc(() => this.rdtsc()) !== null;
+    const tsc = this.tscIsControlled || options.hideUncontrolledTsc !== true;
     // Unicorn 2.0 drops writes of EFER.NXE and does not know RDRAND; 2.1 draws RDRAND from the host.
     const isUnicorn20 = cpu.engineVersion.startsWith('2.0.');
     this.cpuid = new Cpuid(profile, { tsc, nx: !isUnicorn20, rdrand: isUnicorn20 });

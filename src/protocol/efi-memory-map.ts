@@ -19,7 +19,7 @@ export interface EfiMemoryDescriptor {
 }
 
 /** The names that the kernel's boot log gives the types (`efi=debug`), by number. */
-const LOG_NAMES = [
+const LOG_NAMES: readonly string[] = [
   'Reserved',
   'Loader Code',
   'Loader Data',
@@ -36,7 +36,7 @@ const LOG_NAMES = [
   'PAL Code',
   'Persistent',
   'Unaccepted',
-] as const;
+];
 
 /** Attributes by the columns of the boot log, from left to right. */
 const LOG_ATTRIBUTES: readonly (readonly [string, bigint])[] = [
@@ -175,7 +175,7 @@ function fromTableLine(line: string, number: number): EfiMemoryDescriptor {
 
 function fromLogLine(match: RegExpExecArray, number: number): EfiMemoryDescriptor {
   const name = match[1]!.trim();
-  const index = LOG_NAMES.findIndex((each) => each === name);
+  const index = LOG_NAMES.indexOf(name);
   if (index < 0) {
     throw new BootscopeError(
       'efi-memory-map',

@@ -30,6 +30,10 @@ export interface LayoutMapOptions {
 
 const HAPPENED: Readonly<Record<PhaseName, string>> = {
   'boot-sector': 'the BIOS has read the first sector and jumps to it',
+  efi_program: 'the firmware has loaded the image and jumps to its entry',
+  efi_handover_entry: "a boot loader calls the kernel's EFI stub",
+  efi_pe_entry: 'the kernel is loaded as an EFI program; its EFI stub begins',
+  decompress_kernel: 'the EFI stub has memory for the kernel and decompresses it',
   setup: 'setup begins, in real mode',
   startup_32: 'the stub begins, in protected mode',
   startup_64: 'the stub has switched to long mode',
@@ -38,6 +42,7 @@ const HAPPENED: Readonly<Record<PhaseName, string>> = {
   decompressed: 'the payload is decompressed',
   parse_elf: "the kernel's segments are in their places",
   handle_relocations: 'the kernel is adjusted to its address',
+  exit_boot_services: "the firmware's boot services are gone, all memory is the kernel's",
   kernel: 'the jump into the kernel',
 };
 

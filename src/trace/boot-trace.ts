@@ -7,6 +7,10 @@ import type { PageTableWalk } from '../x86/page-tables.ts';
 /** The phases of a boot in their order; a boot has those that occur in it. */
 export const PHASE_NAMES = [
   'boot-sector',
+  'efi_program',
+  'efi_handover_entry',
+  'efi_pe_entry',
+  'decompress_kernel',
   'setup',
   'startup_32',
   'startup_64',
@@ -15,13 +19,14 @@ export const PHASE_NAMES = [
   'decompressed',
   'parse_elf',
   'handle_relocations',
+  'exit_boot_services',
   'kernel',
 ] as const;
 export type PhaseName = (typeof PHASE_NAMES)[number];
 
 export type CpuMode = 'real16' | 'prot16' | 'prot32' | 'compat32' | 'long64';
 /** How the image was entered: BIOS boot sector, or the boot protocol's 16-, 32- or 64-bit entry. */
-export type EntryPoint = 'real16' | 'prot32' | 'long64' | 'boot-sector';
+export type EntryPoint = 'real16' | 'prot32' | 'long64' | 'boot-sector' | 'efi';
 export type DecompressMode = 'hooked' | 'emulated';
 
 /** Registers of a snapshot: all of `RegisterName`, as values. */
@@ -167,6 +172,7 @@ export const EVENT_KINDS = [
   'descriptor-table',
   'segment',
   'bios',
+  'efi',
   'port',
   'copy',
   'fill',

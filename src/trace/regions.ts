@@ -3,6 +3,7 @@
 import type { PageTable } from '../x86/page-tables.ts';
 import type { MemoryRegion, PhaseName, RegionKind } from './boot-trace.ts';
 import { PHASE_NAMES } from './boot-trace.ts';
+import { type EfiFacts, efiRegions } from './efi-regions.ts';
 
 /** Physical [start, end) in bytes. */
 export interface Extent {
@@ -88,6 +89,8 @@ export interface LayoutFacts {
   readonly kernelParts: readonly KernelPart[];
   /** What was seen to be written, in time's order. */
   readonly writes: readonly MemoryWrite[];
+  /** What UEFI firmware says of memory; null without one. */
+  readonly efi: EfiFacts | null;
 }
 
 /** CPU registers that name memory, and the page tables that they lead to. */
@@ -98,6 +101,8 @@ export interface LayoutRegisters {
   readonly gdtr: { readonly base: bigint; readonly limit: number };
   readonly idtr: { readonly base: bigint; readonly limit: number };
   readonly tables: readonly PageTable[];
+  /** EFI services that had been called. */
+  readonly efiCalls: number;
 }
 
 const PAGE = 0x1000;
@@ -147,9 +152,10 @@ export function regionsAt(phase: PhaseName, facts: LayoutFacts, registers: Layou
       ...(parent === undefined ? {} : { parent }),
     });
   };
-  addFirmware(facts, add);
+  if (facts.efi === null) addFirmware(facts, add);
+  else addEfi(facts.efi, registers.efiCalls, add);
   addSetup(phase, facts, add);
-  addLoaderData(phase, facts, add);
+  addLoaderData(phase, facts, registers.efiCalls, add);
   addCompressedKernel(phase, facts, registers.tables, add);
   addKernel(phase, facts, add);
   addRegisters(registers, facts, add);
@@ -170,6 +176,10 @@ function addFirmware(facts: LayoutFacts, add: Add): void {
     const type = E820_TYPES[entry.type] ?? `type ${entry.type}`;
     add(`E820 ${type}`, 'reserved', entry, `E820 entry of type ${entry.type}`);
   }
+}
+
+function addEfi(facts: EfiFacts, calls: number, add: Add): void {
+  for (const region of efiRegions(facts, calls)) add(region.name, region.kind, region, region.source);
 }
 
 function addSetup(phase: PhaseName, facts: LayoutFacts, add: Add): void {
@@ -208,12 +218,15 @@ function addSetup(phase: PhaseName, facts: LayoutFacts, add: Add): void {
   }
 }
 
-function addLoaderData(phase: PhaseName, facts: LayoutFacts, add: Add): void {
+function addLoaderData(phase: PhaseName, facts: LayoutFacts, efiCalls: number, add: Add): void {
   add('command line', 'command-line', facts.commandLine, 'where the loader put it');
   add('initrd', 'initrd', facts.initrd, 'where the loader put it, ramdisk_image and ramdisk_size');
   if (!facts.bootParamsByLoader && !reached(phase, 'startup_32')) return;
   const source = facts.bootParamsByLoader ? 'where the loader put it' : 'RSI at startup_32; zero-page.rst';
   add('boot_params', 'boot-params', facts.bootParams, source);
+  // An EFI stub makes them just before boot services go.
+  const exit = facts.efi?.exitCall ?? null;
+  if (exit !== null && efiCalls < exit) return;
   for (const node of facts.setupData) {
     add('setup_data', 'setup-data', node, 'the list from the setup_data field');
   }

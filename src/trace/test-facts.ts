@@ -63,6 +63,7 @@ export const FACTS: LayoutFacts = {
     },
   ],
   writes: [],
+  efi: null,
 };
 
 export const REGISTERS: LayoutRegisters = {
@@ -72,4 +73,5 @@ export const REGISTERS: LayoutRegisters = {
   gdtr: { base: 0x1b5_0010n, limit: 0x2f },
   idtr: { base: 0n, limit: 0 },
   tables: [],
+  efiCalls: 0,
 };

@@ -14,6 +14,8 @@ export interface Entry {
   readonly summary: string;
   /** Whether it boots such an image; `load` may still refuse one. One name may stand for several rows, each for its own images. */
   accepts(image: KernelImage): boolean;
+  /** The guest chooses the kernel's address in code that is never trapped: it is told on the command line not to. */
+  readonly drawsItself?: true;
   /** What the machine must have for it. */
   machine?(image: KernelImage, options: BootOptions): Partial<MachineOptions>;
   /**

@@ -24,6 +24,8 @@ export interface LoadedImage {
   readonly initrd: Placed | null;
   /** boot_params when the loader made it; the 16-bit entry's own is known when startup_32 is reached. */
   readonly bootParams: number | null;
+  /** The EFI stub allocates memory for the kernel: nothing is kept at the address and of the size that the header asks for. */
+  readonly allocatesKernel?: true;
   /** The kernel proper; null where it is decompressed later. */
   readonly kernel: LoadedKernel | null;
   /** Linear address of the first instruction. */

@@ -5,13 +5,22 @@ import type { KernelImage } from '../../image/kernel-image.ts';
 import type { EntryPoint } from '../../trace/boot-trace.ts';
 import type { BootRun } from '../boot-run.ts';
 import { bootSector } from './boot-sector.ts';
+import { efi } from './efi.ts';
 import type { Entry } from './entry.ts';
 import { long64 } from './long64.ts';
 import { prot32 } from './prot32.ts';
 import { real16 } from './real16.ts';
 import { vmlinuxLong64, vmlinuxProt32 } from './vmlinux.ts';
 
-export const ENTRIES: readonly Entry[] = [real16, bootSector, prot32, long64, vmlinuxLong64, vmlinuxProt32];
+export const ENTRIES: readonly Entry[] = [
+  real16,
+  bootSector,
+  prot32,
+  long64,
+  efi,
+  vmlinuxLong64,
+  vmlinuxProt32,
+];
 
 /**
  * @param name - null: what is taken for such an image

@@ -8,7 +8,7 @@ import { Machine } from '../machine.ts';
 import { type EfiFault, parseEfiFault } from './faults.ts';
 import type { UefiFirmware } from './firmware.ts';
 import { char16Bytes } from './service.ts';
-import { startFirmware, type UefiConfiguration } from './start.ts';
+import { enterFirstImage, startFirmware, type UefiConfiguration } from './start.ts';
 import { efiProgram, ProgramWriter } from './test-program.ts';
 
 const MAP = parseEfiMemoryMap(`
@@ -59,7 +59,7 @@ describeEachEngine('a UEFI firmware', (open) => {
       const calls: string[] = [];
       let text = '';
       let stopped: string | null = null;
-      const { firmware } = startFirmware({
+      const firmware = startFirmware({
         cpu,
         memory: machine.memory,
         clock: machine.clock,
@@ -77,6 +77,7 @@ describeEachEngine('a UEFI firmware', (open) => {
         },
         onEvent: (event) => calls.push(event.text),
       });
+      enterFirstImage(firmware);
       options.prepare?.(machine);
       while (stopped === null) {
         const end = cpu.run();

@@ -142,6 +142,8 @@ export class UefiFirmware {
   tpl = 4n;
   /** Set by ExitBootServices. */
   bootServicesExited = false;
+  /** Number of the call that did. */
+  exitCall: number | null = null;
   /** The maps at ExitBootServices: as the image saw it, which is what the kernel is given. */
   mapAtExit: readonly EfiMemoryDescriptor[] | null = null;
 
@@ -440,6 +442,12 @@ export class UefiFirmware {
     cpu.writeRegister('rsp', rsp + 8n);
     cpu.writeRegister('rip', this.memory.read64(Number(rsp)));
     this.#tell(call, result, injected);
+    if (call.service.name === 'ExitBootServices' && this.bootServicesExited) this.onExitBootServices?.();
+  }
+
+  /** Calls of services so far. */
+  get calls(): number {
+    return this.#number;
   }
 
   #tell(call: ServedCall, result: bigint, injected: boolean): void {
@@ -539,6 +547,7 @@ export class UefiFirmware {
 
   exitBootServices(): void {
     this.bootServicesExited = true;
+    this.exitCall = this.#number;
     this.mapAtExit = this.pages.describe();
     this.cpu.writeRegister('rflags', this.cpu.readRegister('rflags') & ~FLAG_IF);
   }
@@ -559,6 +568,9 @@ export class UefiFirmware {
     while (last < ram.length - 1 && ram[last]!.end === ram[last + 1]!.start) last++;
     return { start: ram[first]!.start, end: ram[last]!.end };
   }
+
+  /** Called once ExitBootServices has succeeded and the CPU stands behind the call. */
+  onExitBootServices: (() => void) | null = null;
 
   /** Called before the first instruction of an image that another one starts. */
   onImageStarted: ((image: LoadedImageRecord) => void) | null = null;

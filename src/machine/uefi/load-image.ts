@@ -248,11 +248,12 @@ export function loadImage(
 export function startImage(firmware: UefiFirmware, handle: bigint): ServiceResult {
   const image = firmware.images.find((each) => each.handle === handle);
   if (image === undefined) return INVALID_PARAMETER;
-  firmware.onImageStarted?.(image);
-  return firmware.callGuest(
+  const result: ServiceResult = firmware.callGuest(
     BigInt(image.entry),
     [handle, BigInt(firmware.places.systemTable)],
     handle,
-    (result) => result,
+    (status) => status,
   );
+  firmware.onImageStarted?.(image);
+  return result;
 }

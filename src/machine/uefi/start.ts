@@ -22,7 +22,7 @@ import { acpiTables, smbiosTables } from './configuration-tables.ts';
 import type { EfiFault } from './faults.ts';
 import { FirmwareFileSystem } from './file-system.ts';
 import { UefiFirmware } from './firmware.ts';
-import { installLoadedImage, type PlacedImage, placeImage } from './load-image.ts';
+import { installLoadedImage, placeImage } from './load-image.ts';
 import { type AllocatorState, findBins, OVMF_STATE } from './page-allocator.ts';
 import { firmwarePlaces } from './places.ts';
 import {
@@ -76,12 +76,6 @@ export interface UefiStart {
   readonly onEvent: (event: Extract<MachineEvent, { kind: 'efi' }>) => void;
 }
 
-export interface StartedFirmware {
-  readonly firmware: UefiFirmware;
-  readonly image: PlacedImage;
-  readonly handle: bigint;
-}
-
 const VIRTUAL_PAGE = 0x200000;
 const GIB = 2 ** 30;
 const PRESENT_WRITABLE = 3n;
@@ -109,9 +103,11 @@ const GDT = [
 ] as const;
 
 /**
+ * Lays the firmware out with the image loaded; the CPU is not touched.
+ *
  * @throws BootscopeError `efi-image` for a file that firmware would not load, `efi-memory-map` for a map without room
  */
-export function startFirmware(start: UefiStart): StartedFirmware {
+export function startFirmware(start: UefiStart): UefiFirmware {
   const { cpu, memory, map } = start;
   const places = firmwarePlaces(map);
   const firmware = new UefiFirmware({
@@ -133,9 +129,16 @@ export function startFirmware(start: UefiStart): StartedFirmware {
   });
   installProtocols(firmware, start);
   installTables(firmware);
-  const { image, handle } = loadFirst(firmware, start);
+  loadFirst(firmware, start);
   writePageTables(memory, places.cr3, map);
   memory.fill(places.idt, IDT_SIZE, 0);
+  return firmware;
+}
+
+/** Puts the CPU at the first instruction of the image that the firmware was started with. */
+export function enterFirstImage(firmware: UefiFirmware): void {
+  const { cpu, memory, places } = firmware;
+  const image = firmware.images[0]!;
   memory.write64(places.rsp, firmware.returnAddress);
   enterLongMode(cpu, {
     rip: BigInt(image.entry),
@@ -146,12 +149,11 @@ export function startFirmware(start: UefiStart): StartedFirmware {
     gdtAddress: places.gdt,
     gdt: { descriptors: GDT, code: CODE_SELECTOR, data: DATA_SELECTOR },
     rsp: BigInt(places.rsp),
-    rcx: handle,
+    rcx: image.handle,
     rdx: BigInt(places.systemTable),
     flags: FLAG_IF,
   });
   cpu.writeDescriptorTable('idtr', { base: BigInt(places.idt), limit: IDT_SIZE - 1 });
-  return { firmware, image, handle };
 }
 
 function globalVariable(name: string, data: Uint8Array) {
@@ -237,10 +239,7 @@ function memoryAttributesTable(firmware: UefiFirmware): bigint {
 }
 
 /** The image that the machine was started for, from the file system that QEMU's kernel loader shows. */
-function loadFirst(
-  firmware: UefiFirmware,
-  { image, imageBase }: UefiStart,
-): { image: PlacedImage; handle: bigint } {
+function loadFirst(firmware: UefiFirmware, { image, imageBase }: UefiStart): void {
   const placed = placeImage(firmware, image.bytes, imageBase);
   if ('status' in placed) {
     throw new BootscopeError(
@@ -257,7 +256,7 @@ function loadFirst(
   const parent = firmware.newHandle();
   firmware.install(parent, 'SimpleTextInputEx', 0n);
   const filePath = [filePathNode('kernel')];
-  const handle = installLoadedImage(firmware, placed, {
+  installLoadedImage(firmware, placed, {
     name: image.name,
     parent,
     device,
@@ -265,7 +264,6 @@ function loadFirst(
     fullPath: encodeDevicePath([...devicePath, ...filePath]),
     loadOptions: image.loadOptions,
   });
-  return { image: placed, handle };
 }
 
 /** Maps all memory to itself in pages of 2 MiB. */

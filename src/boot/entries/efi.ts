@@ -1,0 +1,114 @@
+// Booted by UEFI firmware: the image's PE header names its entry, everything else the image asks the firmware for.
+
+import { addressOf, findDecompressKernel } from '../../decompressor/find-decompress-kernel.ts';
+import { BootscopeError } from '../../error.ts';
+import type { KernelImage } from '../../image/kernel-image.ts';
+import { findPeSection, readPe } from '../../image/pe.ts';
+import type { Machine, MachineOptions } from '../../machine/machine.ts';
+import { type OvmfMap, ovmfMemoryMap } from '../../machine/uefi/ovmf-map.ts';
+import { QEMU_PC } from '../../machine/uefi/qemu-pc.ts';
+import { enterFirstImage, startFirmware } from '../../machine/uefi/start.ts';
+import type { E820Entry } from '../../protocol/e820.ts';
+import { type EfiMemoryDescriptor, e820TypeOf } from '../../protocol/efi-memory-map.ts';
+import type { BootOptions } from '../options.ts';
+import { watchEfi } from '../watch/efi.ts';
+import { type Entry, speaksBootProtocol } from './entry.ts';
+import type { LoadedImage, Placed } from './loaded-image.ts';
+
+export const efi: Entry = {
+  name: 'efi',
+  summary: 'through its PE header, as UEFI firmware starts it',
+  accepts: speaksBootProtocol,
+  drawsItself: true,
+  machine: efiMachine,
+  load: loadEfi,
+  enter: (machine) => enterFirstImage(machine.uefi!),
+  watch: watchEfi,
+};
+
+/** The PC for it: no BIOS, and E820 as the stub makes it of EFI's map. */
+function efiMachine(image: KernelImage, options: BootOptions): Partial<MachineOptions> {
+  const { map } = memoryMapFor(image, options);
+  return { bios: false, hideUncontrolledTsc: false, memoryMap: map.map(e820EntryOf) };
+}
+
+function e820EntryOf({ start, end, type }: EfiMemoryDescriptor): E820Entry {
+  return { address: BigInt(start), size: BigInt(end - start), type: e820TypeOf(type) };
+}
+
+/**
+ * The user's map, or what OVMF has at that amount of RAM. The image's place in it is a descriptor of LoaderCode of its size.
+ */
+export function memoryMapFor(image: KernelImage, options: BootOptions): OvmfMap {
+  const program = efiProgramOf(image);
+  const { sizeOfImage } = readPe(program)!;
+  const given = options.efiMemoryMap;
+  if (given === null) {
+    return ovmfMemoryMap(options.memory, { fileSize: program.length, imageSize: sizeOfImage });
+  }
+  const last = given.filter(({ type }) => type !== 'Mmio').at(-1);
+  if (last !== undefined && last.end > options.memory) {
+    throw new BootscopeError(
+      'efi-memory-map',
+      `the EFI memory map has memory up to 0x${last.end.toString(16)}, the guest has 0x${options.memory.toString(16)} bytes of RAM`,
+    );
+  }
+  const place = given.find(({ type, start, end }) => type === 'LoaderCode' && end - start === sizeOfImage);
+  return { map: given, imageBase: place?.start ?? null };
+}
+
+/**
+ * @throws BootscopeError `boot-entry` for an image that is no EFI program
+ */
+function efiProgramOf(image: KernelImage): Uint8Array {
+  const { path, uki } = image;
+  const program = uki ?? image.bytes;
+  if (readPe(program) === null) {
+    throw new BootscopeError(
+      'boot-entry',
+      `${path}: this kernel has no PE header (CONFIG_EFI_STUB): firmware cannot start it, a boot loader can (--entry real16)`,
+    );
+  }
+  return program;
+}
+
+function loadEfi(machine: Machine, image: KernelImage, options: BootOptions): LoadedImage {
+  const program = efiProgramOf(image);
+  const { map, imageBase } = memoryMapFor(image, options);
+  const name = image.path.replace(/^.*[\\/]/, '');
+  machine.uefi = startFirmware({
+    cpu: machine.cpu,
+    memory: machine.memory,
+    clock: machine.clock,
+    random: () => machine.entropy.next64(),
+    map,
+    imageBase,
+    configuration: QEMU_PC,
+    image: { name, bytes: program, loadOptions: options.cmdline, initrd: options.initrd?.bytes ?? null },
+    faults: options.efiFaults,
+    onText: (text) => machine.print(text),
+    stop: (reason) => machine.halt(reason),
+    onEvent: (event) => machine.tell(event),
+  });
+  const first = machine.uefi.images[0]!;
+  const code = findPeSection(readPe(program)!, '.linux') === undefined ? codeOf(image, first.base) : null;
+  return {
+    entry: 'efi',
+    setup: null,
+    heapEnd: null,
+    protectedModeCode: code,
+    startup32: code?.address ?? 0,
+    commandLine: null,
+    initrd: null,
+    bootParams: null,
+    ...(findDecompressKernel(image) === null ? {} : { allocatesKernel: true as const }),
+    kernel: null,
+    start: first.entry,
+  };
+}
+
+/** Where the protected-mode code lies in a kernel that firmware has loaded at `base`. */
+export function codeOf(image: KernelImage, base: number): Placed {
+  const address = addressOf(readPe(image.bytes)!, image.setupSize) ?? image.setupSize;
+  return { address: base + address, size: image.protectedModeCode.length };
+}

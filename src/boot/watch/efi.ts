@@ -1,0 +1,166 @@
+// What is watched for once UEFI firmware has started an image: the stub's decompress_kernel, ExitBootServices, and the jump into the
+// kernel, or, in stubs that leave decompressing to it, startup_64.
+
+import { decompressKernel } from '../../decompressor/decompress-kernel.ts';
+import { addressOf, findDecompressKernel } from '../../decompressor/find-decompress-kernel.ts';
+import { hex } from '../../hex.ts';
+import { readPe } from '../../image/pe.ts';
+import type { LoadedImageRecord, UefiFirmware } from '../../machine/uefi/firmware.ts';
+import type { BootRun } from '../boot-run.ts';
+import { codeOf } from '../entries/efi.ts';
+import type { LoadedImage } from '../entries/loaded-image.ts';
+import { onKernel } from './kernel.ts';
+import { watchStub } from './startup.ts';
+
+const RDTSC = [0x0f, 0x31] as const;
+const MASK_32 = 0xffff_ffffn;
+
+/** The CPU stands at the first image's entry. */
+export function watchEfi(boot: BootRun, loaded: LoadedImage): void {
+  const firmware = boot.machine.uefi!;
+  if (loaded.protectedModeCode !== null) {
+    onKernelImage(boot, firmware, firmware.images[0]!);
+    return;
+  }
+  boot.beginPhase('efi_program');
+  firmware.onImageStarted = (image) => {
+    // The kernel of a UKI: the image that holds the protected-mode code.
+    if (!holdsKernel(boot, image)) return;
+    boot.found.loaded = { ...loaded, protectedModeCode: codeOf(boot.image, image.base) };
+    onKernelImage(boot, firmware, image);
+  };
+}
+
+function holdsKernel({ image, machine }: BootRun, { base, size }: LoadedImageRecord): boolean {
+  const { address, size: length } = codeOf(image, base);
+  if (address + length > base + size + 0x1000) return false;
+  const code = image.protectedModeCode;
+  const there = machine.memory.copyOut(address, Math.min(code.length, 0x1000));
+  return there.every((byte, index) => byte === code[index]);
+}
+
+/** A kernel was loaded as an image, and the CPU comes to its entry. */
+function onKernelImage(boot: BootRun, firmware: UefiFirmware, image: LoadedImageRecord): void {
+  boot.beginPhase('efi_pe_entry', image.entry);
+  boot.found.zo = codeOf(boot.image, image.base).address;
+  controlRdtsc(boot, image);
+  const trap = watchDecompressKernel(boot, firmware, image);
+  firmware.onExitBootServices = () => {
+    boot.beginPhase('exit_boot_services');
+    watchForKernel(boot, firmware, image, trap);
+  };
+}
+
+/**
+ * The stub's entropy is the time stamp counter, among others. Where the engine cannot make RDTSC read the machine's clock, the
+ * few instructions of the stub are hooked.
+ */
+function controlRdtsc(boot: BootRun, { base }: LoadedImageRecord): void {
+  const { machine, cpu, image } = boot;
+  if (machine.tscIsControlled || image.payload === null) return;
+  const code = image.protectedModeCode;
+  const { address } = codeOf(image, base);
+  const tail = image.payload.offset + image.payload.length;
+  for (let offset = tail; offset + 1 < code.length; offset++) {
+    if (code[offset] !== RDTSC[0] || code[offset + 1] !== RDTSC[1]) continue;
+    const at = address + offset;
+    boot.hookInstruction(at, () => {
+      const time = machine.rdtsc();
+      cpu.writeRegister('rax', time & MASK_32);
+      cpu.writeRegister('rdx', time >> 32n);
+      cpu.writeRegister('rip', BigInt(at + RDTSC.length));
+    });
+  }
+}
+
+/** @returns whether the stub decompresses by itself */
+function watchDecompressKernel(boot: BootRun, firmware: UefiFirmware, image: LoadedImageRecord): boolean {
+  const found = findDecompressKernel(boot.image);
+  if (found === null) return false;
+  const pe = readPe(boot.image.bytes)!;
+  const at = image.base + (addressOf(pe, found.offset + boot.image.setupSize) ?? 0);
+  boot.watch(at, () => {
+    boot.beginPhase('decompress_kernel');
+    if (boot.decompress === 'hooked') boot.deferChange(() => decompress(boot, firmware, at));
+    // Millions of instructions follow that nobody looks at.
+    else boot.dropHooks();
+  });
+  return true;
+}
+
+/** Does the function in TypeScript, as its SysV arguments say, and returns from it. */
+async function decompress(boot: BootRun, firmware: UefiFirmware, address: number): Promise<void> {
+  const { cpu, machine, record, image } = boot;
+  const output = Number(cpu.readRegister('rdi'));
+  const allocated = firmware.allocations.findLast(
+    ({ start, freedIn }) => start === output && freedIn === null,
+  );
+  const extraction = await decompressKernel({
+    image,
+    address,
+    inputAddress: boot.found.zo! + image.payload!.offset,
+    output,
+    virtual: Number(cpu.readRegister('rsi')),
+    room: allocated === undefined ? null : allocated.end - allocated.start,
+    memory: machine.memory,
+    ahead: boot.ahead,
+  });
+  boot.found.extraction = extraction;
+  for (const step of extraction.steps) {
+    boot.beginPhase(step.name, Number(step.address));
+    record.completePhase(step.summary);
+  }
+  for (const { start, end } of extraction.writes) {
+    cpu.invalidateCode(start, end - start);
+    boot.hold.onHostWrite(start, end, 'extract_kernel', null);
+  }
+  const rsp = cpu.readRegister('rsp');
+  cpu.writeRegister('rip', machine.memory.read64(Number(rsp)));
+  cpu.writeRegister('rsp', rsp + 8n);
+  cpu.writeRegister('rax', extraction.returnValue);
+}
+
+/** Boot services are gone: what comes is the kernel, or the stub's own way to it. */
+function watchForKernel(
+  boot: BootRun,
+  firmware: UefiFirmware,
+  image: LoadedImageRecord,
+  decompressed: boolean,
+): void {
+  const reached = async (entry: number): Promise<void> => {
+    boot.found.bootParams = Number(boot.cpu.readRegister('rsi'));
+    await onKernel(boot, entry);
+  };
+  if (!decompressed) {
+    watchStub(boot, boot.found.zo!);
+    return;
+  }
+  const entry = boot.found.extraction === null ? null : Number(boot.found.extraction.entry);
+  if (entry !== null) {
+    boot.watch(entry, () => reached(entry));
+    return;
+  }
+  const onBlock = (address: number): void => {
+    if (boot.busy || firmware.isTrap(address + 1) || isTrampoline(firmware, address)) return;
+    boot.defer(() => reached(address));
+  };
+  if (image.base > 0) boot.hookBlocks(0, image.base - 1, onBlock);
+  boot.hookBlocks(image.base + image.size, null, onBlock);
+}
+
+/** With five levels of page tables the stub goes through a page of its own that it has allocated below 4 GiB. */
+function isTrampoline(firmware: UefiFirmware, address: number): boolean {
+  return firmware.allocations.some(
+    ({ start, end, type, freedIn }) =>
+      type === 'LoaderData' && freedIn === null && address >= start && address < end,
+  );
+}
+
+/** Sentence for an image that gave its kernel no place; null where it is not that. */
+export function noSlotSentence(firmware: UefiFirmware, needed: number, alignment: number): string {
+  const { start, size } = firmware.pages.largestFree(alignment);
+  return (
+    `the kernel needs ${hex(needed)} bytes in one piece, aligned to ${hex(alignment)}; the largest free piece has ` +
+    `${hex(size)} bytes at ${hex(start)}`
+  );
+}

@@ -1,0 +1,174 @@
+// Boots by EFI, compared with what QEMU and OVMF did with the same image (scripts/collect-reference --efi): every service call,
+// every address, boot_params, the CPU, and the kernel's memory.
+
+import { createHash } from 'node:crypto';
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { memoryMapFor } from '../src/boot/entries/efi.ts';
+import { type BootSession, openBoot } from '../src/boot/session.ts';
+import type { RegisterName } from '../src/cpu/cpu.ts';
+import { type KernelImage, readKernelImage } from '../src/image/kernel-image.ts';
+
+const REFERENCES = 'test/references/efi';
+/** Where `scripts/setup` puts kernels, and where those of other releases may be that nothing fetches. */
+const FOLDERS = ['images/cache/debian', ...(process.env.BOOTSCOPE_EFI_IMAGES?.split(':') ?? [])];
+
+interface EfiReference {
+  readonly image: { readonly path: string; readonly sha256: string };
+  readonly machine: { readonly ram: number; readonly cmdline: string };
+  readonly efi: {
+    readonly imageBase: string;
+    readonly registers: Readonly<Record<RegisterName, string>>;
+    readonly gdtr: { readonly base: string; readonly limit: number };
+    readonly idtr: { readonly base: string; readonly limit: number };
+    readonly memoryMap: readonly string[];
+    readonly calls: readonly {
+      readonly service: string;
+      readonly arguments: Readonly<Record<string, string>>;
+      readonly status: string;
+      readonly results: Readonly<Record<string, string>>;
+      readonly from: string;
+    }[];
+  };
+  readonly atKernel: {
+    readonly registers: Readonly<Record<RegisterName, string>>;
+    readonly gdtr: { readonly base: string; readonly limit: number };
+    readonly idtr: { readonly base: string; readonly limit: number };
+  };
+  readonly kernel: {
+    readonly entry: string;
+    readonly segments: readonly {
+      readonly paddr: string;
+      readonly filesz: string;
+      readonly sha256: string;
+    }[];
+  };
+  readonly bootParams: { readonly address: string; readonly bytes: string };
+}
+
+/** Registers that a call may leave anything in: what OVMF's own code left there. */
+const LEFT_BY_FIRMWARE: readonly RegisterName[] = ['r8', 'r9', 'r10', 'r11'];
+/** The same for extract_kernel, in stubs that leave decompressing to it: it is done in TypeScript. */
+const LEFT_BY_EXTRACT_KERNEL: readonly RegisterName[] = ['rcx', 'rdx', 'rdi', 'rflags', 'cr2'];
+/**
+ * QEMU fills in the setup header of the file that it hands to OVMF as its own loader would: CAN_USE_HEAP in loadflags, and
+ * heap_end_ptr. Stubs that copy the header into boot_params carry that on.
+ */
+const FILLED_IN_BY_QEMU: readonly number[] = [0x211, 0x224, 0x225];
+const AT_ENTRY: readonly RegisterName[] = [
+  ...(['rip', 'rsp', 'rdx', 'cr0', 'cr3', 'cr4'] as const),
+  ...(['cs', 'ds', 'es', 'fs', 'gs', 'ss'] as const),
+];
+
+function imagesBySha(): ReadonlyMap<string, string> {
+  const found = new Map<string, string>();
+  for (const folder of FOLDERS) {
+    if (!existsSync(folder)) continue;
+    for (const name of readdirSync(folder)) {
+      const path = join(folder, name);
+      found.set(createHash('sha256').update(readFileSync(path)).digest('hex'), path);
+    }
+  }
+  return found;
+}
+
+const images = imagesBySha();
+
+for (const file of readdirSync(REFERENCES).sort()) {
+  const reference: EfiReference = JSON.parse(readFileSync(join(REFERENCES, file), 'utf8'));
+  const path = images.get(reference.image.sha256);
+  const name = reference.image.path.replace(/^.*\//, '');
+  const missing = path === undefined ? ` (left out: ${name} is not there)` : '';
+  describe.skipIf(path === undefined)(`${name}, booted by EFI as by OVMF${missing}`, () => {
+    let image: KernelImage;
+    let session: BootSession;
+    const { efi } = reference;
+
+    beforeAll(async () => {
+      image = await readKernelImage(path!, readFileSync(path!));
+      session = await openBoot(image, {
+        entry: 'efi',
+        memory: reference.machine.ram,
+        cmdline: reference.machine.cmdline,
+      });
+    });
+    afterAll(() => session.close());
+
+    it('begins with the memory map and the CPU that OVMF has', () => {
+      const { map, imageBase } = memoryMapFor(image, session.options);
+      const lines = map.map(
+        ({ start, end, type, attributes }) =>
+          `0x${start.toString(16)} 0x${end.toString(16)} ${type} 0x${attributes.toString(16)}`,
+      );
+      expect(lines).toEqual(efi.memoryMap);
+      expect(imageBase).toBe(Number(efi.imageBase));
+      const { registers } = session;
+      for (const name of AT_ENTRY)
+        expect(`${name} ${registers[name]}`).toBe(`${name} ${BigInt(efi.registers[name])}`);
+      expect(session.machine.cpu.readDescriptorTable('gdtr')).toEqual(tableOf(efi.gdtr));
+      expect(session.machine.cpu.readDescriptorTable('idtr')).toEqual(tableOf(efi.idtr));
+    });
+
+    it('makes every call that it made there, with the same answers', async () => {
+      const stop = await session.run({ until: 'kernel' });
+      expect(stop).toMatchObject({ reason: 'phase', phase: 'kernel' });
+      const own = session.events.filter(
+        ({ kind, details }) => kind === 'efi' && !String(details.service).includes('.'),
+      );
+      const line = (service: unknown, from: unknown, failed: boolean): string =>
+        `${service} from ${from}${failed ? ': failed' : ''}`;
+      expect(
+        own.map(({ details }) =>
+          line(details.service, String(details.caller).replace(/^.*\+/, ''), details.status !== 'SUCCESS'),
+        ),
+      ).toEqual(efi.calls.map(({ service, from, status }) => line(service, from, status !== '0x0')));
+      const { allocations } = session.machine.uefi!;
+      for (const [index, { service, results }] of efi.calls.entries()) {
+        const address = results.Memory ?? results.Buffer;
+        if (!service.startsWith('Allocate') || address === undefined) continue;
+        const allocated = allocations.find(({ call }) => call === own[index]!.details.number);
+        expect(`call ${index}: 0x${allocated?.start.toString(16)}`).toBe(`call ${index}: ${address}`);
+      }
+    });
+
+    it('hands over the same boot_params, byte for byte', () => {
+      expect(session.registers.rsi).toBe(BigInt(reference.bootParams.address));
+      const own = Buffer.from(session.memory.read(session.registers.rsi, 4096));
+      const theirs = Buffer.from(reference.bootParams.bytes, 'base64');
+      const differing = [...theirs.keys()].filter((offset) => own[offset] !== theirs[offset]);
+      const copied = session.trace().phases.some(({ name: phase }) => phase === 'extract_kernel');
+      const explained = copied ? FILLED_IN_BY_QEMU : [];
+      expect(
+        differing.filter((offset) => !explained.includes(offset)).map((offset) => `0x${offset.toString(16)}`),
+      ).toEqual([]);
+    });
+
+    it("enters the kernel with the same CPU, but for what the firmware's own code left in registers", () => {
+      const { registers } = session;
+      const { atKernel } = reference;
+      const trapped = session.trace().phases.some(({ name: phase }) => phase === 'extract_kernel');
+      const left = [...LEFT_BY_FIRMWARE, ...(trapped ? LEFT_BY_EXTRACT_KERNEL : [])];
+      for (const name of Object.keys(atKernel.registers) as RegisterName[]) {
+        if (left.includes(name)) continue;
+        // Unicorn 2.0 drops EFER.NXE.
+        const mask = name === 'efer' && session.machine.cpu.engineVersion.startsWith('2.0.') ? ~0x800n : -1n;
+        expect(`${name} ${registers[name]}`).toBe(`${name} ${BigInt(atKernel.registers[name]) & mask}`);
+      }
+      expect(session.machine.cpu.readDescriptorTable('gdtr')).toEqual(tableOf(atKernel.gdtr));
+      expect(session.machine.cpu.readDescriptorTable('idtr')).toEqual(tableOf(atKernel.idtr));
+    });
+
+    it('has the same kernel in memory, byte for byte', () => {
+      expect(session.registers.rip).toBe(BigInt(reference.kernel.entry));
+      for (const { paddr, filesz, sha256 } of reference.kernel.segments) {
+        const bytes = session.memory.read(BigInt(paddr), Number(filesz));
+        expect(`${paddr} ${createHash('sha256').update(bytes).digest('hex')}`).toBe(`${paddr} ${sha256}`);
+      }
+    });
+  });
+}
+
+function tableOf({ base, limit }: { readonly base: string; readonly limit: number }): object {
+  return { base: BigInt(base), limit };
+}
