@@ -9,7 +9,7 @@ import { chmod, mkdir, readdir, readFile, rename, rm, utimes, writeFile } from '
 import { dirname, join, relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { build } from 'esbuild';
-import { bundlePage } from './bundle-page.mjs';
+import { bundleExplorer, bundlePage } from './bundle-page.mjs';
 
 process.chdir(fileURLToPath(new URL('..', import.meta.url)));
 
@@ -42,7 +42,10 @@ const common = {
   logLevel: 'warning',
   write: false,
 };
-const pageAssets = { BOOTSCOPE_PAGE_ASSETS: JSON.stringify(await bundlePage()) };
+const pageAssets = {
+  BOOTSCOPE_PAGE_ASSETS: JSON.stringify(await bundlePage()),
+  BOOTSCOPE_EXPLORER_ASSETS: JSON.stringify(await bundleExplorer()),
+};
 
 /** The command is one CommonJS file: Node starts it faster than modules, and V8 can cache its code as a whole. */
 const command = {

@@ -1,14 +1,30 @@
-// Bundles the script and the style of the report page into two strings.
+// Bundles the script and the style of the report's page, and of the explorer's, into two strings each.
 
 import { fileURLToPath } from 'node:url';
 import { build } from 'esbuild';
 
 /** @returns {Promise<{ script: string, style: string }>} */
 export async function bundlePage() {
-  const page = fileURLToPath(new URL('../src/report/page/', import.meta.url));
+  const { script, style } = await bundle('../src/report/page/', 'main.ts', 'page.css');
+  return {
+    // Neither may end the element that it stands in.
+    script: script.replace(/<\/(script)/gi, '<\\/$1').replace(/<!--/g, '<\\!--'),
+    style,
+  };
+}
+
+/** @returns {Promise<{ script: string, style: string }>} */
+export function bundleExplorer() {
+  return bundle('../src/explorer/page/', 'main.tsx', 'explorer.css');
+}
+
+async function bundle(folder, script, style) {
+  const page = fileURLToPath(new URL(folder, import.meta.url));
   const { outputFiles } = await build({
-    entryPoints: [`${page}main.ts`, `${page}page.css`],
+    entryPoints: [`${page}${script}`, `${page}${style}`],
     outdir: page,
+    jsx: 'automatic',
+    jsxImportSource: 'preact',
     bundle: true,
     minify: true,
     format: 'iife',
@@ -20,11 +36,5 @@ export async function bundlePage() {
     write: false,
   });
   const text = (extension) => outputFiles.find(({ path }) => path.endsWith(extension)).text.trim();
-  return {
-    // Neither may end the element that it stands in.
-    script: text('.js')
-      .replace(/<\/(script)/gi, '<\\/$1')
-      .replace(/<!--/g, '<\\!--'),
-    style: text('.css'),
-  };
+  return { script: text('.js'), style: text('.css') };
 }

@@ -222,6 +222,11 @@ export class Machine {
     return this.#teletypeText;
   }
 
+  /** What a person would have read: the serial line where it was used, else the screen. */
+  get consoleText(): string {
+    return this.#serialText === '' ? this.#teletypeText : this.#serialText;
+  }
+
   /** What stands on the text screen now, a line a row. */
   screenText(): string {
     return this.screen.text;

@@ -4,7 +4,7 @@ import { createHash } from 'node:crypto';
 import type { ScaleMode } from './address-scale.ts';
 import { escapeXml } from './layout-picture.ts';
 import { pageAssets } from './page-assets.ts';
-import { REGION_KIND_STYLES } from './region-kinds.ts';
+import { kindStyles } from './region-kinds.ts';
 import { fitModel, type ReportModel } from './report-model.ts';
 
 export interface HtmlOptions {
@@ -41,15 +41,6 @@ export async function formatHtml(
     '<noscript>This page draws itself by a script that it carries; without it, see the SVG, JSON or text reports.</noscript>\n' +
     `<script type="application/json" id="data">${data}</script>\n<script>${assets.script}</script>\n</body>\n</html>\n`
   );
-}
-
-function kindStyles(): string {
-  return Object.entries(REGION_KIND_STYLES)
-    .map(
-      ([kind, { light, dark }]) =>
-        `.k-${kind}{fill:light-dark(${light},${dark});background-color:light-dark(${light},${dark})}`,
-    )
-    .join('');
 }
 
 /** JSON that no HTML parser takes for the end of its script element. */

@@ -36,3 +36,13 @@ export const REGION_KIND_STYLES: Readonly<Record<RegionKind, KindStyle>> = {
 export function kindLabel(kind: string): string {
   return REGION_KIND_STYLES[kind as RegionKind]?.label ?? kind;
 }
+
+/** Style rules of the classes `k-…` that pictures and swatches have. */
+export function kindStyles(): string {
+  return Object.entries(REGION_KIND_STYLES)
+    .map(
+      ([kind, { light, dark }]) =>
+        `.k-${kind}{fill:light-dark(${light},${dark});background-color:light-dark(${light},${dark})}`,
+    )
+    .join('');
+}

@@ -1,0 +1,127 @@
+// `bootscope explore IMAGE`: a page on loopback for a boot that one moves in. Each page's machine is a process of its own, so
+// that an engine that breaks down takes nothing else along.
+
+import { spawn } from 'node:child_process';
+import { createInterface } from 'node:readline';
+import { type Command, InvalidArgumentError, Option } from 'commander';
+import { openBoot } from '../boot/session.ts';
+import { BootscopeError } from '../error.ts';
+import { explorerFiles } from '../explorer/explorer-files.ts';
+import { ExplorerHost } from '../explorer/explorer-host.ts';
+import { type MachineConnection, startExplorerServer } from '../explorer/server.ts';
+import { addBootOptions, type BootFlags, IMAGE_ARGUMENT, readBootRequest } from './boot-options.ts';
+import { print, printError } from './standard-output.ts';
+
+interface Flags extends BootFlags {
+  readonly port: number;
+  readonly open?: boolean;
+  readonly keep?: boolean;
+  readonly machine?: boolean;
+}
+
+const SIGINT_STATUS = 0;
+
+function parsePort(text: string): number {
+  const value = Number(text);
+  if (!/^\d+$/.test(text) || value > 65535) throw new InvalidArgumentError('it is a port from 0 to 65535.');
+  return value;
+}
+
+export function registerExplore(program: Command): void {
+  const command = program
+    .command('explore')
+    .description('open a page for a boot that one steps through, goes back in and looks into')
+    .argument(...IMAGE_ARGUMENT);
+  addBootOptions(command)
+    .addOption(
+      new Option('--port <number>', 'where the page is served, on this machine alone; 0: any that is free')
+        .argParser(parsePort)
+        .default(0),
+    )
+    .option('--no-open', 'print the address and open no browser')
+    .option('--keep', 'stay when the last page has gone')
+    // What the server starts for each page.
+    .addOption(new Option('--machine').hideHelp())
+    .action(async (path: string | undefined, flags: Flags) => {
+      const { image, options } = await readBootRequest(path, flags);
+      if (flags.machine === true) {
+        const session = () => openBoot(image, { ...options, hash: false });
+        const host = new ExplorerHost({ open: session, survey: session }, (message) => {
+          process.stdout.write(`${JSON.stringify(message)}\n`);
+        });
+        const lines = createInterface({ input: process.stdin });
+        lines.on('line', (line) => host.receive(line));
+        lines.on('close', () => host.close());
+        return;
+      }
+      await serve(flags);
+    });
+}
+
+async function serve(flags: Flags): Promise<void> {
+  let done: () => void = () => {};
+  const ended = new Promise<void>((resolve) => {
+    done = resolve;
+  });
+  const server = await startExplorerServer({
+    port: flags.port,
+    files: await explorerFiles(),
+    connect: startMachine,
+    onEmpty: () => {
+      if (flags.keep !== true) done();
+    },
+  }).catch((error: Error) => {
+    throw new BootscopeError('explorer-port', `port ${flags.port} cannot be served on: ${error.message}`);
+  });
+  print(`${server.url}\n`);
+  printError('bootscope: the page is served to this machine alone; Ctrl-C ends it\n');
+  if (flags.open !== false) openBrowser(server.url);
+  process.once('SIGINT', done);
+  process.once('SIGTERM', done);
+  await ended;
+  await server.close();
+  process.exit(SIGINT_STATUS);
+}
+
+/** The command once more, as the machine of one page. */
+function startMachine(say: (text: string) => void): MachineConnection {
+  const child = spawn(process.execPath, [...process.execArgv, ...process.argv.slice(1), '--machine'], {
+    stdio: ['pipe', 'pipe', 'pipe'],
+  });
+  let errors = '';
+  let closed = false;
+  child.stderr.setEncoding('utf8').on('data', (text: string) => {
+    errors = (errors + text).slice(-2000);
+  });
+  child.stdin.on('error', () => {});
+  createInterface({ input: child.stdout }).on('line', say);
+  child.on('close', (status, signal) => {
+    if (closed) return;
+    const why = errors.trim().replace(/^bootscope: /, '') || `it ended with ${signal ?? `status ${status}`}`;
+    say(JSON.stringify({ lost: why }));
+  });
+  return {
+    send: (text) => {
+      // A line is a message; JSON needs no line ends.
+      child.stdin.write(`${text.replaceAll('\n', ' ')}\n`);
+    },
+    close: () => {
+      closed = true;
+      child.stdin.end();
+      child.kill();
+    },
+  };
+}
+
+function openBrowser(url: string): void {
+  const [tool, ...before] =
+    process.platform === 'darwin'
+      ? ['open']
+      : process.platform === 'win32'
+        ? ['cmd', '/c', 'start', '']
+        : ['xdg-open'];
+  const child = spawn(tool!, [...before, url], { stdio: 'ignore', detached: true });
+  // Without one the address on the terminal has to do.
+  child.on('error', () => {});
+  child.unref();
+}

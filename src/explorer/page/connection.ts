@@ -1,0 +1,82 @@
+// The page's end of the line to its machine: requests with answers, whatever carries the texts.
+
+import type { Answers, Command, Message } from '../protocol.ts';
+
+/** A socket, or a worker. */
+export interface Line {
+  send(text: string): void;
+  onText: ((text: string) => void) | null;
+  onClose: (() => void) | null;
+}
+
+/** What the machine could not do, in one sentence. */
+export class RequestError extends Error {
+  readonly code: string;
+
+  constructor(code: string, sentence: string) {
+    super(sentence);
+    this.code = code;
+  }
+}
+
+export class Connection {
+  readonly #line: Line;
+  readonly #waiting = new Map<
+    number,
+    { readonly done: (result: Answers[keyof Answers]) => void; readonly fail: (error: Error) => void }
+  >();
+  #next = 1;
+  onProgress: ((progress: { phase: string | null; instructions: number | null }) => void) | null = null;
+  onLost: ((why: string) => void) | null = null;
+
+  constructor(line: Line) {
+    this.#line = line;
+    line.onText = (text) => this.#receive(JSON.parse(text) as Message);
+    line.onClose = () => this.#lose('the connection to the machine has ended');
+  }
+
+  /** @throws RequestError */
+  request<D extends Command['do']>(command: Extract<Command, { readonly do: D }>): Promise<Answers[D]> {
+    const id = this.#next++;
+    return new Promise((done, fail) => {
+      this.#waiting.set(id, { done: done as (result: Answers[keyof Answers]) => void, fail });
+      this.#line.send(JSON.stringify({ id, command }));
+    });
+  }
+
+  #receive(message: Message): void {
+    if ('progress' in message) {
+      this.onProgress?.(message.progress);
+    } else if ('lost' in message) {
+      this.#lose(message.lost);
+    } else {
+      const waiting = this.#waiting.get(message.id);
+      this.#waiting.delete(message.id);
+      if ('error' in message) waiting?.fail(new RequestError(message.error.code, message.error.sentence));
+      else waiting?.done(message.result);
+    }
+  }
+
+  #lose(why: string): void {
+    for (const { fail } of this.#waiting.values()) fail(new RequestError('explorer-lost', why));
+    this.#waiting.clear();
+    this.onLost?.(why);
+  }
+}
+
+/** The socket beside the page. */
+export async function socketLine(): Promise<Line> {
+  const address = new URL('socket', location.href.replace(/#.*/, ''));
+  address.protocol = 'ws:';
+  const socket = new WebSocket(address);
+  const line: Line = { send: (text) => socket.send(text), onText: null, onClose: null };
+  socket.addEventListener('message', (event) => line.onText?.(String(event.data)));
+  socket.addEventListener('close', () => line.onClose?.());
+  await new Promise<void>((done, fail) => {
+    socket.addEventListener('open', () => done());
+    socket.addEventListener('error', () =>
+      fail(new RequestError('explorer-lost', 'the server does not answer')),
+    );
+  });
+  return line;
+}

@@ -1,0 +1,208 @@
+// What the page knows and does: the moment that is looked at, the time line, stops that were set, and the one thing that runs.
+
+import type { ReportModel } from '../../report/report-model.ts';
+import type { HexRange, Moment, OpenedBoot } from '../protocol.ts';
+import { type Connection, RequestError } from './connection.ts';
+
+/** A stop that somebody has set: a place, or a range that is written to. */
+export type Breakpoint =
+  | { readonly kind: 'place'; readonly place: string }
+  | { readonly kind: 'write'; readonly range: HexRange };
+
+export interface View {
+  readonly opened: OpenedBoot | null;
+  readonly moment: Moment | null;
+  /** The one before, to show what has changed. */
+  readonly before: Moment | null;
+  readonly survey: ReportModel | null;
+  /** What runs now, in words; null: the boot is held. */
+  readonly busy: string | null;
+  readonly progress: { readonly phase: string | null; readonly instructions: number | null } | null;
+  readonly error: string | null;
+  /** The machine is gone, and why. */
+  readonly lost: string | null;
+  readonly breakpoints: readonly Breakpoint[];
+  /** Physical address that the memory panel begins with, a multiple of 16. */
+  readonly memoryAt: number;
+  readonly memory: {
+    readonly start: number;
+    readonly bytes: Uint8Array;
+    readonly before: Uint8Array | null;
+  } | null;
+}
+
+export const MEMORY_LENGTH = 0x200;
+const ROW = 16;
+
+export class Explorer {
+  readonly #connection: Connection;
+  readonly #changed: (view: View) => void;
+  view: View = {
+    ...{
+      opened: null,
+      moment: null,
+      before: null,
+      survey: null,
+      busy: null,
+      progress: null,
+      error: null,
+      lost: null,
+    },
+    ...{ breakpoints: [], memoryAt: 0x7c00, memory: null },
+  };
+
+  constructor(connection: Connection, changed: (view: View) => void) {
+    this.#connection = connection;
+    this.#changed = changed;
+    connection.onProgress = (progress) => this.#set({ progress });
+    connection.onLost = (lost) => this.#set({ lost, busy: null });
+  }
+
+  #set(part: Partial<View>): void {
+    this.view = { ...this.view, ...part };
+    this.#changed(this.view);
+  }
+
+  /** Opens the boot, and goes where the address bar says. */
+  async start(): Promise<void> {
+    const asked = new URLSearchParams(location.hash.slice(1));
+    await this.#during('opening the boot', async () => {
+      const opened = await this.#connection.request({ do: 'open' });
+      const memoryAt = Number(asked.get('memory') ?? opened.moment.address);
+      this.#set({
+        opened,
+        memoryAt: Number.isSafeInteger(memoryAt) && memoryAt >= 0 ? memoryAt - (memoryAt % ROW) : 0,
+      });
+      return opened.moment;
+    });
+    this.#connection.request({ do: 'survey' }).then(
+      (survey) => this.#set({ survey }),
+      (error: unknown) => this.#tell(error),
+    );
+    const at = asked.get('at');
+    if (at !== null) await this.goTo(at);
+  }
+
+  /** On to the next stop that was set, or to the end. */
+  continue(): Promise<void> {
+    const { breakpoints } = this.view;
+    const until = breakpoints.flatMap((each) => (each.kind === 'place' ? [each.place] : []));
+    const writes = breakpoints.flatMap((each) => (each.kind === 'write' ? [each.range] : []));
+    return this.#move('running', () => this.#connection.request({ do: 'run', until, writes }));
+  }
+
+  runTo(place: string): Promise<void> {
+    return this.#move(`running to ${place}`, () =>
+      this.#connection.request({ do: 'run', until: [place], writes: [] }),
+    );
+  }
+
+  step(instructions: number): Promise<void> {
+    const what = instructions < 0 ? 'going back' : 'stepping';
+    return this.#move(what, () => this.#connection.request({ do: 'step', instructions }));
+  }
+
+  /** Behind a call, an interrupt or a repeated instruction; else one step. */
+  stepOver(): Promise<void> {
+    const [now, next] = this.view.moment?.code ?? [];
+    if (now === undefined || next === undefined || !/^(call|int|rep|loop)/.test(now.text))
+      return this.step(1);
+    return this.runTo(next.address);
+  }
+
+  goTo(place: string): Promise<void> {
+    return this.#move(`going to ${place}`, () => this.#connection.request({ do: 'goTo', place }));
+  }
+
+  /** To the beginning of the next phase (1) or of this or the one before (-1). */
+  async goToPhase(direction: 1 | -1): Promise<void> {
+    const { survey, moment } = this.view;
+    if (survey === null || moment === null) return;
+    const starts = survey.phases.map(({ name, instructions }) => ({ name, at: instructions ?? 0 }));
+    const current = starts.findLastIndex(({ name }) => name === moment.phase);
+    const target =
+      direction === 1
+        ? starts[current + 1]
+        : starts[current]?.at === moment.instructions
+          ? starts[current - 1]
+          : starts[current];
+    if (target !== undefined) await this.goTo(target.name);
+  }
+
+  async cancel(): Promise<void> {
+    await this.#connection.request({ do: 'cancel' });
+  }
+
+  addBreakpoint(breakpoint: Breakpoint): void {
+    if (this.view.breakpoints.some((each) => JSON.stringify(each) === JSON.stringify(breakpoint))) return;
+    this.#set({ breakpoints: [...this.view.breakpoints, breakpoint] });
+  }
+
+  removeBreakpoint(index: number): void {
+    this.#set({ breakpoints: this.view.breakpoints.filter((_, at) => at !== index) });
+  }
+
+  async lookAt(address: number): Promise<void> {
+    const { memory } = this.view.opened ?? { memory: 0 };
+    const last = Math.max(0, memory - MEMORY_LENGTH);
+    const memoryAt = Math.min(Math.max(0, address - (address % ROW)), last);
+    this.#set({ memoryAt, memory: null });
+    await this.#readMemory();
+    this.#writeLink();
+  }
+
+  dismissError(): void {
+    this.#set({ error: null });
+  }
+
+  /** What is read belongs to the moment that is shown. */
+  async #readMemory(): Promise<void> {
+    const start = this.view.memoryAt;
+    try {
+      const answer = await this.#connection.request({
+        do: 'read',
+        start: `0x${start.toString(16)}`,
+        length: MEMORY_LENGTH,
+      });
+      if (start !== this.view.memoryAt) return;
+      const bytes = Uint8Array.from(atob(answer.bytes), (character) => character.charCodeAt(0));
+      const old = this.view.memory;
+      this.#set({ memory: { start, bytes, before: old !== null && old.start === start ? old.bytes : null } });
+    } catch (error) {
+      this.#tell(error);
+    }
+  }
+
+  async #move(what: string, request: () => Promise<Moment>): Promise<void> {
+    // One thing at a time; keys that are held down would pile up.
+    if (this.view.busy !== null || this.view.lost !== null) return;
+    await this.#during(what, request);
+  }
+
+  async #during(what: string, request: () => Promise<Moment>): Promise<void> {
+    this.#set({ busy: what, progress: null, error: null });
+    try {
+      const moment = await request();
+      this.#set({ moment, before: this.view.moment });
+      await this.#readMemory();
+      this.#writeLink();
+    } catch (error) {
+      this.#tell(error);
+    } finally {
+      this.#set({ busy: null, progress: null });
+    }
+  }
+
+  #tell(error: unknown): void {
+    if (!(error instanceof RequestError)) throw error;
+    this.#set({ error: error.message });
+  }
+
+  /** A link leads to the same moment and the same memory. */
+  #writeLink(): void {
+    const { moment, memoryAt } = this.view;
+    if (moment === null) return;
+    const link = new URLSearchParams({ at: `#${moment.instructions}`, memory: `0x${memoryAt.toString(16)}` });
+    history.replaceState(null, '', `#${link}`);
+  }
+}

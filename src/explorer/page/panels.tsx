@@ -1,0 +1,310 @@
+// The panels of the explorer that are its own: code, registers, memory, stops. The map and the events are the report's.
+
+import type { JSX } from 'preact';
+import { useState } from 'preact/hooks';
+import { hex } from '../../hex.ts';
+import { registerBits } from '../../report/page/register-bits.ts';
+import { kindLabel } from '../../report/region-kinds.ts';
+import type { ModelRegion } from '../../report/report-model.ts';
+import { type Breakpoint, type Explorer, MEMORY_LENGTH, type View } from './explorer.ts';
+
+interface PanelProps {
+  readonly view: View;
+  readonly explorer: Explorer;
+}
+
+export function Card(props: {
+  readonly id: string;
+  readonly title: string;
+  readonly children: JSX.Element | readonly (JSX.Element | null)[];
+}): JSX.Element {
+  const { id, title, children } = props;
+  return (
+    <section class="card" id={id} aria-labelledby={`${id}-title`}>
+      <h2 id={`${id}-title`}>{title}</h2>
+      {children}
+    </section>
+  );
+}
+
+export function CodePanel({ view, explorer }: PanelProps): JSX.Element {
+  const { moment, breakpoints } = view;
+  const set = new Set(breakpoints.flatMap((each) => (each.kind === 'place' ? [each.place] : [])));
+  return (
+    <Card id="code" title="Next instructions">
+      {moment === null || moment.code.length === 0 ? (
+        <p class="hint">There is no code that the CPU could read at {moment?.address ?? 'its entry'}.</p>
+      ) : (
+        <ol class="code mono">
+          {moment.code.map((line, index) => (
+            <li
+              key={line.address}
+              class={index === 0 ? 'code-line now' : 'code-line'}
+              aria-current={index === 0 ? 'step' : undefined}
+            >
+              <button
+                type="button"
+                class="code-stop"
+                aria-pressed={set.has(line.address)}
+                aria-label={`Stop at ${line.address}`}
+                title={`Stop at ${line.address}`}
+                onClick={() => toggle(explorer, breakpoints, line.address)}
+              >
+                {set.has(line.address) ? '●' : '○'}
+              </button>
+              <button
+                type="button"
+                class="link code-address"
+                title="Run to here"
+                onClick={() => explorer.runTo(line.address)}
+              >
+                {line.address}
+              </button>
+              <span class="code-bytes">{line.bytes}</span>
+              <span class="code-text">{line.text}</span>
+            </li>
+          ))}
+        </ol>
+      )}
+    </Card>
+  );
+}
+
+function toggle(explorer: Explorer, breakpoints: readonly Breakpoint[], place: string): void {
+  const index = breakpoints.findIndex((each) => each.kind === 'place' && each.place === place);
+  if (index >= 0) explorer.removeBreakpoint(index);
+  else explorer.addBreakpoint({ kind: 'place', place });
+}
+
+export function RegistersPanel({ view, explorer }: PanelProps): JSX.Element {
+  const { moment, before } = view;
+  return (
+    <Card id="registers" title="Registers">
+      <dl class="registers">
+        {Object.entries(moment?.registers ?? {}).map(([name, value]) => {
+          const old = before?.registers[name] ?? value;
+          const bits = registerBits(name, value);
+          return (
+            <div
+              key={name}
+              class={`register${old === value ? '' : ' register-changed'}${bits === '' ? '' : ' register-wide'}`}
+            >
+              <dt class="register-name">{name}</dt>
+              <dd class="mono">
+                <button
+                  type="button"
+                  class="link"
+                  title={old === value ? `Memory at ${value}` : `Memory at ${value}; it was ${old}`}
+                  onClick={() => explorer.lookAt(Number(value))}
+                >
+                  {value}
+                </button>
+                {bits === '' ? null : <span class="bits"> {bits}</span>}
+              </dd>
+            </div>
+          );
+        })}
+      </dl>
+    </Card>
+  );
+}
+
+const ROW = 16;
+
+/** The smallest region that holds the address: what lies there. */
+export function regionAt(regions: readonly ModelRegion[], address: number): ModelRegion | null {
+  let found: ModelRegion | null = null;
+  for (const region of regions) {
+    if (region.start > address || region.end <= address) continue;
+    if (found === null || region.end - region.start < found.end - found.start) found = region;
+  }
+  return found;
+}
+
+export function MemoryPanel({ view, explorer }: PanelProps): JSX.Element {
+  const { memory, memoryAt, moment } = view;
+  const [asked, setAsked] = useState('');
+  const regions = moment?.regions ?? [];
+  const rows =
+    memory === null ? [] : Array.from({ length: Math.ceil(memory.bytes.length / ROW) }, (_, row) => row);
+  const names = [
+    ...new Map(rows.map((row) => [regionAt(regions, memoryAt + row * ROW)?.name ?? '', row])).keys(),
+  ].filter((name) => name !== '');
+  const go = (event: Event): void => {
+    event.preventDefault();
+    const text = asked.trim();
+    const named = regions.find(({ name }) => name.toLowerCase() === text.toLowerCase());
+    const address =
+      named?.start ??
+      (/^(0x)?[0-9a-f]+$/i.test(text) ? Number.parseInt(text.replace(/^0x/i, ''), 16) : Number.NaN);
+    if (Number.isSafeInteger(address)) void explorer.lookAt(address);
+  };
+  return (
+    <Card id="memory" title="Memory">
+      <form class="toolbar" onSubmit={go}>
+        <label>
+          <span class="visually-hidden">Address or region to look at</span>
+          <input
+            type="search"
+            list="region-names"
+            placeholder="0x90000 or a region"
+            value={asked}
+            onInput={(event) => setAsked(event.currentTarget.value)}
+          />
+        </label>
+        <datalist id="region-names">
+          {regions.map(({ name }) => (
+            <option key={name} value={name} />
+          ))}
+        </datalist>
+        <button type="submit">Look</button>
+        <button
+          type="button"
+          class="tool"
+          aria-label="Memory before"
+          title="Memory before"
+          onClick={() => explorer.lookAt(Math.max(0, memoryAt - MEMORY_LENGTH))}
+        >
+          ↑
+        </button>
+        <button
+          type="button"
+          class="tool"
+          aria-label="Memory behind"
+          title="Memory behind"
+          onClick={() => explorer.lookAt(memoryAt + MEMORY_LENGTH)}
+        >
+          ↓
+        </button>
+        <span class="hint">{names.length === 0 ? 'in no region' : names.join(', ')}</span>
+      </form>
+      <div class="scroll">
+        <table class="hexdump mono" aria-label={`Memory from ${hex(memoryAt)} on`}>
+          <tbody>
+            {rows.map((row) => (
+              <HexRow
+                key={row}
+                view={view}
+                start={memoryAt + row * ROW}
+                offset={row * ROW}
+                explorer={explorer}
+              />
+            ))}
+          </tbody>
+        </table>
+      </div>
+    </Card>
+  );
+}
+
+function HexRow(props: PanelProps & { readonly start: number; readonly offset: number }): JSX.Element {
+  const { view, start, offset, explorer } = props;
+  const { bytes, before } = view.memory!;
+  const row = Array.from(bytes.subarray(offset, offset + ROW));
+  const region = regionAt(view.moment?.regions ?? [], start);
+  return (
+    <tr>
+      <th scope="row">{hex(start)}</th>
+      <td>
+        <span
+          class={`swatch ${region === null ? '' : `k-${region.kind}`}`}
+          title={region === null ? 'in no region' : `${region.name} (${kindLabel(region.kind)})`}
+        />
+      </td>
+      <td class="hex-bytes">
+        {row.map((byte, index) => {
+          const changed = before !== null && before[offset + index] !== byte;
+          return (
+            <span key={index} class={changed ? 'byte byte-changed' : 'byte'}>
+              {byte.toString(16).padStart(2, '0')}
+            </span>
+          );
+        })}
+      </td>
+      <td class="hex-text" aria-hidden="true">
+        {row.map((byte) => (byte >= 0x20 && byte < 0x7f ? String.fromCharCode(byte) : '·')).join('')}
+      </td>
+      <td>
+        <button
+          type="button"
+          class="link"
+          title={`Stop when something writes to ${hex(start)}..${hex(start + ROW)}`}
+          onClick={() =>
+            explorer.addBreakpoint({ kind: 'write', range: { start: hex(start), end: hex(start + ROW) } })
+          }
+        >
+          stop on write
+        </button>
+      </td>
+    </tr>
+  );
+}
+
+export function StopsPanel({ view, explorer }: PanelProps): JSX.Element {
+  const [text, setText] = useState('');
+  const [wrong, setWrong] = useState('');
+  const add = (event: Event): void => {
+    event.preventDefault();
+    const breakpoint = parseBreakpoint(text.trim(), view.moment?.regions ?? []);
+    setWrong(breakpoint === null ? `"${text}" is neither a place nor a range that is written to` : '');
+    if (breakpoint === null) return;
+    explorer.addBreakpoint(breakpoint);
+    setText('');
+  };
+  return (
+    <Card id="stops" title="Stops">
+      <form class="toolbar" onSubmit={add}>
+        <label>
+          <span class="visually-hidden">Where to stop</span>
+          <input
+            type="search"
+            placeholder="startup_64, 0x100000, bios:3, write 0x90000..0x90200"
+            value={text}
+            onInput={(event) => setText(event.currentTarget.value)}
+          />
+        </label>
+        <button type="submit">Set</button>
+      </form>
+      {wrong === '' ? null : <p role="alert">{wrong}</p>}
+      {view.breakpoints.length === 0 ? (
+        <p class="hint">None is set: continuing runs to the end of the boot.</p>
+      ) : (
+        <ul class="stops">
+          {view.breakpoints.map((each, index) => {
+            const name = each.kind === 'place' ? each.place : `write ${each.range.start}..${each.range.end}`;
+            return (
+              <li key={name}>
+                <span class="mono">{name}</span>
+                <button
+                  type="button"
+                  class="tool"
+                  aria-label={`Remove ${name}`}
+                  onClick={() => explorer.removeBreakpoint(index)}
+                >
+                  ×
+                </button>
+              </li>
+            );
+          })}
+        </ul>
+      )}
+    </Card>
+  );
+}
+
+/** `write 0x90000..0x90200`, `write boot_params`, or a place in the grammar that every command has. */
+function parseBreakpoint(text: string, regions: readonly ModelRegion[]): Breakpoint | null {
+  const range = /^write (0x[0-9a-f]+)(?:\.\.(0x[0-9a-f]+))?$/i.exec(text);
+  if (range !== null) {
+    const start = Number(range[1]);
+    const end = range[2] === undefined ? start + 1 : Number(range[2]);
+    return end > start ? { kind: 'write', range: { start: hex(start), end: hex(end) } } : null;
+  }
+  if (text.startsWith('write ')) {
+    const region = regions.find(({ name }) => name === text.slice(6));
+    return region === undefined
+      ? null
+      : { kind: 'write', range: { start: hex(region.start), end: hex(region.end) } };
+  }
+  return /^[\w-]+(:\d+)?$|^#\d+$/.test(text) ? { kind: 'place', place: text.toLowerCase() } : null;
+}
