@@ -32,6 +32,12 @@ export const COMMANDS: readonly CommandRow[] = [
     load: async () => (await import('./layout.ts')).registerLayout,
   },
   {
+    name: 'explore',
+    group: 'drive',
+    summary: 'open a page for a boot that one steps through, goes back in and looks into',
+    load: async () => (await import('./explore.ts')).registerExplore,
+  },
+  {
     name: 'events',
     group: 'look',
     summary: 'list what the guest did to the machine: BIOS calls, ports, modes, copies',
