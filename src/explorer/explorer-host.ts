@@ -1,7 +1,8 @@
 // The machine's side of the explorer: one held boot, moved and looked at by the page's commands, one at a time.
 
 import { disassemble } from '../boot/instruction-decoder.ts';
-import type { BootSession, Stop } from '../boot/session.ts';
+import type { BootSession } from '../boot/session.ts';
+import type { Stop } from '../boot/stop.ts';
 import { BootscopeError } from '../error.ts';
 import { hex } from '../hex.ts';
 import { fitModel, type ModelRegion, type ReportModel, reportModel } from '../report/report-model.ts';

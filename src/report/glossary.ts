@@ -95,7 +95,8 @@ export const GLOSSARY: readonly GlossaryEntry[] = [
   },
   {
     word: 'slot',
-    meaning: 'An address at which KASLR may put the kernel: aligned, in RAM, and clear of all that must survive.',
+    meaning:
+      'An address at which KASLR may put the kernel: aligned, in RAM, and clear of all that must survive.',
   },
   {
     word: 'startup_32, startup_64',
@@ -104,7 +105,8 @@ export const GLOSSARY: readonly GlossaryEntry[] = [
   },
   {
     word: 'VO',
-    meaning: 'The kernel proper, vmlinux, as it lies in memory when it runs. The name is from the kernel’s own sources.',
+    meaning:
+      'The kernel proper, vmlinux, as it lies in memory when it runs. The name is from the kernel’s own sources.',
   },
   {
     word: 'zImage',
@@ -112,6 +114,7 @@ export const GLOSSARY: readonly GlossaryEntry[] = [
   },
   {
     word: 'ZO',
-    meaning: 'The compressed kernel with its boot stub, as loaded and as copied. The name is from the kernel’s own sources.',
+    meaning:
+      'The compressed kernel with its boot stub, as loaded and as copied. The name is from the kernel’s own sources.',
   },
 ];

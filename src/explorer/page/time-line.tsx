@@ -99,7 +99,7 @@ export function TimeLine(props: {
       />
       <div class="toolbar" role="toolbar" aria-label="Moving in the boot">
         <Move
-          label="⏮ Begin"
+          label="Begin"
           hint="To the first instruction (C)"
           busy={busy}
           action={() => explorer.goTo('#0')}
@@ -125,7 +125,7 @@ export function TimeLine(props: {
           action={() => explorer.goToPhase(1)}
         />
         <Move
-          label="Continue ⏭"
+          label="Continue"
           hint="To the next stop that is set, or the end (c)"
           busy={busy}
           action={() => explorer.continue()}
