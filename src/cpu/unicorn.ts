@@ -1074,6 +1074,8 @@ class UnicornCpu implements Cpu, BlockWatcher {
   close(): void {
     if (this.#closed) return;
     this.#closed = true;
+    // Its fields lie in memory that goes now.
+    this.#counter = null;
     this.#blocks.clear();
     this.blocks = [];
     this.#transport.close();

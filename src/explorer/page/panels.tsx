@@ -140,7 +140,7 @@ export function MemoryPanel({ view, explorer }: PanelProps): JSX.Element {
     if (Number.isSafeInteger(address)) void explorer.lookAt(address);
   };
   return (
-    <Card id="memory" title="Memory">
+    <Card id="bytes" title="Bytes">
       <form class="toolbar" onSubmit={go}>
         <label>
           <span class="visually-hidden">Address or region to look at</span>

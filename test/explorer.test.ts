@@ -1,0 +1,225 @@
+// The explorer in a browser, as a person uses it: the built command serves, headless Chromium looks and presses keys.
+
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { type Browser, chromium, type Page } from 'playwright-core';
+import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { hasNativeEngine } from '../src/cpu/native.ts';
+import { buildCommand } from './command.ts';
+
+const ROOT = fileURLToPath(new URL('..', import.meta.url));
+const COMMAND = join(ROOT, 'dist/bootscope.cjs');
+const DEBIAN = join(ROOT, 'images/cache/debian');
+const DEMO = 'images/demo/demo-gzip.bzImage';
+const BROWSER = process.env.BOOTSCOPE_CHROMIUM ?? '/usr/bin/chromium';
+const missing = !hasNativeEngine()
+  ? 'there is no native Unicorn'
+  : existsSync(BROWSER)
+    ? null
+    : `${BROWSER} is missing; BOOTSCOPE_CHROMIUM names another`;
+const cloud = existsSync(DEBIAN) ? readdirSync(DEBIAN).find((name) => /cloud/.test(name)) : undefined;
+const AXE = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
+
+const describePage = missing === null ? describe : describe.skip;
+
+describePage(missing === null ? 'the explorer' : `the explorer (${missing})`, () => {
+  let browser: Browser;
+  const servers: ChildProcess[] = [];
+
+  beforeAll(async () => {
+    buildCommand();
+    browser = await chromium.launch({
+      executablePath: BROWSER,
+      args: [
+        '--no-sandbox',
+        '--disable-gpu',
+        '--disable-background-networking',
+        '--disable-component-update',
+      ],
+    });
+  });
+  afterEach(async () => {
+    for (const context of browser.contexts()) await context.close();
+    for (const server of servers.splice(0)) {
+      if (server.exitCode !== null) continue;
+      server.kill('SIGINT');
+      await once(server, 'close');
+    }
+  });
+  afterAll(async () => {
+    await browser.close();
+  });
+
+  /** Starts the command; its address. */
+  async function serve(...args: string[]): Promise<string> {
+    const server = spawn(process.execPath, [COMMAND, 'explore', ...args, '--no-open'], {
+      cwd: ROOT,
+      stdio: ['ignore', 'pipe', 'pipe'],
+    });
+    servers.push(server);
+    let output = '';
+    server.stdout.setEncoding('utf8').on('data', (text: string) => {
+      output += text;
+    });
+    await expect.poll(() => output, { timeout: 60_000 }).toMatch(/^http:.*\n/);
+    return output.trim();
+  }
+
+  async function open(
+    url: string,
+    size = { width: 1280, height: 900 },
+    theme: 'light' | 'dark' = 'light',
+  ): Promise<Page> {
+    const context = await browser.newContext({ viewport: size, colorScheme: theme });
+    const page = await context.newPage();
+    page.on('pageerror', (error) => {
+      throw error;
+    });
+    await page.goto(url);
+    await page.locator('#position').waitFor({ timeout: 60_000 });
+    return page;
+  }
+
+  async function closeTour(page: Page): Promise<void> {
+    for (let left = 3; left > 0; left--) await page.locator('#tour-next').click();
+    await page.locator('dialog').waitFor({ state: 'detached' });
+  }
+
+  const instructions = async (page: Page): Promise<number> =>
+    Number((await page.locator('#instructions').innerText()).replaceAll(',', ''));
+  const held = async (page: Page): Promise<void> => {
+    await page.locator('#cancel').waitFor({ state: 'detached', timeout: 60_000 });
+    await page.locator('#position').waitFor();
+  };
+  async function press(page: Page, key: string): Promise<void> {
+    await page.keyboard.press(key);
+    await held(page);
+  }
+
+  /** All that says where the boot is held, but for what marks a change. */
+  const momentOf = (page: Page): Promise<string[]> =>
+    Promise.all(['#registers', '#code', '.hexdump'].map((part) => page.locator(part).innerText()));
+
+  for (const [name, image] of [
+    ['a demo image', DEMO],
+    ...(cloud === undefined ? [] : [['a distribution’s kernel', join(DEBIAN, cloud)]]),
+  ] as [string, string][]) {
+    it(`goes to a phase, steps, steps back, and leads back by a link: ${name}`, async () => {
+      const url = await serve(image);
+      const page = await open(url);
+      await closeTour(page);
+      expect(await instructions(page)).toBe(0);
+      await page.locator('.step', { hasText: 'startup_64' }).click({ timeout: 60_000 });
+      await expect
+        .poll(() => page.locator('#phase-name').innerText(), { timeout: 60_000 })
+        .toBe('startup_64');
+      await held(page);
+      const [before, at] = [await momentOf(page), await instructions(page)];
+      expect(before[0]).toContain('LME LMA');
+      await press(page, 's');
+      expect(await instructions(page)).toBe(at + 1);
+      await press(page, 's');
+      const later = await momentOf(page);
+      expect(later[1]).not.toBe(before[1]);
+      await press(page, 'Shift+S');
+      await press(page, 'Shift+S');
+      expect([await momentOf(page), await instructions(page)]).toEqual([before, at]);
+      const again = await open(page.url());
+      await expect
+        .poll(() => again.locator('#phase-name').innerText(), { timeout: 60_000 })
+        .toBe('startup_64');
+      await held(again);
+      expect([await momentOf(again), await instructions(again)]).toEqual([before, at]);
+      await press(page, 'c');
+      await expect.poll(() => page.locator('#phase-name').innerText(), { timeout: 60_000 }).toBe('kernel');
+    }, 240_000);
+  }
+
+  it('stops where something writes, and where a code line was marked', async () => {
+    const page = await open(await serve(DEMO));
+    await closeTour(page);
+    await page.locator('#stops input').fill('write setup bss');
+    await page.locator('#stops button', { hasText: 'Set' }).click();
+    await press(page, 'c');
+    await expect
+      .poll(() => page.locator('#status').innerText(), { timeout: 60_000 })
+      .toContain('Stopped on a write');
+    expect(await page.locator('#phase-name').innerText()).toBe('setup');
+    const wrote = await instructions(page);
+    expect(wrote).toBeGreaterThan(0);
+    await page.locator('#stops .tool').click();
+    const target = await page.locator('.code-address').nth(3).innerText();
+    await page.locator('.code-stop').nth(3).click();
+    await press(page, 'c');
+    await expect.poll(() => page.locator('#status').innerText()).toContain(`Stopped at ${target}`);
+    expect(await page.locator('#position').innerText()).toBe(target);
+  }, 120_000);
+
+  it('says what is no place, in a sentence, and goes on', async () => {
+    const page = await open(await serve(DEMO));
+    await closeTour(page);
+    await page.keyboard.press('g');
+    await page.keyboard.type('nowhere');
+    await page.keyboard.press('Enter');
+    await expect
+      .poll(() => page.locator('[role=alert]').innerText())
+      .toContain('"nowhere" is no place in a boot');
+    await page.locator('.place input').press('Escape');
+    await press(page, 's');
+    expect(await instructions(page)).toBe(1);
+  }, 120_000);
+
+  it.skipIf(cloud === undefined)(
+    'cancels a long run where it stands',
+    async () => {
+      const page = await open(await serve(join(DEBIAN, cloud!), '--decompress', 'emulated'));
+      await closeTour(page);
+      await page.keyboard.press('c');
+      await expect
+        .poll(() => page.locator('#status').innerText(), { timeout: 60_000 })
+        .toContain('in extract_kernel');
+      await page.locator('#cancel').click();
+      await held(page);
+      expect(await page.locator('#status').innerText()).toContain('Cancelled');
+      const at = await instructions(page);
+      await press(page, 's');
+      expect(await instructions(page)).toBe(at + 1);
+    },
+    240_000,
+  );
+
+  it.each([
+    [1280, 'light'],
+    [1280, 'dark'],
+    [390, 'light'],
+    [390, 'dark'],
+  ] as const)(
+    'is usable at %i pixels in the %s theme, also for assistive technology',
+    async (width, theme) => {
+      const page = await open(await serve(DEMO), { width, height: 844 }, theme);
+      await closeTour(page);
+      await page.locator('#event-list').waitFor({ timeout: 60_000 });
+      await press(page, 'p');
+      expect(await page.evaluate('document.documentElement.scrollWidth')).toBe(width);
+      await page.addScriptTag({ content: AXE }).catch(() => page.evaluate(AXE));
+      const found = (await page.evaluate('axe.run()')) as {
+        violations: { id: string; impact: string; nodes: { html: string }[] }[];
+      };
+      const serious = found.violations.filter(({ impact }) => impact === 'serious' || impact === 'critical');
+      expect(serious.map(({ id, nodes }) => `${id}: ${nodes[0]?.html}`)).toEqual([]);
+    },
+    120_000,
+  );
+
+  it('ends when its last page has gone', async () => {
+    const page = await open(await serve(DEMO));
+    const server = servers.at(-1)!;
+    const ended = once(server, 'close');
+    await page.close();
+    expect((await ended)[0]).toBe(0);
+  }, 60_000);
+});
