@@ -142,7 +142,7 @@ describePage(missing === null ? 'the explorer' : `the explorer (${missing})`, ()
   it('stops where something writes, and where a code line was marked', async () => {
     const page = await open(await serve(DEMO));
     await closeTour(page);
-    await page.locator('#stops input').fill('write setup bss');
+    await page.locator('#stops input').fill('write 0x90000..0x9fc00');
     await page.locator('#stops button', { hasText: 'Set' }).click();
     await press(page, 'c');
     await expect

@@ -161,7 +161,7 @@ export class HeldBoot implements BootSession {
   }
 
   get phase(): PhaseName | null {
-    return this.#stop.phase;
+    return this.#busy ? this.boot.record.phase : this.#stop.phase;
   }
 
   get instructions(): number | null {
