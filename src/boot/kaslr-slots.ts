@@ -2,6 +2,7 @@
 
 import { foreseeKaslr, type KaslrProspect } from '../decompressor/choose-location.ts';
 import { drawLocation } from '../decompressor/kaslr.ts';
+import type { EntropySource } from '../decompressor/kaslr-entropy.ts';
 import { findKaslrSlots, type KaslrSlots } from '../decompressor/kaslr-slots.ts';
 import { BootscopeError } from '../error.ts';
 import type { KernelImage } from '../image/kernel-image.ts';
@@ -46,7 +47,8 @@ export async function surveyKaslr(
       `${image.path}: the call of extract_kernel was not reached: ${stopped ?? notices.join('; ')}`,
     );
   }
-  const prospect = await foreseeKaslr(context, machineEntropy(session.machine));
+  const times: number[] = [];
+  const prospect = await foreseeKaslr(context, noteTimes(session.machine, times));
   if (prospect === null) {
     throw new BootscopeError('kaslr-none', `${image.path}: this kernel was built without KASLR`);
   }
@@ -56,21 +58,54 @@ export async function surveyKaslr(
     slots,
     bits: input.bits,
     output: input.output,
-    draws: slots.disabled === null ? drawMany(session.machine, slots, prospect, draws) : [],
+    draws: slots.disabled === null ? drawMany(session.machine, slots, prospect, times, draws) : [],
   };
 }
 
+/** The machine's sources; when each is read is noted: the machine's nanoseconds, behind what is printed. */
+function noteTimes(machine: Machine, times: number[]): EntropySource {
+  const entropy = machineEntropy(machine);
+  const note = (): void => {
+    times.push(machine.clock.nanoseconds);
+  };
+  return {
+    rdrand: () => entropy.rdrand(),
+    rdtsc: (announce) =>
+      entropy.rdtsc(() => {
+        announce?.();
+        note();
+      }),
+    i8254: (swapped) => {
+      note();
+      return entropy.i8254(swapped);
+    },
+  };
+}
+
+/** @param times - when the sources are read in a boot of this guest: the time stamp counter and the i8254 go by it */
 function drawMany(
   machine: Machine,
   slots: KaslrSlots,
   { input, seeds }: KaslrProspect,
+  times: readonly number[],
   count: number,
 ): KaslrLocation[] {
-  const entropy = machineEntropy(machine);
-  const { nanoseconds } = machine.clock;
+  const sources = machineEntropy(machine);
+  let reading = 0;
+  const setTime = (): void => {
+    machine.clock.nanoseconds = times[reading++]!;
+  };
+  const entropy: EntropySource = {
+    rdrand: () => sources.rdrand(),
+    rdtsc: () => sources.rdtsc(setTime),
+    i8254: (swapped) => {
+      setTime();
+      return sources.i8254(swapped);
+    },
+  };
   const draws: KaslrLocation[] = [];
   for (let boot = 1; boot <= count; boot++) {
-    machine.clock.nanoseconds = nanoseconds;
+    reading = 0;
     machine.reseed(BigInt(boot));
     draws.push(drawLocation(slots, seeds, input, entropy));
   }

@@ -27,14 +27,15 @@ import { printError } from './standard-output.ts';
 /** What commander hands over; see `addBootOptions`. */
 export interface BootFlags {
   readonly cmdline: string;
-  readonly kaslr: KaslrOption;
+  /** Commands leave out what they decide themselves. */
+  readonly kaslr?: KaslrOption;
   readonly initrd?: string;
   readonly floppy?: string;
   readonly memory: number;
   readonly engine: 'auto' | EngineName;
   readonly cpu: string;
   readonly entry?: EntryPoint;
-  readonly decompress: BootOptions['decompress'];
+  readonly decompress?: BootOptions['decompress'];
   readonly loadAddress?: number;
   readonly initrdAddress?: number;
   readonly cmdlineAddress?: number;
@@ -203,9 +204,9 @@ export async function bootOptions(flags: BootFlags): Promise<BootOptions> {
     cpu: flags.cpu,
     floppy: flags.floppy === undefined ? null : await readImageFile(flags.floppy),
     entry: flags.entry ?? null,
-    decompress: flags.decompress,
+    decompress: flags.decompress ?? DEFAULT_BOOT_OPTIONS.decompress,
     cmdline: flags.cmdline,
-    kaslr: flags.kaslr,
+    kaslr: flags.kaslr ?? DEFAULT_BOOT_OPTIONS.kaslr,
     initrd:
       flags.initrd === undefined ? null : { path: flags.initrd, bytes: await readImageFile(flags.initrd) },
     loadAddress: flags.loadAddress ?? null,

@@ -247,7 +247,8 @@ export interface KaslrProspect {
 }
 
 /**
- * What KASLR would do in a guest that stands at the first instruction of extract_kernel. Leaves memory as it was.
+ * What KASLR would do in a guest that stands at the first instruction of extract_kernel. Memory is as it was afterwards; the
+ * machine's ports have seen what is printed, and the time that it takes is gone.
  *
  * @param entropy - asked once as a boot does: what it has to say decides what is printed, and so the second seed
  * @returns null for a stub without KASLR
@@ -264,9 +265,7 @@ export async function foreseeKaslr(
     return null;
   }
   const passed = readArguments(context, payload.offset, payload.length);
-  // No machine: what is printed changes memory alone.
-  const { ports: _, ...silent } = context;
-  const state = beginExtraction(silent, passed);
+  const state = beginExtraction(context, passed);
   const room = payload.outputLength ?? Math.min(memory.bytesFrom(passed.output), LONGEST_KERNEL);
   const bytes = await state.halt.decompressed(
     payloadBytes(context, passed.inputAddress),
