@@ -39,6 +39,17 @@ if (wholeSuite) {
     if (!filesRun.has(file)) failures.push(`${file}: was not run`);
   }
 }
+// CI promises what it tests: a skip that nobody expects there is a failure.
+if (process.env.BOOTSCOPE_EXPECTED_SKIPS) {
+  const expected = readFileSync(process.env.BOOTSCOPE_EXPECTED_SKIPS, 'utf8')
+    .split('\n')
+    .filter((line) => line !== '' && !line.startsWith('#'))
+    .map((line) => new RegExp(line));
+  for (const line of skippedLines()) {
+    if (!expected.some((pattern) => pattern.test(line)))
+      failures.push(`skipped, and not expected to be: ${line.trim()}`);
+  }
+}
 const vitestStatus = readText('vitest-status').split('\t')[0];
 if (vitestStatus !== '0' && failures.length === 0) failures.push(`vitest ended with status ${vitestStatus}`);
 

@@ -16,10 +16,13 @@ interface FakeRun {
   readonly checks?: string;
   readonly files?: readonly { readonly name: string; readonly statuses: readonly string[] }[];
   readonly vitestStatus?: number;
+  /** Lines of the list of skips that CI expects. */
+  readonly expectedSkips?: string;
 }
 
 /** Runs the summary in a folder of its own; the last line and the exit status. */
-function summarize({ checks = '', files = [], vitestStatus = 0 }: FakeRun) {
+function summarize({ checks = '', files = [], vitestStatus = 0, expectedSkips }: FakeRun) {
+  if (expectedSkips !== undefined) writeFileSync(join(folder, 'expected'), expectedSkips);
   writeFileSync(join(folder, 'checks'), checks);
   writeFileSync(join(folder, 'vitest-status'), `${vitestStatus}\tvitest\n`);
   const testResults = files.map(({ name, statuses }) => ({
@@ -35,6 +38,10 @@ function summarize({ checks = '', files = [], vitestStatus = 0 }: FakeRun) {
   const { status, stdout } = spawnSync(process.execPath, [resolve('scripts/test-summary.mjs'), '.', '0'], {
     cwd: folder,
     encoding: 'utf8',
+    env: {
+      ...process.env,
+      BOOTSCOPE_EXPECTED_SKIPS: expectedSkips === undefined ? '' : join(folder, 'expected'),
+    },
   });
   return { status, stdout, lastLine: stdout.trim().split('\n').at(-1) };
 }
@@ -52,6 +59,18 @@ test('a describe that was left out as a whole is one line', () => {
   const run = summarize({ files: [{ name: 'a.test.ts', statuses: ['pending', 'pending'] }] });
   expect(run.lastLine).toBe('0 passed, 0 failed, 2 skipped');
   expect(run.stdout).toContain('a.test.ts: group (2 tests)');
+});
+
+test('a skip that is not on the list of expected ones is a failure, where there is a list', () => {
+  const files = [{ name: 'a.test.ts', statuses: ['passed', 'pending'] }];
+  expect(summarize({ files, expectedSkips: '# none\n' })).toMatchObject({
+    status: 1,
+    lastLine: '1 passed, 1 failed, 1 skipped',
+    stdout: expect.stringContaining('not expected to be: a.test.ts: group test 1'),
+  });
+  expect(summarize({ files, expectedSkips: '# one\n^ *a\\.test\\.ts: group\n' })).toMatchObject({
+    status: 0,
+  });
 });
 
 test('a failing check and a failing test each count', () => {
