@@ -2,9 +2,9 @@
 //
 // Code that only some commands need is imported dynamically in src/, so that it runs only where it is needed.
 
-import { spawn } from 'node:child_process';
+import { execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync } from 'node:fs';
+import { existsSync, writeFileSync } from 'node:fs';
 import { chmod, mkdir, readdir, readFile, rename, rm, utimes, writeFile } from 'node:fs/promises';
 import { dirname, join, relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -35,7 +35,7 @@ const common = {
   platform: 'node',
   target: 'node20',
   // Native code, and packages that are there or not: loaded from node_modules when they are needed.
-  external: ['koffi', '@alexaltea/unicorn-js', 'iced-x86', 'seek-bzip'],
+  external: ['koffi', '@alexaltea/unicorn-js', 'iced-x86', 'seek-bzip', 'vitest'],
   // Less to read at each start.
   minifyWhitespace: true,
   legalComments: 'linked',
@@ -96,6 +96,8 @@ for (const file of await readdir('dist', { recursive: true })) {
   if (/(\.(c?js|txt|new|cache)|^\.build-stamp)$/.test(file) && !written.has(file))
     await rm(join('dist', file), { force: true });
 }
+
+writeFileSync('dist/bootscope.1', execFileSync(process.execPath, ['dist/bootscope.cjs', 'manual']));
 
 // Declarations come out even of code that fails the type check; failing is that check's part.
 if (!(await types)) process.stderr.write('build: the type check fails; see "npm run check"\n');

@@ -1,6 +1,7 @@
 // The library's public face: read an image, boot it, and turn the trace into JSON or text. The command uses the same.
 
 export { boot, type FinishedBoot } from './boot/boot.ts';
+export { type KaslrLocation, type KaslrSurvey, surveyKaslr } from './boot/kaslr-slots.ts';
 export { type BootOptions, DEFAULT_BOOT_OPTIONS } from './boot/options.ts';
 export { type BootSession, openBoot, type SessionMemory } from './boot/session.ts';
 export type {
@@ -16,17 +17,33 @@ export type {
 export { type Verification, verify } from './boot/verify.ts';
 export type { CodecName } from './codecs/codec.ts';
 export type { EngineName } from './cpu/cpu.ts';
+export { type KaslrOption, parseKaslrOption } from './decompressor/kaslr-entropy.ts';
 export { BootscopeError } from './error.ts';
 export { readKernelFile } from './image/describe-file.ts';
+export { type ElfFile, readElf } from './image/elf.ts';
 export { type ExtractedKernel, extractVmlinux } from './image/extract-vmlinux.ts';
 export type { KernelFile } from './image/kernel-file.ts';
 export { type KernelImage, readKernelImage } from './image/kernel-image.ts';
+export { formatFindings } from './report/check-text.ts';
+export {
+  compareTraces,
+  type Difference,
+  formatDifferences,
+} from './report/difference.ts';
 export { formatHtml } from './report/html.ts';
 export { type Json, traceToJson } from './report/json.ts';
 export { formatHazards, formatLayout, type LayoutMapOptions } from './report/layout-map.ts';
+export {
+  compareWithReference,
+  type Reference,
+  type ReferenceDifference,
+  unknownPatterns,
+} from './report/reference.ts';
 export { type ReportModel, reportModel } from './report/report-model.ts';
+export { findGrowth, type GrowthLimit, imageSizes } from './report/size-limits.ts';
 export { formatSvg } from './report/svg.ts';
 export { formatTrace } from './report/table.ts';
+export { checkTrace, parseTraceJson, type TraceJson } from './report/trace-json.ts';
 export type {
   BootEvent,
   BootTrace,
@@ -39,6 +56,10 @@ export type {
   Phase,
   PhaseName,
 } from './trace/boot-trace.ts';
+export { findKallsyms } from './trace/kallsyms.ts';
+export { kernelNames } from './trace/kernel-symbols.ts';
 export { compareRegions, type LayoutChanges } from './trace/layout-changes.ts';
+export { type AddressNames, nameAddresses } from './trace/name-addresses.ts';
 export { type Place, parsePlace, placeName } from './trace/place.ts';
+export { readElfSymbolTable, readSystemMap, type SymbolNames, SymbolTable } from './trace/symbols.ts';
 export type { MappedRange, PageTable, PageTableWalk } from './x86/page-tables.ts';

@@ -50,16 +50,27 @@ const SYSTEM_SIZE_SLACK = 20;
  * Refused is only what cannot work: something that is no such image, or one that ends before its
  * header, setup code, stub or payload do. Bytes behind the image (signatures, padding) do no harm.
  *
- * @param path - how to name the file in messages
+ * @param source - the file's path, or its bytes
+ * @param content - its bytes, where they are at hand; the path is then only its name in messages
  * @throws BootscopeError `image-not-bootable`, `image-initrd`, `image-disk` (the message says what the file is and what to do
- *   instead), `image-truncated`
+ *   instead), `image-truncated`, and those of `readImageFile`
  */
-export async function readKernelImage(path: string, bytes: Uint8Array): Promise<KernelImage> {
+export async function readKernelImage(
+  source: string | Uint8Array,
+  content?: Uint8Array,
+): Promise<KernelImage> {
+  const path = typeof source === 'string' ? source : 'the image';
+  const bytes = content ?? (typeof source === 'string' ? await readFile(source) : source);
   const unwrapped = await unwrap(path, bytes);
   if (isElf(unwrapped.bytes)) return vmlinuxImage(path, unwrapped.bytes, unwrapped.wrappers);
   const { uki } = unwrapped;
   const image = await parseImage(path, unwrapped.bytes, unwrapped.wrappers);
   return uki === undefined ? image : { ...image, uki };
+}
+
+/** Loaded only where a file is read: a browser has none. */
+async function readFile(path: string): Promise<Uint8Array> {
+  return (await import('./image-file.ts')).readImageFile(path);
 }
 
 interface Unwrapped {

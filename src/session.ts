@@ -1,0 +1,15 @@
+// `bootscope/session`: a boot that is held, stepped and looked into.
+
+export { type BootOptions, DEFAULT_BOOT_OPTIONS } from './boot/options.ts';
+export { type BootSession, openBoot, type SessionMemory } from './boot/session.ts';
+export type {
+  ObservedWrite,
+  PlaceOrText,
+  Position,
+  RunOptions,
+  Stop,
+  StopCause,
+  StopReason,
+  WatchedRange,
+} from './boot/stop.ts';
+export { type Place, parsePlace, placeName } from './trace/place.ts';
