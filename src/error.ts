@@ -14,3 +14,27 @@ export class BootscopeError extends Error {
     this.code = code;
   }
 }
+
+const SYSTEM_REASONS: Readonly<Record<string, string>> = {
+  EACCES: 'permission denied',
+  EPERM: 'permission denied',
+  EROFS: 'the file system is read-only',
+  ENOENT: 'there is no such folder',
+  ENOTDIR: 'there is no such folder',
+  EISDIR: 'it is a directory',
+  ENOSPC: 'the disk is full',
+  EDQUOT: 'the disk quota is used up',
+  EFBIG: 'the file gets too large',
+  EIO: 'the device reports an error',
+  EMFILE: 'too many files are open',
+  ENFILE: 'too many files are open',
+  ENAMETOOLONG: 'the name is too long',
+  ETXTBSY: 'it is being run',
+  EBUSY: 'it is in use',
+};
+
+/** Why the operating system refuses something, in a few words, of an error that Node.js throws. */
+export function systemReason(error: unknown): string {
+  const { code, message } = error as NodeJS.ErrnoException;
+  return SYSTEM_REASONS[code ?? ''] ?? (error instanceof Error ? message : String(error));
+}

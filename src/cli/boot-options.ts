@@ -161,6 +161,12 @@ export interface BootRequest {
  */
 export async function readBootRequest(path: string | undefined, flags: BootFlags): Promise<BootRequest> {
   const { entry, floppy } = flags;
+  if (flags.initrdAddress !== undefined && flags.initrd === undefined) {
+    throw new BootscopeError(
+      'cli-unused-options',
+      `--initrd-address ${hex(flags.initrdAddress)} has no effect without --initrd`,
+    );
+  }
   if (path !== undefined) {
     if (entry === 'boot-sector' && floppy !== undefined) {
       throw new BootscopeError(
@@ -168,7 +174,9 @@ export async function readBootRequest(path: string | undefined, flags: BootFlags
         `with --entry boot-sector ${path} is the disk in drive A; leave out --floppy ${floppy}, or name it alone`,
       );
     }
-    return { image: await readBootImage(path, entry), options: await bootOptions(flags) };
+    const image = await readBootImage(path, entry);
+    checkAlignment(image, flags);
+    return { image, options: await bootOptions(flags) };
   }
   if (floppy === undefined)
     throw new BootscopeError('cli-image', 'name an image to boot, or a disk with --floppy');
@@ -180,6 +188,33 @@ export async function readBootRequest(path: string | undefined, flags: BootFlags
   }
   const options = await bootOptions({ ...flags, entry: 'boot-sector' });
   return { image: await readBootImage(floppy, 'boot-sector', options.floppy), options };
+}
+
+/** MIN_KERNEL_ALIGN of arch/x86/include/asm/boot.h where the header does not say more: of every stub that draws an address. */
+const LEAST_PHYSICAL_ALIGNMENT = 0x2000;
+
+/** The stub is linked with its sections on whole pages; more than that it makes up for itself. */
+const PAGE = 0x1000;
+
+/**
+ * Addresses that the kernel cannot be put at, before anything is booted.
+ *
+ * @throws BootscopeError `cli-alignment`
+ */
+function checkAlignment({ header, kind }: KernelImage, { kaslr, loadAddress, entry }: BootFlags): void {
+  if (kind !== 'bzImage') return;
+  const check = (option: string, address: number, alignment: number): void => {
+    if (address % alignment === 0) return;
+    throw new BootscopeError(
+      'cli-alignment',
+      `${option}${hex(address)} is no multiple of ${hex(alignment)}, as this kernel needs; ` +
+        `${hex(Math.floor(address / alignment) * alignment)} is`,
+    );
+  };
+  if (kaslr?.kind === 'forced' && kaslr.physical !== null) {
+    check('--kaslr phys:', kaslr.physical, header.get('kernel_alignment') || LEAST_PHYSICAL_ALIGNMENT);
+  }
+  if (loadAddress !== undefined && entry !== 'real16') check('--load-address ', loadAddress, PAGE);
 }
 
 /**
@@ -202,13 +237,15 @@ export async function bootOptions(flags: BootFlags): Promise<BootOptions> {
     engine: flags.engine,
     memory: flags.memory,
     cpu: flags.cpu,
-    floppy: flags.floppy === undefined ? null : await readImageFile(flags.floppy),
+    floppy: flags.floppy === undefined ? null : await readImageFile(flags.floppy, { what: 'floppy disk' }),
     entry: flags.entry ?? null,
     decompress: flags.decompress ?? DEFAULT_BOOT_OPTIONS.decompress,
     cmdline: flags.cmdline,
     kaslr: flags.kaslr ?? DEFAULT_BOOT_OPTIONS.kaslr,
     initrd:
-      flags.initrd === undefined ? null : { path: flags.initrd, bytes: await readImageFile(flags.initrd) },
+      flags.initrd === undefined
+        ? null
+        : { path: flags.initrd, bytes: await readImageFile(flags.initrd, { what: 'initrd' }) },
     loadAddress: flags.loadAddress ?? null,
     initrdAddress: flags.initrdAddress ?? null,
     cmdlineAddress: flags.cmdlineAddress ?? null,
@@ -227,7 +264,7 @@ async function readMemoryMapFile(
 ): Promise<Pick<BootOptions, 'memoryMap' | 'efiMemoryMap'>> {
   const { entries, efiMap, commandLine, initrd, bootedByEfi } = readMemoryMap(
     path,
-    await readImageFile(path),
+    await readImageFile(path, { what: 'memory map' }),
   );
   const notice = (text: string): void => printError(`notice: ${path} ${text}\n`);
   if (commandLine !== null && flags.cmdline === '') {

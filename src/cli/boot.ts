@@ -6,7 +6,7 @@ import { traceToJson } from '../report/json.ts';
 import { formatTrace } from '../report/table.ts';
 import { addBootOptions, type BootFlags, IMAGE_ARGUMENT, readBootRequest } from './boot-options.ts';
 import { addExamples, addJsonOption } from './common-options.ts';
-import { isTerminal, print, printError } from './standard-output.ts';
+import { isTerminal, printError } from './standard-output.ts';
 import {
   addKernelSymbolOptions,
   addStubSymbolOptions,
@@ -14,6 +14,7 @@ import {
   namesOnRequest,
   type StubSymbolFlags,
 } from './symbol-options.ts';
+import { printJson, printText } from './text-output.ts';
 
 interface Flags extends BootFlags, StubSymbolFlags, KernelSymbolFlags {
   readonly json?: boolean;
@@ -57,11 +58,8 @@ export function registerBoot(program: Command): void {
         await session.run();
       }
       const trace = await named(session.trace(), image);
-      print(
-        json
-          ? `${JSON.stringify(traceToJson(trace), null, 2)}\n`
-          : formatTrace(trace, { time: flags.time === true }),
-      );
+      if (json) printJson(traceToJson(trace));
+      else printText(formatTrace(trace, { time: flags.time === true }));
       // Where nobody sees the table, the reason for the exit status still has to be seen.
       if (trace.stopped !== null && (json || !isTerminal('stdout'))) {
         printError(`bootscope: no kernel was reached: ${trace.stopped}\n`);

@@ -15,8 +15,9 @@ import { findGrowth, type GrowthLimit, isLimited } from '../report/size-limits.t
 import { addBootOptions, type BootFlags, bootOptions, givenOptions, readBootImage } from './boot-options.ts';
 import { addExamples, addJsonOption, parseSize, repeatable, wholeNumber } from './common-options.ts';
 import { checkOutput, writeOutput } from './output-file.ts';
+import { withProgress } from './progress.ts';
 import { optionsOf, readReference, recordedTrace } from './reference-file.ts';
-import { print } from './standard-output.ts';
+import { printJson, printText } from './text-output.ts';
 
 interface Shard {
   readonly index: number;
@@ -103,12 +104,16 @@ export function registerCheck(program: Command): void {
   ]);
   addBootOptions(command).action(
     async (image: string | undefined, reference: string | undefined, flags: Flags) => {
-      if (flags.junit !== undefined) await checkOutput(flags.junit, flags.force === true);
+      if (flags.junit !== undefined) checkOutput(flags.junit, flags.force === true);
       const given = givenOptions(command);
-      const cases = await runCases(image, reference, flags, given);
+      const what = `checking ${flags.matrix ?? image}`;
+      const cases = await withProgress(what, () => runCases(image, reference, flags, given));
       if (flags.junit !== undefined)
         await writeOutput(flags.junit, formatJunit('bootscope check', cases), flags.force === true);
-      print(flags.json === true ? jsonOf(cases) : textOf(cases));
+      // Equal checks print equal JSON: without the time that they took.
+      if (flags.json === true)
+        printJson(cases.map(({ name, differences, error }) => ({ name, differences, error })));
+      else printText(textOf(cases));
       const broken = cases.some(({ error }) => error !== null);
       const failed = cases.some(({ differences }) => differences.length > 0);
       process.exitCode = broken ? 2 : failed ? 1 : 0;
@@ -198,7 +203,7 @@ async function checkMatrix(path: string, flags: Flags): Promise<CheckedCase[]> {
 }
 
 async function readMatrix(path: string): Promise<MatrixEntry[]> {
-  const text = new TextDecoder().decode(await readImageFile(path));
+  const text = new TextDecoder().decode(await readImageFile(path, { what: 'list of images' }));
   let value: unknown;
   try {
     value = JSON.parse(text);
@@ -264,15 +269,6 @@ async function checkInProcess(folder: string, entry: MatrixEntry, flags: Flags):
 
 function growthText(limit: GrowthLimit): string {
   return `${limit.name}=${'percent' in limit ? `${limit.percent}%` : limit.bytes}`;
-}
-
-/** Equal checks print equal JSON: without the time that they took. */
-function jsonOf(cases: readonly CheckedCase[]): string {
-  return `${JSON.stringify(
-    cases.map(({ name, differences, error }) => ({ name, differences, error })),
-    null,
-    2,
-  )}\n`;
 }
 
 function textOf(cases: readonly CheckedCase[]): string {

@@ -7,6 +7,7 @@ export const COMMAND_GROUPS = {
   compare: 'Compare:',
   drive: 'Drive:',
   files: 'Files:',
+  shell: 'Shell:',
 } as const;
 
 export interface CommandRow {
@@ -114,5 +115,17 @@ export const COMMANDS: readonly CommandRow[] = [
     group: 'files',
     summary: "write the kernel's ELF file that an image holds",
     load: async () => (await import('./extract.ts')).registerExtract,
+  },
+  {
+    name: 'completion',
+    group: 'shell',
+    summary: 'print completions for bash, zsh or fish',
+    load: async () => (await import('./completion.ts')).registerCompletion,
+  },
+  {
+    name: 'manual',
+    group: 'shell',
+    summary: 'print the manual page',
+    load: async () => (await import('./manual.ts')).registerManual,
   },
 ];

@@ -9,7 +9,8 @@ import { traceToJson } from '../report/json.ts';
 import { checkTrace, looksLikeJson, parseTraceJson, type TraceJson } from '../report/trace-json.ts';
 import { addBootOptions, type BootFlags, bootOptions, givenOptions, readBootImage } from './boot-options.ts';
 import { addExamples, addJsonOption } from './common-options.ts';
-import { print } from './standard-output.ts';
+import { withProgress } from './progress.ts';
+import { printJson, printText } from './text-output.ts';
 
 interface Flags extends BootFlags {
   readonly aOptions?: string;
@@ -51,14 +52,16 @@ export function registerDiff(program: Command): void {
     const a = await side(pathA, bytesA, isTraceA, flags, flags.aOptions, '--a-options');
     const b = await side(pathB, bytesB, isTraceB, flags, flags.bOptions, '--b-options');
     const differences = compareTraces(a, b, { strict: flags.strict === true });
-    print(
-      flags.json === true
-        ? `${JSON.stringify({ a: identity(a), b: identity(b), equal: differences.length === 0, differences }, null, 2)}\n`
-        : formatDifferences(a, b, differences, {
-            registers: flags.registers === true,
-            sections: flags.sections === true,
-          }),
-    );
+    if (flags.json === true) {
+      printJson({ a: identity(a), b: identity(b), equal: differences.length === 0, differences });
+    } else {
+      printText(
+        formatDifferences(a, b, differences, {
+          registers: flags.registers === true,
+          sections: flags.sections === true,
+        }),
+      );
+    }
     process.exitCode = differences.length === 0 ? 0 : 1;
   });
 }
@@ -86,7 +89,8 @@ async function side(
   }
   const flags = own === undefined ? shared : { ...shared, ...parseOwnOptions(own, option) };
   const image = await readBootImage(path, flags.entry, bytes);
-  const finished = await boot(image, await bootOptions(flags));
+  const options = await bootOptions(flags);
+  const finished = await withProgress(`booting ${path}`, () => boot(image, options));
   const { trace } = finished;
   finished.close();
   return checkTrace(path, traceToJson(trace));

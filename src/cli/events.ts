@@ -7,8 +7,10 @@ import { toJson } from '../report/json.ts';
 import { EVENT_KINDS, type EventKind } from '../trace/boot-trace.ts';
 import { addBootOptions, type BootFlags, IMAGE_ARGUMENT, readBootRequest } from './boot-options.ts';
 import { addExamples, addJsonOption } from './common-options.ts';
+import { withProgress } from './progress.ts';
 import { print, printError } from './standard-output.ts';
 import { addStubSymbolOptions, namesOnRequest, type StubSymbolFlags } from './symbol-options.ts';
+import { printText, showable } from './text-output.ts';
 
 interface Flags extends BootFlags, StubSymbolFlags {
   readonly only?: ReadonlySet<EventKind>;
@@ -40,14 +42,16 @@ export function registerEvents(program: Command): void {
     async (path: string | undefined, flags: Flags) => {
       const { image, options } = await readBootRequest(path, flags);
       const named = await namesOnRequest(flags);
-      const finished = await boot(image, { ...options, hash: false, pageTables: false });
+      const finished = await withProgress(`booting ${image.path}`, () =>
+        boot(image, { ...options, hash: false, pageTables: false }),
+      );
       finished.close();
       const { events, stopped, notices } = await named(finished.trace, image);
       const wanted = events.filter(({ kind }) => flags.only?.has(kind) ?? true);
       if (flags.json === true) {
-        print(`[${wanted.map((event) => `\n${JSON.stringify(toJson(event))}`).join(',')}\n]\n`);
+        print(`[${wanted.map((event) => `\n${showable(JSON.stringify(toJson(event)))}`).join(',')}\n]\n`);
       } else {
-        print(wanted.map((event) => `${eventLine(event)}\n`).join(''));
+        printText(wanted.map((event) => `${eventLine(event)}\n`).join(''));
       }
       for (const notice of notices) printError(`bootscope: ${notice}\n`);
       if (stopped !== null) printError(`bootscope: no kernel was reached: ${stopped}\n`);

@@ -10,6 +10,7 @@ import { PT_LOAD, readElf } from '../image/elf.ts';
 import { readImageFile } from '../image/image-file.ts';
 import { PLACE_HELP, type Place, parsePlace } from '../trace/place.ts';
 import { addBootOptions, type BootFlags, IMAGE_ARGUMENT, readBootRequest } from './boot-options.ts';
+import { addExamples } from './common-options.ts';
 import { listenForGdb, serveStandardInput } from './gdb-server.ts';
 import { printError } from './standard-output.ts';
 import { addStubSymbolOptions, type StubSymbolFlags } from './symbol-options.ts';
@@ -37,6 +38,13 @@ export function registerGdb(program: Command): void {
       'boot IMAGE for a debugger: forward, back, breakpoints and watchpoints in every mode of the CPU. Connect with `target remote 127.0.0.1:PORT`',
     )
     .argument(...IMAGE_ARGUMENT);
+  addExamples(command, [
+    ['bootscope gdb vmlinuz --at startup_64', 'and `gdb -ex "target remote 127.0.0.1:1234"` elsewhere'],
+    [
+      "gdb -ex 'target remote | bootscope gdb vmlinuz --stdio'",
+      'in one line, with nothing to end afterwards',
+    ],
+  ]);
   addStubSymbolOptions(addBootOptions(command))
     .option('--vmlinux <file>', 'of the kernel: `monitor symbols` tells where its symbols belong')
     .addOption(

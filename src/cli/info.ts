@@ -9,6 +9,7 @@ import { addExamples, addJsonOption } from './common-options.ts';
 import { kernelFileToText } from './info-format.ts';
 import { kernelFileToJson } from './info-json.ts';
 import { print } from './standard-output.ts';
+import { printText, showable } from './text-output.ts';
 
 /** Adds the subcommand `info`. */
 export function registerInfo(program: Command): void {
@@ -23,9 +24,9 @@ export function registerInfo(program: Command): void {
   addJsonOption(command, 'the file').action(async (path: string, flags: { readonly json?: boolean }) => {
     const file = await readKernelFile(path, await readImageFile(path));
     const json = flags.json === true;
-    if (json) print(`${kernelFileToJson(file)}\n`);
+    if (json) print(`${showable(kernelFileToJson(file))}\n`);
     if (!isKernelFile(file)) throw new BootscopeError(notKernelCode(file), notKernelSentence(file));
-    if (!json) print(kernelFileToText(file));
+    if (!json) printText(kernelFileToText(file));
     if (file.problem !== null) throw new BootscopeError('image-damaged', file.problem);
   });
 }
@@ -37,5 +38,6 @@ function notKernelCode({ kind }: KernelFile): string {
 
 function notKernelSentence(file: KernelFile): string {
   const reason = file.problem === null ? '' : ` (${file.problem})`;
-  return `${file.path} is ${file.what}, not a kernel${reason}${file.advice === null ? '' : `: ${file.advice}`}`;
+  const what = file.what.startsWith('no ') ? file.what : `${file.what}, not a kernel`;
+  return `${file.path} is ${what}${reason}${file.advice === null ? '' : `: ${file.advice}`}`;
 }

@@ -4,10 +4,12 @@ import { type Command, Option } from 'commander';
 import { type KaslrLocation, type KaslrSurvey, surveyKaslr } from '../boot/kaslr-slots.ts';
 import { physicalSlot } from '../decompressor/kaslr-slots.ts';
 import { hex } from '../hex.ts';
+import type { Json } from '../report/json.ts';
 import { formatColumns } from '../report/table.ts';
 import { addBootOptions, type BootFlags, IMAGE_ARGUMENT, readBootRequest } from './boot-options.ts';
 import { addExamples, addJsonOption, wholeNumber } from './common-options.ts';
-import { print } from './standard-output.ts';
+import { withProgress } from './progress.ts';
+import { printJson, printText } from './text-output.ts';
 
 interface Flags extends BootFlags {
   readonly draws: number;
@@ -19,7 +21,7 @@ const MAX_DRAWS = 1_000_000;
 const START_KERNEL_MAP = 0xffff_ffff_8000_0000n;
 /** Bars of the picture: neighbouring slots are put together until there are no more than this. */
 const BARS = 32;
-const BAR_WIDTH = 50;
+const BAR_WIDTH = 40;
 
 export function registerKaslr(program: Command): void {
   const command = program
@@ -39,8 +41,11 @@ export function registerKaslr(program: Command): void {
     .option('--slots', 'list every slot and not only the areas');
   addJsonOption(command, 'all of it').action(async (path: string | undefined, flags: Flags) => {
     const { image, options } = await readBootRequest(path, flags);
-    const survey = await surveyKaslr(image, options, flags.draws);
-    print(flags.json === true ? jsonOf(survey) : textOf(image.path, survey, flags.slots === true));
+    const survey = await withProgress(`surveying ${image.path}`, () =>
+      surveyKaslr(image, options, flags.draws),
+    );
+    if (flags.json === true) printJson(jsonOf(survey));
+    else printText(textOf(image.path, survey, flags.slots === true));
   });
 }
 
@@ -57,37 +62,33 @@ function bitsText(slots: number): string {
   return bitsOf(slots).toFixed(1);
 }
 
-function jsonOf(survey: KaslrSurvey): string {
+function jsonOf(survey: KaslrSurvey): Json {
   const { slots, output, draws } = survey;
-  return `${JSON.stringify(
-    {
-      disabled: slots.disabled,
-      alignment: hex(slots.alignment),
-      imageSize: hex(slots.imageSize),
-      output: hex(output),
-      minimum: hex(slots.minimum),
-      limit: hex(slots.limit),
-      physical: {
-        slots: slots.physicalSlots,
-        areas: slots.areas.map(({ start, count }) => ({ start: hex(start), count })),
-      },
-      bits: {
-        physical: bitsOf(slots.physicalSlots),
-        virtual: bitsOf(slots.virtualSlots),
-        both: bitsOf(slots.physicalSlots) + bitsOf(slots.virtualSlots),
-      },
-      virtual: { slots: slots.virtualSlots, start: virtualAddress(survey, slots.virtualStart) },
-      avoided: slots.avoided.map(({ start, end, reason }) => ({ start: hex(start), end: hex(end), reason })),
-      warnings: slots.warnings,
-      notices: slots.notices,
-      draws: draws.map(({ physical, virtual }) => ({
-        physical: physical === null ? null : hex(physical),
-        virtual: virtual === null ? null : virtualAddress(survey, virtual),
-      })),
+  return {
+    disabled: slots.disabled,
+    alignment: hex(slots.alignment),
+    imageSize: hex(slots.imageSize),
+    output: hex(output),
+    minimum: hex(slots.minimum),
+    limit: hex(slots.limit),
+    physical: {
+      slots: slots.physicalSlots,
+      areas: slots.areas.map(({ start, count }) => ({ start: hex(start), count })),
     },
-    null,
-    2,
-  )}\n`;
+    bits: {
+      physical: bitsOf(slots.physicalSlots),
+      virtual: bitsOf(slots.virtualSlots),
+      both: bitsOf(slots.physicalSlots) + bitsOf(slots.virtualSlots),
+    },
+    virtual: { slots: slots.virtualSlots, start: virtualAddress(survey, slots.virtualStart) },
+    avoided: slots.avoided.map(({ start, end, reason }) => ({ start: hex(start), end: hex(end), reason })),
+    warnings: slots.warnings,
+    notices: slots.notices,
+    draws: draws.map(({ physical, virtual }) => ({
+      physical: physical === null ? null : hex(physical),
+      virtual: virtual === null ? null : virtualAddress(survey, virtual),
+    })),
+  };
 }
 
 function textOf(path: string, survey: KaslrSurvey, everySlot: boolean): string {

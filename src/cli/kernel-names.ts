@@ -46,7 +46,11 @@ export async function readKernelSymbols(flags: KernelSymbolFlags): Promise<Symbo
     return { path: vmlinux, elf, symbols: readElfSymbolTable(vmlinux, elf) };
   }
   if (systemMap === undefined) return null;
-  return { path: systemMap, elf: null, symbols: readSystemMap(systemMap, await readImageFile(systemMap)) };
+  return {
+    path: systemMap,
+    elf: null,
+    symbols: readSystemMap(systemMap, await readImageFile(systemMap, { what: 'System.map' })),
+  };
 }
 
 /** All of them, before anything is booted. */
@@ -55,7 +59,7 @@ export async function readSymbolFiles(flags: StubSymbolFlags & KernelSymbolFlags
 }
 
 async function readElfFile(path: string): Promise<ElfFile> {
-  const bytes = await readImageFile(path);
+  const bytes = await readImageFile(path, { what: 'vmlinux' });
   try {
     return readElf(bytes);
   } catch (error) {

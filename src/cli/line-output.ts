@@ -1,7 +1,6 @@
 // Writes many lines to a file or a pipe in big pieces, synchronously: while the guest runs, no stream of Node's is served.
 
-import { closeSync, openSync } from 'node:fs';
-import { BootscopeError } from '../error.ts';
+import { cannotBeWritten, openOutput, type PendingFile } from './output-file.ts';
 import { STDOUT, writeFully } from './standard-output.ts';
 
 const BUFFER_SIZE = 1 << 18;
@@ -13,6 +12,7 @@ export class LineOutput {
   position = 0;
   readonly buffer = Buffer.allocUnsafe(BUFFER_SIZE);
   readonly #fd: number;
+  readonly #file: PendingFile | null;
   readonly #path: string;
   #closed = false;
 
@@ -22,11 +22,8 @@ export class LineOutput {
    */
   constructor(path: string, force: boolean) {
     this.#path = path;
-    try {
-      this.#fd = path === '-' ? STDOUT : openSync(path, force ? 'w' : 'wx');
-    } catch (error) {
-      throw this.#failure(error);
-    }
+    this.#file = path === '-' ? null : openOutput(path, force);
+    this.#fd = this.#file?.fd ?? STDOUT;
   }
 
   /** Whether the reader has gone, as `head` does; nothing is written any more then. */
@@ -55,7 +52,7 @@ export class LineOutput {
 
   end(): void {
     this.flush();
-    if (this.#fd !== STDOUT) closeSync(this.#fd);
+    this.#file?.finish();
   }
 
   #write(bytes: Uint8Array): void {
@@ -63,16 +60,8 @@ export class LineOutput {
     try {
       this.#closed = !writeFully(this.#fd, bytes);
     } catch (error) {
-      throw this.#failure(error);
+      this.#file?.discard();
+      throw cannotBeWritten(this.#path, error);
     }
-  }
-
-  #failure(error: unknown): BootscopeError {
-    const { code, message } = error as NodeJS.ErrnoException;
-    const text =
-      code === 'EEXIST'
-        ? `${this.#path} exists already, --force overwrites it`
-        : `${this.#path} cannot be written: ${message}`;
-    return new BootscopeError('cli-output', text, { cause: error });
   }
 }

@@ -7,8 +7,10 @@ import { toJson } from '../report/json.ts';
 import { formatHazards } from '../report/layout-map.ts';
 import { addBootOptions, type BootFlags, IMAGE_ARGUMENT, readBootRequest } from './boot-options.ts';
 import { addExamples, addJsonOption } from './common-options.ts';
+import { withProgress } from './progress.ts';
 import { print } from './standard-output.ts';
 import { terminal } from './terminal.ts';
+import { printable, printJson, printText } from './text-output.ts';
 
 interface Flags extends BootFlags {
   readonly json?: boolean;
@@ -35,18 +37,20 @@ export function registerLint(program: Command): void {
   addBootOptions(command, { without: ['hash'] });
   addJsonOption(command, 'the hazards').action(async (path: string | undefined, flags: Flags) => {
     const { image, options } = await readBootRequest(path, flags);
-    const finished = await boot(image, {
-      ...options,
-      ...{ hash: false, events: false },
-    });
+    const finished = await withProgress(`booting ${image.path}`, () =>
+      boot(image, {
+        ...options,
+        ...{ hash: false, events: false },
+      }),
+    );
     const { hazards, stopped } = finished.trace;
     finished.close();
     if (flags.json === true) {
-      print(`${JSON.stringify(toJson({ image: image.path, stopped, hazards }), null, 2)}\n`);
+      printJson(toJson({ image: image.path, stopped, hazards }));
     } else if (hazards.length > 0) {
-      print(formatHazards(hazards, terminal().color));
+      print(formatHazards(printable(hazards), terminal().color));
     } else if (stopped === null) {
-      print(`${image.path}: no hazards\n`);
+      printText(`${image.path}: no hazards\n`);
     }
     if (hazards.length > 0) process.exitCode = 1;
     else if (stopped !== null) {

@@ -30,6 +30,12 @@ const program = new Command('bootscope')
   })
   .configureHelp({ groupItems })
   .exitOverride()
+  .addHelpCommand(
+    new Command('help')
+      .argument('[command]')
+      .description('list the options of a command')
+      .helpGroup(COMMAND_GROUPS.shell),
+  )
   .addHelpText(
     'after',
     '\n`bootscope help COMMAND` lists the options of a command, with examples.\n\n' +

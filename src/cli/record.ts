@@ -8,6 +8,7 @@ import { unknownPatterns } from '../report/reference.ts';
 import { addBootOptions, type BootFlags, IMAGE_ARGUMENT, readBootRequest } from './boot-options.ts';
 import { addExamples, addOutputOptions } from './common-options.ts';
 import { checkOutput, writeOutput } from './output-file.ts';
+import { withProgress } from './progress.ts';
 import { recordedOptions, recordedTrace } from './reference-file.ts';
 import { printError } from './standard-output.ts';
 
@@ -32,9 +33,9 @@ export function registerRecord(program: Command): void {
   addBootOptions(addOutputOptions(command, { what: 'where the reference goes' }))
     .option('--ignore <field...>', 'fields that checks against this reference leave out')
     .action(async (path: string | undefined, flags: Flags) => {
-      await checkOutput(flags.output, flags.force === true);
+      checkOutput(flags.output, flags.force === true);
       const { image, options } = await readBootRequest(path, flags);
-      const { trace, close } = await boot(image, options);
+      const { trace, close } = await withProgress(`booting ${image.path}`, () => boot(image, options));
       close();
       const json = recordedTrace(trace, image);
       const unknown = unknownPatterns(flags.ignore ?? [], json);

@@ -91,7 +91,7 @@ export function recordedTrace(trace: BootTrace, image: KernelImage): { readonly 
  * @throws BootscopeError `reference-unusable` where the file is no reference
  */
 export async function readReference(path: string): Promise<Reference> {
-  const text = new TextDecoder().decode(await readImageFile(path));
+  const text = new TextDecoder().decode(await readImageFile(path, { what: 'reference' }));
   let value: unknown;
   try {
     value = JSON.parse(text);
@@ -127,8 +127,12 @@ export async function optionsOf(path: string, reference: Reference): Promise<Boo
     ...DEFAULT_BOOT_OPTIONS,
     ...plain,
     kaslr: parseKaslrOption(kaslr),
-    initrd: initrdPath === null ? null : { path: initrdPath, bytes: await readImageFile(initrdPath) },
-    floppy: floppy == null ? null : await readImageFile(resolve(dirname(path), floppy)),
+    initrd:
+      initrdPath === null
+        ? null
+        : { path: initrdPath, bytes: await readImageFile(initrdPath, { what: 'initrd' }) },
+    floppy:
+      floppy == null ? null : await readImageFile(resolve(dirname(path), floppy), { what: 'floppy disk' }),
     memoryMap: map === null ? null : readMemoryMap(path, new TextEncoder().encode(map.join('\n'))).entries,
   };
 }

@@ -1,7 +1,9 @@
 // `bootscope report IMAGE`: boots and writes the trace as a page, a picture, a file for Perfetto, or JSON.
 
+import { extname } from 'node:path';
 import { type Command, Option } from 'commander';
 import { boot } from '../boot/boot.ts';
+import { BootscopeError } from '../error.ts';
 import { SCALE_MODES, type ScaleMode } from '../report/address-scale.ts';
 import { chromeTrace } from '../report/chrome-trace.ts';
 import { traceToJson } from '../report/json.ts';
@@ -12,6 +14,7 @@ import { addBootOptions, type BootFlags, IMAGE_ARGUMENT, readBootRequest } from 
 import { addExamples, addOutputOptions } from './common-options.ts';
 import { nameTrace, readSymbolFiles } from './kernel-names.ts';
 import { checkOutput, writeOutput } from './output-file.ts';
+import { withProgress } from './progress.ts';
 import {
   addKernelSymbolFiles,
   addStubSymbolOptions,
@@ -50,21 +53,35 @@ export function registerReport(program: Command): void {
     )
     .action(async (path: string | undefined, flags: Flags) => {
       const force = flags.force === true;
-      await checkOutput(flags.output, force);
+      const asked = flags.format ?? formatOf(flags.output);
+      checkOutput(flags.output, force);
       const { image, options } = await readBootRequest(path, flags);
       const files = await readSymbolFiles(flags);
-      const finished = await boot(image, options);
+      const finished = await withProgress(`booting ${image.path}`, () => boot(image, options));
       finished.close();
       const trace = await nameTrace(finished.trace, image, files, { kallsyms: true });
-      const text = await format(trace, flags.format ?? formatOf(flags.output), flags.scale);
+      const text = await format(trace, asked, flags.scale);
       await writeOutput(flags.output, text, force);
       process.exitCode = trace.kernel === null ? 1 : 0;
     });
 }
 
+const ENDINGS: Readonly<Record<string, Format>> = {
+  '.html': 'html',
+  '.htm': 'html',
+  '.svg': 'svg',
+  '.json': 'json',
+};
+
+/** @throws BootscopeError `cli-format` where the name does not say it */
 function formatOf(path: string): Format {
-  if (path.endsWith('.svg')) return 'svg';
-  return path.endsWith('.json') ? 'json' : 'html';
+  const format = path === '-' ? 'html' : ENDINGS[extname(path).toLowerCase()];
+  if (format !== undefined) return format;
+  const known = Object.keys(ENDINGS).join(', ');
+  throw new BootscopeError(
+    'cli-format',
+    `${path} does not say by its ending what it is to be (${known}); --format does`,
+  );
 }
 
 async function format(trace: BootTrace, as: Format, scale: ScaleMode | undefined): Promise<string> {

@@ -3,7 +3,7 @@
 
 import { fstatSync, writeSync } from 'node:fs';
 import { isatty } from 'node:tty';
-import { BootscopeError } from '../error.ts';
+import { BootscopeError, systemReason } from '../error.ts';
 
 export const STDOUT = 1;
 const STDERR = 2;
@@ -42,8 +42,9 @@ export function print(content: string | Uint8Array): void {
   try {
     read = writeFully(STDOUT, bytes);
   } catch (error) {
-    const { message } = error as NodeJS.ErrnoException;
-    throw new BootscopeError('cli-output', `standard output cannot be written: ${message}`, { cause: error });
+    throw new BootscopeError('cli-output', `standard output cannot be written: ${systemReason(error)}`, {
+      cause: error,
+    });
   }
   if (!read) process.exit(0);
 }

@@ -3,11 +3,12 @@
 import type { Command } from 'commander';
 import { type Verification, verify } from '../boot/verify.ts';
 import { hex } from '../hex.ts';
-import { toJson } from '../report/json.ts';
+import { type Json, toJson } from '../report/json.ts';
 import { formatColumns } from '../report/table.ts';
 import { addBootOptions, type BootFlags, IMAGE_ARGUMENT, readBootRequest } from './boot-options.ts';
 import { addExamples, addJsonOption } from './common-options.ts';
-import { print } from './standard-output.ts';
+import { withProgress } from './progress.ts';
+import { printJson, printText } from './text-output.ts';
 
 interface Flags extends BootFlags {
   readonly json?: boolean;
@@ -28,15 +29,16 @@ export function registerVerify(program: Command): void {
   addBootOptions(command, { without: ['decompress', 'hash'] });
   addJsonOption(command, 'the comparison').action(async (path: string | undefined, flags: Flags) => {
     const { image, options } = await readBootRequest(path, flags);
-    const result = await verify(image, options);
-    print(flags.json === true ? jsonOf(result) : textOf(image.path, result));
+    const result = await withProgress(`verifying ${image.path}`, () => verify(image, options));
+    if (flags.json === true) printJson(jsonOf(result));
+    else printText(textOf(image.path, result));
     process.exitCode = result.equal ? 0 : 1;
   });
 }
 
-function jsonOf({ equal, problems, memory, registers, hooked }: Verification): string {
+function jsonOf({ equal, problems, memory, registers, hooked }: Verification): Json {
   const { image, machine, kernel } = hooked;
-  return `${JSON.stringify(toJson({ equal, image, machine, kernel, problems, memory, registers }), null, 2)}\n`;
+  return toJson({ equal, image, machine, kernel, problems, memory, registers });
 }
 
 function textOf(path: string, result: Verification): string {

@@ -75,7 +75,10 @@ function parseInteger(text: string, option: string): bigint {
   if (!/^(?:0x[0-9a-fA-F]+|[0-9]+)$/.test(text)) {
     throw new BootscopeError('kaslr-option', `--kaslr ${option}: ${text} is no number`);
   }
-  return BigInt.asUintN(64, BigInt(text));
+  const value = BigInt(text);
+  if (value !== BigInt.asUintN(64, value))
+    throw new BootscopeError('kaslr-option', `--kaslr ${option}: ${text} has more than 64 bits`);
+  return value;
 }
 
 /**

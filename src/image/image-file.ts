@@ -1,7 +1,7 @@
 // Gets a file's bytes off the disk, and says in one sentence why it can't.
 
 import { existsSync, readFileSync, statSync } from 'node:fs';
-import { BootscopeError } from '../error.ts';
+import { BootscopeError, systemReason } from '../error.ts';
 
 /** Larger files are no kernel images; the limit keeps a mistyped disk image from filling memory. */
 export const MAX_IMAGE_FILE_LENGTH = 0x40000000;
@@ -10,20 +10,36 @@ function errorCode(error: unknown): string {
   return error instanceof Error && 'code' in error && typeof error.code === 'string' ? error.code : '';
 }
 
+export interface ReadFileOptions {
+  /** What the file is to be, for messages: `kernel image`, `initrd`. */
+  readonly what?: string;
+  /** The longest file to read, in bytes. */
+  readonly limit?: number;
+}
+
+function anA(what: string): string {
+  return `${/^[aeiou]/.test(what) ? 'an' : 'a'} ${what}`;
+}
+
 /**
  * Reads a whole file, or standard input where it is named `-`.
  *
- * @param limit - the longest file to read, in bytes
  * @throws BootscopeError `image-not-found`, `image-is-directory`, `image-not-readable`, `image-too-large`
  */
-export async function readImageFile(path: string, limit = MAX_IMAGE_FILE_LENGTH): Promise<Uint8Array> {
+export async function readImageFile(
+  path: string,
+  { what = 'kernel image', limit = MAX_IMAGE_FILE_LENGTH }: ReadFileOptions = {},
+): Promise<Uint8Array> {
   try {
-    if (path === STANDARD_INPUT) return await readStandardInput(limit);
+    if (path === STANDARD_INPUT) return await readStandardInput(what, limit);
     const file = fileName(path);
     // Before opening: the open of a named pipe waits for a writer.
     const status = statSync(file);
     if (status.isDirectory()) {
-      throw new BootscopeError('image-is-directory', `${path} is a directory, not a kernel image`);
+      throw new BootscopeError(
+        'image-is-directory',
+        `${path} is a directory, not a file that holds ${anA(what)}`,
+      );
     }
     if (!status.isFile()) {
       throw new BootscopeError('image-not-readable', `${path} is not a regular file`);
@@ -31,7 +47,7 @@ export async function readImageFile(path: string, limit = MAX_IMAGE_FILE_LENGTH)
     if (status.size > limit) {
       throw new BootscopeError(
         'image-too-large',
-        `${path} has ${status.size} bytes, at most ${limit} are read as a kernel image`,
+        `${path} has ${status.size} bytes, at most ${limit} are read as ${anA(what)}`,
       );
     }
     // At once: Node reads a large file in many pieces otherwise.
@@ -43,7 +59,7 @@ export async function readImageFile(path: string, limit = MAX_IMAGE_FILE_LENGTH)
 
 const STANDARD_INPUT = '-';
 
-async function readStandardInput(limit: number): Promise<Uint8Array> {
+async function readStandardInput(what: string, limit: number): Promise<Uint8Array> {
   const pieces: Uint8Array[] = [];
   let length = 0;
   for await (const piece of process.stdin) {
@@ -52,7 +68,7 @@ async function readStandardInput(limit: number): Promise<Uint8Array> {
     if (length > limit) {
       throw new BootscopeError(
         'image-too-large',
-        `standard input has more than ${limit} bytes, at most as many are read as a kernel image`,
+        `standard input has more than ${limit} bytes, at most as many are read as ${anA(what)}`,
       );
     }
     pieces.push(bytes);
@@ -89,10 +105,8 @@ function unreadable(path: string, error: unknown): BootscopeError {
     case 'EPERM':
       return new BootscopeError('image-not-readable', `${path} cannot be read: permission denied`);
     default:
-      return new BootscopeError(
-        'image-not-readable',
-        `${path} cannot be read: ${error instanceof Error ? error.message : String(error)}`,
-        { cause: error },
-      );
+      return new BootscopeError('image-not-readable', `${path} cannot be read: ${systemReason(error)}`, {
+        cause: error,
+      });
   }
 }

@@ -241,7 +241,9 @@ describe('readImageFile', () => {
   it('names the limit that a file is beyond', async () => {
     const path = join(folder, 'large');
     writeFileSync(path, new Uint8Array(100));
-    expect((await refusal(readImageFile(path, 99))).message).toContain('has 100 bytes, at most 99');
+    expect((await refusal(readImageFile(path, { limit: 99 }))).message).toContain(
+      'has 100 bytes, at most 99',
+    );
   });
 
   it.skipIf(spawnSync('mkfifo', ['--version']).status !== 0)(

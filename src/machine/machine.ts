@@ -478,7 +478,7 @@ function checkMemory(memory: number): void {
   if (memory < MINIMUM_MEMORY || memory > MAXIMUM_MEMORY || memory % PAGE !== 0) {
     throw new BootscopeError(
       'machine-memory',
-      `memory of ${memory} bytes is outside ${MINIMUM_MEMORY / MIB} MiB to ${MAXIMUM_MEMORY / MIB} MiB, or not whole pages`,
+      `memory of ${memory} ${memory === 1 ? 'byte' : 'bytes'} is outside ${MINIMUM_MEMORY / MIB} MiB to ${MAXIMUM_MEMORY / MIB} MiB, or not whole pages`,
     );
   }
 }

@@ -104,5 +104,13 @@ export function readSystemMap(path: string, bytes: Uint8Array): SymbolTable {
     if (!absolute) symbols.push({ address: BigInt(`0x${match[1]}`), name: match[3]! });
   }
   if (symbols.length === 0) throw new BootscopeError('symbols-system-map', `${path} names no address`);
+  // Distributions put a line with an advice there and the real file into a package of its own.
+  if (symbols.length === 1) {
+    const text = new TextDecoder().decode(bytes).trim();
+    throw new BootscopeError(
+      'symbols-system-map',
+      `${path} is no System.map but stands for one, it has a single line: \`${text.slice(0, 120)}\``,
+    );
+  }
   return new SymbolTable(symbols);
 }
