@@ -14,6 +14,7 @@ import { hex } from '../hex.ts';
 import type { KernelImage } from '../image/kernel-image.ts';
 import { Machine, type MachineOptions } from '../machine/machine.ts';
 import type { KernelAtJump, Phase, PhaseName } from '../trace/boot-trace.ts';
+import { AccessObserver, type ObservedAccess } from './access-observer.ts';
 import { BootRecord } from './boot-record.ts';
 import { CpuModeReader } from './cpu-mode.ts';
 import type { LoadedImage } from './entries/loaded-image.ts';
@@ -21,6 +22,7 @@ import { Hold } from './hold.ts';
 import { type InstructionListener, InstructionStream } from './instruction-stream.ts';
 import { kaslrRequest, machineSeed } from './kaslr-request.ts';
 import type { BootOptions } from './options.ts';
+import type { WatchedRange } from './stop.ts';
 
 /** Kernels choose a random address from 3.14 on; protocol 2.12 came with 3.8, so all of those have it. */
 const FIRST_PROTOCOL_WITH_KASLR = 0x020c;
@@ -216,6 +218,22 @@ export class BootRun {
     stream.start();
     this.#stream = stream;
     return stream;
+  }
+
+  /** Tells of each access to a range of RAM from here on, until what it returns is called. */
+  observe(range: WatchedRange, access: 'read' | 'write', tell: (access: ObservedAccess) => void): () => void {
+    const parts = {
+      cpu: this.cpu,
+      address: () => this.address,
+      mode: () => this.mode.read(),
+      phase: () => this.record.phase,
+    };
+    const observer = new AccessObserver(parts, range, access, tell);
+    this.hold.listeners.add(observer);
+    return () => {
+      this.hold.listeners.delete(observer);
+      observer.end();
+    };
   }
 
   /**

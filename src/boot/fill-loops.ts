@@ -114,7 +114,10 @@ export function hookFillLoop(
     if (overItself || Buffer.compare(code, loop.code) !== 0) return;
     if (!isIdentityMapped(memory, paging, pointer!, last)) return;
     memory.fill(Number(pointer!), Number(last - pointer!), Number(value! & 0xffn));
-    hold.onHostWrite(Number(pointer!), Number(last), 'fill', BigInt(address));
+    hold.onHostWrite({
+      ...{ start: Number(pointer!), end: Number(last) },
+      ...{ by: 'fill', instruction: BigInt(address) },
+    });
     cpu.invalidateCode(Number(pointer!), Number(last - pointer!));
     cpu.writeRegister(loop.pointer, last);
     cpu.addInstructions(INSTRUCTIONS * Number(last - pointer!));

@@ -28,7 +28,16 @@ export interface HoldConditions {
 export interface HostSteps {
   before(address: number): boolean;
   readonly room: number;
-  onHostWrite(start: number, end: number, by: ObservedWrite['by'], instruction: bigint | null): void;
+  onHostWrite(write: HostWrite): void;
+}
+
+/** What the host has written in place of the guest. */
+export type HostWrite = ObservedWrite & { readonly by: Exclude<ObservedWrite['by'], 'guest'> };
+
+/** Whoever is told of what the host does to memory, whether the boot is held for it or not. */
+export interface HostWriteListener {
+  onHostWrite(write: HostWrite): void;
+  onHostAction(by: 'firmware' | 'extract_kernel'): void;
 }
 
 /** For a boot that nobody holds. */
@@ -42,6 +51,7 @@ export class Hold implements HostSteps {
   readonly #cpu: Cpu;
   readonly #ram: () => Uint8Array;
   readonly #held: (address: number) => void;
+  readonly listeners = new Set<HostWriteListener>();
   #conditions: HoldConditions | null = null;
   readonly #breakpoints = new Map<number, { readonly place: Place; readonly unhook: Unhook }>();
   /** Where the last run ended: it is not held there again. Without a count only the first look at the address is let through. */
@@ -198,14 +208,25 @@ export class Hold implements HostSteps {
     this.#write ??= { start, end: start + size, instruction: BigInt(this.#last), by: 'guest' };
   }
 
-  /** The host has written [start, end) in place of the guest. */
-  onHostWrite(start: number, end: number, by: ObservedWrite['by'], instruction: bigint | null): void {
-    const hit = this.#conditions?.writes.some((range) => range.start < end && start < range.end);
-    if (hit) this.#write ??= { start, end, instruction, by };
+  /** The host has written in place of the guest. */
+  onHostWrite(write: HostWrite): void {
+    for (const listener of this.listeners) listener.onHostWrite(write);
+    this.#lookAtHostWrite(write);
+  }
+
+  #lookAtHostWrite(write: HostWrite): void {
+    const hit = this.#conditions?.writes.some((range) => range.start < write.end && write.start < range.end);
+    if (hit) this.#write ??= write;
+  }
+
+  /** The trapped extract_kernel is done: not all that it writes has been told one by one. */
+  onExtracted(): void {
+    for (const listener of this.listeners) listener.onHostAction('extract_kernel');
   }
 
   /** Firmware was called: what it wrote is seen in what has changed. */
   onFirmware(): void {
+    for (const listener of this.listeners) listener.onHostAction('firmware');
     if (this.#compared === null) return;
     const { writes } = this.#conditions!;
     for (const [index, range] of writes.entries()) {
@@ -214,7 +235,10 @@ export class Hold implements HostSteps {
       const first = now.findIndex((byte, at) => byte !== before[at]);
       if (first < 0) continue;
       const last = now.findLastIndex((byte, at) => byte !== before[at]);
-      this.onHostWrite(range.start + first, range.start + last + 1, 'firmware', null);
+      this.#lookAtHostWrite({
+        ...{ start: range.start + first, end: range.start + last + 1 },
+        ...{ by: 'firmware', instruction: null },
+      });
     }
     this.#compare();
   }

@@ -17,6 +17,7 @@ import {
 } from '../trace/boot-trace.ts';
 import { type Place, parsePlace, placeName } from '../trace/place.ts';
 import { type PageTableWalk, walkPageTables } from '../x86/page-tables.ts';
+import type { ObservedAccess } from './access-observer.ts';
 import { snapshot } from './boot-record.ts';
 import { BootRun } from './boot-run.ts';
 import { layoutOf, traceOf } from './boot-trace.ts';
@@ -25,7 +26,7 @@ import type { HoldConditions } from './hold.ts';
 import type { InstructionListener, InstructionStream } from './instruction-stream.ts';
 import { cmdlineForGuest } from './kaslr-request.ts';
 import { type BootOptions, DEFAULT_BOOT_OPTIONS } from './options.ts';
-import type { PlaceOrText, RunOptions, Stop, StopCause } from './stop.ts';
+import type { PlaceOrText, RunOptions, Stop, StopCause, WatchedRange } from './stop.ts';
 
 /** Physical memory of a held boot, little endian. @throws BootscopeError `machine-address` outside of RAM */
 export interface SessionMemory {
@@ -87,6 +88,12 @@ export interface BootSession extends Disposable {
    * Tells of each instruction that is executed from here on, until `finish` of what it returns; one at a time. Going back ends it.
    */
   stream<T>(listener: InstructionListener<T>): InstructionStream<T>;
+  /**
+   * Tells of each access to a range of RAM from here on, until what it returns is called; accesses of the host in place of the
+   * guest are told of where they write. Going back ends it.
+   * @throws BootscopeError `machine-address` where the range is not all RAM
+   */
+  observe(range: WatchedRange, access: 'read' | 'write', tell: (access: ObservedAccess) => void): () => void;
   /** Frees the machine; what was read from it stays, `machine` and `memory` do not. */
   close(): void;
 }
@@ -194,6 +201,10 @@ export class HeldBoot implements BootSession {
 
   stream<T>(listener: InstructionListener<T>): InstructionStream<T> {
     return this.boot.stream(listener);
+  }
+
+  observe(range: WatchedRange, access: 'read' | 'write', tell: (access: ObservedAccess) => void): () => void {
+    return this.boot.observe(range, access, tell);
   }
 
   run(options: RunOptions = {}): Promise<Stop> {

@@ -1,5 +1,6 @@
 // What a stop of a held boot is, and what a run may be told to stop for. Data only.
 
+import type { WrittenRange } from '../decompressor/extraction.ts';
 import type { BootEvent, CpuMode, PhaseName } from '../trace/boot-trace.ts';
 import type { Place } from '../trace/place.ts';
 
@@ -22,6 +23,11 @@ export interface ObservedWrite {
   readonly instruction: bigint | null;
   /** `guest` for an instruction; else what the host did: `extract_kernel`, `firmware`, `copy`, `fill`. */
   readonly by: 'guest' | 'firmware' | 'copy' | 'fill' | 'extract_kernel';
+  /** Of a copy, where the byte at `start` came from. */
+  readonly source?: number;
+  /** Of extract_kernel, what it put there; `segment` is the number of the program header. */
+  readonly role?: WrittenRange['role'];
+  readonly segment?: number;
 }
 
 /** Why a boot stands where it stands. */

@@ -151,7 +151,10 @@ export function hookStringInstruction(cpu: Cpu, address: number, options: String
     if (source !== null) memory.copyWithin(to, from, bytes);
     else fill(memory, to, bytes, rax!, instruction.width);
     cpu.invalidateCode(to, bytes);
-    hold.onHostWrite(to, to + bytes, instruction.kind, BigInt(address));
+    hold.onHostWrite({
+      ...{ start: to, end: to + bytes, by: instruction.kind, instruction: BigInt(address) },
+      ...(source === null ? {} : { source: from }),
+    });
     const step = backward ? -length : length;
     cpu.writeRegister('rcx', 0n);
     cpu.writeRegister('rdi', (rdi! + step) & mask);

@@ -51,6 +51,12 @@ export const COMMANDS: readonly CommandRow[] = [
     load: async () => (await import('./dump.ts')).registerDump,
   },
   {
+    name: 'who',
+    group: 'look',
+    summary: 'list who wrote a range of memory: instruction, BIOS, trap or loader',
+    load: async () => (await import('./who.ts')).registerWho,
+  },
+  {
     name: 'lint',
     group: 'look',
     summary: 'print only what goes wrong by where things were placed',

@@ -110,10 +110,11 @@ async function decompress(boot: BootRun, firmware: UefiFirmware, address: number
     boot.beginPhase(step.name, Number(step.address));
     record.completePhase(step.summary);
   }
-  for (const { start, end } of extraction.writes) {
-    cpu.invalidateCode(start, end - start);
-    boot.hold.onHostWrite(start, end, 'extract_kernel', null);
+  for (const write of extraction.writes) {
+    cpu.invalidateCode(write.start, write.end - write.start);
+    boot.hold.onHostWrite({ ...write, by: 'extract_kernel', instruction: null });
   }
+  boot.hold.onExtracted();
   const rsp = cpu.readRegister('rsp');
   cpu.writeRegister('rip', machine.memory.read64(Number(rsp)));
   cpu.writeRegister('rsp', rsp + 8n);

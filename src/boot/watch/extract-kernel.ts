@@ -48,10 +48,11 @@ async function trap(boot: BootRun): Promise<void> {
     boot.beginPhase(step.name, Number(step.address));
     record.completePhase(step.summary);
   }
-  for (const { start, end } of extraction.writes) {
-    cpu.invalidateCode(start, end - start);
-    boot.hold.onHostWrite(start, end, 'extract_kernel', null);
+  for (const write of extraction.writes) {
+    cpu.invalidateCode(write.start, write.end - write.start);
+    boot.hold.onHostWrite({ ...write, by: 'extract_kernel', instruction: null });
   }
+  boot.hold.onExtracted();
   for (const notice of extraction.notices) record.notice(notice);
   returnFromCall(boot, extraction.returnValue);
   const entry = Number(extraction.entry);

@@ -1,0 +1,140 @@
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { expect, it } from 'vitest';
+import type { BootOptions } from '../boot/options.ts';
+import { type BootSession, openBoot } from '../boot/session.ts';
+import { describeEachEngine } from '../cpu/each-engine.ts';
+import { type KernelImage, readKernelImage } from '../image/kernel-image.ts';
+import { parsePlace } from '../trace/place.ts';
+import { findAccessors } from './writers.ts';
+
+const DEMO = fileURLToPath(new URL('../../images/demo', import.meta.url));
+
+describeEachEngine('findAccessors', (_, engine) => {
+  async function open(
+    options: Partial<BootOptions> = {},
+    name = 'demo-lz4.bzImage',
+  ): Promise<{ session: BootSession; image: KernelImage }> {
+    const image = await readKernelImage(name, readFileSync(join(DEMO, name)));
+    return {
+      image,
+      session: await openBoot(image, { memory: 64 << 20, cmdline: 'nokaslr', engine, ...options }),
+    };
+  }
+  const kernel = parsePlace('kernel');
+
+  it('finds the instructions that wrote a page table, each once for a loop, and what was there before', async () => {
+    const { session, image } = await open();
+    await session.goTo('kernel');
+    const cr3 = Number(session.registers.cr3);
+    const range = { start: cr3, end: cr3 + 8 };
+    const { accessors } = await findAccessors(session, image, range, 'write', kernel);
+    const entry = session.memory.read(cr3, 4);
+    const [cleared, low] = accessors;
+    expect(cleared).toMatchObject({
+      by: 'fill',
+      phase: 'startup_32',
+      instruction: { text: expect.stringMatching(/^rep stos/) },
+    });
+    expect(low).toMatchObject({ by: 'guest', at: cr3, count: 1, instruction: { mode: 'prot32' } });
+    expect(low!.before).toEqual(new Uint8Array(4));
+    // The CPU itself has set the accessed bit since.
+    entry[0]! &= ~0x20;
+    expect(low!.after).toEqual(entry);
+    expect(low!.first!).toBeGreaterThan(cleared!.first!);
+    session.close();
+  });
+
+  it('stands where each writer did its work: a step over it makes the change', async () => {
+    const { session, image } = await open();
+    await session.goTo('kernel');
+    const cr3 = Number(session.registers.cr3);
+    const range = { start: cr3, end: cr3 + 4 };
+    const { accessors } = await findAccessors(session, image, range, 'write', kernel);
+    const { first, before, after } = accessors.findLast(({ by }) => by === 'guest')!;
+    await session.goTo(first!);
+    expect(session.memory.read(cr3, 4)).toEqual(before);
+    await session.step();
+    expect(session.memory.read(cr3, 4)).toEqual(after);
+    session.close();
+  });
+
+  it('tells of the trapped extract_kernel which bytes of the payload it put there', async () => {
+    const { session, image } = await open();
+    const range = { start: 0x1000040, end: 0x1000048 };
+    const { accessors } = await findAccessors(session, image, range, 'write', kernel);
+    const last = accessors.at(-1)!;
+    expect(last).toMatchObject({
+      by: 'extract_kernel',
+      instruction: null,
+      after: session.memory.read(0x1000040, 8),
+    });
+    expect(last.what).toMatch(
+      /^segment 0: bytes 0x1040..0x1048 of the file in the lz4 payload at 0x10[0-9a-f]+\.\./,
+    );
+    session.close();
+  });
+
+  it('finds the instruction instead where the guest decompresses by itself', async () => {
+    const { session, image } = await open({ decompress: 'emulated' });
+    const range = { start: 0x1000040, end: 0x1000041 };
+    const { accessors } = await findAccessors(session, image, range, 'write', kernel);
+    expect(accessors.at(-1)).toMatchObject({ by: 'guest', instruction: { mode: 'long64' }, at: 0x1000040 });
+    expect(accessors.some(({ by }) => by === 'extract_kernel')).toBe(false);
+    session.close();
+  });
+
+  it('names the BIOS service that wrote, and the setup code that copied it', async () => {
+    const { session, image } = await open();
+    await session.goTo('kernel');
+    const { kernel: jump } = session.trace();
+    const table = Number(jump!.bootParams) + 0x2d0;
+    const at = (await findAccessors(session, image, { start: table, end: table + 8 }, 'write', kernel))
+      .accessors;
+    const services = at.filter(({ by }) => by === 'firmware').map(({ what }) => what);
+    expect(services.every((what) => what === 'INT 15h E820: query system address map')).toBe(true);
+    expect(at.filter(({ phase }) => phase === 'setup').length).toBeGreaterThan(0);
+    session.close();
+  });
+
+  it('tells what came over an initrd that the loader had put there', async () => {
+    const bytes = new Uint8Array(0x1000).fill(0xab);
+    const { session, image } = await open({ initrd: { path: 'initrd', bytes }, initrdAddress: 0x1000000 });
+    const range = { start: 0x1000000, end: 0x1001000 };
+    const { accessors } = await findAccessors(session, image, range, 'write', kernel);
+    expect(accessors[0]).toMatchObject({
+      by: 'loader',
+      what: 'initrd',
+      after: new Uint8Array(16).fill(0xab),
+    });
+    expect(accessors.at(-1)).toMatchObject({ by: 'extract_kernel' });
+    session.close();
+  });
+
+  it('ends at the place that was asked for', async () => {
+    const { session, image } = await open();
+    const range = { start: 0x1000040, end: 0x1000048 };
+    const early = await findAccessors(session, image, range, 'write', parsePlace('extract_kernel'));
+    expect(early.stop).toMatchObject({ phase: 'extract_kernel' });
+    expect(early.accessors).toEqual([]);
+    session.close();
+  });
+
+  it('finds readers, where the engine can watch reads', async () => {
+    const { session, image } = await open();
+    const { kernel: jump } = (await session.run(), session.trace());
+    const range = { start: Number(jump!.bootParams), end: Number(jump!.bootParams) + 0x1000 };
+    const found = findAccessors(session, image, range, 'read', kernel);
+    if (session.machine.cpu.engineVersion.startsWith('2.0.')) {
+      await expect(found).rejects.toThrow('that needs Unicorn 2.1');
+    } else {
+      const { accessors } = await found;
+      expect(accessors.length).toBeGreaterThan(0);
+      expect(
+        accessors.every(({ by, before, after }) => by === 'guest' && before.join() === after.join()),
+      ).toBe(true);
+    }
+    session.close();
+  });
+});
