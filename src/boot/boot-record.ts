@@ -39,10 +39,9 @@ export class BootRecord {
 
   constructor(boot: RecordedBoot) {
     this.#boot = boot;
-    const { cpu, machine, mode, hold } = boot;
+    const { cpu, mode, hold } = boot;
     const events = {
       ...{ cpu, mode, hold },
-      ram: () => machine.ram,
       console: () => this.console,
       record: (event: Omit<BootEvent, 'phase'>) => {
         // Between two entries of the boot protocol there is code that belongs to no phase.

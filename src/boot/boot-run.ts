@@ -107,6 +107,7 @@ export class BootRun {
     this.machine = new Machine(cpu, {
       memory: options.memory,
       cpuProfile: options.cpu,
+      model: options.machine,
       seed: machineSeed(options.kaslr),
       // KASLR reads the TSC; x86-64 kernels from before it refuse a CPU without one.
       hideUncontrolledTsc: image.header.protocol >= FIRST_PROTOCOL_WITH_KASLR,
@@ -116,11 +117,7 @@ export class BootRun {
       onEvent: (event) => this.record.onMachineEvent(event),
     });
     this.mode = new CpuModeReader(cpu);
-    this.hold = new Hold(
-      cpu,
-      () => this.machine.ram,
-      (address) => this.#arrived(address),
-    );
+    this.hold = new Hold(cpu, (address) => this.#arrived(address));
     this.record = new BootRecord(this);
     this.#stub = findStub(image);
     this.kaslr = kaslrRequest(options.kaslr, this.machine, this.decompress);
@@ -197,10 +194,7 @@ export class BootRun {
 
   /** From here on: what brought the CPU to its entry is ours. */
   countInstructions(): void {
-    const decode = blockDecoder(
-      () => this.machine.ram,
-      () => this.mode.readBits(),
-    );
+    const decode = blockDecoder(this.machine.memory, () => this.mode.readBits());
     this.cpu.countInstructions(decode);
   }
 

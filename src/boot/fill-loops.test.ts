@@ -113,12 +113,7 @@ async function run(open: () => Promise<Cpu>, given: Given, hooked: boolean) {
     cpu.writeRegister(value, 0x1234_56a5n);
     let iterations = 0;
     const mode = new CpuModeReader(cpu);
-    cpu.countInstructions(
-      blockDecoder(
-        () => cpu.ram(0),
-        () => 64,
-      ),
-    );
+    cpu.countInstructions(blockDecoder(cpu.memory, () => 64));
     const before = cpu.instructions ?? 0;
     if (hooked) hookFillLoop(cpu, CODE, loop!, mode);
     const step = BigInt(CODE + (code[0] === 0x88 ? 2 : 3));

@@ -49,7 +49,6 @@ export const NOT_HELD: HostSteps = {
 
 export class Hold implements HostSteps {
   readonly #cpu: Cpu;
-  readonly #ram: () => Uint8Array;
   readonly #held: (address: number) => void;
   readonly listeners = new Set<HostWriteListener>();
   #conditions: HoldConditions | null = null;
@@ -66,12 +65,10 @@ export class Hold implements HostSteps {
   #found: StopCause | null = null;
 
   /**
-   * @param ram - physical memory from address 0, taken anew each time
    * @param held - told of the instruction that the boot is held before: hooks on it may not be called
    */
-  constructor(cpu: Cpu, ram: () => Uint8Array, held: (address: number) => void) {
+  constructor(cpu: Cpu, held: (address: number) => void) {
     this.#cpu = cpu;
-    this.#ram = ram;
     this.#held = held;
   }
 
@@ -231,7 +228,7 @@ export class Hold implements HostSteps {
     const { writes } = this.#conditions!;
     for (const [index, range] of writes.entries()) {
       const before = this.#compared[index]!;
-      const now = this.#ram().subarray(range.start, range.end);
+      const now = this.#cpu.memory.viewUpTo(range.start, range.end - range.start);
       const first = now.findIndex((byte, at) => byte !== before[at]);
       if (first < 0) continue;
       const last = now.findLastIndex((byte, at) => byte !== before[at]);
@@ -247,7 +244,9 @@ export class Hold implements HostSteps {
     const writes = this.#conditions?.writes ?? [];
     const bytes = writes.reduce((sum, { start, end }) => sum + end - start, 0);
     const few = bytes > 0 && bytes <= MOST_COMPARED;
-    this.#compared = few ? writes.map(({ start, end }) => this.#ram().slice(start, end)) : null;
+    this.#compared = few
+      ? writes.map(({ start, end }) => this.#cpu.memory.viewUpTo(start, end - start).slice())
+      : null;
   }
 
   /** A write that was seen while the CPU stood still, which no instruction follows that would tell of it. */

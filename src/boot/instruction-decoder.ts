@@ -3,6 +3,7 @@
 import { createRequire } from 'node:module';
 import type * as Iced from 'iced-x86';
 import type { CpuMode } from '../trace/boot-trace.ts';
+import type { PhysicalMemory } from '../x86/physical-memory.ts';
 
 /** What an instruction does that one may look for. */
 export const INSTRUCTION_CLASSES = ['calls', 'branches', 'io', 'int', 'mode', 'msr', 'cr'] as const;
@@ -71,38 +72,36 @@ export class InstructionDecoder<T> {
     ]);
   }
 
-  decode(ram: Uint8Array, address: number, mode: CpuMode, csBase: number): KnownInstruction<T> {
+  decode(memory: PhysicalMemory, address: number, mode: CpuMode, csBase: number): KnownInstruction<T> {
     const bits = mode === 'long64' ? 64 : mode === 'real16' || mode === 'prot16' ? 16 : 32;
     const known = this.#known[bits].get(address);
     if (known !== undefined && known.mode === mode && known.offset === address - csBase) {
-      if (this.#unchanged(ram, known)) return known;
+      if (this.#unchanged(memory, known)) return known;
     }
-    const instruction = this.#decodeAnew(ram, address, mode, bits, csBase);
+    const instruction = this.#decodeAnew(memory, address, mode, bits, csBase);
     const decoded = { ...instruction, described: this.#describe(instruction) };
     this.#known[bits].set(address, decoded);
     return decoded;
   }
 
-  #unchanged(ram: Uint8Array, { address, bytes }: DecodedInstruction): boolean {
+  #unchanged(memory: PhysicalMemory, { address, bytes }: DecodedInstruction): boolean {
+    if (!memory.contains(address, bytes.length)) return false;
     for (let index = 0; index < bytes.length; index++) {
-      if (ram[address + index] !== bytes[index]) return false;
+      if (memory.read8(address + index) !== bytes[index]) return false;
     }
     return true;
   }
 
   #decodeAnew(
-    ram: Uint8Array,
+    memory: PhysicalMemory,
     address: number,
     mode: CpuMode,
     bits: 16 | 32 | 64,
     csBase: number,
   ): DecodedInstruction {
     const { Decoder, DecoderOptions } = this.#iced;
-    const decoder = new Decoder(
-      bits,
-      ram.slice(address, address + MAX_INSTRUCTION_LENGTH),
-      DecoderOptions.None,
-    );
+    const code = memory.viewUpTo(address, MAX_INSTRUCTION_LENGTH).slice();
+    const decoder = new Decoder(bits, code, DecoderOptions.None);
     decoder.ip = BigInt(address - csBase);
     const instruction = this.#instruction;
     decoder.decodeOut(instruction);
@@ -112,7 +111,7 @@ export class InstructionDecoder<T> {
     return {
       address,
       offset: address - csBase,
-      bytes: ram.slice(address, address + length),
+      bytes: code.subarray(0, length),
       text: this.#formatter.format(instruction),
       mode,
       classes,
@@ -173,11 +172,11 @@ export class InstructionDecoder<T> {
 /**
  * The instructions from a linear address on, as they stand there.
  *
- * @param ram - memory by linear address
+ * @param memory - by linear address
  * @param csBase - what real mode adds to IP; 0 elsewhere
  */
 export function disassemble(
-  ram: Uint8Array,
+  memory: PhysicalMemory,
   from: { readonly address: number; readonly mode: CpuMode; readonly csBase: number },
   count: number,
   syntax: Syntax,
@@ -185,8 +184,8 @@ export function disassemble(
   const decoder = new InstructionDecoder(syntax, () => null);
   const found: DecodedInstruction[] = [];
   let { address } = from;
-  while (found.length < count && address < ram.length) {
-    const instruction = decoder.decode(ram, address, from.mode, from.csBase);
+  while (found.length < count && memory.contains(address, 1)) {
+    const instruction = decoder.decode(memory, address, from.mode, from.csBase);
     found.push(instruction);
     address += instruction.bytes.length;
   }

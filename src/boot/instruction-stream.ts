@@ -208,7 +208,7 @@ export class InstructionStream<T> {
       this.#finishLast();
     }
     this.count++;
-    const next = this.#decoder.decode(this.#machine.ram, address, this.#currentMode, this.#csBase);
+    const next = this.#decoder.decode(this.#machine.memory, address, this.#currentMode, this.#csBase);
     if (this.#stale && next.described !== null) {
       this.#sync(this.#general);
       this.#sync(this.#system);

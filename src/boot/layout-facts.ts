@@ -15,6 +15,7 @@ import type { KernelAtJump, KernelSegment } from '../trace/boot-trace.ts';
 import type { EfiFacts } from '../trace/efi-regions.ts';
 import { merge, type PlacementRules, runArea } from '../trace/hazards.ts';
 import type { Extent, KernelPart, LayoutFacts, MemoryWrite, SetupMemory } from '../trace/regions.ts';
+import type { PhysicalMemory } from '../x86/physical-memory.ts';
 import type { LoadedImage, Placed } from './entries/loaded-image.ts';
 import { BOOT_SECTOR_ADDRESS, LOADER_MEMORY } from './low-memory.ts';
 
@@ -56,7 +57,7 @@ export function layoutFacts(machine: Machine, image: KernelImage, seen: Observat
   const file = extraction?.file ?? seen.kernelFile;
   const decompressed = decompressedPieces(extraction);
   return {
-    ram: machine.ram.length,
+    ram: machine.memory.end,
     ebda: { start: machine.ebdaAddress, end: 0xa0000 },
     usable: machine.memoryMap
       .filter(({ type }) => type === 1)
@@ -78,7 +79,7 @@ export function layoutFacts(machine: Machine, image: KernelImage, seen: Observat
     setupData:
       seen.bootParams === null || header.protocol < 0x0209
         ? []
-        : setupDataNodes(machine.ram, seen.bootParams),
+        : setupDataNodes(machine.memory, seen.bootParams),
     loaded: extentOf(loaded.protectedModeCode),
     started:
       loaded.protectedModeCode === null
@@ -229,15 +230,13 @@ function kernelParts(segments: readonly Segment[], file: KernelFileParts | null)
 }
 
 /** The list that starts at the setup_data field of boot_params; each node has next (8 bytes), type and length (4 each). */
-function setupDataNodes(ram: Uint8Array, bootParams: number): Extent[] {
-  const view = new DataView(ram.buffer, ram.byteOffset, ram.byteLength);
+function setupDataNodes(memory: PhysicalMemory, bootParams: number): Extent[] {
   const nodes: Extent[] = [];
-  if (bootParams + BOOT_PARAMS_SIZE > ram.length) return nodes;
-  let address = BigInt(new BootParams(ram, bootParams).get('setup_data'));
-  while (address !== 0n && address + 16n <= BigInt(ram.length) && nodes.length < SETUP_DATA_LIMIT) {
-    const start = Number(address);
-    nodes.push({ start, end: start + SETUP_DATA_HEADER + view.getUint32(start + 12, true) });
-    address = view.getBigUint64(start, true);
+  if (!memory.contains(bootParams, BOOT_PARAMS_SIZE)) return nodes;
+  let start = new BootParams(memory.view(bootParams, BOOT_PARAMS_SIZE)).get('setup_data');
+  while (start !== 0 && memory.contains(start, SETUP_DATA_HEADER) && nodes.length < SETUP_DATA_LIMIT) {
+    nodes.push({ start, end: start + SETUP_DATA_HEADER + memory.read32(start + 12) });
+    start = Number(memory.read64(start));
   }
   return nodes;
 }

@@ -8,3 +8,5 @@ export const SETUP_ADDRESS = 0x90000;
 export const ZIMAGE_RUN_ADDRESS = 0x1000;
 /** All that the loader of the 32- and 64-bit protocols keeps for itself, from its GDT to the end of its page tables. */
 export const LOADER_MEMORY = { start: 0x500, end: 0xf000 } as const;
+/** Its further page tables, where something lies from 4 GiB on. */
+export const LOADER_HIGH_TABLES = { start: 0x30000, end: 0x38000 } as const;

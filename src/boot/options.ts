@@ -2,6 +2,7 @@
 
 import type { Cpu, EngineName } from '../cpu/cpu.ts';
 import type { KaslrOption } from '../decompressor/kaslr-entropy.ts';
+import type { MachineModel } from '../machine/memory-map.ts';
 import type { EfiFault } from '../machine/uefi/faults.ts';
 import type { E820Entry } from '../protocol/e820.ts';
 import type { EfiMemoryDescriptor } from '../protocol/efi-memory-map.ts';
@@ -10,6 +11,8 @@ import type { DecompressMode, EntryPoint } from '../trace/boot-trace.ts';
 export interface BootOptions {
   /** Which Unicorn, or what opens one. */
   readonly engine: 'auto' | EngineName | (() => Promise<Cpu>);
+  /** Which of QEMU's machines RAM and its map follow. */
+  readonly machine: MachineModel;
   /** Guest RAM in bytes. */
   readonly memory: number;
   /** Name of a CPUID profile. */
@@ -51,6 +54,7 @@ export interface BootOptions {
 /** 512 MiB, the entry that fits the image, hooked decompression, nothing on the command line. */
 export const DEFAULT_BOOT_OPTIONS: BootOptions = {
   engine: 'auto',
+  machine: 'pc',
   memory: 512 * 1024 * 1024,
   cpu: 'qemu64',
   entry: null,

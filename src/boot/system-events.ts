@@ -81,7 +81,6 @@ function looksLikeOne(code: Uint8Array, at: number, everything: boolean): boolea
 export interface SystemEventParts {
   readonly cpu: Cpu;
   readonly mode: CpuModeReader;
-  readonly ram: () => Uint8Array;
   /** All that the guest has printed so far. */
   readonly console: () => string;
   readonly record: (event: SystemEvent) => void;
@@ -234,10 +233,10 @@ export class SystemEvents {
   }
 
   #onInstruction(address: number): void {
-    const { cpu, mode, ram, record } = this.#parts;
+    const { cpu, mode, record } = this.#parts;
     const now = mode.read();
     this.#mode ??= now;
-    const code = ram().subarray(address, address + MAX_LENGTH);
+    const code = cpu.memory.viewUpTo(address, MAX_LENGTH);
     const instruction = decodeInstruction(code, 0, CODE_BITS[now]);
     if (instruction === null) return;
     const { opcode, mod, reg, rm, length } = instruction;

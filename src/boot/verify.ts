@@ -4,6 +4,7 @@
 import { findStub, findStubDetails } from '../decompressor/find-stub.ts';
 import type { KernelImage } from '../image/kernel-image.ts';
 import type { BootTrace, KernelSegment, MemoryRegion, Phase, RegisterSnapshot } from '../trace/boot-trace.ts';
+import type { PhysicalMemory } from '../x86/physical-memory.ts';
 import { boot, type FinishedBoot } from './boot.ts';
 import { cmdlineForGuest } from './kaslr-request.ts';
 import type { BootOptions } from './options.ts';
@@ -40,8 +41,8 @@ export interface Verification {
 
 /** Both memories from physical address 0, and what is known of the jump. */
 interface Jump {
-  readonly hooked: Uint8Array;
-  readonly emulated: Uint8Array;
+  readonly hooked: PhysicalMemory;
+  readonly emulated: PhysicalMemory;
   readonly phase: Phase;
   readonly segments: readonly KernelSegment[];
   /** Start of the heap that the stub passes on, where its code shows it. */
@@ -89,8 +90,8 @@ function compare(image: KernelImage, hooked: FinishedBoot, emulated: FinishedBoo
   const problems = compareTraces(hooked.trace, emulated.trace);
   const atJump = hooked.trace.phases.at(-1)!;
   const memory = compareMemory({
-    hooked: hooked.machine.ram,
-    emulated: emulated.machine.ram,
+    hooked: hooked.machine.memory,
+    emulated: emulated.machine.memory,
     phase: atJump,
     segments: hooked.trace.kernel?.segments ?? [],
     heap: heapOf(image, atJump),
@@ -155,11 +156,13 @@ function compareMemory(jump: Jump): MemoryDifference[] {
     }
     open = null;
   };
-  for (let chunk = 0; chunk < hooked.length; chunk += CHUNK) {
-    const end = Math.min(chunk + CHUNK, hooked.length);
-    if (Buffer.compare(hooked.subarray(chunk, end), emulated.subarray(chunk, end)) === 0) continue;
-    for (let address = chunk; address < end; address++) {
-      if (hooked[address] === emulated[address]) continue;
+  for (const chunk of chunks(hooked)) {
+    const [ours, theirs] = [hooked, emulated].map((memory) =>
+      memory.view(chunk.start, chunk.end - chunk.start),
+    );
+    if (Buffer.compare(ours!, theirs!) === 0) continue;
+    for (let address = chunk.start; address < chunk.end; address++) {
+      if (ours![address - chunk.start] === theirs![address - chunk.start]) continue;
       if (open !== null && address - (open as { last: number }).last > MERGE_DISTANCE) close();
       open ??= { start: address, last: address, bytes: 0 };
       open.last = address;
@@ -168,6 +171,15 @@ function compareMemory(jump: Jump): MemoryDifference[] {
   }
   close();
   return [...found.values()];
+}
+
+/** All RAM, in pieces. */
+function* chunks(memory: PhysicalMemory): Generator<{ readonly start: number; readonly end: number }> {
+  for (const block of memory.blocks) {
+    for (let start = block.start; start < block.end; start += CHUNK) {
+      yield { start, end: Math.min(start + CHUNK, block.end) };
+    }
+  }
 }
 
 function classify(start: number, end: number, bytes: number, jump: Jump): MemoryDifference {
@@ -203,7 +215,7 @@ function heapOf(image: KernelImage, atJump: Phase): number | null {
 /** Whether all that differs in [start, end) are the accessed and dirty bits of page table entries. */
 function onlyPageUse(jump: Jump, start: number, end: number): boolean {
   for (let address = start; address < end; address++) {
-    const changed = jump.hooked[address]! ^ jump.emulated[address]!;
+    const changed = jump.hooked.read8(address) ^ jump.emulated.read8(address);
     if (changed !== 0 && (address % 8 !== 0 || (changed & ~PAGE_ACCESSED_DIRTY) !== 0)) return false;
   }
   return true;

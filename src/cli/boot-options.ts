@@ -11,6 +11,7 @@ import { readFloppyImage } from '../image/floppy-image.ts';
 import { readImageFile } from '../image/image-file.ts';
 import { type KernelImage, readKernelImage } from '../image/kernel-image.ts';
 import { cpuProfiles } from '../machine/cpu-profiles.ts';
+import { MACHINE_MODELS } from '../machine/memory-map.ts';
 import { type EfiFault, parseEfiFault } from '../machine/uefi/faults.ts';
 import { FIRMWARE_MEMMAP_LOOP, readMemoryMap } from '../protocol/memory-map-text.ts';
 import type { EntryPoint } from '../trace/boot-trace.ts';
@@ -31,6 +32,7 @@ export interface BootFlags {
   readonly kaslr?: KaslrOption;
   readonly initrd?: string;
   readonly floppy?: string;
+  readonly machine: BootOptions['machine'];
   readonly memory: number;
   readonly engine: 'auto' | EngineName;
   readonly cpu: string;
@@ -48,7 +50,18 @@ export interface BootFlags {
 
 /** As commander calls them. */
 const BOOT_OPTION_NAMES: readonly (keyof BootFlags)[] = [
-  ...(['cmdline', 'kaslr', 'initrd', 'floppy', 'memory', 'engine', 'cpu', 'entry', 'decompress'] as const),
+  ...([
+    'cmdline',
+    'kaslr',
+    'initrd',
+    'floppy',
+    'machine',
+    'memory',
+    'engine',
+    'cpu',
+    'entry',
+    'decompress',
+  ] as const),
   ...(['loadAddress', 'initrdAddress', 'cmdlineAddress', 'bootParamsAddress'] as const),
   ...(['memoryMap', 'efiFail', 'hash', 'timeout'] as const),
 ];
@@ -92,7 +105,10 @@ function bootOptionList(timeouts: string): readonly Option[] {
     new Option('--kaslr <choice>', 'off, seed:N, entropy:RDTSC1,RDTSC2 or phys:ADDR,virt:ADDR')
       .argParser(parseKaslrOption)
       .default(defaults.kaslr, 'off'),
-    new Option('--memory <size>', 'guest RAM, 64M to 1900M')
+    new Option('--machine <model>', "QEMU's machine that RAM and its map follow")
+      .choices(MACHINE_MODELS)
+      .default(defaults.machine),
+    new Option('--memory <size>', 'guest RAM, from 4M to what the processor can address')
       .argParser(parseSize)
       .default(defaults.memory, '512M'),
     new Option(
@@ -235,6 +251,7 @@ export async function bootOptions(flags: BootFlags): Promise<BootOptions> {
   return {
     ...DEFAULT_BOOT_OPTIONS,
     engine: flags.engine,
+    machine: flags.machine,
     memory: flags.memory,
     cpu: flags.cpu,
     floppy: flags.floppy === undefined ? null : await readImageFile(flags.floppy, { what: 'floppy disk' }),

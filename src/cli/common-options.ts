@@ -66,8 +66,8 @@ export function parseSize(text: string): number {
 /** `0x1343000` or a decimal number. */
 export function parseAddress(text: string): number {
   const value = /^(0x[0-9a-f]+|\d+)$/i.test(text) ? Number(text) : Number.NaN;
-  if (!Number.isSafeInteger(value) || value > 0xffff_ffff) {
-    throw new InvalidArgumentError('it is an address below 4 GiB such as 0x1000000.');
+  if (!Number.isSafeInteger(value) || value >= 2 ** 52) {
+    throw new InvalidArgumentError('it is a physical address of at most 52 bits such as 0x1000000.');
   }
   return value;
 }

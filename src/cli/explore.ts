@@ -16,7 +16,7 @@ interface Flags extends BootFlags {
   readonly port: number;
   readonly open?: boolean;
   readonly keep?: boolean;
-  readonly machine?: boolean;
+  readonly pageMachine?: boolean;
 }
 
 const SIGINT_STATUS = 0;
@@ -41,10 +41,10 @@ export function registerExplore(program: Command): void {
     .option('--no-open', 'print the address and open no browser')
     .option('--keep', 'stay when the last page has gone')
     // What the server starts for each page.
-    .addOption(new Option('--machine').hideHelp())
+    .addOption(new Option('--page-machine').hideHelp())
     .action(async (path: string | undefined, flags: Flags) => {
       const { image, options } = await readBootRequest(path, flags);
-      if (flags.machine === true) {
+      if (flags.pageMachine === true) {
         const session = () => openBoot(image, { ...options, hash: false });
         const host = new ExplorerHost({ open: session, survey: session }, (message) => {
           process.stdout.write(`${JSON.stringify(message)}\n`);
@@ -85,7 +85,7 @@ async function serve(flags: Flags): Promise<void> {
 
 /** The command once more, as the machine of one page. */
 function startMachine(say: (text: string) => void): MachineConnection {
-  const child = spawn(process.execPath, [...process.execArgv, ...process.argv.slice(1), '--machine'], {
+  const child = spawn(process.execPath, [...process.execArgv, ...process.argv.slice(1), '--page-machine'], {
     stdio: ['pipe', 'pipe', 'pipe'],
   });
   let errors = '';

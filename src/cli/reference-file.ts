@@ -15,6 +15,8 @@ import type { BootTrace, EntryPoint } from '../trace/boot-trace.ts';
 
 /** How the recorded boot was made, so that a check makes the same. Files are named relative to the reference. */
 export interface RecordedOptions {
+  /** Missing in older references: `pc`. */
+  readonly machine?: BootOptions['machine'];
   readonly memory: number;
   readonly cpu: string;
   readonly entry: EntryPoint;
@@ -43,9 +45,10 @@ export function recordedOptions(
   entry: EntryPoint,
   floppy: string | null,
 ): RecordedOptions {
-  const { memory, cpu, decompress, cmdline } = options;
+  const { machine, memory, cpu, decompress, cmdline } = options;
   const { loadAddress, initrdAddress, cmdlineAddress, bootParamsAddress } = options;
   return {
+    machine,
     memory,
     cpu,
     entry,

@@ -1,7 +1,11 @@
 // Where the instructions of a translated block begin, for counting them.
 
 import { instructionLength, opcodeOffset } from '../x86/instruction.ts';
+import type { PhysicalMemory } from '../x86/physical-memory.ts';
 import type { BlockDecoder, SpecialInstruction } from './cpu.ts';
+
+/** Of an x86 instruction, in bytes. */
+const MAX_INSTRUCTION_LENGTH = 15;
 
 /** By their first byte behind prefixes: INS and OUTS, MOVS and CMPS, STOS, LODS and SCAS. */
 function isStringInstruction(opcode: number): boolean {
@@ -44,26 +48,26 @@ function specialKind(code: Uint8Array, at: number): SpecialInstruction['kind'] |
 }
 
 /**
- * @param ram - physical memory from address 0, taken anew each time; the code is mapped to itself
+ * @param memory - the code is mapped to itself in it
  * @param readBits - width of the code that runs now
  */
-export function blockDecoder(ram: () => Uint8Array, readBits: () => 16 | 32 | 64): BlockDecoder {
+export function blockDecoder(memory: PhysicalMemory, readBits: () => 16 | 32 | 64): BlockDecoder {
   return (address, size) => {
-    const code = ram();
+    const code = memory.viewUpTo(address, size + MAX_INSTRUCTION_LENGTH);
     const bits = readBits();
     const starts: number[] = [];
     const ports: number[] = [];
     const special: SpecialInstruction[] = [];
-    let last = address;
+    let last = 0;
     let length = 0;
-    for (let at = address; at < address + size; at += length) {
+    for (let at = 0; at < size; at += length) {
       last = at;
-      starts.push(at - address);
+      starts.push(at);
       length = instructionLength(code, at, bits);
       const opcode = opcodeOffset(code, at, bits);
-      if (accessesPort(code[opcode]!)) ports.push(at - address);
+      if (accessesPort(code[opcode]!)) ports.push(at);
       const kind = code[opcode] === ESCAPE ? specialKind(code, opcode + 1) : null;
-      if (kind !== null) special.push({ kind, offset: at - address, length });
+      if (kind !== null) special.push({ kind, offset: at, length });
     }
     // An empty one is an instruction that cannot be fetched.
     if (starts.length === 0) starts.push(0);

@@ -133,7 +133,9 @@ export interface Cpu {
    * @returns as `ram(address)`
    */
   mapRam(address: number, size: number): Uint8Array;
-  /** What was mapped, by address. */
+  /** The same for what is no RAM: it is not one of `blocks`, and no part of `memory`. */
+  mapDevice(address: number, size: number): Uint8Array;
+  /** What was mapped as RAM, by address. */
   readonly blocks: readonly MemoryBlock[];
   /**
    * The bytes [address, address + length), shared with the guest: in one block, and at most 4 GiB. Without `length` all from

@@ -202,6 +202,12 @@ class UnicornCpu implements Cpu, BlockWatcher {
   }
 
   mapRam(address: number, size: number): Uint8Array<ArrayBuffer> {
+    const view = this.mapDevice(address, size);
+    this.blocks = [...this.blocks, { start: address, end: address + size }].sort((a, b) => a.start - b.start);
+    return view;
+  }
+
+  mapDevice(address: number, size: number): Uint8Array<ArrayBuffer> {
     if (address % PAGE_SIZE !== 0 || size % PAGE_SIZE !== 0 || size <= 0) {
       throw new BootscopeError(
         'cpu-memory',
@@ -216,7 +222,6 @@ class UnicornCpu implements Cpu, BlockWatcher {
     this.#check(error, `Mapping ${size} bytes at ${hex(address)}`);
     const view = this.#transport.view(pointer, Math.min(size, MAX_VIEW));
     this.#blocks.set(address, { pointer, size, view });
-    this.blocks = [...this.blocks, { start: address, end: address + size }].sort((a, b) => a.start - b.start);
     return view;
   }
 

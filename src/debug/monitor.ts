@@ -169,7 +169,7 @@ export class Monitor {
     if (physical === null) return `${hex(address)} is not mapped\n`;
     this.#decoder ??= new InstructionDecoder<true>('gas', () => true);
     const csBase = stop.mode === 'real16' ? Number(registers.cs) * 16 : 0;
-    const { bytes, text: instruction } = this.#decoder.decode(machine.ram, physical, stop.mode, csBase);
+    const { bytes, text: instruction } = this.#decoder.decode(machine.memory, physical, stop.mode, csBase);
     return `${bytes.length} ${instruction}\n`;
   }
 }

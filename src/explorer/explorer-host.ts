@@ -7,6 +7,7 @@ import { BootscopeError } from '../error.ts';
 import { hex } from '../hex.ts';
 import { fitModel, type ModelRegion, type ReportModel, reportModel } from '../report/report-model.ts';
 import { placeName } from '../trace/place.ts';
+import { PhysicalMemory } from '../x86/physical-memory.ts';
 import {
   type Answers,
   type CodeLine,
@@ -245,7 +246,7 @@ function codeAt(session: BootSession, address: number, count: number): readonly 
   }
   const csBase = stop.mode === 'real16' ? Number(registers.cs) * 16 : 0;
   const found = disassemble(
-    window.subarray(0, length),
+    PhysicalMemory.of(window.subarray(0, length)),
     { address: 0, mode: stop.mode, csBase: csBase - address },
     count,
     'intel',

@@ -2,6 +2,7 @@
 
 import { BootscopeError } from '../error.ts';
 import { readSetupHeader } from '../protocol/setup-header.ts';
+import type { PhysicalMemory } from '../x86/physical-memory.ts';
 import { type KernelImage, readKernelImage } from './kernel-image.ts';
 import { holdsSetupHeader, imageFromBootParams } from './rebuild-image.ts';
 
@@ -42,19 +43,18 @@ export async function readFloppyImage(path: string, bytes: Uint8Array): Promise<
 /**
  * The kernel that a boot loader has put into memory, when its protected-mode code is about to run.
  *
- * @param ram - physical memory from address 0
  * @param bootParams - what ESI points to
  * @param code - where the protected-mode code lies
  * @returns null where boot_params holds no setup header
  */
 export async function readKernelInMemory(
   floppy: KernelImage,
-  ram: Uint8Array,
+  memory: PhysicalMemory,
   bootParams: number,
   code: number,
 ): Promise<KernelImage | null> {
-  const page = ram.subarray(bootParams, bootParams + 2 * SECTOR_SIZE);
-  const bytes = imageFromBootParams(page, ram.subarray(code));
+  const page = memory.viewUpTo(bootParams, 2 * SECTOR_SIZE);
+  const bytes = imageFromBootParams(page, memory.viewUpTo(code, memory.bytesFrom(code)));
   if (bytes === null) return null;
   return { ...(await readKernelImage(floppy.path, bytes)), bytes: floppy.bytes };
 }

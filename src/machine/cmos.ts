@@ -1,6 +1,7 @@
 // CMOS memory and the real-time clock in it (MC146818): a fixed date that runs with the machine's clock.
 
 import type { Clock } from './clock.ts';
+import type { RamSizes } from './memory-map.ts';
 import type { PortDevice } from './port-bus.ts';
 
 export const CMOS_INDEX = 0x70;
@@ -24,6 +25,8 @@ const EXTENDED_MEMORY_KB = 0x17;
 const EXTENDED_MEMORY_KB_COPY = 0x30;
 const CENTURY = 0x32;
 const MEMORY_ABOVE_16M = 0x34;
+/** Three bytes, as QEMU tells SeaBIOS. */
+const MEMORY_ABOVE_4G = 0x5b;
 
 const REGISTER_A_32KHZ_1024HZ = 0x26;
 const REGISTER_B_24_HOURS = 0x02;
@@ -33,8 +36,8 @@ const REGISTER_D_VALID = 0x80;
 const POWER_ON = Date.UTC(2024, 0, 1, 0, 0, 0);
 
 export interface CmosOptions {
-  /** Bytes of RAM. */
-  readonly memory: number;
+  /** RAM below and from 4 GiB on. */
+  readonly ram: RamSizes;
   /** Equipment byte, as in the BDA at 0x410. */
   readonly equipment: number;
   /** Drive type of the first floppy drive: 0 none, 1 360K, 2 1.2M, 3 720K, 4 1.44M, 5 2.88M. */
@@ -62,11 +65,14 @@ export class Cmos implements PortDevice {
 
   constructor(clock: Clock, options: CmosOptions) {
     this.#clock = clock;
-    const extendedKilobytes = Math.min(options.memory / 1024 - 1024, 0xffff);
+    const { low, high } = options.ram;
+    const extendedKilobytes = Math.min(Math.max(0, low / 1024 - 1024), 0xffff);
     this.#set16(BASE_MEMORY_KB, 640);
     this.#set16(EXTENDED_MEMORY_KB, extendedKilobytes);
     this.#set16(EXTENDED_MEMORY_KB_COPY, extendedKilobytes);
-    this.#set16(MEMORY_ABOVE_16M, Math.max(0, options.memory - 0x1000000) / 0x10000);
+    this.#set16(MEMORY_ABOVE_16M, Math.max(0, low - 0x1000000) / 0x10000);
+    this.#set16(MEMORY_ABOVE_4G, high / 0x10000);
+    this.#bytes[MEMORY_ABOVE_4G + 2] = high / 2 ** 32;
     this.#bytes[EQUIPMENT] = options.equipment;
     this.#bytes[FLOPPY_TYPES] = options.floppyType << 4;
     this.#bytes[REGISTER_A] = REGISTER_A_32KHZ_1024HZ;

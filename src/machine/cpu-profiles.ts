@@ -26,6 +26,7 @@ export interface CpuAbilities {
 // Feature bits (Intel SDM 2A, CPUID).
 const LEAF_1_ECX_RDRAND = 1 << 30;
 const LEAF_1_EDX_TSC = 1 << 4;
+const LEAF_1_EDX_PAE = 1 << 6;
 const LEAF_7_ECX_LA57 = 1 << 16;
 const LEAF_80000001_EDX_NX = 1 << 20;
 const LEAF_80000001_ECX_3DNOW_PREFETCH = 1 << 8;
@@ -118,6 +119,18 @@ export function findCpuProfile(name: string): CpuProfile {
     throw new BootscopeError('machine-cpu-profile', `CPU profile "${name}" is not known; there are ${names}`);
   }
   return found;
+}
+
+/** Whether the vendor that CPUID names is AMD. */
+export function isAmd({ leaves }: CpuProfile): boolean {
+  return leaves.get(BASIC)?.[1] === AMD[0];
+}
+
+/** MAXPHYADDR: as CPUID leaf 80000008h says, else 36 with PAE and 32 without (Intel SDM 3A 4.1.4). */
+export function physicalAddressBits({ leaves }: CpuProfile): number {
+  const stated = leaves.get(ADDRESS_SIZES)?.[0];
+  if (stated !== undefined) return stated & 0xff;
+  return (leaves.get(FEATURES)![3] & LEAF_1_EDX_PAE) !== 0 ? 36 : 32;
 }
 
 /** The CPUID instruction of a profile, less what `abilities` lack. */

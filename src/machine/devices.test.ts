@@ -44,7 +44,7 @@ describe('Pic', () => {
 describe('Cmos', () => {
   const makeCmos = (memory = 512 * 1024 * 1024) => {
     const clock = new Clock();
-    const cmos = new Cmos(clock, { memory, equipment: 0x23, floppyType: 4 });
+    const cmos = new Cmos(clock, { ram: { low: memory, high: 0 }, equipment: 0x23, floppyType: 4 });
     const read = (index: number) => {
       cmos.writePort(0x70, index | 0x80);
       return cmos.readPort(0x71);

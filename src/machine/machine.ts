@@ -4,6 +4,7 @@ import type { Cpu, InvalidAccess, RunEnd } from '../cpu/cpu.ts';
 import { BootscopeError } from '../error.ts';
 import { hex } from '../hex.ts';
 import type { E820Entry } from '../protocol/e820.ts';
+import { formatSize } from '../size.ts';
 import { CR0_PE, EFER_LMA } from '../x86/control-registers.ts';
 import type { PhysicalMemory } from '../x86/physical-memory.ts';
 import { Bios } from './bios/bios.ts';
@@ -17,14 +18,29 @@ import { TickCount, timerVectors, timeVector } from './bios/time.ts';
 import { videoVector } from './bios/video.ts';
 import { Clock, TSC_HZ } from './clock.ts';
 import { CMOS_INDEX, Cmos } from './cmos.ts';
-import { Cpuid, DEFAULT_CPU_PROFILE, findCpuProfile } from './cpu-profiles.ts';
+import {
+  Cpuid,
+  type CpuProfile,
+  DEFAULT_CPU_PROFILE,
+  findCpuProfile,
+  isAmd,
+  physicalAddressBits,
+} from './cpu-profiles.ts';
 import { Entropy } from './entropy.ts';
 import type { MachineEvent } from './events.ts';
 import { FDC_DIGITAL_INPUT, FDC_DIGITAL_OUTPUT, FloppyController } from './floppy-controller.ts';
 import { FloppyDisk } from './floppy-disk.ts';
 import { Interrupts } from './interrupts.ts';
 import { KBC_DATA, KBC_STATUS_COMMAND, KeyboardController } from './keyboard-controller.ts';
-import { EBDA_ADDRESS, pcMemoryMap } from './memory-map.ts';
+import {
+  EBDA_ADDRESS,
+  highestRam,
+  type MachineModel,
+  machineMemoryMap,
+  type RamSizes,
+  ramOfMap,
+  ramSizes,
+} from './memory-map.ts';
 import { NoticeList } from './notices.ts';
 import { PCI_CONFIG_ADDRESS, PCI_CONFIG_DATA, PciConfig } from './pci.ts';
 import { MASTER_PIC, Pic, SLAVE_PIC } from './pic.ts';
@@ -47,8 +63,9 @@ import type { UefiFirmware } from './uefi/firmware.ts';
 import { VGA_FIRST_PORT, VGA_LAST_PORT, Vga } from './vga.ts';
 
 const MIB = 1024 * 1024;
-export const MINIMUM_MEMORY = 64 * MIB;
-export const MAXIMUM_MEMORY = 1900 * MIB;
+export const MINIMUM_MEMORY = 4 * MIB;
+/** What the heap of the WASM engine has room for. */
+const WASM_MEMORY = 1900 * MIB;
 const PAGE = 4096;
 const FOUR_GIB = 0x1_0000_0000n;
 /** From here to 4 GiB a PC has its devices; no RAM of this machine reaches so far. */
@@ -66,8 +83,10 @@ const TSC_PHASES = 1n << 40n;
 const PIT_PHASES = 0x10000n;
 
 export interface MachineOptions {
-  /** Bytes of RAM, `MINIMUM_MEMORY` to `MAXIMUM_MEMORY`; a multiple of 4096. */
+  /** Bytes of RAM, from `MINIMUM_MEMORY` to what the processor can address; a multiple of 4096. */
   readonly memory: number;
+  /** Which of QEMU's machines RAM and its map follow. Default `pc`. */
+  readonly model?: MachineModel;
   /** Name of a profile in cpu-profiles.ts. */
   readonly cpuProfile?: string;
   /** Image of the disk in drive A:; without it there is no drive. */
@@ -80,7 +99,7 @@ export interface MachineOptions {
    * (boot protocol below 2.12) refuse a CPU without a TSC. Default false.
    */
   readonly hideUncontrolledTsc?: boolean;
-  /** Replaces the memory map that the BIOS gives out. */
+  /** Replaces the memory map that the BIOS gives out; where it has RAM there is some, too. */
   readonly memoryMap?: readonly E820Entry[];
   /** Without it memory holds no interrupt vectors, data areas and ROM of a BIOS: for UEFI. Default true. */
   readonly bios?: boolean;
@@ -136,13 +155,18 @@ export class Machine {
    * @throws BootscopeError `machine-memory`, `machine-cpu-profile`, `machine-floppy-size`
    */
   constructor(cpu: Cpu, options: MachineOptions) {
-    checkMemory(options.memory);
     const profile = findCpuProfile(options.cpuProfile ?? DEFAULT_CPU_PROFILE);
+    const model = options.model ?? 'pc';
+    const amd = isAmd(profile);
+    const sizes = ramSizes(model, options.memory);
+    const told = ramOfMap(options.memoryMap ?? []);
+    const ram = { low: Math.max(sizes.low, told.low), high: Math.max(sizes.high, told.high) };
+    checkMemory(options.memory, ram, profile);
     this.cpu = cpu;
     this.floppy = options.floppy === undefined ? null : new FloppyDisk(options.floppy);
-    this.memoryMap = options.memoryMap ?? pcMemoryMap(options.memory);
+    this.memoryMap = options.memoryMap ?? machineMemoryMap(model, sizes, amd);
 
-    cpu.mapRam(0, options.memory);
+    mapRam(cpu, ram, this.#notices);
     this.memory = cpu.memory;
     const floppyGeometry = this.floppy?.geometry ?? null;
     if (options.bios !== false) installFirmware(this.memory, { floppy: floppyGeometry });
@@ -151,7 +175,7 @@ export class Machine {
     this.#tscPhase = this.entropy.next64() % TSC_PHASES;
     this.pit = new Pit(this.clock, Number(this.entropy.next64() % PIT_PHASES));
     this.cmos = new Cmos(this.clock, {
-      memory: options.memory,
+      ram: sizes,
       equipment: equipmentWord({ floppy: floppyGeometry }),
       floppyType: floppyGeometry?.driveType ?? 0,
     });
@@ -441,7 +465,7 @@ export class Machine {
     }
     const page = Number(address) - (Number(address) % PAGE);
     this.#busPages++;
-    cpu.mapRam(page, PAGE).fill(0xff);
+    cpu.mapDevice(page, PAGE).fill(0xff);
     this.#notices.addMemory(page);
     return true;
   }
@@ -474,11 +498,40 @@ export class Machine {
   }
 }
 
-function checkMemory(memory: number): void {
-  if (memory < MINIMUM_MEMORY || memory > MAXIMUM_MEMORY || memory % PAGE !== 0) {
+function checkMemory(memory: number, ram: RamSizes, profile: CpuProfile): void {
+  if (memory < MINIMUM_MEMORY || memory % PAGE !== 0) {
     throw new BootscopeError(
       'machine-memory',
-      `memory of ${memory} ${memory === 1 ? 'byte' : 'bytes'} is outside ${MINIMUM_MEMORY / MIB} MiB to ${MAXIMUM_MEMORY / MIB} MiB, or not whole pages`,
+      `memory of ${memory} ${memory === 1 ? 'byte' : 'bytes'} is less than ${formatSize(MINIMUM_MEMORY)}, or not whole pages`,
+    );
+  }
+  const end = ram.high > 0 ? Number(FOUR_GIB) + ram.high : ram.low;
+  const limit = highestRam(physicalAddressBits(profile), isAmd(profile));
+  if (end > limit) {
+    const why =
+      limit < 2 ** physicalAddressBits(profile)
+        ? 'keeps addresses from there on for HyperTransport'
+        : `has ${physicalAddressBits(profile)} physical address bits`;
+    throw new BootscopeError(
+      'machine-memory',
+      `memory of ${formatSize(memory)} would reach to ${hex(end)}; the processor ${profile.name} ${why}, so its RAM ends ` +
+        `at ${hex(limit)}`,
+    );
+  }
+}
+
+/** Maps RAM below and from 4 GiB on. Of what the WASM engine has no room for the guest is told, but it is not there. */
+function mapRam(cpu: Cpu, { low, high }: RamSizes, notices: NoticeList): void {
+  if (cpu.engine !== 'wasm') {
+    cpu.mapRam(0, low);
+    if (high > 0) cpu.mapRam(Number(FOUR_GIB), high);
+    return;
+  }
+  const mapped = Math.min(low, WASM_MEMORY);
+  cpu.mapRam(0, mapped);
+  if (mapped < low || high > 0) {
+    notices.setMissingRam(
+      `the WASM engine's heap holds the first ${formatSize(mapped)} of ${formatSize(low + high)} RAM; the native engine has all of it`,
     );
   }
 }

@@ -17,6 +17,7 @@ export class NoticeList {
   readonly #services = new Map<string, number>();
   readonly #ports = new Map<number, PortUse>();
   readonly #pages: number[] = [];
+  #missing: string | null = null;
 
   /** @param name - `INT 15h 7777` */
   addService(name: string): void {
@@ -36,12 +37,18 @@ export class NoticeList {
     this.#pages.push(page);
   }
 
+  /** @param sentence - which RAM is told of and not there */
+  setMissingRam(sentence: string): void {
+    this.#missing = sentence;
+  }
+
   /** One sentence a service and a port; many ports are told of in one. */
   get texts(): readonly string[] {
     const services = [...this.#services].map(
       ([name, count]) => `${name} is not provided (called ${times(count)})`,
     );
-    return [...services, ...this.#portTexts(), ...this.#pageTexts()];
+    const missing = this.#missing === null ? [] : [this.#missing];
+    return [...missing, ...services, ...this.#portTexts(), ...this.#pageTexts()];
   }
 
   #portTexts(): readonly string[] {

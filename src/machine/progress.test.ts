@@ -24,12 +24,7 @@ describeEachEngine('a guest that', (open) => {
     enterRealMode(cpu, {
       ...{ cs: 0, ip: CODE, ss: 0, sp: 0x7000, ds: 0, es: 0, flags: 0x202 },
     });
-    cpu.countInstructions(
-      blockDecoder(
-        () => machine.ram,
-        () => 16,
-      ),
-    );
+    cpu.countInstructions(blockDecoder(machine.memory, () => 16));
     let end = machine.run();
     while (end.kind === 'slice') end = machine.run();
     if (end.kind === 'halted') return null;

@@ -45,6 +45,7 @@ export interface MemoryWrite extends Extent {
 
 /** Everything that the regions of a phase follow from. Addresses are physical, null means not known (yet). */
 export interface LayoutFacts {
+  /** Behind the highest byte of RAM; holes are what no entry of the memory map tells of. */
   readonly ram: number;
   readonly ebda: Extent;
   /** E820 entries of usable RAM, and all others. */

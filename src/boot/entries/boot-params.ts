@@ -12,11 +12,19 @@ import {
 } from '../../protocol/setup-header.ts';
 import type { BootOptions } from '../options.ts';
 import type { Placed } from './loaded-image.ts';
-import { commandLineBytes, LOADER_TYPE_UNDEFINED, placeBytes, placeInitrd, videoMode } from './placement.ts';
+import {
+  checkAbove4GiB,
+  commandLineBytes,
+  LOADER_TYPE_UNDEFINED,
+  placeBytes,
+  placeInitrd,
+  videoMode,
+} from './placement.ts';
 
 const BOOT_PARAMS_ADDRESS = 0x10000;
 const COMMAND_LINE_ADDRESS = 0x20000;
 const ONE_MIB = 0x100000;
+const FOUR_GIB = 2 ** 32;
 
 const SETUP_HEADER = bootParamsOffset('hdr');
 const SETUP_HEADER_END_BYTE = 0x201;
@@ -62,17 +70,20 @@ export function makeBootParams(
   machine: Machine,
   image: KernelImage,
   options: BootOptions,
+  entry: 'prot32' | 'long64',
   loadAddress: number | null,
   end: number,
 ): MadeBootParams {
-  const { ram } = machine;
+  const { memory } = machine;
   const bootParams = options.bootParamsAddress ?? BOOT_PARAMS_ADDRESS;
   const cmdline = commandLineBytes(image, options.cmdline);
   const commandLine: Placed = {
     address: options.cmdlineAddress ?? COMMAND_LINE_ADDRESS,
     size: cmdline.length,
   };
-  placeBytes(ram, cmdline, commandLine.address);
+  checkAbove4GiB(image, entry, bootParams, BOOT_PARAMS_SIZE, 'boot_params');
+  checkAbove4GiB(image, entry, commandLine.address, commandLine.size, 'the command line');
+  placeBytes(memory, cmdline, commandLine.address);
 
   const page = new Uint8Array(BOOT_PARAMS_SIZE);
   const params = new BootParams(page);
@@ -94,16 +105,19 @@ export function makeBootParams(
   };
   write('type_of_loader', LOADER_TYPE_UNDEFINED);
   write('vid_mode', videoMode(options.cmdline));
-  if (loadAddress !== null) write('code32_start', loadAddress);
-  write('cmd_line_ptr', commandLine.address);
+  if (loadAddress !== null) write('code32_start', loadAddress % FOUR_GIB);
+  write('cmd_line_ptr', commandLine.address % FOUR_GIB);
+  params.commandLine = commandLine.address;
   let initrd: Placed | null = null;
   if (options.initrd !== null) {
     const address = placeInitrd(image, options, machine.memoryMap, end);
-    placeBytes(ram, options.initrd.bytes, address);
+    checkAbove4GiB(image, entry, address, options.initrd.bytes.length, 'the initrd');
+    placeBytes(memory, options.initrd.bytes, address);
     initrd = { address, size: options.initrd.bytes.length };
-    write('ramdisk_image', address);
+    write('ramdisk_image', address % FOUR_GIB);
     write('ramdisk_size', initrd.size);
+    params.initrd = initrd;
   }
-  placeBytes(ram, page, bootParams);
+  placeBytes(memory, page, bootParams);
   return { bootParams, commandLine, initrd };
 }

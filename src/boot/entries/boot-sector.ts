@@ -34,7 +34,7 @@ export const bootSector: Entry = {
 
 /** Puts the first sector at 0x7c00. Where the rest goes is the boot sector's choice; the usual places are returned. */
 export function loadBootSector(machine: Machine, image: KernelImage): LoadedImage {
-  machine.ram.set(image.bytes.subarray(0, SECTOR_SIZE), BOOT_SECTOR_ADDRESS);
+  machine.memory.view(BOOT_SECTOR_ADDRESS, SECTOR_SIZE).set(image.bytes.subarray(0, SECTOR_SIZE));
   const low = image.kind === 'zImage';
   const address = low ? LOW_LOAD_ADDRESS : HIGH_LOAD_ADDRESS;
   return {

@@ -4,10 +4,11 @@ import { BootscopeError } from '../../error.ts';
 import { hex } from '../../hex.ts';
 import type { KernelImage } from '../../image/kernel-image.ts';
 import type { Machine } from '../../machine/machine.ts';
+import { formatSize } from '../../size.ts';
 import type { BootOptions } from '../options.ts';
 import { makeBootParams } from './boot-params.ts';
 import type { LoadedImage } from './loaded-image.ts';
-import { placeBytes } from './placement.ts';
+import { checkAbove4GiB, placeBytes } from './placement.ts';
 
 /** Where boot.rst has the 32-bit protocol load the protected-mode code of a bzImage. */
 const LOAD_ADDRESS = 0x100000;
@@ -40,16 +41,18 @@ export function loadWithBootParams(
         `--entry ${entry} needs protocol 2.02 or later, use --entry real16`,
     );
   }
-  const loadAddress = placeCode(image, options, entry);
+  const loadAddress = placeCode(machine, image, options, entry);
   const code = image.protectedModeCode;
-  placeBytes(machine.ram, code, loadAddress);
+  placeBytes(machine.memory, code, loadAddress);
 
-  const made = makeBootParams(machine, image, options, loadAddress, loadAddress + code.length);
+  const made = makeBootParams(machine, image, options, entry, loadAddress, loadAddress + code.length);
   return {
     entry,
     setup: null,
     heapEnd: null,
     protectedModeCode: { address: loadAddress, size: code.length },
+    // Where it may move itself to is aligned upwards.
+    runSize: Math.max(code.length, header.get('init_size') + header.get('kernel_alignment')),
     startup32: loadAddress,
     ...made,
     kernel: null,
@@ -58,7 +61,12 @@ export function loadWithBootParams(
 }
 
 /** Where the code goes: `--load-address`, taken as it is, else 0x100000. */
-function placeCode(image: KernelImage, options: BootOptions, entry: 'prot32' | 'long64'): number {
+function placeCode(
+  machine: Machine,
+  image: KernelImage,
+  options: BootOptions,
+  entry: 'prot32' | 'long64',
+): number {
   const { header } = image;
   if (entry === 'long64' && (header.get('xloadflags') & 1) === 0) {
     throw new BootscopeError(
@@ -67,13 +75,22 @@ function placeCode(image: KernelImage, options: BootOptions, entry: 'prot32' | '
         'XLF_KERNEL_64); use --entry prot32 or real16',
     );
   }
-  if (options.loadAddress !== null) return options.loadAddress;
+  if (options.loadAddress !== null) {
+    checkAbove4GiB(
+      image,
+      entry,
+      options.loadAddress,
+      image.protectedModeCode.length,
+      'the protected-mode code',
+    );
+    return options.loadAddress;
+  }
   const address = LOAD_ADDRESS;
-  if (address + image.protectedModeCode.length > options.memory) {
+  if (!machine.memory.contains(address, image.protectedModeCode.length)) {
     throw new BootscopeError(
       'boot-memory',
       `the protected-mode code has ${image.protectedModeCode.length} bytes and goes to ${hex(address)}, the guest has only ` +
-        `${options.memory / 2 ** 20} MiB of RAM; give it more with --memory`,
+        `${formatSize(options.memory)} of RAM; give it more with --memory`,
     );
   }
   return address;

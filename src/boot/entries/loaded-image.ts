@@ -18,6 +18,8 @@ export interface LoadedImage {
   readonly heapEnd: number | null;
   /** The protected-mode code as loaded; null where the kernel proper is loaded as it is. */
   readonly protectedModeCode: Placed | null;
+  /** Bytes from there on that the loader has to map: what the kernel needs before it has page tables of its own. */
+  readonly runSize?: number;
   /** Where its first 32-bit instruction runs; below it for a zImage, which setup moves down first; 0 for a loaded kernel. */
   readonly startup32: number;
   readonly commandLine: Placed | null;

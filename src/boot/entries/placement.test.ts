@@ -2,8 +2,9 @@ import { describe, expect, it } from 'vitest';
 import { BootscopeError } from '../../error.ts';
 import { type KernelImage, readKernelImage } from '../../image/kernel-image.ts';
 import { type BootImageRecipe, makeBootImage } from '../../image/test-images.ts';
-import { pcMemoryMap } from '../../machine/memory-map.ts';
+import { machineMemoryMap, ramSizes } from '../../machine/memory-map.ts';
 import type { E820Entry } from '../../protocol/e820.ts';
+import { PhysicalMemory } from '../../x86/physical-memory.ts';
 import { type BootOptions, DEFAULT_BOOT_OPTIONS } from '../options.ts';
 import {
   cmdlineOption,
@@ -91,10 +92,17 @@ describe('the initrd', () => {
       initrd: { path: 'initrd', bytes: new Uint8Array(bytes) },
       initrdAddress: given.address ?? null,
     };
-    return placeInitrd(image, options, given.e820 ?? pcMemoryMap(memory), given.floor ?? 2 * MIB);
+    return placeInitrd(
+      image,
+      options,
+      given.e820 ?? machineMemoryMap('pc', ramSizes('pc', memory)),
+      given.floor ?? 2 * MIB,
+    );
   }
   const usable = (memory: number): number => {
-    const last = pcMemoryMap(memory).findLast(({ type, address }) => type === 1 && address >= BigInt(MIB))!;
+    const last = machineMemoryMap('pc', ramSizes('pc', memory)).findLast(
+      ({ type, address }) => type === 1 && address >= BigInt(MIB),
+    )!;
     return Number(last.address + last.size);
   };
 
@@ -152,8 +160,8 @@ describe('the initrd', () => {
 
 it('bytes placed across the end of RAM, or behind it, are lost', () => {
   const ram = new Uint8Array(16);
-  placeBytes(ram, Uint8Array.of(1, 2, 3, 4), 14);
-  placeBytes(ram, Uint8Array.of(5), 16);
-  placeBytes(ram, Uint8Array.of(5), 100);
+  placeBytes(PhysicalMemory.of(ram), Uint8Array.of(1, 2, 3, 4), 14);
+  placeBytes(PhysicalMemory.of(ram), Uint8Array.of(5), 16);
+  placeBytes(PhysicalMemory.of(ram), Uint8Array.of(5), 100);
   expect([...ram.subarray(12)]).toEqual([0, 0, 1, 2]);
 });

@@ -5,6 +5,7 @@ import { BootscopeError } from '../../error.ts';
 import { hex } from '../../hex.ts';
 import type { KernelImage } from '../../image/kernel-image.ts';
 import type { E820Entry } from '../../protocol/e820.ts';
+import type { PhysicalMemory } from '../../x86/physical-memory.ts';
 import type { BootOptions } from '../options.ts';
 
 /** `type_of_loader` of a loader without an assigned number. */
@@ -72,19 +73,49 @@ function memOption(cmdline: string): number | null {
   return Number(match[1]) * unit;
 }
 
+const FOUR_GIB = 2 ** 32;
+const XLF_CAN_BE_LOADED_ABOVE_4G = 0x02;
+
+/**
+ * Whether what lies there can be reached: from 4 GiB on only by the 64-bit protocol, and a bzImage has to say so in xloadflags.
+ *
+ * @throws BootscopeError `boot-above-4g`
+ */
+export function checkAbove4GiB(
+  image: KernelImage,
+  entry: 'prot32' | 'long64',
+  address: number,
+  size: number,
+  what: string,
+): void {
+  if (address + size <= FOUR_GIB) return;
+  const place = `${what} would lie at ${hex(address)}..${hex(address + size)}, from 4 GiB on`;
+  if (entry === 'prot32') {
+    throw new BootscopeError('boot-above-4g', `${place}, where the 32-bit protocol does not reach`);
+  }
+  const flags = image.header.get('xloadflags');
+  if (image.kind === 'bzImage' && (flags & XLF_CAN_BE_LOADED_ABOVE_4G) === 0) {
+    throw new BootscopeError(
+      'boot-above-4g',
+      `${place}, where this kernel does not look: its xloadflags ${hex(flags)} lack XLF_CAN_BE_LOADED_ABOVE_4G`,
+    );
+  }
+}
+
 /**
  * Puts bytes into RAM as a loader does that does not look: what lies beyond the end of RAM is lost. Only another loader's
  * addresses reach there; the trace names it as a hazard.
  */
-export function placeBytes(ram: Uint8Array, bytes: Uint8Array, address: number): void {
-  if (address < ram.length) ram.set(bytes.subarray(0, ram.length - address), address);
+export function placeBytes(memory: PhysicalMemory, bytes: Uint8Array, address: number): void {
+  const there = memory.viewUpTo(address, bytes.length);
+  there.set(bytes.subarray(0, there.length));
 }
 
-/** Usable RAM below 4 GiB, by the memory map and by what there is: [start, end) by start. */
-function usableRam(e820: readonly E820Entry[], memory: number): readonly (readonly [number, number])[] {
+/** Usable RAM by the memory map: [start, end) by start. */
+function usableRam(e820: readonly E820Entry[]): readonly (readonly [number, number])[] {
   return e820
     .filter(({ type }) => type === 1)
-    .map(({ address, size }) => [Number(address), Math.min(Number(address + size), memory)] as const)
+    .map(({ address, size }) => [Number(address), Number(address + size)] as const)
     .filter(([start, end]) => start < end)
     .sort(([a], [b]) => a - b);
 }
@@ -109,7 +140,7 @@ export function placeInitrd(
   // boot.rst: before protocol 2.03 the limit was 0x37ffffff.
   const addressMax = image.header.has('initrd_addr_max') ? image.header.get('initrd_addr_max') : 0x37ffffff;
   const limit = Math.min(addressMax + 1, memOption(options.cmdline) ?? Number.POSITIVE_INFINITY);
-  const free = usableRam(e820, options.memory)
+  const free = usableRam(e820)
     .map(([start, end]) => [Math.max(start, floor), Math.min(end, limit)] as const)
     .filter(([start, end]) => start < end);
   for (const [start, end] of free.toReversed()) {

@@ -7,7 +7,9 @@ import { BootscopeError } from '../../error.ts';
 import { hex } from '../../hex.ts';
 import type { KernelImage } from '../../image/kernel-image.ts';
 import type { Machine } from '../../machine/machine.ts';
+import { BOOT_PARAMS_SIZE } from '../../protocol/boot-params.ts';
 import { writeSetupHeaderField } from '../../protocol/setup-header.ts';
+import { formatSize } from '../../size.ts';
 import { SETUP_ADDRESS, ZIMAGE_RUN_ADDRESS } from '../low-memory.ts';
 import type { BootOptions } from '../options.ts';
 import { watchStartup32 } from '../watch/startup.ts';
@@ -38,7 +40,7 @@ export const real16: Entry = {
 
 /** Puts the image into memory and returns where everything is; the CPU is not touched. */
 export function loadReal16(machine: Machine, image: KernelImage, options: BootOptions): LoadedImage {
-  const { ram } = machine;
+  const { memory } = machine;
   const { header } = image;
   const high = image.kind === 'bzImage';
   const loadAddress = high ? HIGH_LOAD_ADDRESS : LOW_LOAD_ADDRESS;
@@ -50,11 +52,11 @@ export function loadReal16(machine: Machine, image: KernelImage, options: BootOp
         'needs --entry prot32 or long64',
     );
   }
-  if (high && loadAddress + code.length > options.memory) {
+  if (high && !memory.contains(loadAddress, code.length)) {
     throw new BootscopeError(
       'boot-memory',
       `the protected-mode code has ${code.length} bytes and goes to ${hex(loadAddress)}, the guest has only ` +
-        `${options.memory / 2 ** 20} MiB of RAM; give it more with --memory`,
+        `${formatSize(options.memory)} of RAM; give it more with --memory`,
     );
   }
   if (!high && loadAddress + code.length > SETUP_ADDRESS) {
@@ -73,9 +75,9 @@ export function loadReal16(machine: Machine, image: KernelImage, options: BootOp
       `setup has ${image.setupSize} bytes, its segment has room for ${heapEnd} below the heap end at ${hex(SETUP_ADDRESS + heapEnd)}`,
     );
   }
-  ram.set(image.setup, SETUP_ADDRESS);
-  ram.fill(0, SETUP_ADDRESS + image.setupSize, SETUP_ADDRESS + heapEnd);
-  ram.set(code, loadAddress);
+  memory.view(SETUP_ADDRESS, image.setupSize).set(image.setup);
+  memory.fill(SETUP_ADDRESS + image.setupSize, heapEnd - image.setupSize, 0);
+  memory.view(loadAddress, code.length).set(code);
 
   const cmdline = commandLineBytes(image, options.cmdline);
   const cmdlineAddress = options.cmdlineAddress ?? SETUP_ADDRESS + heapEnd;
@@ -85,10 +87,10 @@ export function loadReal16(machine: Machine, image: KernelImage, options: BootOp
       `the command line's ${cmdline.length} bytes at ${hex(cmdlineAddress)} do not fit below ${hex(machine.ebdaAddress)}`,
     );
   }
-  placeBytes(ram, cmdline, cmdlineAddress);
+  placeBytes(memory, cmdline, cmdlineAddress);
 
   const write = (name: Parameters<typeof writeSetupHeaderField>[2], value: number): void =>
-    writeSetupHeaderField(ram, SETUP_ADDRESS, name, value);
+    writeSetupHeaderField(memory.view(SETUP_ADDRESS, BOOT_PARAMS_SIZE), 0, name, value);
   write('vid_mode', videoMode(options.cmdline));
   let initrd: LoadedImage['initrd'] = null;
   if (header.protocol >= 0x0200) {
@@ -104,7 +106,7 @@ export function loadReal16(machine: Machine, image: KernelImage, options: BootOp
         machine.memoryMap,
         high ? loadAddress + code.length : HIGH_LOAD_ADDRESS,
       );
-      placeBytes(ram, options.initrd.bytes, address);
+      placeBytes(memory, options.initrd.bytes, address);
       initrd = { address, size: options.initrd.bytes.length };
       write('ramdisk_image', address);
       write('ramdisk_size', initrd.size);
@@ -125,9 +127,8 @@ export function loadReal16(machine: Machine, image: KernelImage, options: BootOp
         `before boot protocol 2.02 the command line lies in setup's segment, ${hex(cmdlineAddress)} does not`,
       );
     }
-    const view = new DataView(ram.buffer, ram.byteOffset + SETUP_ADDRESS, 0x200);
-    view.setUint16(COMMAND_LINE_MAGIC_OFFSET, COMMAND_LINE_MAGIC, true);
-    view.setUint16(COMMAND_LINE_OFFSET_OFFSET, offset, true);
+    memory.write16(SETUP_ADDRESS + COMMAND_LINE_MAGIC_OFFSET, COMMAND_LINE_MAGIC);
+    memory.write16(SETUP_ADDRESS + COMMAND_LINE_OFFSET_OFFSET, offset);
     if (header.protocol >= 0x0200) write('setup_move_size', offset + cmdline.length);
   }
 

@@ -48,7 +48,7 @@ export function enterBy(entry: Entry, boot: BootRun): void {
   entry.watch(boot, loaded);
   if (loaded.setup !== null) {
     const { address, size } = loaded.setup;
-    const code = boot.machine.ram.subarray(address, address + size);
+    const code = boot.machine.memory.view(address, size);
     boot.keep(...boot.record.watchSystemInstructions(address, code, 0, size, true));
   }
 }

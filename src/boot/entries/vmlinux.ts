@@ -8,6 +8,7 @@ import { PF_R, PF_W, PF_X, readElf } from '../../image/elf.ts';
 import type { KernelImage } from '../../image/kernel-image.ts';
 import { describeVmlinux, loadSegments } from '../../image/vmlinux.ts';
 import type { Machine } from '../../machine/machine.ts';
+import { formatSize } from '../../size.ts';
 import type { BootRun } from '../boot-run.ts';
 import type { BootOptions } from '../options.ts';
 import { onKernel } from '../watch/kernel.ts';
@@ -51,18 +52,18 @@ function loadVmlinux(
       `a vmlinux goes where its segments say; it cannot be loaded at ${hex(options.loadAddress)}`,
     );
   }
-  const { ram } = machine;
+  const { memory } = machine;
   const loads = loadSegments(image.path, elf);
   for (const { paddr, bytes, memsz, index } of loads) {
-    if (paddr + memsz > BigInt(ram.length)) {
+    if (!memory.contains(Number(paddr), Number(memsz))) {
       throw new BootscopeError(
         'boot-memory',
         `segment ${index} of ${image.path} reaches from ${hex(paddr)} to ${hex(paddr + memsz)}, the guest has only ` +
-          `${options.memory / 2 ** 20} MiB of RAM; give it more with --memory`,
+          `${formatSize(options.memory)} of RAM; give it more with --memory`,
       );
     }
-    ram.set(bytes, Number(paddr));
-    ram.fill(0, Number(paddr) + bytes.length, Number(paddr + memsz));
+    memory.view(Number(paddr), bytes.length).set(bytes);
+    memory.fill(Number(paddr) + bytes.length, Number(memsz) - bytes.length, 0);
   }
   const segments = loads.map(({ paddr, vaddr, bytes, memsz, flags }) => ({
     ...{ paddr, vaddr, filesz: BigInt(bytes.length), memsz },
@@ -73,7 +74,7 @@ function loadVmlinux(
   return {
     entry,
     ...{ setup: null, heapEnd: null, protectedModeCode: null, startup32: 0 },
-    ...makeBootParams(machine, image, options, null, Number(end)),
+    ...makeBootParams(machine, image, options, entry, null, Number(end)),
     kernel: {
       output: lowest.paddr,
       virtualBase: lowest.vaddr,

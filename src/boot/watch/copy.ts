@@ -26,8 +26,9 @@ export function watchRelocation(boot: BootRun, relocated: number): void {
   for (let offset = 0; offset < Math.min(stubHead(boot), code.length - 1); offset++) {
     if (code[offset] !== JMP_RAX[0] || code[offset + 1] !== JMP_RAX[1]) continue;
     boot.hookInstruction(boot.found.zo! + offset, () => {
-      const target = Number(boot.cpu.readRegister('rax') & 0xffff_ffffn);
-      const there = boot.machine.ram.subarray(target, target + COMPARED_LABEL);
+      const rax = boot.cpu.readRegister('rax');
+      const target = Number(boot.mode.readBits() === 64 ? rax : rax & 0xffff_ffffn);
+      const there = boot.machine.memory.viewUpTo(target, COMPARED_LABEL);
       if (boot.found.copyAddress !== null || !label.every((byte, at) => byte === there[at])) return;
       boot.defer(() => onCopied(boot, target - relocated));
     });

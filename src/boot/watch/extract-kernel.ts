@@ -63,8 +63,9 @@ async function trap(boot: BootRun): Promise<void> {
 function returnFromCall({ cpu, machine, stub }: BootRun, result: bigint): void {
   const width = stub!.bits / 8;
   const rsp = cpu.readRegister('rsp');
-  const view = new DataView(machine.ram.buffer, machine.ram.byteOffset + Number(rsp), width);
-  cpu.writeRegister('rip', width === 8 ? view.getBigUint64(0, true) : BigInt(view.getUint32(0, true)));
+  const { memory } = machine;
+  const at = Number(rsp);
+  cpu.writeRegister('rip', width === 8 ? memory.read64(at) : BigInt(memory.read32(at)));
   cpu.writeRegister('rsp', rsp + BigInt(width));
   cpu.writeRegister('rax', result);
 }

@@ -3,6 +3,7 @@
 
 import { readKernelInMemory } from '../../image/floppy-image.ts';
 import { holdsSetupHeader } from '../../image/rebuild-image.ts';
+import { BOOT_PARAMS_SIZE } from '../../protocol/boot-params.ts';
 import type { BootRun } from '../boot-run.ts';
 import { ZIMAGE_RUN_ADDRESS } from '../low-memory.ts';
 import { onStartup32 } from './startup.ts';
@@ -14,9 +15,9 @@ export function watchForKernelFromDisk(boot: BootRun): void {
     boot.hookInstruction(address, () => {
       if (boot.image.kind !== 'floppy') return;
       const bootParams = Number(boot.cpu.readRegister('rsi') & 0xffff_ffffn);
-      if (!holdsSetupHeader(boot.machine.ram, bootParams)) return;
+      if (!holdsSetupHeader(boot.machine.memory.viewUpTo(bootParams, BOOT_PARAMS_SIZE))) return;
       boot.defer(async () => {
-        const image = await readKernelInMemory(boot.image, boot.machine.ram, bootParams, address);
+        const image = await readKernelInMemory(boot.image, boot.machine.memory, bootParams, address);
         if (image === null) return;
         boot.changeImage(image);
         boot.found.loaded = {

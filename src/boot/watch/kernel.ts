@@ -7,6 +7,7 @@ import { locateKernel } from '../../decompressor/locate-kernel.ts';
 import { BootscopeError } from '../../error.ts';
 import { extractVmlinux } from '../../image/extract-vmlinux.ts';
 import type { KernelAtJump } from '../../trace/boot-trace.ts';
+import type { PhysicalMemory } from '../../x86/physical-memory.ts';
 import type { BootRun } from '../boot-run.ts';
 
 type Placed = Pick<Extraction, 'output' | 'virtualBase' | 'segments'>;
@@ -26,7 +27,7 @@ export async function onKernel(boot: BootRun, entry: number, placed: Placed | nu
 }
 
 function describeKernel(boot: BootRun, entry: number, placed: Placed): KernelAtJump {
-  const { ram } = boot.machine;
+  const { memory } = boot.machine;
   const entryMode = boot.mode.read() === 'long64' ? 'long64' : 'prot32';
   const rsi = boot.cpu.readRegister('rsi');
   return {
@@ -37,7 +38,7 @@ function describeKernel(boot: BootRun, entry: number, placed: Placed): KernelAtJ
     entryMode,
     segments: placed.segments.map((segment) => ({
       ...segment,
-      sha256: boot.options.hash ? sha256(ram, Number(segment.paddr), Number(segment.filesz)) : null,
+      sha256: boot.options.hash ? sha256(memory, Number(segment.paddr), Number(segment.filesz)) : null,
     })),
   };
 }
@@ -62,8 +63,6 @@ async function locate({ image, machine, record, found }: BootRun, entry: number)
   return located;
 }
 
-function sha256(ram: Uint8Array, start: number, length: number): string {
-  return createHash('sha256')
-    .update(ram.subarray(start, start + length))
-    .digest('hex');
+function sha256(memory: PhysicalMemory, start: number, length: number): string {
+  return createHash('sha256').update(memory.viewUpTo(start, length)).digest('hex');
 }
