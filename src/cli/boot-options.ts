@@ -32,7 +32,7 @@ export interface BootFlags {
   readonly kaslr?: KaslrOption;
   readonly initrd?: string;
   readonly floppy?: string;
-  readonly machine: BootOptions['machine'];
+  readonly machine?: BootOptions['machine'];
   readonly memory: number;
   readonly engine: 'auto' | EngineName;
   readonly cpu: string;
@@ -251,7 +251,7 @@ export async function bootOptions(flags: BootFlags): Promise<BootOptions> {
   return {
     ...DEFAULT_BOOT_OPTIONS,
     engine: flags.engine,
-    machine: flags.machine,
+    machine: flags.machine ?? DEFAULT_BOOT_OPTIONS.machine,
     memory: flags.memory,
     cpu: flags.cpu,
     floppy: flags.floppy === undefined ? null : await readImageFile(flags.floppy, { what: 'floppy disk' }),
