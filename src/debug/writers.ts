@@ -128,7 +128,7 @@ function decode(
 ): DecodedInstruction | null {
   if (instruction === null) return null;
   const csBase = mode === 'real16' ? Number(session.machine.cpu.readRegister('cs')) * 16 : 0;
-  return decoder.decode(session.machine.ram, Number(instruction), mode, csBase);
+  return decoder.decode(session.machine.memory, Number(instruction), mode, csBase);
 }
 
 /** The program headers of the kernel in an image, by their numbers; none where it is no ELF file. */
