@@ -120,6 +120,8 @@ describePage(missing === null ? 'the explorer' : `the explorer (${missing})`, ()
       await held(page);
       const [before, at] = [await momentOf(page), await instructions(page)];
       expect(before[0]).toContain('LME LMA');
+      await page.locator('.chip', { hasText: 'gdt' }).first().click();
+      await expect.poll(() => page.locator('.fields').innerText(), { timeout: 60_000 }).toContain('code');
       await press(page, 's');
       expect(await instructions(page)).toBe(at + 1);
       await press(page, 's');

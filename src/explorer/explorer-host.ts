@@ -3,9 +3,11 @@
 import { disassemble } from '../boot/instruction-decoder.ts';
 import type { BootSession } from '../boot/session.ts';
 import type { Stop } from '../boot/stop.ts';
+import { decodeContext } from '../debug/session-context.ts';
 import { BootscopeError } from '../error.ts';
 import { hex } from '../hex.ts';
 import { fitModel, type ModelRegion, type ReportModel, reportModel } from '../report/report-model.ts';
+import { decodeStructure } from '../trace/decode/decode.ts';
 import { placeName } from '../trace/place.ts';
 import { PhysicalMemory } from '../x86/physical-memory.ts';
 import {
@@ -123,6 +125,8 @@ export class ExplorerHost {
         return this.#read(Number(command.start), command.length);
       case 'disassemble':
         return codeAt(this.#held(), Number(command.start), command.count);
+      case 'decode':
+        return this.#decode(command);
     }
   }
 
@@ -172,6 +176,13 @@ export class ExplorerHost {
     const end = Math.min(memory.size, start + length);
     const bytes = start < end ? memory.read(start, end - start) : new Uint8Array(0);
     return { start: hex(start), bytes: base64(bytes) };
+  }
+
+  #decode({ structure, start }: Extract<Command, { readonly do: 'decode' }>): Answers['decode'] {
+    const context = decodeContext(this.#held(), start === null ? null : Number(start));
+    return decodeStructure(structure, context).map(({ name, address, size, text }) => ({
+      ...{ name, address: hex(address), size, text },
+    }));
   }
 
   #held(): BootSession {

@@ -15,6 +15,8 @@ describe('requests', () => {
     { do: 'goTo', place: '#12' },
     { do: 'read', start: '0x7c00', length: MAX_READ_LENGTH },
     { do: 'disassemble', start: '0x100000', count: 10 },
+    { do: 'decode', structure: 'gdt', start: null },
+    { do: 'decode', structure: 'boot_params', start: '0x90000' },
   ])('are read as they are: %j', (command) => {
     expect(parseRequest(request(command))).toEqual({ id: 7, command });
   });
@@ -37,6 +39,10 @@ describe('requests', () => {
     [request({ do: 'run', until: [1], writes: [] }), 'until is no text of at most 64 characters'],
     [request({ do: 'run', until: [], writes: [{ start: 0 }] }), 'start is no text of at most 64 characters'],
     [request({ do: 'step', instructions: 0.5 }), 'instructions is no whole number'],
+    [
+      request({ do: 'decode', structure: 'toString', start: null }),
+      'structure is none of boot_params, e820, gdt',
+    ],
     [request({ do: 'goTo', place: 'x'.repeat(65) }), 'place is no text of at most 64 characters'],
     [request({ do: 'read', start: '0x-1', length: 1 }), 'start is no address such as 0x100000'],
     [

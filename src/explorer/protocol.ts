@@ -3,6 +3,7 @@
 
 import { BootscopeError } from '../error.ts';
 import type { ModelRegion, ReportModel } from '../report/report-model.ts';
+import { STRUCTURE_NAMES, type StructureName } from '../trace/decode/decode.ts';
 
 /** What the page asks for; each is answered once, in any order. Addresses are hex strings, as everywhere in JSON. */
 export type Command =
@@ -18,6 +19,8 @@ export type Command =
   | { readonly do: 'goTo'; readonly place: string }
   | { readonly do: 'read'; readonly start: string; readonly length: number }
   | { readonly do: 'disassemble'; readonly start: string; readonly count: number }
+  /** A structure with its fields' names; `start` null: where the machine says that it is. */
+  | { readonly do: 'decode'; readonly structure: StructureName; readonly start: string | null }
   /** Ends what is running; it is answered where it stands then. */
   | { readonly do: 'cancel' };
 
@@ -50,6 +53,16 @@ export interface Moment {
   readonly events: number;
 }
 
+/** A field of a structure in memory. */
+export interface FieldLine {
+  readonly name: string;
+  readonly address: string;
+  /** Bytes. */
+  readonly size: number;
+  /** For people. */
+  readonly text: string;
+}
+
 export interface CodeLine {
   /** Linear. */
   readonly address: string;
@@ -77,6 +90,7 @@ export interface Answers {
   /** Base64; shorter where RAM ends. */
   readonly read: { readonly start: string; readonly bytes: string };
   readonly disassemble: readonly CodeLine[];
+  readonly decode: readonly FieldLine[];
   readonly cancel: null;
 }
 
@@ -149,6 +163,12 @@ function parseCommand(command: Readonly<Record<string, unknown>>): Command {
         start: hexText(command.start, 'start'),
         count: whole(command.count, 'count', 1, MAX_LINES),
       };
+    case 'decode': {
+      const structure = STRUCTURE_NAMES.find((each) => each === command.structure);
+      if (structure === undefined) throw wrong(`structure is none of ${STRUCTURE_NAMES.join(', ')}`);
+      const start = command.start === null ? null : hexText(command.start, 'start');
+      return { do: name, structure, start };
+    }
     default:
       throw wrong(`there is no command ${JSON.stringify(name)?.slice(0, 40)}`);
   }

@@ -1,7 +1,8 @@
 // What the page knows and does: the moment that is looked at, the time line, stops that were set, and the one thing that runs.
 
 import type { ReportModel } from '../../report/report-model.ts';
-import type { HexRange, Moment, OpenedBoot } from '../protocol.ts';
+import type { StructureName } from '../../trace/decode/decode.ts';
+import type { FieldLine, HexRange, Moment, OpenedBoot } from '../protocol.ts';
 import { type Connection, RequestError } from './connection.ts';
 
 /** A stop that somebody has set: a place, or a range that is written to. */
@@ -149,6 +150,11 @@ export class Explorer {
     this.#set({ memoryAt, memory: null });
     await this.#readMemory();
     this.#writeLink();
+  }
+
+  /** A structure at this moment. @throws RequestError where there is none yet */
+  decode(structure: StructureName): Promise<readonly FieldLine[]> {
+    return this.#connection.request({ do: 'decode', structure, start: null });
   }
 
   dismissError(): void {

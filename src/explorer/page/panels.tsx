@@ -1,11 +1,15 @@
 // The panels of the explorer that are its own: code, registers, memory, stops. The map and the events are the report's.
 
 import type { JSX } from 'preact';
-import { useState } from 'preact/hooks';
+import { useEffect, useState } from 'preact/hooks';
 import { hex } from '../../hex.ts';
 import { registerBits } from '../../report/page/register-bits.ts';
 import { kindLabel } from '../../report/region-kinds.ts';
 import type { ModelRegion } from '../../report/report-model.ts';
+import { STRUCTURE_NAMES, type StructureName } from '../../trace/decode/decode.ts';
+import { type MemoryRange, parseRange } from '../../trace/memory-range.ts';
+import { parsePlace, placeName } from '../../trace/place.ts';
+import type { FieldLine } from '../protocol.ts';
 import { type Breakpoint, type Explorer, MEMORY_LENGTH, type View } from './explorer.ts';
 
 interface PanelProps {
@@ -124,6 +128,7 @@ export function regionAt(regions: readonly ModelRegion[], address: number): Mode
 export function MemoryPanel({ view, explorer }: PanelProps): JSX.Element {
   const { memory, memoryAt, moment } = view;
   const [asked, setAsked] = useState('');
+  const [wrong, setWrong] = useState('');
   const regions = moment?.regions ?? [];
   const rows =
     memory === null ? [] : Array.from({ length: Math.ceil(memory.bytes.length / ROW) }, (_, row) => row);
@@ -132,12 +137,12 @@ export function MemoryPanel({ view, explorer }: PanelProps): JSX.Element {
   ].filter((name) => name !== '');
   const go = (event: Event): void => {
     event.preventDefault();
-    const text = asked.trim();
-    const named = regions.find(({ name }) => name.toLowerCase() === text.toLowerCase());
-    const address =
-      named?.start ??
-      (/^(0x)?[0-9a-f]+$/i.test(text) ? Number.parseInt(text.replace(/^0x/i, ''), 16) : Number.NaN);
-    if (Number.isSafeInteger(address)) void explorer.lookAt(address);
+    try {
+      void explorer.lookAt(rangeOf(asked.trim(), regions, MEMORY_LENGTH).start);
+      setWrong('');
+    } catch (error) {
+      setWrong(error instanceof Error ? error.message : String(error));
+    }
   };
   return (
     <Card id="bytes" title="Bytes">
@@ -178,6 +183,7 @@ export function MemoryPanel({ view, explorer }: PanelProps): JSX.Element {
         </button>
         <span class="hint">{names.length === 0 ? 'in no region' : names.join(', ')}</span>
       </form>
+      {wrong === '' ? null : <p role="alert">{wrong}</p>}
       <div class="scroll">
         <table class="hexdump mono" aria-label={`Memory from ${hex(memoryAt)} on`}>
           <tbody>
@@ -245,11 +251,13 @@ export function StopsPanel({ view, explorer }: PanelProps): JSX.Element {
   const [wrong, setWrong] = useState('');
   const add = (event: Event): void => {
     event.preventDefault();
-    const breakpoint = parseBreakpoint(text.trim(), view.moment?.regions ?? []);
-    setWrong(breakpoint === null ? `"${text}" is neither a place nor a range that is written to` : '');
-    if (breakpoint === null) return;
-    explorer.addBreakpoint(breakpoint);
-    setText('');
+    try {
+      explorer.addBreakpoint(parseBreakpoint(text.trim(), view.moment?.regions ?? []));
+      setWrong('');
+      setText('');
+    } catch (error) {
+      setWrong(error instanceof Error ? error.message : String(error));
+    }
   };
   return (
     <Card id="stops" title="Stops">
@@ -292,19 +300,93 @@ export function StopsPanel({ view, explorer }: PanelProps): JSX.Element {
   );
 }
 
-/** `write 0x90000..0x90200`, `write boot_params`, or a place in the grammar that every command has. */
-function parseBreakpoint(text: string, regions: readonly ModelRegion[]): Breakpoint | null {
-  const range = /^write (0x[0-9a-f]+)(?:\.\.(0x[0-9a-f]+))?$/i.exec(text);
-  if (range !== null) {
-    const start = Number(range[1]);
-    const end = range[2] === undefined ? start + 1 : Number(range[2]);
-    return end > start ? { kind: 'write', range: { start: hex(start), end: hex(end) } } : null;
-  }
-  if (text.startsWith('write ')) {
-    const region = regions.find(({ name }) => name === text.slice(6));
-    return region === undefined
-      ? null
-      : { kind: 'write', range: { start: hex(region.start), end: hex(region.end) } };
-  }
-  return /^[\w-]+(:\d+)?$|^#\d+$/.test(text) ? { kind: 'place', place: text.toLowerCase() } : null;
+/** `write` with a range or a region, or a place, both in the grammar that every command has. */
+function parseBreakpoint(text: string, regions: readonly ModelRegion[]): Breakpoint {
+  const [, written] = /^write\s+(.+)$/i.exec(text) ?? [];
+  if (written === undefined) return { kind: 'place', place: placeName(parsePlace(text)) };
+  const { start, end } = rangeOf(written, regions, 1);
+  return { kind: 'write', range: { start: hex(start), end: hex(end) } };
+}
+
+function rangeOf(text: string, regions: readonly ModelRegion[], single: number): MemoryRange {
+  const named = regions.map((region) => ({
+    ...region,
+    start: BigInt(region.start),
+    end: BigInt(region.end),
+  }));
+  return parseRange(text, named as never, single);
+}
+
+/** Structures whose fields the machine knows where to find. */
+export function StructuresPanel({ view, explorer }: PanelProps): JSX.Element {
+  const [name, setName] = useState<StructureName | ''>('');
+  const [fields, setFields] = useState<readonly FieldLine[]>([]);
+  const [wrong, setWrong] = useState('');
+  useEffect(() => {
+    if (name === '') return;
+    let stale = false;
+    explorer.decode(name).then(
+      (found) => {
+        if (stale) return;
+        setFields(found);
+        setWrong('');
+      },
+      (error: unknown) => {
+        if (stale) return;
+        setFields([]);
+        setWrong(error instanceof Error ? error.message : String(error));
+      },
+    );
+    return () => {
+      stale = true;
+    };
+  }, [name, view.moment, explorer]);
+  return (
+    <Card id="structures" title="Structures">
+      <div class="chips">
+        {STRUCTURE_NAMES.map((each) => (
+          <button
+            key={each}
+            type="button"
+            class="chip"
+            aria-pressed={each === name}
+            onClick={() => setName(each === name ? '' : each)}
+          >
+            {each}
+          </button>
+        ))}
+      </div>
+      {name === '' ? (
+        <p class="hint">Choose one to see its fields at this moment.</p>
+      ) : wrong !== '' ? (
+        <p role="alert">{wrong}</p>
+      ) : (
+        // biome-ignore lint/a11y/noNoninteractiveTabindex: it scrolls, also by keyboard
+        <section class="scroll fields" tabIndex={0} aria-label={`Fields of ${name}`}>
+          <table>
+            <thead>
+              <tr>
+                <th>field</th>
+                <th>address</th>
+                <th>value</th>
+              </tr>
+            </thead>
+            <tbody>
+              {fields.map((field) => (
+                <tr key={`${field.name} ${field.address}`}>
+                  <td class="mono">{field.name}</td>
+                  <td class="mono">
+                    <button type="button" class="link" onClick={() => explorer.lookAt(Number(field.address))}>
+                      {field.address}
+                    </button>
+                  </td>
+                  <td class="mono">{field.text}</td>
+                </tr>
+              ))}
+            </tbody>
+          </table>
+        </section>
+      )}
+    </Card>
+  );
 }
