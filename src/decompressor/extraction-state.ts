@@ -5,10 +5,11 @@ import { bootParamsOffset } from '../protocol/boot-params.ts';
 import { readGuestCommandLine } from './command-line.ts';
 import type { ExtractArguments } from './extract-arguments.ts';
 import type { ExtractionContext, ExtractionStep, WrittenRange } from './extraction.ts';
-import { findStubDetails, type StubDetails } from './find-stub.ts';
+import { findStubDetails } from './find-stub.ts';
 import { GuestConsole } from './guest-console.ts';
 import { GuestHalt } from './guest-halt.ts';
 import type { KaslrChoice } from './kaslr.ts';
+import type { StubDetails } from './stub.ts';
 import { StubMessages } from './stub-messages.ts';
 
 const LOADFLAGS = bootParamsOffset('loadflags');

@@ -3,7 +3,7 @@
 
 import type { KernelImage } from '../image/kernel-image.ts';
 import type { ExtractedSegment } from './extraction.ts';
-import type { StubDetails } from './find-stub.ts';
+import type { StubDetails } from './stub.ts';
 
 /** A number of bytes, and what has that size. */
 export interface InitSizeNeed {

@@ -5,8 +5,8 @@
 import type { KernelImage } from '../image/kernel-image.ts';
 import { isConditionalBranch } from '../x86/control-flow.ts';
 import { decodeInstruction, type Instruction } from '../x86/instruction.ts';
-import type { StubDetails } from './find-stub.ts';
 import { gotAfter } from './string-references.ts';
+import type { StubDetails } from './stub.ts';
 
 /** A number that the code works with: it counts from 0, from where the stub runs, or from an argument of extract_kernel. */
 export interface StoredValue {

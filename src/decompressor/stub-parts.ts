@@ -4,7 +4,7 @@
 import type { KernelImage } from '../image/kernel-image.ts';
 import { readPe } from '../image/pe.ts';
 import { decodeInstruction, type Instruction } from '../x86/instruction.ts';
-import type { StubDetails } from './find-stub.ts';
+import type { StubDetails } from './stub.ts';
 
 /** One part; offsets in bytes from the start of the protected-mode code, [start, end). */
 export interface StubPart {

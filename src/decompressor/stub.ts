@@ -33,3 +33,33 @@ export interface StubLayout {
   /** Why this place and no other, one clause each; for `--debug` and `info`. */
   readonly evidence: readonly string[];
 }
+
+/** What else a stub's code tells: all offsets in bytes from the start of the protected-mode code, as in `StubLayout`. */
+export interface StubDetails {
+  readonly layout: StubLayout;
+  /** Address the code is linked to run at; 0 for the stubs that find out where they are. */
+  readonly linkBase: number;
+  /** What the displacements in a 32-bit stub count from, in bytes from its start: 0, or where its GOT lies (5.9 on). */
+  readonly displacementBase: number;
+  /** Arguments the call passes. */
+  readonly argumentCount: number;
+  /** input_data and input_len as the code passes them; null where it passes none or only a variable. */
+  readonly inputData: number | null;
+  readonly inputLength: number | null;
+  /** Cleared with `rep stos` before the call: [start, end); null where the code does not show it. */
+  readonly bss: { readonly start: number; readonly end: number } | null;
+  /** The heap that is passed on; null for the stubs that choose it in C. */
+  readonly heap: number | null;
+  /** Initial stack pointer of the copied stub. */
+  readonly stackEnd: number | null;
+  /** Page tables built by startup_32 of a 64-bit stub. */
+  readonly pageTable: number | null;
+  /** End of the stub with bss and page tables (`_end`), where the code subtracts it from init_size. */
+  readonly end: number | null;
+  /** Distance from the output to the stub's copy, where it is fixed by the build (z_extract_offset). */
+  readonly extractOffset: number | null;
+  /** Lowest address the code lets the kernel be decompressed to (LOAD_PHYSICAL_ADDR); null where it names none. */
+  readonly loadPhysicalAddress: number | null;
+  /** Whether the copied stub loads an IDT of its own before the call, to map pages when they are touched (64-bit, 5.10 on). */
+  readonly handlesPageFaults: boolean;
+}
