@@ -123,6 +123,18 @@ export const COMMANDS: readonly CommandRow[] = [
     load: async () => (await import('./extract.ts')).registerExtract,
   },
   {
+    name: 'unpack',
+    group: 'files',
+    summary: 'take an image apart into the pieces that its build made',
+    load: async () => (await import('./unpack.ts')).registerUnpack,
+  },
+  {
+    name: 'pack',
+    group: 'files',
+    summary: 'put such pieces together again, also with another kernel in them',
+    load: async () => (await import('./pack.ts')).registerPack,
+  },
+  {
     name: 'completion',
     group: 'shell',
     summary: 'print completions for bash, zsh or fish',

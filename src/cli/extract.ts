@@ -27,11 +27,14 @@ export function registerExtract(program: Command): void {
     ],
     ['bootscope extract vmlinuz -o - | strings | head', 'through a pipe'],
   ]);
-  addOutputOptions(command).action(extract);
+  addOutputOptions(command).action(async (path: string, flags: ExtractFlags) =>
+    writeKernelProper(path, await readImageFile(path), flags),
+  );
 }
 
-async function extract(path: string, flags: ExtractFlags): Promise<void> {
-  const kernel = await extractKernel(path, await readImageFile(path));
+/** Writes the kernel in `image` where the flags say, and says on standard error what it is. */
+export async function writeKernelProper(path: string, image: Uint8Array, flags: ExtractFlags): Promise<void> {
+  const kernel = await extractKernel(path, image);
   const relocationLength = kernel.bytes.length - kernel.kernelLength;
   const bytes = flags.withRelocs === true ? kernel.bytes : kernel.bytes.subarray(0, kernel.kernelLength);
   await writeOutput(flags.output, bytes, flags.force === true);

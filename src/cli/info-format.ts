@@ -25,6 +25,7 @@ import type { VbootPartition } from '../image/vboot.ts';
 import { SECTION_GROUPS, type Vmlinux, type XenNotes } from '../image/vmlinux.ts';
 import { SETUP_HEADER_FIELDS } from '../protocol/setup-header.ts';
 import { formatSize } from '../size.ts';
+import { columns } from './columns.ts';
 
 /** `name` and `value` of one line. */
 type Fact = readonly [name: string, value: string];
@@ -32,22 +33,6 @@ type Fact = readonly [name: string, value: string];
 function bytesAndSize(bytes: number | bigint): string {
   const number = Number(bytes);
   return number < 10000 ? `${bytes} bytes` : `${bytes} bytes (${formatSize(number)})`;
-}
-
-/** Rows as columns two spaces apart, indented; the last column is not padded. */
-function columns(rows: readonly (readonly string[])[], indent = ''): string {
-  const widths: number[] = [];
-  for (const row of rows) {
-    for (const [index, cell] of row.entries()) widths[index] = Math.max(widths[index] ?? 0, cell.length);
-  }
-  return rows
-    .map((row) => {
-      const cells = row.map((cell, index) =>
-        index === row.length - 1 ? cell : cell.padEnd(widths[index] ?? 0),
-      );
-      return `${indent}${cells.join('  ').trimEnd()}\n`;
-    })
-    .join('');
 }
 
 /** All of `bootscope info` for people. */

@@ -9,6 +9,7 @@ import type { Described, EfiProgram, ImageChecksum, KernelInfo, X86BootFile } fr
 import { type KernelImage, readKernelImage } from './kernel-image.ts';
 import { readKernelVersion } from './kernel-version.ts';
 import type { PeFile } from './pe.ts';
+import { clearSignatureFields } from './pe-signature.ts';
 import { readXenNotes, type XenNotes } from './vmlinux.ts';
 
 /** The protocol whose builds append the CRC first. */
@@ -40,7 +41,7 @@ export async function describeX86(
     problem,
     kernelVersion: image?.program == null ? readKernelVersion(header, bytes.subarray(0, setupSize)) : null,
     sizes: { bootSector: 512, setup: setupSize - 512, system: Math.max(bytes.length - setupSize, 0) },
-    checksum: image?.payload == null ? null : checkImageCrc(header, image.bytes, setupSize, efi?.pe ?? null),
+    checksum: image?.payload == null ? null : imageChecksum(header, image.bytes, setupSize, efi?.pe ?? null),
     kernelInfo: readKernelInfo(header, bytes.subarray(Math.min(setupSize, bytes.length))),
     efi,
     xen: image === null ? null : await xenNotesInside(image),
@@ -70,8 +71,12 @@ async function xenNotesInside(image: KernelImage): Promise<XenNotes | null> {
   }
 }
 
-/** boot.rst, "The Image Checksum": the CRC over all up to the end that syssize gives leaves no remainder. */
-function checkImageCrc(
+/**
+ * boot.rst, "The Image Checksum": the CRC over all up to the end that syssize gives leaves no remainder.
+ *
+ * @returns null where the image is older or too short for one
+ */
+export function imageChecksum(
   header: SetupHeader,
   bytes: Uint8Array,
   setupSize: number,
@@ -81,19 +86,20 @@ function checkImageCrc(
   const end = setupSize + header.get('syssize') * 16;
   if (end > bytes.length || end < setupSize + 4) return null;
   const stored = new ByteView(bytes, 'checksum').u32(end - 4);
-  // Without the final inversion, the stored CRC is what was computed over the bytes before it.
-  const crcOf = (content: Uint8Array): number => ~crc32(content) >>> 0;
-  if (crcOf(bytes.subarray(0, end - 4)) === stored) return 'valid';
-  if (pe !== null && crcOf(withoutSignature(bytes.subarray(0, end - 4), pe)) === stored) return 'signed';
+  if (buildCrc(bytes.subarray(0, end - 4)) === stored) return 'valid';
+  if (pe !== null && buildCrc(asBuilt(bytes.subarray(0, end - 4), pe)) === stored) return 'signed';
   return stored === 0 ? 'none' : 'differs';
 }
 
-/** As the build left it: no PE checksum, no entry for signatures. */
-function withoutSignature(bytes: Uint8Array, pe: PeFile): Uint8Array {
+/** What the build appends: CRC-32 without its final inversion, so that the CRC over image and CRC leaves no remainder. */
+export function buildCrc(content: Uint8Array): number {
+  return ~crc32(content) >>> 0;
+}
+
+/** As the build left it. A copy. */
+function asBuilt(bytes: Uint8Array, pe: PeFile): Uint8Array {
   const unsigned = Uint8Array.from(bytes);
-  const { checksumOffset, certificateEntryOffset } = pe;
-  if (checksumOffset !== null) unsigned.fill(0, checksumOffset, checksumOffset + 4);
-  if (certificateEntryOffset !== null) unsigned.fill(0, certificateEntryOffset, certificateEntryOffset + 8);
+  clearSignatureFields(unsigned, pe);
   return unsigned;
 }
 

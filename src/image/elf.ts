@@ -79,6 +79,8 @@ export interface ElfSection {
   readonly offset: bigint;
   readonly size: bigint;
   readonly link: number;
+  /** sh_info: of relocations, the section they apply to. */
+  readonly info: number;
   readonly entrySize: bigint;
 }
 
@@ -238,6 +240,7 @@ function readSections(
         offset: number(16, 24),
         size: number(20, 32),
         link: view.u32(at + (wide ? 40 : 24)),
+        info: view.u32(at + (wide ? 44 : 28)),
         entrySize: number(36, 56),
       },
     });

@@ -3,7 +3,7 @@
 
 import { createHash, X509Certificate } from 'node:crypto';
 import { ByteView } from './byte-view.ts';
-import type { PeFile } from './pe.ts';
+import { type PeFile, readPe } from './pe.ts';
 
 export interface PeSignature {
   /** Subject and issuer of the signer's certificate, `CN=…`; null where the signature does not hold the certificate. */
@@ -59,6 +59,29 @@ function elements(bytes: Uint8Array): Element[] {
     at = start + length;
   }
   return found;
+}
+
+/** Sets the CheckSum field and the entry of the signatures to 0, in place: as a build leaves them. */
+export function clearSignatureFields(bytes: Uint8Array, pe: PeFile): void {
+  const { checksumOffset, certificateEntryOffset } = pe;
+  if (checksumOffset !== null) bytes.fill(0, checksumOffset, checksumOffset + 4);
+  if (certificateEntryOffset !== null) bytes.fill(0, certificateEntryOffset, certificateEntryOffset + 8);
+}
+
+/**
+ * A copy without signatures, which a changed image cannot have, nor what lies behind them.
+ *
+ * @returns with how many bytes of signatures were left out
+ */
+export function withoutSignatures(bytes: Uint8Array): {
+  readonly bytes: Uint8Array;
+  readonly removed: number;
+} {
+  const pe = readPe(bytes);
+  const end = Math.min(pe?.certificates?.offset ?? bytes.length, bytes.length);
+  const copy = Uint8Array.from(bytes.subarray(0, end));
+  if (pe !== null) clearSignatureFields(copy, pe);
+  return { bytes: copy, removed: pe?.certificates?.length ?? 0 };
 }
 
 /** The signatures in the file; empty for an unsigned one. */
