@@ -3,11 +3,14 @@
 
 import { spawn } from 'node:child_process';
 import { BootscopeError } from '../error.ts';
+import { adler32 } from './checksums.ts';
 import type { CodecName } from './codec.ts';
 
 /** A tool and its options for one codec. */
 interface Recipe {
   readonly tool: string;
+  /** Options that make less of it, slowly, and that the kernel's decompressor takes as well; null where there are none. */
+  readonly strongest: readonly string[] | null;
   /** The build's own level. */
   readonly level: number;
   readonly levels: readonly [least: number, most: number];
@@ -16,23 +19,50 @@ interface Recipe {
 }
 
 const RECIPES: Readonly<Record<CodecName, Recipe>> = {
-  gzip: { tool: 'gzip', level: 9, levels: [1, 9], options: (level) => ['-n', '-f', `-${level}`] },
-  bzip2: { tool: 'bzip2', level: 9, levels: [1, 9], options: (level) => ['-c', `-${level}`] },
+  gzip: {
+    tool: 'gzip',
+    strongest: null,
+    level: 9,
+    levels: [1, 9],
+    options: (level) => ['-n', '-f', `-${level}`],
+  },
+  bzip2: {
+    tool: 'bzip2',
+    strongest: null,
+    level: 9,
+    levels: [1, 9],
+    options: (level) => ['-c', `-${level}`],
+  },
   lzma: {
     tool: 'xz',
+    strongest: ['--format=lzma', '-c', '-9e'],
     level: 9,
     levels: [0, 9],
     options: (level) => ['--format=lzma', '-c', `-${level}`],
   },
   xz: {
     tool: 'xz',
+    strongest: ['--check=crc32', '--x86', '--lzma2=preset=9e,dict=128MiB', '-c'],
     level: 6,
     levels: [0, 9],
     options: (level) => ['--check=crc32', '--x86', `--lzma2=preset=${level},dict=32MiB`, '-c'],
   },
-  lzo: { tool: 'lzop', level: 9, levels: [1, 9], options: (level) => [`-${level}`] },
-  lz4: { tool: 'lz4', level: 9, levels: [1, 12], options: (level) => ['-l', `-${level}`, '-c'] },
-  zstd: { tool: 'zstd', level: 22, levels: [1, 22], options: (level) => [`-${level}`, '--ultra', '-c'] },
+  lzo: { tool: 'lzop', strongest: null, level: 9, levels: [1, 9], options: (level) => [`-${level}`] },
+  lz4: {
+    tool: 'lz4',
+    strongest: ['-l', '-12', '-c'],
+    level: 9,
+    levels: [1, 12],
+    options: (level) => ['-l', `-${level}`, '-c'],
+  },
+  zstd: {
+    tool: 'zstd',
+    // A larger search than level 22's, in the window that the kernel allows.
+    strongest: ['-22', '--ultra', '--zstd=clog=28,hlog=28,slog=12', '--no-check', '-c'],
+    level: 22,
+    levels: [1, 22],
+    options: (level) => [`-${level}`, '--ultra', '-c'],
+  },
 };
 
 export interface CompressedKernel {
@@ -42,27 +72,31 @@ export interface CompressedKernel {
   readonly command: string;
 }
 
-/** Levels that a codec's tool knows, and the build's own. */
-export function compressionLevels(codec: CodecName): { least: number; most: number; build: number } {
-  const { level, levels } = RECIPES[codec];
-  return { least: levels[0], most: levels[1], build: level };
+/** How hard to compress: a level of the tool's, the build's own, or as hard as the tool can. */
+export type CompressionLevel = number | 'build' | 'strongest';
+
+/** Whether `strongest` is another way than the build's. */
+export function canCompressHarder(codec: CodecName): boolean {
+  return RECIPES[codec].strongest !== null;
 }
 
 /**
- * @param level - null for the build's own
  * @throws BootscopeError `codec-no-tool` where the tool is missing or fails, `codec-level` for a level it does not know
  */
 export async function compressKernel(
   codec: CodecName,
   content: Uint8Array,
-  level: number | null = null,
+  level: CompressionLevel = 'build',
 ): Promise<CompressedKernel> {
   const recipe = RECIPES[codec];
   const [least, most] = recipe.levels;
-  if (level !== null && (level < least || level > most)) {
+  if (typeof level === 'number' && (level < least || level > most)) {
     throw new BootscopeError('codec-level', `${codec} has the levels ${least} to ${most}, not ${level}`);
   }
-  const options = recipe.options(level ?? recipe.level);
+  const options =
+    level === 'strongest' && recipe.strongest !== null
+      ? recipe.strongest
+      : recipe.options(typeof level === 'number' ? level : recipe.level);
   const command = [recipe.tool, ...options].join(' ');
   const stream = await filter(recipe.tool, options, content, codec);
   if (codec === 'gzip') return { bytes: stream, command };
@@ -96,4 +130,20 @@ function filter(
     child.stdin.on('error', () => undefined);
     child.stdin.end(input);
   });
+}
+
+/** Offset in an lzop file of the mode and time of what was compressed, 12 bytes, with the length of a name behind them. */
+const LZOP_MODE = 21;
+const LZOP_NAME_LENGTH = 33;
+
+/**
+ * An lzop stream with mode and time of another one, all that differs from one compression to the next. Both are of the
+ * version that has a level in its header.
+ */
+export function withLzopOrigin(stream: Uint8Array, model: Uint8Array): Uint8Array {
+  const copy = Uint8Array.from(stream);
+  copy.set(model.subarray(LZOP_MODE, LZOP_NAME_LENGTH), LZOP_MODE);
+  const end = LZOP_NAME_LENGTH + 1 + copy[LZOP_NAME_LENGTH]!;
+  new DataView(copy.buffer).setUint32(end, adler32(copy.subarray(9, end)));
+  return copy;
 }

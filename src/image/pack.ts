@@ -2,7 +2,13 @@
 // everything put right that depends on it.
 
 import type { CodecName } from '../codecs/codec.ts';
-import { type CompressedKernel, compressKernel } from '../codecs/compress.ts';
+import {
+  type CompressedKernel,
+  type CompressionLevel,
+  canCompressHarder,
+  compressKernel,
+  withLzopOrigin,
+} from '../codecs/compress.ts';
 import { codecByName } from '../codecs/registry.ts';
 import { BootscopeError } from '../error.ts';
 import type { ImageParts } from './image-parts.ts';
@@ -37,9 +43,6 @@ export interface Packed {
   /** How the payload was compressed; null where the one in the folder was taken. */
   readonly command: string | null;
 }
-
-/** Levels to try where the build's own gives more than there is room for. */
-const STRONGER: Partial<Record<CodecName, number>> = { xz: 9, lz4: 12 };
 
 /**
  * @param read - the bytes of a part in the folder
@@ -91,6 +94,8 @@ interface Base {
   /** Where the boot image begins and ends in `bytes`. */
   readonly image: { readonly start: number; readonly end: number };
   readonly codec: CodecName | null;
+  /** The payload as it is; null where there is none. */
+  readonly payload: Uint8Array | null;
   /** What the payload in `bytes` holds, unpacked. */
   readonly oldContent: Uint8Array;
 }
@@ -100,8 +105,6 @@ interface Folder extends Base {
   readonly relocations: Uint8Array;
   /** Kernel and relocation lists as the folder has them now. */
   readonly content: Uint8Array;
-  /** The payload as the folder has it now. */
-  readonly payload: Uint8Array | null;
   readonly changedContent: boolean;
   readonly changedPayload: boolean;
   /** Some other part, of the length it had. */
@@ -189,10 +192,13 @@ function stubFolder(manifest: PartManifest, stub: ImageParts, content: Uint8Arra
   if (content.length === 0 || stub.unpacked.length === 0) {
     throw new BootscopeError('pack-stub', `${stub.path} or ${manifest.image.name} has no payload`);
   }
+  const payload = stub.parts.find(({ role }) => role === 'payload');
   return {
     bytes: stub.bytes,
     image: { start: 0, end: stub.bytes.length },
     codec: stub.codec,
+    payload:
+      payload === undefined ? null : stub.bytes.subarray(payload.offset, payload.offset + payload.length),
     oldContent: Buffer.concat(stub.unpacked.map(({ bytes }) => bytes)),
   };
 }
@@ -238,14 +244,19 @@ async function makePayload(
     changes.kernel === null && changes.relocations === null
       ? folder.content
       : Buffer.concat([changes.kernel ?? folder.kernel, changes.relocations ?? folder.relocations]);
-  const stronger = changes.level === null ? STRONGER[codec] : undefined;
+  const compress = async (level: CompressionLevel): Promise<CompressedKernel> => {
+    const compressed = await compressKernel(codec, content, level);
+    const { payload } = base;
+    return codec === 'lzo' && payload !== null
+      ? { ...compressed, bytes: withLzopOrigin(compressed.bytes, payload) }
+      : compressed;
+  };
+  const level = changes.level ?? 'build';
+  const again = level === 'build' && canCompressHarder(codec);
   return {
     content,
     codec,
-    attempts: [
-      () => compressKernel(codec, content, changes.level),
-      ...(stronger === undefined ? [] : [() => compressKernel(codec, content, stronger)]),
-    ],
+    attempts: [() => compress(level), ...(again ? [() => compress('strongest')] : [])],
   };
 }
 
