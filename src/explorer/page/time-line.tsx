@@ -1,7 +1,7 @@
 // The time line: the phases of the whole boot side by side, a place among their instructions, and the ways to move.
 
 import type { JSX, RefObject } from 'preact';
-import { useState } from 'preact/hooks';
+import { useEffect, useRef, useState } from 'preact/hooks';
 import type { Explorer, View } from './explorer.ts';
 
 /** Each phase is as wide as the others, since most instructions are in two of them; within one, instructions are even. */
@@ -57,13 +57,19 @@ export function TimeLine(props: {
   const now = positionOf(all, moment?.instructions ?? 0, moment?.phase ?? null);
   const shown = dragged ?? now;
   const busy = view.busy !== null || view.lost !== null;
+  const strip = useRef<HTMLOListElement>(null);
+  useEffect(() => {
+    const step = strip.current?.querySelector<HTMLElement>('[aria-current]');
+    if (step == null || strip.current === null) return;
+    strip.current.scrollTo({ left: step.offsetLeft - strip.current.clientWidth / 2 + step.clientWidth / 2 });
+  }, [moment?.phase, view.survey]);
   const go = (event: Event): void => {
     event.preventDefault();
     if (place.trim() !== '') void explorer.goTo(place.trim());
   };
   return (
     <nav class="timeline time-card" aria-label="Time line of the boot">
-      <ol>
+      <ol ref={strip}>
         {(view.survey?.phases ?? []).map((phase) => (
           <li key={phase.name}>
             <button
