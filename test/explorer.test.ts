@@ -153,6 +153,12 @@ describePage(missing === null ? 'the explorer' : `the explorer (${missing})`, ()
     expect(await page.locator('#phase-name').innerText()).toBe('setup');
     const wrote = await instructions(page);
     expect(wrote).toBeGreaterThan(0);
+    await page.locator('#bytes input').fill('0x90000');
+    await page.locator('#bytes button', { hasText: 'Look' }).click();
+    await page.locator('.byte').first().click();
+    await expect
+      .poll(() => page.locator('#who').innerText(), { timeout: 60_000 })
+      .toMatch(/0x90000\.\.0x90001[\s\S]*loader/);
     await page.locator('#stops .tool').click();
     const target = await page.locator('.code-address').nth(3).innerText();
     await page.locator('.code-stop').nth(3).click();

@@ -46,7 +46,7 @@ export function registerExplore(program: Command): void {
       const { image, options } = await readBootRequest(path, flags);
       if (flags.pageMachine === true) {
         const session = () => openBoot(image, { ...options, hash: false });
-        const host = new ExplorerHost({ open: session, survey: session }, (message) => {
+        const host = new ExplorerHost({ image, open: session, survey: session }, (message) => {
           process.stdout.write(`${JSON.stringify(message)}\n`);
         });
         const lines = createInterface({ input: process.stdin });

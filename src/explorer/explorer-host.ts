@@ -4,8 +4,11 @@ import { disassemble } from '../boot/instruction-decoder.ts';
 import type { BootSession } from '../boot/session.ts';
 import type { Stop } from '../boot/stop.ts';
 import { decodeContext } from '../debug/session-context.ts';
+import { findAccessors } from '../debug/writers.ts';
 import { BootscopeError } from '../error.ts';
 import { hex } from '../hex.ts';
+import type { KernelImage } from '../image/kernel-image.ts';
+import { accessorLine } from '../report/accessor-lines.ts';
 import { fitModel, type ModelRegion, type ReportModel, reportModel } from '../report/report-model.ts';
 import { decodeStructure } from '../trace/decode/decode.ts';
 import { placeName } from '../trace/place.ts';
@@ -21,6 +24,7 @@ import {
 } from './protocol.ts';
 
 export interface ExplorerBoots {
+  readonly image: KernelImage;
   /** The boot that is held. */
   open(): Promise<BootSession>;
   /** The same boot, once more. */
@@ -28,6 +32,7 @@ export interface ExplorerBoots {
 }
 
 const SHOWN_INSTRUCTIONS = 24;
+const SHOWN_WRITERS = 20;
 const PROGRESS_MILLISECONDS = 150;
 /** Of the survey; a page holds more, but the message has to be made and read. */
 const MAX_SURVEY_BYTES = 4_000_000;
@@ -127,6 +132,8 @@ export class ExplorerHost {
         return codeAt(this.#held(), Number(command.start), command.count);
       case 'decode':
         return this.#decode(command);
+      case 'who':
+        return this.#who(Number(command.start), Number(command.end));
     }
   }
 
@@ -183,6 +190,25 @@ export class ExplorerHost {
     return decodeStructure(structure, context).map(({ name, address, size, text }) => ({
       ...{ name, address: hex(address), size, text },
     }));
+  }
+
+  /** Found in another boot, so that this one keeps its place. */
+  async #who(start: number, end: number): Promise<Answers['who']> {
+    const { memory, instructions } = this.#held();
+    if (end <= start || end > memory.size) {
+      throw new BootscopeError('explorer-range', `${hex(start)}..${hex(end)} is no range of RAM`);
+    }
+    const session = await this.#boots.survey();
+    try {
+      const place = { kind: 'count', instructions: instructions ?? 0 } as const;
+      const { accessors } = await findAccessors(session, this.#boots.image, { start, end }, 'write', place);
+      return accessors
+        .toReversed()
+        .slice(0, SHOWN_WRITERS)
+        .map((accessor) => ({ instructions: accessor.last, text: accessorLine(accessor, null) }));
+    } finally {
+      session.close();
+    }
   }
 
   #held(): BootSession {

@@ -15,6 +15,7 @@ describe('requests', () => {
     { do: 'goTo', place: '#12' },
     { do: 'read', start: '0x7c00', length: MAX_READ_LENGTH },
     { do: 'disassemble', start: '0x100000', count: 10 },
+    { do: 'who', start: '0x90000', end: '0x90001' },
     { do: 'decode', structure: 'gdt', start: null },
     { do: 'decode', structure: 'boot_params', start: '0x90000' },
   ])('are read as they are: %j', (command) => {

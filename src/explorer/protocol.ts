@@ -21,6 +21,8 @@ export type Command =
   | { readonly do: 'disassemble'; readonly start: string; readonly count: number }
   /** A structure with its fields' names; `start` null: where the machine says that it is. */
   | { readonly do: 'decode'; readonly structure: StructureName; readonly start: string | null }
+  /** Who wrote physical [start, end) up to this moment. */
+  | { readonly do: 'who'; readonly start: string; readonly end: string }
   /** Ends what is running; it is answered where it stands then. */
   | { readonly do: 'cancel' };
 
@@ -63,6 +65,14 @@ export interface FieldLine {
   readonly text: string;
 }
 
+/** Somebody who wrote memory. */
+export interface WriterLine {
+  /** Where the last of its writes stands in the boot. */
+  readonly instructions: number | null;
+  /** For people. */
+  readonly text: string;
+}
+
 export interface CodeLine {
   /** Linear. */
   readonly address: string;
@@ -91,6 +101,8 @@ export interface Answers {
   readonly read: { readonly start: string; readonly bytes: string };
   readonly disassemble: readonly CodeLine[];
   readonly decode: readonly FieldLine[];
+  /** The last first, at most so many as are shown. */
+  readonly who: readonly WriterLine[];
   readonly cancel: null;
 }
 
@@ -163,6 +175,8 @@ function parseCommand(command: Readonly<Record<string, unknown>>): Command {
         start: hexText(command.start, 'start'),
         count: whole(command.count, 'count', 1, MAX_LINES),
       };
+    case 'who':
+      return { do: name, start: hexText(command.start, 'start'), end: hexText(command.end, 'end') };
     case 'decode': {
       const structure = STRUCTURE_NAMES.find((each) => each === command.structure);
       if (structure === undefined) throw wrong(`structure is none of ${STRUCTURE_NAMES.join(', ')}`);

@@ -2,7 +2,7 @@
 
 import type { ReportModel } from '../../report/report-model.ts';
 import type { StructureName } from '../../trace/decode/decode.ts';
-import type { FieldLine, HexRange, Moment, OpenedBoot } from '../protocol.ts';
+import type { FieldLine, HexRange, Moment, OpenedBoot, WriterLine } from '../protocol.ts';
 import { type Connection, RequestError } from './connection.ts';
 
 /** A stop that somebody has set: a place, or a range that is written to. */
@@ -22,6 +22,8 @@ export interface View {
   readonly error: string | null;
   /** The machine is gone, and why. */
   readonly lost: string | null;
+  /** Whose writers were asked for; null writers: they are being looked for. */
+  readonly who: { readonly range: HexRange; readonly writers: readonly WriterLine[] | null } | null;
   readonly breakpoints: readonly Breakpoint[];
   /** Physical address that the memory panel begins with, a multiple of 16. */
   readonly memoryAt: number;
@@ -49,7 +51,7 @@ export class Explorer {
       error: null,
       lost: null,
     },
-    ...{ breakpoints: [], memoryAt: 0x7c00, memory: null },
+    ...{ who: null, breakpoints: [], memoryAt: 0x7c00, memory: null },
   };
 
   constructor(connection: Connection, changed: (view: View) => void) {
@@ -155,6 +157,23 @@ export class Explorer {
   /** A structure at this moment. @throws RequestError where there is none yet */
   decode(structure: StructureName): Promise<readonly FieldLine[]> {
     return this.#connection.request({ do: 'decode', structure, start: null });
+  }
+
+  /** Who wrote a range of memory up to this moment; shown until somebody asks for another. */
+  async askWho(start: number, end: number): Promise<void> {
+    const range = { start: `0x${start.toString(16)}`, end: `0x${end.toString(16)}` };
+    this.#set({ who: { range, writers: null } });
+    try {
+      const writers = await this.#connection.request({ do: 'who', ...range });
+      this.#set({ who: { range, writers } });
+    } catch (error) {
+      this.#set({ who: null });
+      this.#tell(error);
+    }
+  }
+
+  forgetWho(): void {
+    this.#set({ who: null });
   }
 
   dismissError(): void {

@@ -11,7 +11,7 @@ import type { Moment } from '../protocol.ts';
 import { Connection, type Line, RequestError, socketLine } from './connection.ts';
 import { HelpDialog, TourDialog } from './dialogs.tsx';
 import { Explorer, type View } from './explorer.ts';
-import { CodePanel, MemoryPanel, RegistersPanel, StopsPanel, StructuresPanel } from './panels.tsx';
+import { CodePanel, MemoryPanel, RegistersPanel, StopsPanel, StructuresPanel, WhoPanel } from './panels.tsx';
 import { TimeLine } from './time-line.tsx';
 
 function App({ view, explorer }: { readonly view: View; readonly explorer: Explorer }): JSX.Element {
@@ -51,6 +51,7 @@ function App({ view, explorer }: { readonly view: View; readonly explorer: Explo
           </div>
         </div>
         <MemoryPanel view={view} explorer={explorer} />
+        <WhoPanel view={view} explorer={explorer} />
         <StructuresPanel view={view} explorer={explorer} />
         <EventsCard view={view} explorer={explorer} />
         <ConsoleCard moment={view.moment} />

@@ -221,9 +221,16 @@ function HexRow(props: PanelProps & { readonly start: number; readonly offset: n
         {row.map((byte, index) => {
           const changed = before !== null && before[offset + index] !== byte;
           return (
-            <span key={index} class={changed ? 'byte byte-changed' : 'byte'}>
+            <button
+              key={index}
+              type="button"
+              tabIndex={-1}
+              class={changed ? 'byte byte-changed' : 'byte'}
+              title={`Who wrote ${hex(start + index)}?`}
+              onClick={() => explorer.askWho(start + index, start + index + 1)}
+            >
               {byte.toString(16).padStart(2, '0')}
-            </span>
+            </button>
           );
         })}
       </td>
@@ -240,9 +247,48 @@ function HexRow(props: PanelProps & { readonly start: number; readonly offset: n
           }
         >
           stop on write
+        </button>{' '}
+        <button
+          type="button"
+          class="link"
+          title={`Who wrote ${hex(start)}..${hex(start + ROW)}?`}
+          onClick={() => explorer.askWho(start, start + ROW)}
+        >
+          who wrote it
         </button>
       </td>
     </tr>
+  );
+}
+
+export function WhoPanel({ view, explorer }: PanelProps): JSX.Element | null {
+  const { who } = view;
+  if (who === null) return null;
+  const { range, writers } = who;
+  return (
+    <Card id="who" title={`Who wrote ${range.start}..${range.end}`}>
+      <button type="button" class="tool" aria-label="Close" onClick={() => explorer.forgetWho()}>
+        ×
+      </button>
+      {writers === null ? (
+        <p role="status">The boot is run again to find out.</p>
+      ) : writers.length === 0 ? (
+        <p>Nobody has written there so far.</p>
+      ) : (
+        <ol class="writers mono">
+          {writers.map(({ text, instructions }) => (
+            <li key={text}>
+              {instructions === null ? null : (
+                <button type="button" class="link" onClick={() => explorer.goTo(`#${instructions}`)}>
+                  #{instructions}
+                </button>
+              )}{' '}
+              {text}
+            </li>
+          ))}
+        </ol>
+      )}
+    </Card>
   );
 }
 
