@@ -2,6 +2,7 @@
 // host does in place of the guest.
 
 import type { Cpu, Unhook } from '../cpu/cpu.ts';
+import { BootscopeError } from '../error.ts';
 import type { CpuMode, PhaseName } from '../trace/boot-trace.ts';
 import type { HostWrite } from './hold.ts';
 import type { ObservedWrite, WatchedRange } from './stop.ts';
@@ -51,6 +52,12 @@ export class AccessObserver {
     this.#range = range;
     this.#tell = tell;
     const { cpu } = parts;
+    if (access === 'read' && cpu.engineVersion.startsWith('2.0.')) {
+      throw new BootscopeError(
+        'session-reads',
+        `Unicorn ${cpu.engineVersion} runs far returns wrongly where reads are watched: that needs Unicorn 2.1`,
+      );
+    }
     this.#shadow =
       access === 'write' ? cpu.memory.copyOut(range.start, range.end - range.start) : new Uint8Array(0);
     const [first, last] = [BigInt(range.start), BigInt(range.end - 1)];

@@ -25,13 +25,6 @@ describeEachEngine('a CPU', (open, engine) => {
     if (engine === 'wasm') cpu.hookCode(0n, EVERYWHERE, () => {});
   }
 
-  /** Unicorn 2.0 runs LRET wrongly with one: it says so. */
-  function refusesReadHooks(cpu: Cpu): boolean {
-    const refuses = cpu.engineVersion.startsWith('2.0.');
-    if (refuses) expect(() => cpu.hookMemoryRead(0n, 1n, () => {})).toThrow('that needs Unicorn 2.1');
-    return refuses;
-  }
-
   function real(cpu: Cpu, ram: Uint8Array, code: readonly number[], flags = 0x202): void {
     ram.set(code, 0x90200);
     enterRealMode(cpu, { cs: 0x9020, ip: 0, ss: 0x9000, sp: 0xfff0, ds: 0x9000, es: 0x9000, flags });
@@ -361,7 +354,6 @@ describeEachEngine('a CPU', (open, engine) => {
 
   it('knows in a read hook which instruction reads, in real mode too', () =>
     withCpu((cpu, ram) => {
-      if (refusesReadHooks(cpu)) return;
       // nop; mov al, [5000h]; nop; pop ax; nop; ret
       real(cpu, ram, [0x90, 0xa0, 0x00, 0x50, 0x90, 0x58, 0x90, 0xc3]);
       const seen: bigint[] = [];
@@ -375,7 +367,6 @@ describeEachEngine('a CPU', (open, engine) => {
 
   it('tells of guest reads of a range, and not of others', () =>
     withCpu((cpu, ram) => {
-      if (refusesReadHooks(cpu)) return;
       // mov eax, [0x200000]; mov al, [0x200010]; hlt
       protectedMode(cpu, ram, [0xa1, 0, 0, 0x20, 0, 0xa0, 0x10, 0, 0x20, 0, HLT]);
       const seen: unknown[] = [];

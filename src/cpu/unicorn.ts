@@ -64,8 +64,6 @@ const UC_X86_INS_OUT = 500;
 const UC_X86_INS_RDTSC = 608;
 /** 2.1 as `uc_version` >> 16. */
 const RIP_IS_OFFSET_SINCE = 0x0201;
-/** Earlier ones lose their place in LRET and IRET. */
-const READS_HOOKABLE_SINCE = 0x0201;
 /** 2.1.2 as `uc_version` >> 8. */
 const RDTSC_HOOKABLE_SINCE = 0x020102;
 
@@ -922,12 +920,6 @@ class UnicornCpu implements Cpu, BlockWatcher {
   }
 
   hookMemoryRead(begin: bigint, end: bigint, hook: (address: bigint, size: number) => void): Unhook {
-    if (this.#version >>> 16 < READS_HOOKABLE_SINCE) {
-      throw new BootscopeError(
-        'cpu-read-hook',
-        `Unicorn ${this.engineVersion} runs far returns wrongly where reads are watched: that needs Unicorn 2.1`,
-      );
-    }
     return this.#hookMemory(UC_HOOK_MEM_READ, begin, end, hook);
   }
 
