@@ -5,9 +5,9 @@ import { REGISTER_NAMES } from '../cpu/cpu.ts';
 import { hex } from '../hex.ts';
 import type { MachineEvent } from '../machine/events.ts';
 import type { Machine } from '../machine/machine.ts';
-import type { BootEvent, Phase, PhaseName, RegisterSnapshot } from '../trace/boot-trace.ts';
+import type { BootEvent, MemoryWrite, Phase, PhaseName, RegisterSnapshot } from '../trace/boot-trace.ts';
+import { Placements } from '../trace/placements.ts';
 import { TraceRecorder } from '../trace/recorder.ts';
-import type { MemoryWrite } from '../trace/regions.ts';
 import { type PageTableWalk, walkPageTables } from '../x86/page-tables.ts';
 import type { CpuModeReader } from './cpu-mode.ts';
 import type { Hold } from './hold.ts';
@@ -32,6 +32,11 @@ export class BootRecord {
   readonly #openedAt = performance.now();
   readonly #writes: MemoryWrite[] = [];
   readonly #events: SystemEvents | null;
+  /** What lies where, recorded as it comes and goes: between two runs of the CPU, before the phase begins that shows it. */
+  readonly placements = new Placements(() => ({
+    phases: this.phases.length,
+    instructions: this.#boot.cpu.instructions,
+  }));
   #biosCalls = 0;
   #efiCalls = 0;
   readonly #efiCallsAt: number[] = [];
@@ -151,13 +156,15 @@ export class BootRecord {
     this.#recorder.notice(text);
   }
 
-  wrote(start: number, length: number, what: string): void {
-    this.#writes.push({ phase: this.phase!, start, end: start + length, what });
+  wrote(write: Omit<MemoryWrite, 'during'>): void {
+    this.#writes.push({ ...write, during: this.phases.length - 1 });
   }
 
   stringOperation(operation: StringOperation): void {
     const { kind, address, source, target, length } = operation;
-    if (kind === 'fill') this.wrote(target, length, 'zeroes of the stub');
+    if (kind === 'fill') {
+      this.wrote({ start: target, end: target + length, role: 'stub-zeroes', what: 'zeroes of the stub' });
+    }
     if (!this.#boot.options.events) return;
     const range = (start: number): string => `${hex(start)}..${hex(start + length)}`;
     this.event({

@@ -1,35 +1,57 @@
 // The finished trace of a boot, and the layout of a moment: from what was found and recorded so far.
 
 import { createHash } from 'node:crypto';
-import type { BootTrace, MemoryRegion, Overwrite, Phase, PhaseName } from '../trace/boot-trace.ts';
+import type { BootTrace, MemoryRegion, MemoryWrite, Overwrite } from '../trace/boot-trace.ts';
+import { efiRegions } from '../trace/efi-regions.ts';
 import { findHazards } from '../trace/hazards.ts';
+import type { LayoutFacts } from '../trace/layout-facts.ts';
 import { findOverwrites } from '../trace/overwrites.ts';
-import { type LayoutFacts, type MemoryWrite, regionsAt } from '../trace/regions.ts';
+import { layoutAt, type StackTops } from '../trace/placements.ts';
 import { type PageTable, walkPageTables } from '../x86/page-tables.ts';
 import { snapshot } from './boot-record.ts';
 import type { BootRun } from './boot-run.ts';
 import { layoutFacts, placementRules } from './layout-facts.ts';
 
 function factsOf(boot: BootRun): LayoutFacts {
-  return layoutFacts(boot.machine, boot.image, {
-    ...boot.found,
-    loaded: boot.found.loaded!,
-    writes: boot.record.writes,
-  });
+  return layoutFacts(boot.machine, boot.image, { ...boot.found, loaded: boot.found.loaded! });
 }
 
-/** What lies where as the CPU stands now, in the phase that runs. */
-export function layoutOf(boot: BootRun, phase: PhaseName): readonly MemoryRegion[] {
-  const { cpu, machine, mode } = boot;
+/** What lies where as the CPU stands now. */
+export function layoutOf(boot: BootRun): readonly MemoryRegion[] {
+  const { cpu, machine, mode, record } = boot;
   const registers = snapshot(cpu);
-  return regionsAt(phase, factsOf(boot), {
+  const now = {
     mode: mode.read(),
     ...{ ss: registers.ss, rsp: registers.rsp },
     gdtr: cpu.readDescriptorTable('gdtr'),
     idtr: cpu.readDescriptorTable('idtr'),
     tables: walkPageTables(machine.memory, registers).tables,
-    efiCalls: machine.uefi?.calls ?? 0,
-  });
+  };
+  const calls = machine.uefi?.calls ?? 0;
+  return layoutAt(
+    record.placements,
+    record.phases.length,
+    now,
+    stackTops(factsOf(boot)),
+    efiRegionsOf(boot, calls),
+  );
+}
+
+/** What UEFI firmware says of memory after so many calls. */
+function efiRegionsOf({ machine }: BootRun, calls: number): readonly MemoryRegion[] {
+  if (machine.uefi === null) return [];
+  const { parts, images, allocations, exitCall } = machine.uefi;
+  return efiRegions({ map: parts.map, images, allocations, exitCall }, calls);
+}
+
+/** Where stacks begin: below the boot sector, where the loader set it, in the stub as it runs first and in its copy. */
+function stackTops(facts: LayoutFacts): StackTops {
+  const stack = facts.zo.find(({ name }) => name === 'stack');
+  const inStub = [facts.started, facts.copy].map((base) =>
+    base === null || stack === undefined ? null : base.start + stack.end,
+  );
+  const tops = [facts.bootSector?.start ?? null, facts.setupStackEnd, ...inStub];
+  return { tops: tops.filter((top) => top !== null), ram: facts.ram };
 }
 
 /** What was observed so far. */
@@ -67,31 +89,21 @@ export function traceOf(boot: BootRun): BootTrace {
   };
 }
 
-/**
- * With an EFI stub that leaves decompressing to startup_64, boot services go before anything of the kernel is in place; with others,
- * after.
- */
-function phaseForLayout(phases: readonly Phase[], index: number): PhaseName {
-  const { name } = phases[index]!;
-  if (name !== 'exit_boot_services') return name;
-  return phases.slice(0, index).some((before) => before.name === 'decompress_kernel') ? name : 'efi_pe_entry';
-}
-
-/** The regions of every phase, from all that is known, and what each phase cost those of the one before. */
-function addRegions({ record }: BootRun, facts: LayoutFacts): void {
+/** The regions of every phase, and what each phase cost those of the one before. */
+function addRegions(boot: BootRun, facts: LayoutFacts): void {
+  const { record } = boot;
+  const stacks = stackTops(facts);
   const lost: Overwrite[] = [];
   let before: readonly MemoryRegion[] = [];
   for (const [index, phase] of record.phases.entries()) {
     const { mode, registers, gdtr, idtr } = phase;
     const { ss, rsp } = registers;
     const tables = phase.pageTables?.tables ?? [];
-    const efiCalls = record.efiCallsAt(index);
-    const name = phaseForLayout(record.phases, index);
-    const regions = regionsAt(name, facts, { mode, ss, rsp, gdtr, idtr, tables, efiCalls });
-    const earlier = record.phases[index - 1]?.name;
+    const efi = efiRegionsOf(boot, record.efiCallsAt(index));
+    const regions = layoutAt(record.placements, index, { mode, ss, rsp, gdtr, idtr, tables }, stacks, efi);
     const writes = [
-      ...facts.writes.filter((write) => write.phase === earlier),
-      ...newTables(tables, before, phase.name),
+      ...record.writes.filter(({ during }) => during === index - 1),
+      ...newTables(tables, before, index - 1),
     ];
     const overwritten = findOverwrites(before, writes, lost);
     record.setLayout(index, regions, overwritten);
@@ -104,15 +116,14 @@ function addRegions({ record }: BootRun, facts: LayoutFacts): void {
 function newTables(
   tables: readonly PageTable[],
   before: readonly MemoryRegion[],
-  phase: PhaseName,
+  during: number,
 ): readonly MemoryWrite[] {
   const known = before.filter(({ kind }) => kind === 'page-table');
   return tables
     .filter(({ address }) => !known.some(({ start, end }) => address >= start && address < end))
     .map(({ address, size }) => ({
-      phase,
       start: Number(address),
       end: Number(address) + size,
-      what: 'page tables',
+      ...{ role: 'page-tables', what: 'page tables', during },
     }));
 }

@@ -1,4 +1,4 @@
-// Gathers what the memory layout follows from: image, loader, stub and what was observed of the extraction.
+// Gathers what hazards and placements follow from: image, loader, stub and what was observed of the extraction.
 
 import type { Extraction, WrittenRange } from '../decompressor/extract-kernel.ts';
 import { findStubDetails } from '../decompressor/find-stub.ts';
@@ -9,12 +9,12 @@ import { findStubParts } from '../decompressor/stub-parts.ts';
 import type { KernelImage } from '../image/kernel-image.ts';
 import { readSetupExtents } from '../image/setup-code.ts';
 import type { Machine } from '../machine/machine.ts';
-import type { UefiFirmware } from '../machine/uefi/firmware.ts';
 import { BOOT_PARAMS_SIZE, BootParams } from '../protocol/boot-params.ts';
 import type { KernelAtJump, KernelSegment } from '../trace/boot-trace.ts';
-import type { EfiFacts } from '../trace/efi-regions.ts';
 import { merge, type PlacementRules, runArea } from '../trace/hazards.ts';
-import type { Extent, KernelPart, LayoutFacts, MemoryWrite, SetupMemory } from '../trace/regions.ts';
+import type { LayoutFacts } from '../trace/layout-facts.ts';
+import type { KernelPart, SetupMemory } from '../trace/place-boot.ts';
+import type { Extent } from '../trace/placements.ts';
 import type { PhysicalMemory } from '../x86/physical-memory.ts';
 import type { LoadedImage, Placed } from './entries/loaded-image.ts';
 import { BOOT_SECTOR_ADDRESS, LOADER_MEMORY } from './low-memory.ts';
@@ -29,8 +29,6 @@ export interface Observations {
   /** The ELF file that the guest decompressed by itself or that was loaded; null where extractKernel did. */
   readonly kernelFile: KernelFileParts | null;
   readonly kernel: KernelAtJump | null;
-  /** Copies and fills by the guest, as its phase had them. */
-  readonly writes: readonly MemoryWrite[];
 }
 
 const SETUP_DATA_LIMIT = 64;
@@ -97,16 +95,6 @@ export function layoutFacts(machine: Machine, image: KernelImage, seen: Observat
     relocations: relocationLists(extraction),
     outputLength: extraction?.outputLength ?? payload?.outputLength ?? null,
     kernelParts: kernelParts(segments, file),
-    writes: [
-      ...seen.writes,
-      ...extractionWrites(
-        extraction,
-        kernel,
-        payload?.outputLength ?? null,
-        loaded.allocatesKernel === true ? 'decompress_kernel' : 'extract_kernel',
-      ),
-    ],
-    efi: machine.uefi === null ? null : efiFacts(machine.uefi),
   };
 }
 
@@ -127,16 +115,12 @@ export function placementRules(image: KernelImage, loaded: LoadedImage): Placeme
   };
 }
 
-function efiFacts({ parts, images, allocations, exitCall }: UefiFirmware): EfiFacts {
-  return { map: parts.map, images, allocations, exitCall };
-}
-
-function extentOf(placed: Placed | null): Extent | null {
+export function extentOf(placed: Placed | null): Extent | null {
   return placed === null ? null : { start: placed.address, end: placed.address + placed.size };
 }
 
 /** init_heap: the heap reaches from the end of setup to the room kept for the stack. */
-function setupMemory(image: KernelImage, loaded: LoadedImage): SetupMemory | null {
+export function setupMemory(image: KernelImage, loaded: LoadedImage): SetupMemory | null {
   const extents = readSetupExtents(image.setup);
   if (extents === null || loaded.setup === null) return null;
   const base = loaded.setup.address;
@@ -147,7 +131,7 @@ function setupMemory(image: KernelImage, loaded: LoadedImage): SetupMemory | nul
 }
 
 /** `moveparams` stubs decompress to a low and a high buffer first; all others straight to the output. */
-function decompressedPieces(extraction: Extraction | null): LayoutFacts['decompressed'] {
+export function decompressedPieces(extraction: Extraction | null): LayoutFacts['decompressed'] {
   if (extraction === null) return [];
   const { writes, file } = extraction;
   const names: Partial<Record<WrittenRange['role'], string>> = {
@@ -161,54 +145,14 @@ function decompressedPieces(extraction: Extraction | null): LayoutFacts['decompr
   });
 }
 
-function relocationLists(extraction: Extraction | null): Extent | null {
+export function relocationLists(extraction: Extraction | null): Extent | null {
   const length = extraction?.file?.elfLength ?? null;
   if (extraction === null || length === null) return null;
   const output = Number(extraction.output);
   return { start: output + length, end: output + extraction.outputLength };
 }
 
-/** extract_kernel decompresses during its own phase, and parse_elf moves the segments during `decompressed`. */
-function extractionWrites(
-  extraction: Extraction | null,
-  kernel: KernelAtJump | null,
-  outputLength: number | null,
-  during: 'extract_kernel' | 'decompress_kernel',
-): MemoryWrite[] {
-  if (extraction !== null) {
-    const writes = extraction.writes.map(({ start, end, role, segment }): MemoryWrite => {
-      if (role === 'segment') {
-        return { phase: 'decompressed', start, end, what: `segment ${segment} of the kernel` };
-      }
-      const what = role === 'stray-variable' ? 'a variable of the stub' : 'the decompressed kernel';
-      return { phase: during, start, end, what };
-    });
-    const start = Number(extraction.output);
-    const inPlace = extraction.writes.some((write) => write.start === start);
-    // From low and high buffer the stub's move routine brings it to its place.
-    return inPlace
-      ? writes
-      : [
-          ...writes,
-          { phase: 'decompressed', start, end: start + extraction.outputLength, what: 'the kernel, moved' },
-        ];
-  }
-  if (kernel === null || outputLength === null) return [];
-  const start = Number(kernel.physicalBase);
-  return [
-    { phase: during, start, end: start + outputLength, what: 'the decompressed kernel' },
-    ...kernel.segments.map(
-      ({ paddr, filesz }, index): MemoryWrite => ({
-        phase: during,
-        start: Number(paddr),
-        end: Number(paddr + filesz),
-        what: `segment ${index} of the kernel`,
-      }),
-    ),
-  ];
-}
-
-function kernelParts(segments: readonly Segment[], file: KernelFileParts | null): KernelPart[] {
+export function kernelParts(segments: readonly Segment[], file: KernelFileParts | null): KernelPart[] {
   const name = (index: number): string =>
     file === null ? 'flat kernel' : `kernel segment ${index} (${segments[index]?.flags})`;
   const parts = segments.map((segment, index) => ({
@@ -217,6 +161,7 @@ function kernelParts(segments: readonly Segment[], file: KernelFileParts | null)
     end: Number(segment.paddr + segment.memsz),
     source: file === null ? 'what was decompressed' : `program header ${index}`,
     hasBytes: true,
+    segment: file === null ? null : index,
   }));
   const sections = (file?.sections ?? []).map((section) => ({
     name: `kernel ${section.name}`,
@@ -225,12 +170,13 @@ function kernelParts(segments: readonly Segment[], file: KernelFileParts | null)
     source: `ELF section ${section.name}`,
     hasBytes: section.hasBytes,
     parent: name(section.segment),
+    segment: section.segment,
   }));
   return [...parts, ...sections];
 }
 
 /** The list that starts at the setup_data field of boot_params; each node has next (8 bytes), type and length (4 each). */
-function setupDataNodes(memory: PhysicalMemory, bootParams: number): Extent[] {
+export function setupDataNodes(memory: PhysicalMemory, bootParams: number): Extent[] {
   const nodes: Extent[] = [];
   if (!memory.contains(bootParams, BOOT_PARAMS_SIZE)) return nodes;
   let start = new BootParams(memory.view(bootParams, BOOT_PARAMS_SIZE)).get('setup_data');

@@ -188,7 +188,7 @@ export class HeldBoot implements BootSession {
   }
 
   layout(): readonly MemoryRegion[] {
-    return this.phase === null ? [] : layoutOf(this.boot, this.phase);
+    return layoutOf(this.boot);
   }
 
   pageTables(): PageTableWalk {

@@ -206,9 +206,8 @@ function classify(start: number, end: number, bytes: number, jump: Jump): Memory
 /** Old stubs have their heap behind their own end, in no region. */
 function heapOf(image: KernelImage, atJump: Phase): number | null {
   const heap = findStubDetails(image)?.heap ?? null;
-  const named = (wanted: string): MemoryRegion | undefined =>
-    atJump.regions.find(({ name }) => name === wanted);
-  const running = named('ZO copy') ?? named('ZO as loaded');
+  const wholes = atJump.regions.filter(({ role }) => role === 'zo');
+  const running = wholes.find(({ zo }) => zo === 'copy') ?? wholes.find(({ zo }) => zo === 'loaded');
   return heap === null || running === undefined ? null : Number(running.start) + heap;
 }
 

@@ -29,9 +29,7 @@ describe('a trace as JSON', () => {
   it('keeps image, machine, phases and kernel under the names that are documented', () => {
     const json = JSON.parse(JSON.stringify(traceToJson(someTrace())));
     expect(Object.keys(json).toSorted()).toEqual(
-      Object.keys(someTrace())
-        .filter((name) => name !== 'events')
-        .toSorted(),
+      ['version', ...Object.keys(someTrace())].filter((name) => name !== 'events').toSorted(),
     );
     expect(json.phases[0].address).toMatch(/^0x[0-9a-f]+$/);
     expect(json.phases[0].registers.rip).toMatch(/^0x[0-9a-f]+$/);

@@ -7,6 +7,9 @@ import type { BootTrace } from '../trace/boot-trace.ts';
 /** JSON values; `bigint` in the trace, hex string here. */
 export type Json = string | number | boolean | null | readonly Json[] | { readonly [key: string]: Json };
 
+/** Of the format in docs/trace.schema.json. 2: regions and overwrites have roles; traces of version 1 have no `version`. */
+export const TRACE_VERSION = 2;
+
 export interface JsonOptions {
   /** Events are many; they are in the full trace only. */
   readonly events: boolean;
@@ -16,6 +19,7 @@ export interface JsonOptions {
 export function traceToJson(trace: BootTrace, options: JsonOptions = { events: false }): Json {
   const { events, phases, ...rest } = trace;
   return toJson({
+    version: TRACE_VERSION,
     ...rest,
     phases: phases.map(({ milliseconds: _, ...phase }) => phase),
     ...(options.events ? { events } : {}),

@@ -217,7 +217,7 @@ class PhaseMap {
     this.#removed = removed;
     this.#first = before === null;
     this.#kernelSize = phase.regions
-      .filter(({ source }) => source.startsWith('program header'))
+      .filter(({ role, segment }) => role === 'kernel-segment' && segment !== undefined)
       .reduce((sum, { start, end }) => sum + end - start, 0n);
   }
 
@@ -235,7 +235,7 @@ class PhaseMap {
     for (const row of rows) text += `${this.#row(row)}\n`;
     if (phase.name === 'kernel') text += this.#segmentStarts();
     if (left.length > 0) text += this.#wrap(`unchanged: ${left.join(', ')}`, ansi.GREY);
-    const gone = this.#removed.filter(({ name, parent }) => name !== 'stack in use' && parent === undefined);
+    const gone = this.#removed.filter(({ role, parent }) => role !== 'stack' && parent === undefined);
     if (gone.length > 0) text += this.#wrap(`gone: ${gone.map(({ name }) => name).join(', ')}`, ansi.GREY);
     for (const piece of phase.overwritten) text += this.#overwrite(piece);
     if (phase.pageTables !== null) text += this.#wrap(describePaging(phase.pageTables), ansi.GREY);
@@ -303,7 +303,7 @@ class PhaseMap {
 
   #rowOf(region: MemoryRegion, depth: number): Row {
     const change = this.#changes.get(region.name) ?? 'same';
-    const quiet = this.#first || (region.name === 'stack in use' && change !== 'added');
+    const quiet = this.#first || (region.role === 'stack' && change !== 'added');
     return {
       name: shortName(region),
       depth,

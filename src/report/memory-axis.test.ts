@@ -8,6 +8,7 @@ const region = (start: number, end: number, kind: RegionKind = 'kernel'): Memory
   start: BigInt(start),
   end: BigInt(end),
   kind,
+  role: 'unknown',
   source: 'test',
 });
 

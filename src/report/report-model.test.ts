@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest';
+import type { Overwrite } from '../trace/boot-trace.ts';
 import { fitModel, reportModel } from './report-model.ts';
 import { somePhase, someRegion, someTrace } from './test-traces.ts';
 
@@ -45,7 +46,10 @@ describe('reportModel', () => {
   it('tells which bytes a hazard endangers until they are overwritten', () => {
     const initrd = someRegion('initrd', 0x1000, 0x5000, 'initrd');
     const near = someRegion('heap', 0x1000, 0x5000, 'heap');
-    const loss = { region: 'initrd', by: 'the kernel', start: 0x1000n, end: 0x5000n };
+    const loss: Overwrite = {
+      ...{ region: 'initrd', role: 'initrd', by: 'the kernel', writer: 'segment' },
+      ...{ start: 0x1000n, end: 0x5000n },
+    };
     const { phases, hazards } = reportModel(
       someTrace({
         phases: [

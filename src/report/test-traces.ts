@@ -14,7 +14,8 @@ export function someRegion(
   kind: RegionKind,
   rest: Partial<MemoryRegion> = {},
 ): MemoryRegion {
-  return { name, start: BigInt(start), end: BigInt(end), kind, source: `source of ${name}`, ...rest };
+  const place = { start: BigInt(start), end: BigInt(end) };
+  return { name, ...place, kind, role: 'unknown', source: `source of ${name}`, ...rest };
 }
 
 export function somePhase(rest: Partial<Phase> & Pick<Phase, 'name'>): Phase {
@@ -110,14 +111,24 @@ export function someTrace(rest: Partial<BootTrace> = {}): BootTrace {
         registers: someRegisters({ rsp: 0x2090000n, rsi: 0x90000n }),
         regions: [
           SETUP,
-          someRegion('kernel segment 0 (rwx)', 0x1000000, 0x2080000, 'kernel'),
+          someRegion('kernel segment 0 (rwx)', 0x1000000, 0x2080000, 'kernel', {
+            ...{ role: 'kernel-segment', segment: 0 },
+          }),
           someRegion('kernel .text', 0x1000000, 0x1800000, 'kernel', { parent: 'kernel segment 0 (rwx)' }),
           someRegion('ZO copy', 0x2000000, 0x2100000, 'compressed-kernel'),
           someRegion('ZO copy payload', 0x2000000, 0x20f0000, 'payload', { parent: 'ZO copy' }),
           RESERVED,
         ],
         overwritten: [
-          { region: 'ZO copy payload', by: 'the decompressed kernel', start: 0x2000000n, end: 0x2080000n },
+          {
+            ...{
+              region: 'ZO copy payload',
+              role: 'payload',
+              by: 'the decompressed kernel',
+              writer: 'decompressed',
+            },
+            ...{ start: 0x2000000n, end: 0x2080000n },
+          },
         ],
       }),
     ],

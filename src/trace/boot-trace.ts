@@ -32,12 +32,54 @@ export type DecompressMode = 'hooked' | 'emulated';
 /** Registers of a snapshot: all of `RegisterName`, as values. */
 export type RegisterSnapshot = Readonly<Record<RegisterName, bigint>>;
 
+/** What a region is to the boot, whatever it is called. */
+export const REGION_ROLES = [
+  ...(['ivt', 'bda', 'ebda', 'video', 'rom', 'e820', 'firmware'] as const),
+  ...([
+    'boot-sector',
+    'setup',
+    'setup-header',
+    'setup-code',
+    'setup-bss',
+    'setup-heap',
+    'setup-stack',
+  ] as const),
+  ...(['command-line', 'initrd', 'boot-params', 'setup-data'] as const),
+  ...(['zo', 'stub', 'payload', 'zo-bss', 'boot-heap', 'boot-stack', 'boot-page-tables'] as const),
+  ...([
+    'run-area',
+    'in-place-gap',
+    'decompressed',
+    'relocations',
+    'kernel-segment',
+    'kernel-section',
+  ] as const),
+  ...(['efi-image', 'efi-allocation'] as const),
+  ...(['gdt', 'idt', 'page-tables', 'stack'] as const),
+  /** In traces from before roles. */
+  'unknown',
+] as const;
+export type RegionRole = (typeof REGION_ROLES)[number];
+/** Who put something into memory; `cpu`: registers name it. */
+export type Placer = 'firmware' | 'loader' | 'setup' | 'stub' | 'extract_kernel' | 'cpu';
+/** One of the places where the compressed kernel lies in the course of a boot. */
+export type ZoInstance = 'loaded' | 'moved' | 'copy';
+
 /** A named range of physical memory, [start, end). */
 export interface MemoryRegion {
+  /** For people; unique in a phase. */
   readonly name: string;
   readonly start: bigint;
   readonly end: bigint;
   readonly kind: RegionKind;
+  readonly role: RegionRole;
+  readonly by?: Placer;
+  /** Of ZO and its parts: which one. */
+  readonly zo?: ZoInstance;
+  /** Of a segment of the kernel and its sections: its number among the PT_LOAD program headers. */
+  readonly segment?: number;
+  /** Instructions executed when it was put there; null where they were not counted, absent where registers name it. */
+  readonly since?: number | null;
   /** Where the knowledge comes from, in one clause: `boot.rst "cmd_line_ptr"`, `program header 2`. */
   readonly source: string;
   /** True when the region is deduced and not read from a header, a register or an observed write. */
@@ -46,12 +88,38 @@ export interface MemoryRegion {
   readonly parent?: string;
 }
 
+/** What bytes were written as. */
+export type WriteRole =
+  | 'zo-copy'
+  | 'stub-zeroes'
+  | 'decompressed'
+  | 'stray-variable'
+  | 'segment'
+  | 'moved-kernel'
+  | 'page-tables'
+  | 'unknown';
+
+/** Bytes that were written while a phase ran, [start, end), physical. */
+export interface MemoryWrite {
+  readonly start: number;
+  readonly end: number;
+  readonly role: WriteRole;
+  /** Number of the kernel's segment. */
+  readonly segment?: number;
+  /** For people. */
+  readonly what: string;
+  /** Place of the phase among those of the boot; -1 before the first. */
+  readonly during: number;
+}
+
 /** Bytes of a region that something else wrote over, [start, end). */
 export interface Overwrite {
   /** Name of the region that lost them, as it was called when they were overwritten. */
   readonly region: string;
+  readonly role: RegionRole;
   /** What was written there, in a few words: `decompressed kernel`. */
   readonly by: string;
+  readonly writer: WriteRole;
   readonly start: bigint;
   readonly end: bigint;
 }

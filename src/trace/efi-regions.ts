@@ -1,13 +1,8 @@
 // What UEFI firmware's memory map and its services say of physical memory: whose it is, and who asked for it in which call.
 
 import type { EfiMemoryType } from '../protocol/efi-tables.ts';
-import type { RegionKind } from './boot-trace.ts';
-
-/** Physical [start, end). */
-interface Extent {
-  readonly start: number;
-  readonly end: number;
-}
+import type { MemoryRegion, RegionKind } from './boot-trace.ts';
+import type { Extent } from './placements.ts';
 
 /** Memory that a service gave out. */
 export interface EfiAllocationFact extends Extent {
@@ -28,12 +23,6 @@ export interface EfiFacts {
   readonly allocations: readonly EfiAllocationFact[];
   /** Number of the call with which boot services went; null before. */
   readonly exitCall: number | null;
-}
-
-export interface EfiRegion extends Extent {
-  readonly name: string;
-  readonly kind: RegionKind;
-  readonly source: string;
 }
 
 /** What a type is called in a layout, and its kind; types of one name next to each other are one region. */
@@ -58,27 +47,29 @@ const BOOT_SERVICES = 'EFI boot services';
  *
  * @param calls - number of the last call that had returned
  */
-export function efiRegions(facts: EfiFacts, calls: number): EfiRegion[] {
+export function efiRegions(facts: EfiFacts, calls: number): MemoryRegion[] {
   const exited = facts.exitCall !== null && calls >= facts.exitCall;
-  const regions: EfiRegion[] = [];
+  const regions: MemoryRegion[] = [];
+  const extent = (start: number, end: number) => ({ start: BigInt(start), end: BigInt(end) });
   for (const { start, end, type } of facts.map) {
     const named = NAMES[type];
     if (named === undefined || (exited && named[0] === BOOT_SERVICES)) continue;
     const last = regions.at(-1);
-    if (last !== undefined && last.end === start && last.name === named[0]) {
-      regions[regions.length - 1] = { ...last, end };
+    if (last !== undefined && last.end === BigInt(start) && last.name === named[0]) {
+      regions[regions.length - 1] = { ...last, end: BigInt(end) };
     } else {
-      regions.push({ start, end, name: named[0], kind: named[1], source: "the firmware's memory map" });
+      const [name, kind] = named;
+      const source = "the firmware's memory map";
+      regions.push({ ...extent(start, end), name, kind, role: 'firmware', by: 'firmware', source });
     }
   }
   for (const { name, base, size } of facts.images) {
     const loading = facts.allocations.find(({ start, service }) => start === base && service === 'LoadImage');
     if (loading !== undefined && loading.call > calls) continue;
     regions.push({
-      start: base,
-      end: base + size,
+      ...extent(base, base + size),
       name: `EFI image ${name}`,
-      kind: 'compressed-kernel',
+      ...{ kind: 'compressed-kernel', role: 'efi-image', by: 'firmware' },
       source: 'ImageBase and ImageSize of its LoadedImage',
     });
   }
@@ -86,10 +77,9 @@ export function efiRegions(facts: EfiFacts, calls: number): EfiRegion[] {
     const image = facts.images.some(({ base }) => base === start);
     if (image || call > calls || (freedIn !== null && freedIn <= calls)) continue;
     regions.push({
-      start,
-      end,
+      ...extent(start, end),
       name: `EFI ${type} of call ${call}`,
-      kind: 'buffer',
+      ...{ kind: 'buffer', role: 'efi-allocation', by: 'firmware' },
       source: `${service} from ${caller}${freedIn === null ? '' : `, freed in call ${freedIn}`}`,
     });
   }

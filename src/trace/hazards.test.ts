@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { findHazards, type PlacementRules, runArea } from './hazards.ts';
-import type { LayoutFacts } from './regions.ts';
+import type { LayoutFacts } from './layout-facts.ts';
 import { FACTS } from './test-facts.ts';
 
 const RULES: PlacementRules = {

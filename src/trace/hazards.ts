@@ -3,8 +3,9 @@
 
 import { hex } from '../hex.ts';
 import type { Hazard, MemoryRegion, RegionKind } from './boot-trace.ts';
+import type { LayoutFacts } from './layout-facts.ts';
 import { maximum, minimum } from './overwrites.ts';
-import type { Extent, LayoutFacts } from './regions.ts';
+import type { Extent } from './placements.ts';
 
 /** What the header and the loader say about where things may be. */
 export interface PlacementRules {

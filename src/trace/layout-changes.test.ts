@@ -7,6 +7,7 @@ const region = (name: string, start: bigint, end: bigint): MemoryRegion => ({
   start,
   end,
   kind: 'stub',
+  role: 'unknown',
   source: 'test',
 });
 

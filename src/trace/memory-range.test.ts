@@ -3,7 +3,7 @@ import type { MemoryRegion } from './boot-trace.ts';
 import { parseRange } from './memory-range.ts';
 
 const region = (name: string, start: bigint, end: bigint): MemoryRegion => ({
-  ...{ name, start, end, kind: 'setup', source: '' },
+  ...{ name, start, end, kind: 'setup', role: 'setup', source: '' },
 });
 const REGIONS = [
   region('setup', 0x90000n, 0x94000n),

@@ -3,9 +3,9 @@ import type { BootTrace, PhaseName } from './boot-trace.ts';
 import { nameAddresses } from './name-addresses.ts';
 import { SymbolTable } from './symbols.ts';
 
-const LOADED = { name: 'ZO as loaded', start: 0x10_0000n, end: 0x20_0000n };
+const LOADED = { role: 'zo', zo: 'loaded', start: 0x10_0000n, end: 0x20_0000n };
 /** Begins inside what was loaded. */
-const COPY = { name: 'ZO copy', start: 0x18_0000n, end: 0x28_0000n };
+const COPY = { role: 'zo', zo: 'copy', start: 0x18_0000n, end: 0x28_0000n };
 
 function phase(name: PhaseName, address: bigint, regions: readonly object[]): object {
   return { name, address, regions };
@@ -14,7 +14,7 @@ function phase(name: PhaseName, address: bigint, regions: readonly object[]): ob
 const TRACE = {
   phases: [
     phase('setup', 0x9_0200n, [LOADED]),
-    phase('startup_32', 0x10_0000n, [LOADED, COPY]),
+    phase('startup_32', 0x10_0000n, [LOADED]),
     phase('relocated', 0x18_0300n, [LOADED, COPY]),
     phase('kernel', 0x100_0040n, [COPY]),
   ],

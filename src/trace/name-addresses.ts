@@ -1,7 +1,7 @@
 // Puts the names of addresses into a finished trace: of phases and events in the boot stub, of the kernel's entry and of what
 // its segments begin with.
 
-import { type BootTrace, type KernelAtJump, PHASE_NAMES, type Phase } from './boot-trace.ts';
+import type { BootTrace, KernelAtJump, Phase } from './boot-trace.ts';
 import type { SymbolNames } from './symbols.ts';
 
 export interface AddressNames {
@@ -10,9 +10,6 @@ export interface AddressNames {
   /** Names physical addresses in the kernel as it was placed; null where there are no symbols of it. */
   readonly kernel: ((physical: bigint) => string | null) | null;
 }
-
-const LOADED: readonly string[] = ['ZO as loaded', 'ZO moved down'];
-const COPY = 'ZO copy';
 
 /** The same trace with `symbol` and `entrySymbol` where an address has a name. */
 export function nameAddresses(trace: BootTrace, names: AddressNames): BootTrace {
@@ -55,10 +52,9 @@ function nameKernel(kernel: KernelAtJump, nameOf: (physical: bigint) => string |
 
 function nameInStub(stub: SymbolNames, phase: Phase, address: bigint): string | null {
   const holds = phase.regions.filter(
-    ({ name, start, end }) => (name === COPY || LOADED.includes(name)) && start <= address && address < end,
+    ({ role, start, end }) => role === 'zo' && start <= address && address < end,
   );
-  // Where the two overlap, the copy is what runs from `relocated` on.
-  const copied = PHASE_NAMES.indexOf(phase.name) >= PHASE_NAMES.indexOf('relocated');
-  const runs = holds.find(({ name }) => (name === COPY) === copied) ?? holds[0];
+  // Where the two overlap, the copy is what runs once it is there.
+  const runs = holds.find(({ zo }) => zo === 'copy') ?? holds[0];
   return runs === undefined ? null : stub.name(address - runs.start);
 }

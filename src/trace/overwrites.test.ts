@@ -3,16 +3,27 @@ import type { MemoryRegion } from './boot-trace.ts';
 import { findOverwrites } from './overwrites.ts';
 
 function region(name: string, start: number, end: number, rest: Partial<MemoryRegion> = {}): MemoryRegion {
-  return { name, start: BigInt(start), end: BigInt(end), kind: 'payload', source: 'test', ...rest };
+  return {
+    name,
+    start: BigInt(start),
+    end: BigInt(end),
+    kind: 'payload',
+    role: 'payload',
+    source: 'test',
+    ...rest,
+  };
 }
 
 const write = (start: number, end: number, what = 'the kernel') =>
-  ({ phase: 'extract_kernel', start, end, what }) as const;
+  ({ start, end, role: 'decompressed', what, during: 0 }) as const;
 
 describe('findOverwrites', () => {
   it('tells the bytes that region and write share', () => {
     expect(findOverwrites([region('payload', 0x100, 0x200)], [write(0x80, 0x180)])).toEqual([
-      { region: 'payload', by: 'the kernel', start: 0x100n, end: 0x180n },
+      {
+        ...{ region: 'payload', role: 'payload', by: 'the kernel', writer: 'decompressed' },
+        ...{ start: 0x100n, end: 0x180n },
+      },
     ]);
   });
 
@@ -30,7 +41,9 @@ describe('findOverwrites', () => {
   });
 
   it('leaves out what an earlier phase has overwritten', () => {
-    const before = [{ region: 'a', by: 'x', start: 0n, end: 0x80n }];
+    const before = [
+      { region: 'a', role: 'payload', by: 'x', writer: 'segment', start: 0n, end: 0x80n },
+    ] as const;
     expect(findOverwrites([region('a', 0, 0x100)], [write(0, 0x100)], before)).toMatchObject([
       { start: 0x80n, end: 0x100n },
     ]);

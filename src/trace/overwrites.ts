@@ -1,7 +1,6 @@
 // Which bytes of which region were lost to what was written in a phase.
 
-import type { MemoryRegion, Overwrite, RegionKind } from './boot-trace.ts';
-import type { MemoryWrite } from './regions.ts';
+import type { MemoryRegion, MemoryWrite, Overwrite, RegionKind } from './boot-trace.ts';
 
 /** Memory that is there to be written, or that nobody reads. */
 const EXPENDABLE: ReadonlySet<RegionKind> = new Set([
@@ -39,7 +38,8 @@ export function findOverwrites(
       const end = minimum(region.end, BigInt(write.end));
       const known = [...lost, ...found].filter((each) => each.region === region.name);
       for (const piece of without({ start, end }, known)) {
-        found.push({ region: region.name, by: write.what, ...piece });
+        const { name, role } = region;
+        found.push({ region: name, role, by: write.what, writer: write.role, ...piece });
       }
     }
   }

@@ -4,7 +4,7 @@
 import { BootscopeError } from '../error.ts';
 import { hex } from '../hex.ts';
 import { type ElfFile, type ElfSection, readElfSymbols, SHF_ALLOC, SHT_NOBITS } from '../image/elf.ts';
-import type { BootTrace, MemoryRegion, Phase, RegionKind } from './boot-trace.ts';
+import type { BootTrace, MemoryRegion, Phase, RegionKind, RegionRole } from './boot-trace.ts';
 
 /** Section names of all generations, and what the regions are called. */
 const PARTS: ReadonlyMap<string, readonly [name: string, kind: RegionKind]> = new Map([
@@ -17,9 +17,8 @@ const PARTS: ReadonlyMap<string, readonly [name: string, kind: RegionKind]> = ne
   ['.rodata', ['rodata', 'stub']],
   ['.data', ['data', 'stub']],
 ]);
-/** Regions that the sections of a ZO in memory replace the parts of. */
-const WHOLES: ReadonlySet<string> = new Set(['ZO as loaded', 'ZO moved down', 'ZO copy']);
-const RUNNING: ReadonlySet<string> = new Set(['ZO bss', 'boot heap', 'boot stack', 'boot page tables']);
+/** What the stub has set up behind its bytes. */
+const RUNNING: ReadonlySet<RegionRole> = new Set(['zo-bss', 'boot-heap', 'boot-stack', 'boot-page-tables']);
 
 /**
  * The same trace with the regions of ZO as its ELF file has them.
@@ -37,14 +36,15 @@ export function nameStubSections(trace: BootTrace, zo: ElfFile): BootTrace {
   checkPayload(trace, sections, base);
   const running = runningParts(zo, sections, base);
   const phases = trace.phases.map((phase): Phase => {
-    const wholes = phase.regions.filter(({ name }) => WHOLES.has(name));
+    const wholes = phase.regions.filter(({ role }) => role === 'zo');
     // What runs is the copy once there is one.
-    const runs = wholes.find(({ name }) => name === 'ZO copy') ?? wholes[0];
-    const shown = phase.regions.filter(({ name }) => RUNNING.has(name));
-    const copied = runs?.name === 'ZO copy';
+    const runs = wholes.find(({ zo }) => zo === 'copy') ?? wholes[0];
+    const shown = phase.regions.filter(({ role }) => RUNNING.has(role));
+    const copied = runs?.zo === 'copy';
+    const names = new Set(wholes.map(({ name }) => name));
     const kept = phase.regions.filter(
-      ({ name, parent }) =>
-        !(parent !== undefined && WHOLES.has(parent)) && !(RUNNING.has(name) && runs !== undefined),
+      ({ role, parent }) =>
+        !(parent !== undefined && names.has(parent)) && !(RUNNING.has(role) && runs !== undefined),
     );
     const parts = wholes.flatMap((whole) =>
       sections
@@ -56,17 +56,20 @@ export function nameStubSections(trace: BootTrace, zo: ElfFile): BootTrace {
             name: `${whole.name} ${name}`,
             ...extent(section, whole.start),
             kind,
+            role: kind === 'payload' ? 'payload' : 'stub',
+            ...(whole.by === undefined ? {} : { by: whole.by }),
+            ...(whole.zo === undefined ? {} : { zo: whole.zo }),
             source,
             parent: whole.name,
           };
         }),
     );
     const exact = shown.flatMap((region): MemoryRegion[] => {
-      const part = running.get(region.name);
+      const part = running.get(region.role);
       if (runs === undefined || part === undefined) return [region];
       const { inferred: _, ...rest } = region;
       // startup_32 builds page tables at the place of the copy before that is made.
-      const elsewhere = region.name === 'boot page tables' && !copied;
+      const elsewhere = region.role === 'boot-page-tables' && !copied;
       const at = elsewhere ? region.start - part.start : (runs?.start ?? 0n);
       return [{ ...rest, start: at + part.start, end: at + part.end, source: part.source }];
     });
@@ -102,10 +105,8 @@ function sorted(regions: readonly MemoryRegion[]): readonly MemoryRegion[] {
 function checkPayload(trace: BootTrace, sections: readonly ElfSection[], base: bigint): void {
   const payload = sections.find(({ name }) => PARTS.get(name)?.[0] === 'payload');
   for (const { regions } of trace.phases) {
-    const whole = regions.find(({ name }) => WHOLES.has(name));
-    const inImage = regions.find(
-      ({ name, parent }) => parent === whole?.name && name === `${parent} payload`,
-    );
+    const whole = regions.find(({ role }) => role === 'zo');
+    const inImage = regions.find(({ role, parent }) => role === 'payload' && parent === whole?.name);
     if (whole === undefined || inImage === undefined) continue;
     const expected = inImage.start - whole.start;
     const length = inImage.end - inImage.start;
@@ -134,16 +135,16 @@ function runningParts(
   zo: ElfFile,
   sections: readonly ElfSection[],
   base: bigint,
-): ReadonlyMap<string, RunningPart> {
-  const parts = new Map<string, RunningPart>();
-  for (const [name, section] of [
-    ['ZO bss', '.bss'],
-    ['boot page tables', '.pgtable'],
+): ReadonlyMap<RegionRole, RunningPart> {
+  const parts = new Map<RegionRole, RunningPart>();
+  for (const [role, section] of [
+    ['zo-bss', '.bss'],
+    ['boot-page-tables', '.pgtable'],
   ] as const) {
     const found = sections.find((each) => each.name === section);
     if (found === undefined) continue;
     const start = found.address - base;
-    parts.set(name, { start, end: start + found.size, source: `ELF section ${section} of the stub` });
+    parts.set(role, { start, end: start + found.size, source: `ELF section ${section} of the stub` });
   }
   const symbols = new Map(readElfSymbols(zo).map((symbol) => [symbol.name, symbol]));
   const heap = symbols.get('boot_heap');
@@ -152,10 +153,10 @@ function runningParts(
   // In assembly the labels have no size; the stack follows the heap there.
   const heapEnd = heap === undefined ? undefined : heap.size > 0n ? heap.value + heap.size : stack?.value;
   if (heap !== undefined && heapEnd !== undefined) {
-    parts.set('boot heap', { start: heap.value - base, end: heapEnd - base, source: 'symbol boot_heap' });
+    parts.set('boot-heap', { start: heap.value - base, end: heapEnd - base, source: 'symbol boot_heap' });
   }
   if (stack !== undefined && stackEnd !== undefined) {
-    parts.set('boot stack', {
+    parts.set('boot-stack', {
       start: stack.value - base,
       end: stackEnd.value - base,
       source: 'symbols boot_stack and boot_stack_end',

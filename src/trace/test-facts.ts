@@ -1,6 +1,7 @@
 // Layout facts for tests: a relocatable bzImage at 1 MiB in 256 MiB of RAM, whose kernel runs at 16 MiB.
 
-import type { LayoutFacts, LayoutRegisters } from './regions.ts';
+import type { LayoutFacts } from './layout-facts.ts';
+import type { LayoutRegisters } from './placements.ts';
 
 export const FACTS: LayoutFacts = {
   ram: 0x1000_0000,
@@ -52,6 +53,7 @@ export const FACTS: LayoutFacts = {
       end: 0x140_0000,
       source: 'program header 0',
       hasBytes: true,
+      segment: 0,
     },
     {
       name: 'kernel .text',
@@ -59,11 +61,10 @@ export const FACTS: LayoutFacts = {
       end: 0x130_0000,
       source: 'ELF section .text',
       hasBytes: true,
+      segment: 0,
       parent: 'kernel segment 0 (r-x)',
     },
   ],
-  writes: [],
-  efi: null,
 };
 
 export const REGISTERS: LayoutRegisters = {
@@ -73,5 +74,4 @@ export const REGISTERS: LayoutRegisters = {
   gdtr: { base: 0x1b5_0010n, limit: 0x2f },
   idtr: { base: 0n, limit: 0 },
   tables: [],
-  efiCalls: 0,
 };

@@ -5,6 +5,7 @@ import { enterRealMode } from '../../cpu/enter-mode.ts';
 import type { KernelImage } from '../../image/kernel-image.ts';
 import type { Machine } from '../../machine/machine.ts';
 import { BOOT_SECTOR_ADDRESS, SETUP_ADDRESS, ZIMAGE_RUN_ADDRESS } from '../low-memory.ts';
+import { recordImage } from '../record-placements.ts';
 import { watchForKernelFromDisk } from '../watch/kernel-from-disk.ts';
 import { watchStartup32 } from '../watch/startup.ts';
 import { type Entry, speaksBootProtocol } from './entry.ts';
@@ -25,7 +26,9 @@ export const bootSector: Entry = {
     boot.beginPhase('boot-sector');
     boot.watch(SETUP_ADDRESS + SECTOR_SIZE, () => {
       // Else the CPU has run through empty memory to there.
-      if (boot.record.diskCalled) boot.beginPhase('setup');
+      if (!boot.record.diskCalled) return;
+      recordImage(boot);
+      boot.beginPhase('setup');
     });
     if (boot.image.kind === 'floppy') watchForKernelFromDisk(boot);
     else watchStartup32(boot, startup32);

@@ -1,5 +1,6 @@
 // The 64-bit boot protocol: a bzImage's protected-mode code, entered at offset 0x200.
 
+import { recordStart } from '../record-placements.ts';
 import { watchStub } from '../watch/startup.ts';
 import { enterLong64 } from './enter-protocol.ts';
 import { type Entry, speaksBootProtocol } from './entry.ts';
@@ -11,5 +12,8 @@ export const long64: Entry = {
   accepts: speaksBootProtocol,
   load: (machine, image, options) => loadWithBootParams(machine, image, options, 'long64'),
   enter: enterLong64,
-  watch: (boot, { startup32 }) => watchStub(boot, startup32),
+  watch: (boot, { startup32 }) => {
+    recordStart(boot, startup32);
+    watchStub(boot, startup32);
+  },
 };

@@ -4,6 +4,7 @@ import { BootscopeError } from '../../error.ts';
 import type { KernelImage } from '../../image/kernel-image.ts';
 import type { EntryPoint } from '../../trace/boot-trace.ts';
 import type { BootRun } from '../boot-run.ts';
+import { recordLoaded } from '../record-placements.ts';
 import { bootSector } from './boot-sector.ts';
 import { efi } from './efi.ts';
 import type { Entry } from './entry.ts';
@@ -45,6 +46,7 @@ export function enterBy(entry: Entry, boot: BootRun): void {
   boot.found.bootParams = loaded.bootParams;
   entry.enter(boot.machine, loaded);
   boot.countInstructions();
+  recordLoaded(boot);
   entry.watch(boot, loaded);
   if (loaded.setup !== null) {
     const { address, size } = loaded.setup;

@@ -2,6 +2,7 @@
 
 import type { BootRun } from '../boot-run.ts';
 import { findFillLoops, hookFillLoop } from '../fill-loops.ts';
+import { recordCopy } from '../record-placements.ts';
 import { findRepInstructions, hookStringInstruction, type StringOperation } from '../string-instructions.ts';
 import { watchForExit } from './exit.ts';
 import { watchExtractKernel } from './extract-kernel.ts';
@@ -37,7 +38,7 @@ export function watchRelocation(boot: BootRun, relocated: number): void {
 
 function onCopied(boot: BootRun, address: number): void {
   const { image, found } = boot;
-  boot.record.wrote(address, image.protectedModeCode.length, 'the copy of ZO');
+  recordCopy(boot, address);
   found.zo = address;
   found.copyAddress = address;
   watchStubEvents(boot, 'tail');

@@ -9,6 +9,8 @@ import type { LoadedImageRecord, UefiFirmware } from '../../machine/uefi/firmwar
 import type { BootRun } from '../boot-run.ts';
 import { codeOf } from '../entries/efi.ts';
 import type { LoadedImage } from '../entries/loaded-image.ts';
+import { recordBootParams, recordImage } from '../record-placements.ts';
+import { tellExtraction } from './extract-kernel.ts';
 import { onKernel } from './kernel.ts';
 import { watchStub } from './startup.ts';
 
@@ -27,6 +29,7 @@ export function watchEfi(boot: BootRun, loaded: LoadedImage): void {
     // The kernel of a UKI: the image that holds the protected-mode code.
     if (!holdsKernel(boot, image)) return;
     boot.found.loaded = { ...loaded, protectedModeCode: codeOf(boot.image, image.base) };
+    recordImage(boot);
     onKernelImage(boot, firmware, image);
   };
 }
@@ -90,7 +93,7 @@ function watchDecompressKernel(boot: BootRun, firmware: UefiFirmware, image: Loa
 
 /** Does the function in TypeScript, as its SysV arguments say, and returns from it. */
 async function decompress(boot: BootRun, firmware: UefiFirmware, address: number): Promise<void> {
-  const { cpu, machine, record, image } = boot;
+  const { cpu, machine, image } = boot;
   const output = Number(cpu.readRegister('rdi'));
   const allocated = firmware.allocations.findLast(
     ({ start, freedIn }) => start === output && freedIn === null,
@@ -106,15 +109,7 @@ async function decompress(boot: BootRun, firmware: UefiFirmware, address: number
     ahead: boot.ahead,
   });
   boot.found.extraction = extraction;
-  for (const step of extraction.steps) {
-    boot.beginPhase(step.name, Number(step.address));
-    record.completePhase(step.summary);
-  }
-  for (const write of extraction.writes) {
-    cpu.invalidateCode(write.start, write.end - write.start);
-    boot.hold.onHostWrite({ ...write, by: 'extract_kernel', instruction: null });
-  }
-  boot.hold.onExtracted();
+  tellExtraction(boot, extraction);
   const rsp = cpu.readRegister('rsp');
   cpu.writeRegister('rip', machine.memory.read64(Number(rsp)));
   cpu.writeRegister('rsp', rsp + 8n);
@@ -129,7 +124,9 @@ function watchForKernel(
   decompressed: boolean,
 ): void {
   const reached = async (entry: number): Promise<void> => {
-    boot.found.bootParams = Number(boot.cpu.readRegister('rsi'));
+    const bootParams = Number(boot.cpu.readRegister('rsi'));
+    boot.found.bootParams = bootParams;
+    recordBootParams(boot, bootParams);
     await onKernel(boot, entry);
   };
   if (!decompressed) {

@@ -1,8 +1,9 @@
 // The call of extract_kernel: its first instruction is trapped, and the function done in TypeScript where that was asked for.
 
-import { type ExtractionContext, extractKernel } from '../../decompressor/extract-kernel.ts';
+import { type Extraction, type ExtractionContext, extractKernel } from '../../decompressor/extract-kernel.ts';
 import type { BootRun } from '../boot-run.ts';
 import { cmdlineForGuest } from '../kaslr-request.ts';
+import { recordDecompressed, recordKernel, recordSegmentWrites } from '../record-placements.ts';
 import { watchForExit, watchForExitInPlace } from './exit.ts';
 import { onKernel } from './kernel.ts';
 
@@ -44,19 +45,28 @@ async function trap(boot: BootRun): Promise<void> {
   const extraction = await extractKernel(extractionContext(boot)!);
   boot.found.extraction = extraction;
   if (extraction.clearsIdt) cpu.writeDescriptorTable('idtr', { base: 0n, limit: 0 });
+  tellExtraction(boot, extraction);
+  for (const notice of extraction.notices) record.notice(notice);
+  returnFromCall(boot, extraction.returnValue);
+  const entry = Number(extraction.entry);
+  boot.watch(entry, () => onKernel(boot, entry));
+}
+
+/** The function was done in TypeScript: its phases, with what lies where at each. */
+export function tellExtraction(boot: BootRun, extraction: Extraction): void {
+  const { record, cpu } = boot;
+  recordDecompressed(boot, extraction);
   for (const step of extraction.steps) {
+    if (step.name === 'parse_elf') recordKernel(boot, extraction);
     boot.beginPhase(step.name, Number(step.address));
     record.completePhase(step.summary);
+    if (step.name === 'decompressed') recordSegmentWrites(boot, extraction);
   }
   for (const write of extraction.writes) {
     cpu.invalidateCode(write.start, write.end - write.start);
     boot.hold.onHostWrite({ ...write, by: 'extract_kernel', instruction: null });
   }
   boot.hold.onExtracted();
-  for (const notice of extraction.notices) record.notice(notice);
-  returnFromCall(boot, extraction.returnValue);
-  const entry = Number(extraction.entry);
-  boot.watch(entry, () => onKernel(boot, entry));
 }
 
 /** What RET would do, with the result in RAX. */

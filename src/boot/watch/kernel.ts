@@ -9,6 +9,7 @@ import { extractVmlinux } from '../../image/extract-vmlinux.ts';
 import type { KernelAtJump } from '../../trace/boot-trace.ts';
 import type { PhysicalMemory } from '../../x86/physical-memory.ts';
 import type { BootRun } from '../boot-run.ts';
+import { recordGuestKernel, recordKernel } from '../record-placements.ts';
 
 type Placed = Pick<Extraction, 'output' | 'virtualBase' | 'segments'>;
 
@@ -17,12 +18,13 @@ type Placed = Pick<Extraction, 'output' | 'virtualBase' | 'segments'>;
  * @param placed - where the kernel lies, for whom it has loaded itself
  */
 export async function onKernel(boot: BootRun, entry: number, placed: Placed | null = null): Promise<void> {
+  const { extraction } = boot.found;
+  const there = placed ?? extraction ?? (await locate(boot, entry));
+  const isPlaced = boot.record.placements.present.some(({ role }) => role === 'kernel-segment');
+  if (!isPlaced && extraction !== null) recordKernel(boot, extraction);
+  else if (!isPlaced) recordGuestKernel(boot, there);
   boot.beginPhase('kernel');
-  boot.found.kernel = describeKernel(
-    boot,
-    entry,
-    placed ?? boot.found.extraction ?? (await locate(boot, entry)),
-  );
+  boot.found.kernel = describeKernel(boot, entry, there);
   boot.finish();
 }
 

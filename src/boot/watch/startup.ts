@@ -2,6 +2,7 @@
 
 import { CR0_PE, EFER_LMA } from '../../x86/control-registers.ts';
 import type { BootRun } from '../boot-run.ts';
+import { recordBuiltTables, recordStart } from '../record-placements.ts';
 import { watchCopies, watchRelocation } from './copy.ts';
 import { watchForExitInPlace } from './exit.ts';
 import { watchExtractKernel } from './extract-kernel.ts';
@@ -17,10 +18,15 @@ export function watchStartup32(boot: BootRun, address: number): void {
 
 /** The CPU stands at startup_32, boot_params in ESI. */
 export function onStartup32(boot: BootRun, address: number): void {
+  onStart(boot, address);
   boot.found.zo = address;
   boot.beginPhase('startup_32');
-  boot.found.bootParams = Number(boot.cpu.readRegister('rsi') & 0xffff_ffffn);
   watchStub(boot, address);
+}
+
+function onStart(boot: BootRun, address: number): void {
+  recordStart(boot, address);
+  boot.found.bootParams = Number(boot.cpu.readRegister('rsi') & 0xffff_ffffn);
 }
 
 /** What is to come once the protected-mode code runs at `address`. */
@@ -29,7 +35,13 @@ export function watchStub(boot: BootRun, address: number): void {
   const { stub } = boot;
   const { startup64, relocated } = stub ?? { startup64: STARTUP_64, relocated: null };
   if (startup64 !== null) {
-    boot.watch(address + startup64, () => boot.beginPhase('startup_64'), { cr0: CR0_PE, efer: EFER_LMA });
+    const onStartup64 = (): void => {
+      // An EFI stub comes here without startup_32.
+      if (boot.found.bootParams === null) onStart(boot, address);
+      recordBuiltTables(boot);
+      boot.beginPhase('startup_64');
+    };
+    boot.watch(address + startup64, onStartup64, { cr0: CR0_PE, efer: EFER_LMA });
   }
   watchCopies(boot, 0, stubHead(boot));
   watchStubEvents(boot, 'all');
