@@ -13,6 +13,7 @@ import { payloadBytes } from './guest-halt.ts';
 import { chooseRandomLocation, type KaslrOutput, type KaslrSeeds, kaslrSeeds } from './kaslr.ts';
 import type { EntropySource } from './kaslr-entropy.ts';
 import { findKaslr, KASLR_FLAG, type KaslrGeneration } from './kaslr-generation.ts';
+import { mapForKaslr } from './kaslr-page-tables.ts';
 import type { KaslrInput } from './kaslr-slots.ts';
 import { findKernelTotalSize } from './kernel-size.ts';
 import { type KernelElf, readKernelElf, startsWithElf } from './place-kernel.ts';
@@ -85,18 +86,23 @@ export function chooseLocation(
     if (generation?.setsFlag === true) {
       memory.write8(bootParams + LOADFLAGS, memory.read8(bootParams + LOADFLAGS) | KASLR_FLAG);
     }
-    return forced(state, mode, rounded, alignment, loadPhysicalAddress);
+    const place = forced(state, mode, rounded, alignment, loadPhysicalAddress);
+    if (generation !== null) {
+      const input = kaslrInput(state.context, state.passed, generation, elf, bytes.length, total.bytes);
+      mapForKaslr(state, input, place.physical, rounded);
+    }
+    return place;
   }
   if (!total.confirmed && !looksAtLengthAlone(image, generation!)) {
     state.notices.push(
       `the kernel's size with bss (${hex(total.bytes)}) is taken from its program headers; the stub's code does not show it`,
     );
   }
-  const choice = chooseRandomLocation(
-    kaslrInput(state.context, state.passed, generation!, elf, bytes.length, total.bytes),
-    mode.entropy,
-    printer(state),
-  );
+  const input = kaslrInput(state.context, state.passed, generation!, elf, bytes.length, total.bytes);
+  const choice = chooseRandomLocation(input, mode.entropy, printer(state));
+  if (choice.slots.disabled === null) {
+    mapForKaslr(state, input, choice.slots.physicalSlots > 0 ? choice.physical : null, rounded);
+  }
   state.kaslr = choice;
   state.notices.push(...choice.slots.notices);
   return { physical: choice.physical, virtual: stub.bits === 64 ? choice.virtual : null };

@@ -132,6 +132,7 @@ export async function decompressKernel(context: DecompressionContext): Promise<E
     steps,
     writes,
     kaslr: null,
+    cr3: null,
     console: '',
     clearsIdt: false,
     notices: [],

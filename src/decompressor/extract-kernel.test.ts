@@ -41,6 +41,7 @@ interface Setup {
   readonly kaslr?: KaslrRequest;
   readonly output?: number;
   readonly zo?: number;
+  readonly cr3?: bigint;
   /** Changes guest memory before the call. */
   readonly prepare?: (ram: Uint8Array) => void;
 }
@@ -63,7 +64,7 @@ async function extract(
   ram[BOOT_PARAMS + 0x01] = 3;
   const input = zo + image.payload!.offset;
   const length = image.payload!.length;
-  const registers: Partial<Record<string, bigint>> = { rsp: BigInt(STACK) };
+  const registers: Partial<Record<string, bigint>> = { rsp: BigInt(STACK), cr3: setup.cr3 ?? 0n };
   if (stub.abi === 'rmode-output') {
     Object.assign(registers, { rdi: BigInt(BOOT_PARAMS), rsi: BigInt(output) });
   } else if (stub.abi === 'rmode-heap-input') {
@@ -265,6 +266,78 @@ describe('extract_kernel of a 64-bit stub', () => {
     const recipe32 = { ...recipe, payload: gzipSync(kernel32) };
     expect(await imageSize(makeStub32('stack-run-size', recipe32).image, 28)).toBe(RUN_SIZE);
     expect(await imageSize(makeStub32('stack-rmode-heap-input', recipe32).image, 28)).toBe(kernel32.length);
+  });
+
+  describe('with KASLR and no page-fault handler (4.8 to 5.9)', () => {
+    const ZO = 0x1800000 - 0x40000;
+    const TABLES = ZO + 0x30000;
+    const FROM_STARTUP_32 = { cr3: BigInt(TABLES) };
+    const drawn = (setup: Setup = {}, loadsIdt = false) =>
+      extract(
+        makeStub64('rmode-heap-input', {
+          payload: gzipSync(kernel64()),
+          version: '4.18.1 (builder@host) #1 SMP',
+          text: 'nokaslr\0Destination virtual address inappropriately aligned\x004.18.1 (builder@host) (gcc version 8) #1 SMP',
+          loadsIdt,
+        }).image,
+        {
+          kaslr: { kind: 'draw', entropy: { rdrand: () => null, rdtsc: () => null, i8254: () => 7 } },
+          ...setup,
+          prepare: (ram) => {
+            const view = new DataView(ram.buffer);
+            ram[BOOT_PARAMS + 0x1e8] = 1;
+            view.setUint32(BOOT_PARAMS + 0x2d0, 0x100000, true);
+            view.setUint32(BOOT_PARAMS + 0x2d8, 0x3f00000, true);
+            view.setUint32(BOOT_PARAMS + 0x2e0, 1, true);
+            setup.prepare?.(ram);
+          },
+        },
+      );
+    /** The 2 MiB page table entry for an address; 0 where nothing leads there. */
+    const entryOf = (ram: Uint8Array, address: number): bigint => {
+      const view = new DataView(ram.buffer);
+      let table = TABLES;
+      for (const shift of [39, 30]) {
+        const entry = view.getBigUint64(table + 8 * (Math.floor(address / 2 ** shift) % 512), true);
+        if (entry === 0n) return 0n;
+        table = Number(entry & ~0xfffn);
+      }
+      return view.getBigUint64(table + 8 * (Math.floor(address / 2 ** 21) % 512), true);
+    };
+
+    it('goes over from a loader’s page tables to its own, with what it is going to touch', async () => {
+      const { extraction, ram } = await drawn({
+        prepare: (memory) => memory.fill(0xee, TABLES, TABLES + 0x8000),
+      });
+      expect(extraction.cr3).toBe(BigInt(TABLES));
+      const { output } = extraction;
+      expect(output).not.toBe(0x1000000n);
+      expect(entryOf(ram, Number(output))).toBe(output | 0x1e3n);
+      expect(entryOf(ram, ZO)).toBe(0x1600000n | 0x1e3n);
+      expect(entryOf(ram, BOOT_PARAMS)).toBe(0x1e3n);
+      expect(entryOf(ram, 0x1000000)).toBe(0n);
+    });
+
+    it('keeps a loader’s page tables where it finds no place', async () => {
+      const { extraction } = await drawn({
+        commandLine: 'mem=1M',
+        prepare: (ram) => ram.fill(0, BOOT_PARAMS + 0x2d8, BOOT_PARAMS + 0x2e0),
+      });
+      expect(extraction.kaslr?.slots.physicalSlots).toBe(0);
+      expect(extraction.cr3).toBeNull();
+    });
+
+    it('goes on with those that startup_32 made', async () => {
+      expect((await drawn(FROM_STARTUP_32)).extraction.cr3).toBeNull();
+    });
+
+    it('goes over to them for a forced address, too, and never with a page-fault handler', async () => {
+      const kaslr = { kind: 'forced', physical: 0x2000000, virtual: null } as const;
+      const { extraction, ram } = await drawn({ kaslr });
+      expect(extraction.cr3).toBe(BigInt(TABLES));
+      expect(entryOf(ram, 0x2000000)).toBe(0x2000000n | 0x1e3n);
+      expect((await drawn({ kaslr }, true)).extraction.cr3).toBeNull();
+    });
   });
 
   it('stops where the destination is not aligned', async () => {

@@ -26,6 +26,8 @@ export interface ExtractionState {
   readonly writes: WrittenRange[];
   readonly notices: string[];
   kaslr: KaslrChoice | null;
+  /** Page tables of its own that the function has gone over to; null: those that were in force. */
+  cr3: bigint | null;
 }
 
 /** The state at the first instruction of the function. */
@@ -47,5 +49,6 @@ export function beginExtraction(context: ExtractionContext, passed: ExtractArgum
     writes: [],
     notices: [],
     kaslr: null,
+    cr3: null,
   };
 }

@@ -89,6 +89,8 @@ export interface Extraction {
   readonly kaslr: KaslrChoice | null;
   /** Text the function printed. */
   readonly console: string;
+  /** CR3 where the function leaves with other page tables than those it came with; null elsewhere. */
+  readonly cr3: bigint | null;
   /** True when the function leaves with an empty IDT loaded (base and limit 0), as 64-bit stubs from 5.10 on do. */
   readonly clearsIdt: boolean;
   readonly notices: readonly string[];

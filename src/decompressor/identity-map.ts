@@ -59,6 +59,7 @@ export function mapIdentity(input: IdentityMapInput, ranges: readonly TouchedRan
       );
     }
     nextTable += PAGE;
+    memory.fill(table, PAGE, 0);
     return table;
   };
   for (const { start, end, written } of ranges) {

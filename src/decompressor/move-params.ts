@@ -74,6 +74,7 @@ export async function decompressMoved(context: ExtractionContext): Promise<Extra
     file: null,
     relocations: NO_RELOCATIONS,
     kaslr: null,
+    cr3: null,
     clearsIdt: false,
     notices: [],
   };

@@ -219,7 +219,7 @@ function mapTouched(
     mapIdentity(
       {
         memory,
-        cr3: state.context.readRegister('cr3'),
+        cr3: state.cr3 ?? state.context.readRegister('cr3'),
         fiveLevels: (state.context.readRegister('cr4') & CR4_LA57) !== 0n,
         stubStart: zo,
         stubEnd: zo + (state.details?.end ?? 0),
@@ -270,6 +270,7 @@ function result(
     writes: state.writes,
     kaslr: state.kaslr,
     console: state.console.text,
+    cr3: state.cr3,
     clearsIdt: clearsIdt(state),
     notices: state.notices,
   };

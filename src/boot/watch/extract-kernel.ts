@@ -44,6 +44,7 @@ async function trap(boot: BootRun): Promise<void> {
   }
   const extraction = await extractKernel(extractionContext(boot)!);
   boot.found.extraction = extraction;
+  if (extraction.cr3 !== null) cpu.writeRegister('cr3', extraction.cr3);
   if (extraction.clearsIdt) cpu.writeDescriptorTable('idtr', { base: 0n, limit: 0 });
   tellExtraction(boot, extraction);
   for (const notice of extraction.notices) record.notice(notice);
