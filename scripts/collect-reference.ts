@@ -39,6 +39,7 @@ const NOT_COMPARABLE: readonly string[] = [
 interface Options {
   readonly start: 'kernel' | 'floppy';
   readonly cmdline: string;
+  readonly machine: string;
   readonly memory: number;
   readonly initrd?: string;
   readonly cpu: string;
@@ -227,6 +228,18 @@ function readValue(instruction: 'rdtsc' | 'rdrand', before: QemuRegisters, after
   return changed === undefined ? 0n : after.values[changed];
 }
 
+/** What the firmware told of memory, a line an entry, from boot_params: start, end, type (zero-page.rst, e820_table). */
+async function readMemoryMap(machine: QemuMachine, bootParams: bigint): Promise<string[]> {
+  const ENTRIES = 0x1e8;
+  const TABLE = 0x2d0;
+  const page = await machine.readPhysical(bootParams, BOOT_PARAMS_SIZE);
+  return Array.from({ length: page[ENTRIES]! }, (_, index) => {
+    const at = TABLE + index * 20;
+    const start = page.readBigUInt64LE(at);
+    return `${hex(start)} ${hex(start + page.readBigUInt64LE(at + 8))} ${page.readUInt32LE(at + 16)}`;
+  });
+}
+
 /** The difference that KASLR's relocations added to virtual addresses, seen in the guest's memory. */
 async function virtualDelta(
   machine: QemuMachine,
@@ -299,6 +312,7 @@ async function collect(path: string, options: Options): Promise<unknown> {
       image: options.start === 'floppy' ? writeFloppy(file, scratch) : path,
       cmdline,
       initrd: options.initrd ?? null,
+      extra: ['-M', options.machine],
       memoryMegabytes: options.memory,
       cpu: options.cpu,
       timeout: options.timeout * 1000,
@@ -322,6 +336,8 @@ async function collect(path: string, options: Options): Promise<unknown> {
           engine: 'qemu',
           engineVersion: qemuVersion(),
           ram: options.memory * 1024 * 1024,
+          model: options.machine,
+          memoryMap: await readMemoryMap(machine, atKernel.values.rsi),
           cpu: options.cpu,
           entry: options.start === 'floppy' ? 'boot-sector' : 'real16',
           decompress: 'emulated',
@@ -454,7 +470,8 @@ const program = new Command('collect-reference')
     'kernel',
   )
   .option('--cmdline <text>', 'kernel command line; nokaslr is put before it unless --kaslr is given', '')
-  .option('--memory <size>', 'RAM, 512M or 1G', megabytes, 512)
+  .option('--machine <model>', "QEMU's machine: pc, q35 or microvm", 'pc')
+  .option('--memory <size>', 'RAM, 512M or 16G', megabytes, 512)
   .option('--initrd <file>', 'an initial RAM disk')
   .option('--cpu <model>', "QEMU's CPU model", 'qemu64')
   .option('--kaslr', 'let the kernel choose its place, and record each RDTSC and RDRAND value it read')

@@ -9,6 +9,9 @@ export interface Reference {
   readonly image: { readonly path: string; readonly sha256: string };
   readonly machine: {
     readonly ram: number;
+    /** QEMU's machine, and what its firmware told of memory; missing in older references. */
+    readonly model?: 'pc' | 'q35' | 'microvm';
+    readonly memoryMap?: readonly string[];
     readonly entry: 'real16' | 'boot-sector';
     readonly cmdline: string;
   };

@@ -9,6 +9,7 @@ import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { describe, expect, it } from 'vitest';
 import { QemuMachine } from '../scripts/reference/qemu-machine.ts';
+import { hex } from '../src/hex.ts';
 import { type BootOptions, boot, DEFAULT_BOOT_OPTIONS, readKernelImage } from '../src/index.ts';
 import { differences, type Reference } from './compare-with-reference.ts';
 
@@ -45,9 +46,14 @@ const imageOf = new Map(
 
 async function compare(path: string, reference: Reference, options: Partial<BootOptions>): Promise<string[]> {
   const image = await readKernelImage(path, readFileSync(path));
-  const { ram, entry, cmdline } = reference.machine;
-  const finished = await boot(image, { ...DEFAULT_BOOT_OPTIONS, memory: ram, entry, cmdline, ...options });
+  const { ram, entry, cmdline, model = 'pc', memoryMap } = reference.machine;
+  const made = { ...DEFAULT_BOOT_OPTIONS, machine: model, memory: ram, entry, cmdline, ...options };
+  const finished = await boot(image, made);
   try {
+    const map = finished.machine.memoryMap.map(
+      ({ address, size, type }) => `${hex(address)} ${hex(address + size)} ${type}`,
+    );
+    if (memoryMap !== undefined) expect(map).toEqual(memoryMap);
     return differences(finished.trace, reference);
   } finally {
     finished.close();
@@ -69,7 +75,8 @@ describe('the committed references', () => {
     const reference = readReference(join(REFERENCES, file));
     const path = imageOf.get(reference.image.sha256);
     const name = basename(reference.image.path);
-    const way = reference.machine.entry;
+    const { entry, model = 'pc', ram } = reference.machine;
+    const way = `${entry} on ${model} with ${ram / 2 ** 20} MiB`;
     it.skipIf(path === undefined)(
       `${name} boots from ${way} as in QEMU${path === undefined ? ' (skipped: the image is not in images/cache)' : ''}`,
       async () => {
