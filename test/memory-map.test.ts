@@ -51,8 +51,7 @@ describe('--memory-map', () => {
       log,
       '--cmdline',
       'ro',
-      '--initrd-address',
-      '0x34a5c000',
+      ...['--initrd-address', '0x34a5c000', '--initrd', file('initrd', 'a RAM disk')],
     ]);
     expect(used.stderr).toBe('');
   });

@@ -142,9 +142,10 @@ export class HeldBoot implements BootSession {
   }
 
   /** @param decompressAhead - whether the payload is wanted, so that decompressing it may begin at once */
-  static async open(image: KernelImage, options: BootOptions, decompressAhead = true): Promise<HeldBoot> {
+  static async open(given: KernelImage, options: BootOptions, decompressAhead = true): Promise<HeldBoot> {
     // The guest's own code draws unless it is told not to.
-    const entry = findEntry(image, options.entry);
+    const entry = findEntry(given, options.entry);
+    const image = entry.prepare === undefined ? given : await entry.prepare(given);
     const guestDraws = options.decompress === 'emulated' || entry.drawsItself === true;
     const cmdline = guestDraws ? cmdlineForGuest(image, options) : options.cmdline;
     const own = { ...options, cmdline, entry: entry.name };

@@ -26,7 +26,7 @@ export type PhaseName = (typeof PHASE_NAMES)[number];
 
 export type CpuMode = 'real16' | 'prot16' | 'prot32' | 'compat32' | 'long64';
 /** How the image was entered: BIOS boot sector, or the boot protocol's 16-, 32- or 64-bit entry. */
-export type EntryPoint = 'real16' | 'prot32' | 'long64' | 'boot-sector' | 'efi';
+export type EntryPoint = 'real16' | 'prot32' | 'long64' | 'boot-sector' | 'efi' | 'pvh';
 export type DecompressMode = 'hooked' | 'emulated';
 
 /** Registers of a snapshot: all of `RegisterName`, as values. */

@@ -16,6 +16,8 @@ export interface Entry {
   accepts(image: KernelImage): boolean;
   /** The guest chooses the kernel's address in code that is never trapped: it is told on the command line not to. */
   readonly drawsItself?: true;
+  /** The kernel in an image that it boots, where that is not the image itself. */
+  prepare?(image: KernelImage): Promise<KernelImage>;
   /** What the machine must have for it. */
   machine?(image: KernelImage, options: BootOptions): Partial<MachineOptions>;
   /**

@@ -10,6 +10,7 @@ import { efi } from './efi.ts';
 import type { Entry } from './entry.ts';
 import { long64 } from './long64.ts';
 import { prot32 } from './prot32.ts';
+import { pvh } from './pvh.ts';
 import { real16 } from './real16.ts';
 import { vmlinuxLong64, vmlinuxProt32 } from './vmlinux.ts';
 
@@ -21,6 +22,7 @@ export const ENTRIES: readonly Entry[] = [
   efi,
   vmlinuxLong64,
   vmlinuxProt32,
+  pvh,
 ];
 
 /**

@@ -15,7 +15,7 @@ import { onKernel } from '../watch/kernel.ts';
 import { makeBootParams } from './boot-params.ts';
 import { enterLong64, enterProt32 } from './enter-protocol.ts';
 import type { Entry } from './entry.ts';
-import type { LoadedImage } from './loaded-image.ts';
+import type { LoadedImage, LoadedKernel } from './loaded-image.ts';
 
 export const vmlinuxLong64: Entry = {
   name: 'long64',
@@ -45,6 +45,27 @@ function loadVmlinux(
   options: BootOptions,
   entry: 'prot32' | 'long64',
 ): LoadedImage {
+  const { kernel, end } = loadKernelSegments(machine, image, options);
+  return {
+    entry,
+    ...{ setup: null, heapEnd: null, protectedModeCode: null, startup32: 0 },
+    ...makeBootParams(machine, image, options, entry, null, end),
+    kernel,
+    start: Number(describeVmlinux(readElf(image.bytes)).physicalEntry),
+  };
+}
+
+/**
+ * Puts every segment at its physical address.
+ *
+ * @returns the kernel as it lies there, and where it ends
+ * @throws BootscopeError `boot-load-address`, `boot-memory`
+ */
+export function loadKernelSegments(
+  machine: Machine,
+  image: KernelImage,
+  options: BootOptions,
+): { readonly kernel: LoadedKernel; readonly end: number } {
   const elf = readElf(image.bytes);
   if (options.loadAddress !== null) {
     throw new BootscopeError(
@@ -72,20 +93,17 @@ function loadVmlinux(
   const lowest = segments.reduce((low, segment) => (segment.paddr < low.paddr ? segment : low));
   const end = segments.reduce((high, { paddr, memsz }) => (paddr + memsz > high ? paddr + memsz : high), 0n);
   return {
-    entry,
-    ...{ setup: null, heapEnd: null, protectedModeCode: null, startup32: 0 },
-    ...makeBootParams(machine, image, options, entry, null, Number(end)),
+    end: Number(end),
     kernel: {
       output: lowest.paddr,
       virtualBase: lowest.vaddr,
       segments,
       file: readKernelFileParts(image.bytes, segments),
     },
-    start: Number(describeVmlinux(elf).physicalEntry),
   };
 }
 
-function watchVmlinux(boot: BootRun, { kernel, start }: LoadedImage): void {
+export function watchVmlinux(boot: BootRun, { kernel, start }: LoadedImage): void {
   boot.found.kernelFile = kernel!.file;
   boot.defer(() => onKernel(boot, start, kernel));
 }

@@ -1,0 +1,100 @@
+// PVH as Bootscope and QEMU enter it: the state of the CPU at the kernel's first instruction, and what hvm_start_info says.
+
+import { spawnSync } from 'node:child_process';
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { basename, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { afterAll, describe, expect, it } from 'vitest';
+import { QemuMachine } from '../scripts/reference/qemu-machine.ts';
+import { extractVmlinux } from '../src/image/extract-vmlinux.ts';
+import { boot, DEFAULT_BOOT_OPTIONS, readKernelImage } from '../src/index.ts';
+import { readHvmStartInfo } from '../src/protocol/pvh.ts';
+import { PhysicalMemory } from '../src/x86/physical-memory.ts';
+
+const CACHE = fileURLToPath(new URL('../images/cache/debian', import.meta.url));
+const KERNELS = ['vmlinuz-6.1.0-50-cloud-amd64', 'vmlinuz-6.12.111+deb12-amd64'];
+const MEMORY = 6 * 2 ** 30;
+const CMDLINE = 'console=ttyS0 nokaslr';
+const INITRD = new TextEncoder().encode('070701 not much of an initrd'.padEnd(0x3000, '.'));
+const hasQemu = spawnSync('qemu-system-x86_64', ['--version']).status === 0;
+const CR0_PG_PE = 0x8000_0001n;
+const FLAG_IF_TF = 0x300n;
+
+const folder = mkdtempSync(join(tmpdir(), 'bootscope-pvh-'));
+afterAll(() => rmSync(folder, { recursive: true }));
+
+function textAt(memory: PhysicalMemory, address: number): string {
+  const bytes = memory.viewUpTo(address, 4096);
+  return new TextDecoder().decode(bytes.subarray(0, bytes.indexOf(0)));
+}
+
+/** What both have to say alike. */
+function described(memory: PhysicalMemory, startInfo: number) {
+  const info = readHvmStartInfo(memory, startInfo)!;
+  return {
+    flags: info.flags,
+    modules: info.modules.map(({ size }) => size),
+    commandLine: textAt(memory, info.commandLine),
+    memoryMap: info.memoryMap,
+  };
+}
+
+describe('PVH', () => {
+  for (const name of KERNELS) {
+    const path = join(CACHE, name);
+    const why = !existsSync(path)
+      ? ' (skipped: it is not in images/cache)'
+      : hasQemu
+        ? ''
+        : ' (skipped: no qemu-system-x86_64)';
+    it.skipIf(why !== '')(`enters the vmlinux in ${basename(path)} as QEMU does${why}`, async () => {
+      const image = await readKernelImage(path, readFileSync(path));
+      const initrd = join(folder, 'initrd');
+      writeFileSync(initrd, INITRD);
+      const ours = await boot(image, {
+        ...DEFAULT_BOOT_OPTIONS,
+        ...{ entry: 'pvh', memory: MEMORY, cmdline: CMDLINE, initrd: { path: initrd, bytes: INITRD } },
+      });
+      const vmlinux = join(folder, 'vmlinux');
+      writeFileSync(vmlinux, (await extractVmlinux(image)).bytes);
+      const { entry, segments } = ours.trace.kernel!;
+      const qemu = await QemuMachine.start(
+        {
+          ...{ start: 'kernel', image: vmlinux, cmdline: CMDLINE, initrd, cpu: 'qemu64', timeout: 120_000 },
+          memoryMegabytes: MEMORY / 2 ** 20,
+        },
+        true,
+      );
+      try {
+        await qemu.runTo([entry]);
+        const theirs = await qemu.registers();
+        const { registers, mode } = ours.trace.phases.at(-1)!;
+        expect(theirs.mode).toBe('prot32');
+        expect(mode).toBe('prot32');
+        for (const { cr0, rflags, cr4 } of [theirs.values, registers]) {
+          expect([cr0 & CR0_PG_PE, rflags & FLAG_IF_TF, cr4]).toEqual([1n, 0n, 0n]);
+        }
+        const low = PhysicalMemory.of(await qemu.readPhysical(0n, 0x100000));
+        expect(described(ours.machine.memory, Number(registers.rbx))).toEqual(
+          described(low, Number(theirs.values.rbx)),
+        );
+        const first = segments[0]!;
+        const loaded = await qemu.readPhysical(first.paddr, 0x10000);
+        expect(Buffer.compare(loaded, ours.machine.memory.view(Number(first.paddr), 0x10000))).toBe(0);
+      } finally {
+        await qemu.close();
+        ours.close();
+      }
+    });
+  }
+
+  it('is refused for a kernel without the note, with the reason', async () => {
+    const demo = fileURLToPath(new URL('../images/demo/demo-gzip.bzImage', import.meta.url));
+    const image = await readKernelImage(demo, readFileSync(demo));
+    await expect(boot(image, { ...DEFAULT_BOOT_OPTIONS, entry: 'pvh' })).rejects.toMatchObject({
+      code: 'boot-pvh',
+      message: expect.stringContaining('has no Xen note with a PVH entry (PHYS32_ENTRY)'),
+    });
+  });
+});
