@@ -304,6 +304,12 @@ describePage(missing === null ? 'the report page' : `the report page (${missing}
   it('is used by keys: phases, scale, zoom, theme, help', async () => {
     const { page, problems } = await open(VIEWS[0]!);
     const title = page.locator('#phase-title');
+    // It opens where the boot begins.
+    expect(await title.textContent()).toBe(trace.phases[0]!.name);
+    await page.keyboard.press('w');
+    expect(await page.locator('#words').textContent()).toContain('run area');
+    await page.keyboard.press('Escape');
+    await page.keyboard.press('End');
     await page.keyboard.press('Home');
     expect(await title.textContent()).toBe(trace.phases[0]!.name);
     await page.keyboard.press('ArrowRight');

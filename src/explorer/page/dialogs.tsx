@@ -30,6 +30,7 @@ const KEYS: readonly (readonly [string, string])[] = [
   ['g', 'name a place to go to'],
   ['Esc', 'cancel what runs'],
   ['t', 'dark or light'],
+  ['w', 'what the words mean'],
   ['?', 'this list'],
 ];
 

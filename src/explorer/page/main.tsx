@@ -6,6 +6,7 @@ import { card, h } from '../../report/page/dom.ts';
 import { type EventsPanel, eventsPanel } from '../../report/page/events-panel.ts';
 import { type MapView, mapView } from '../../report/page/map-view.ts';
 import type { ViewState } from '../../report/page/state.ts';
+import { wordsDialog } from '../../report/page/words-dialog.ts';
 import type { ModelRegion, ReportModel } from '../../report/report-model.ts';
 import type { Moment } from '../protocol.ts';
 import { Connection, type Line, RequestError, socketLine } from './connection.ts';
@@ -74,6 +75,7 @@ const KEYS: Readonly<Record<string, 'help' | 'place' | ((explorer: Explorer) => 
   Escape: (explorer) =>
     explorer.view.busy === null ? Promise.resolve(explorer.dismissError()) : explorer.cancel(),
   t: async () => toggleTheme(),
+  w: async () => showWords(),
   g: 'place',
   '?': 'help',
 };
@@ -85,6 +87,12 @@ function toggleTheme(): void {
       ? matchMedia('(prefers-color-scheme: dark)').matches
       : root.dataset.theme === 'dark';
   root.dataset.theme = dark ? 'light' : 'dark';
+}
+
+function showWords(): void {
+  const words = document.querySelector<HTMLDialogElement>('#words') ?? wordsDialog();
+  document.body.append(words);
+  words.showModal();
 }
 
 const VISITED = 'bootscope-visited';

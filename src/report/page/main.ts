@@ -10,6 +10,7 @@ import { mapView } from './map-view.ts';
 import { changesCard, pageTablesCard, regionsCard, registersCard, summaryCard } from './phase-panel.ts';
 import { printView } from './print-view.ts';
 import { readState, writeState } from './state.ts';
+import { wordsDialog } from './words-dialog.ts';
 
 interface PageData {
   readonly model: ReportModel;
@@ -54,6 +55,7 @@ const stepButtons = model.phases.map((phase, index) =>
   ),
 );
 const help = helpDialog();
+const words = wordsDialog();
 
 function stepMarks(index: number): readonly (readonly [string, string])[] {
   const phase = model.phases[index]!;
@@ -162,6 +164,11 @@ function header(): HTMLElement {
           onclick: toggleTheme,
         },
         '◐',
+      ),
+      h(
+        'button',
+        { type: 'button', id: 'words-button', title: 'Words (w)', onclick: () => words.showModal() },
+        'Words',
       ),
       h(
         'button',
@@ -310,6 +317,7 @@ function helpDialog(): HTMLDialogElement {
     ['↑ ↓', 'move the view while zoomed in'],
     ['/', 'search events'],
     ['t', 'dark or light'],
+    ['w', 'what the words mean'],
     ['Esc', 'let go of the chosen region'],
     ['?', 'this list'],
   ];
@@ -363,6 +371,7 @@ document.body.prepend(
   ),
   announcement,
   help,
+  words,
 );
 if (model.phases.length === 0) fill(layout, h('p', { class: 'hint' }, 'No phase was reached.'));
 choosePhase(state.phase);
@@ -430,6 +439,9 @@ function onKey(key: string): boolean {
     case 't':
       toggleTheme();
       return true;
+    case 'w':
+      words.showModal();
+      return true;
     case '?':
       help.showModal();
       return true;
@@ -444,7 +456,7 @@ function onKey(key: string): boolean {
 }
 
 window.addEventListener('keydown', (event) => {
-  if (event.ctrlKey || event.metaKey || event.altKey || help.open) return;
+  if (event.ctrlKey || event.metaKey || event.altKey || help.open || words.open) return;
   const target = event.target instanceof HTMLElement ? event.target : null;
   if (target?.closest('input, textarea, select') != null) {
     if (event.key === 'Escape') target.blur();

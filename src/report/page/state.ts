@@ -16,18 +16,12 @@ export function readState(model: ReportModel, hash: string, scale: ScaleMode): V
   const asked = new URLSearchParams(hash.replace(/^#/, ''));
   const phase = model.phases.findIndex(({ name }) => name === asked.get('phase'));
   return {
-    phase: phase >= 0 ? phase : firstInteresting(model),
+    phase: Math.max(0, phase),
     scale: SCALE_MODES.find((mode) => mode === asked.get('scale')) ?? scale,
     view: { from: 0, to: 1 },
     all: asked.get('view') === 'all',
     region: asked.get('region'),
   };
-}
-
-/** The phase in which something is overwritten is what a reader came for; else the last. */
-function firstInteresting(model: ReportModel): number {
-  const found = model.phases.findIndex((phase) => phase.overwritten.length > 0);
-  return found >= 0 ? found : Math.max(0, model.phases.length - 1);
 }
 
 export function writeState(model: ReportModel, state: ViewState): void {
