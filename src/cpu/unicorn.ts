@@ -448,7 +448,8 @@ class UnicornCpu implements Cpu, BlockWatcher {
 
   reached(address: number, size: number, block: DecodedBlock, instructionsLeft: number): void {
     this.#hookAddress = BigInt(address);
-    if (instructionsLeft === 0) this.#sliceOver = true;
+    // The host may have done more at once than were left.
+    if (instructionsLeft <= 0) this.#sliceOver = true;
     else {
       const stop = address + block.starts[instructionsLeft]!;
       this.#exit = { address: stop, blockStart: address, blockEnd: address + size };
