@@ -13,7 +13,7 @@ import type { CpuModeReader } from './cpu-mode.ts';
 import type { Hold } from './hold.ts';
 import type { BootOptions } from './options.ts';
 import type { StringOperation } from './string-instructions.ts';
-import { findSystemInstructions, SystemEvents } from './system-events.ts';
+import { findSystemInstructions, SystemEvents, type SystemEventsState } from './system-events.ts';
 
 /** INT 13h. */
 const DISK_SERVICES = 0x13;
@@ -24,6 +24,12 @@ interface RecordedBoot {
   readonly mode: CpuModeReader;
   readonly options: BootOptions;
   readonly hold: Hold;
+}
+
+/** What a boot has recorded in the phase that runs. */
+export interface RecordState {
+  readonly events: readonly BootEvent[];
+  readonly system: SystemEventsState | null;
 }
 
 export class BootRecord {
@@ -55,6 +61,22 @@ export class BootRecord {
       },
     };
     this.#events = boot.options.events ? new SystemEvents(events) : null;
+  }
+
+  /** What has been recorded in the running phase. */
+  saveState(): RecordState {
+    const { phase } = this;
+    return {
+      events: this.events.filter((event) => event.phase === phase),
+      system: this.#events?.saveState() ?? null,
+    };
+  }
+
+  /** In the same phase, with nothing recorded in it yet that `state` does not hold, too. */
+  restoreState({ events, system }: RecordState): void {
+    const known = this.events.filter((event) => event.phase === this.phase).length;
+    for (const event of events.slice(known)) this.#recorder.event(event);
+    if (system !== null) this.#events?.restoreState(system);
   }
 
   get phases(): readonly Phase[] {

@@ -22,6 +22,7 @@ import { Hold } from './hold.ts';
 import { type InstructionListener, InstructionStream } from './instruction-stream.ts';
 import { kaslrRequest, machineSeed } from './kaslr-request.ts';
 import type { BootOptions } from './options.ts';
+import type { Snapshots } from './snapshots.ts';
 import type { WatchedRange } from './stop.ts';
 
 /** Kernels choose a random address from 3.14 on; protocol 2.12 came with 3.8, so all of those have it. */
@@ -72,6 +73,8 @@ export class BootRun {
   readonly kaslr: KaslrRequest;
   /** The payload, decompressed while the guest runs. */
   readonly ahead: PayloadAhead | null;
+  /** Who keeps what has changed while the guest decompresses; null for nobody. */
+  snapshots: Snapshots | null = null;
   /** Phases that have begun and that nobody was told of. */
   readonly begun: Phase[] = [];
   readonly found: Findings = {
@@ -315,6 +318,7 @@ export class BootRun {
       if (this.#queue.length > 0) {
         await this.#drain();
       } else if (end.kind === 'slice') {
+        this.snapshots?.onSlice();
         await nextTurn();
       } else if (end.kind === 'halted') {
         if (!this.machine.idle()) this.#stopAt(this.machine.stopReason ?? 'the guest halted');

@@ -45,6 +45,11 @@ export interface BootOptions {
   readonly pageTables: boolean;
   /** Do large `rep movs`/`rep stos` over plain RAM as one host copy. */
   readonly fastStrings: boolean;
+  /**
+   * Bytes that snapshots of a guest that decompresses by itself may take, from which going back is quick; 0: it is run again from
+   * the entry.
+   */
+  readonly snapshotMemory: number;
   /** Seconds of host time after which a boot that got nowhere is ended; null: as long as its kind may need. */
   readonly timeoutSeconds: number | null;
   /** Ends every run of the boot. */
@@ -74,5 +79,6 @@ export const DEFAULT_BOOT_OPTIONS: BootOptions = {
   events: true,
   pageTables: true,
   fastStrings: true,
+  snapshotMemory: 0,
   timeoutSeconds: null,
 };

@@ -26,6 +26,7 @@ import type { HoldConditions } from './hold.ts';
 import type { InstructionListener, InstructionStream } from './instruction-stream.ts';
 import { cmdlineForGuest } from './kaslr-request.ts';
 import { type BootOptions, DEFAULT_BOOT_OPTIONS } from './options.ts';
+import { Snapshots } from './snapshots.ts';
 import type { PlaceOrText, RunOptions, Stop, StopCause, WatchedRange } from './stop.ts';
 
 /** Physical memory of a held boot, little endian. @throws BootscopeError `machine-address` outside of RAM */
@@ -98,6 +99,9 @@ export interface BootSession extends Disposable {
   close(): void;
 }
 
+/** Of sessions that say nothing else. */
+export const SNAPSHOT_MEMORY: number = 256 * 1024 * 1024;
+
 /**
  * Opens a boot that stands before its first instruction.
  *
@@ -105,7 +109,7 @@ export interface BootSession extends Disposable {
  * @throws BootscopeError when image and options do not go together, or no engine is there
  */
 export function openBoot(image: KernelImage, options: Partial<BootOptions> = {}): Promise<BootSession> {
-  return HeldBoot.open(image, { ...DEFAULT_BOOT_OPTIONS, ...options });
+  return HeldBoot.open(image, { ...DEFAULT_BOOT_OPTIONS, snapshotMemory: SNAPSHOT_MEMORY, ...options });
 }
 
 const DISPOSE: typeof Symbol.dispose = Symbol.dispose ?? Symbol.for('Symbol.dispose');
@@ -122,6 +126,7 @@ export class HeldBoot implements BootSession {
   readonly #image: KernelImage;
   #ahead: PayloadAhead | null;
   #attempt: Attempt;
+  readonly #snapshots: Snapshots | null;
   #stop: Stop;
   #busy = false;
   #closed = false;
@@ -137,6 +142,8 @@ export class HeldBoot implements BootSession {
     this.options = options;
     this.#ahead = ahead;
     this.#attempt = attempt;
+    this.#snapshots = options.snapshotMemory > 0 ? new Snapshots(options.snapshotMemory) : null;
+    attempt.run.snapshots = this.#snapshots;
     this.#stop = this.#stand({ reason: 'opened' });
     this.memory = sessionMemory(() => this.machine);
   }
@@ -331,7 +338,15 @@ export class HeldBoot implements BootSession {
   }
 
   async #goToCount(instructions: number): Promise<Stop> {
-    if (instructions < this.#counted(`#${instructions}`)) await this.#again();
+    const now = this.#counted(`#${instructions}`);
+    const snapshot = this.#snapshots?.before(instructions) ?? null;
+    if (snapshot !== null && (instructions < now || snapshot.instructions > now)) {
+      await this.#again();
+      await this.#runUntil(conditions({ phases: ['extract_kernel'] }), {});
+      this.#snapshots!.restore(this.boot, snapshot);
+    } else if (instructions < now) {
+      await this.#again();
+    }
     return this.#runUntil(conditions({ count: instructions, countCause: { reason: 'count' } }), {});
   }
 
@@ -345,8 +360,10 @@ export class HeldBoot implements BootSession {
   /** Back before the first instruction, on a new machine. */
   async #again(): Promise<void> {
     this.#attempt.cpu.close();
+    this.#snapshots?.forgetMachine();
     if (this.options.decompress === 'hooked') this.#ahead ??= await PayloadAhead.now(this.#image);
     this.#attempt = await attempt(this.#image, this.options, this.#ahead);
+    this.#attempt.run.snapshots = this.#snapshots;
     this.#stop = this.#stand({ reason: 'opened' });
   }
 

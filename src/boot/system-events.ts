@@ -107,6 +107,13 @@ interface Place {
   readonly instructions: number | null;
 }
 
+/** What was being put together between two runs. */
+export interface SystemEventsState {
+  readonly ports: PortRun | null;
+  readonly printed: number;
+  readonly newlines: readonly Place[];
+}
+
 export class SystemEvents {
   readonly #parts: SystemEventParts;
   #mode: CpuMode | null = null;
@@ -132,6 +139,17 @@ export class SystemEvents {
 
   #held(address: number): boolean {
     return this.#parts.hold?.before(address) ?? false;
+  }
+
+  saveState(): SystemEventsState {
+    const ports = this.#ports === null ? null : { ...this.#ports, ports: new Set(this.#ports.ports) };
+    return { ports, printed: this.#printed, newlines: [...this.#newlines] };
+  }
+
+  restoreState({ ports, printed, newlines }: SystemEventsState): void {
+    this.#ports = ports === null ? null : { ...ports, ports: new Set(ports.ports) };
+    this.#printed = printed;
+    this.#newlines.splice(0, this.#newlines.length, ...newlines);
   }
 
   /** What was being put together is complete; `address` is where the CPU is. */

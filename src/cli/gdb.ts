@@ -4,7 +4,7 @@ import { existsSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { type Command, InvalidArgumentError, Option } from 'commander';
-import { openBoot } from '../boot/session.ts';
+import { openBoot, SNAPSHOT_MEMORY } from '../boot/session.ts';
 import { SessionTarget } from '../debug/session-target.ts';
 import { PT_LOAD, readElf } from '../image/elf.ts';
 import { readImageFile } from '../image/image-file.ts';
@@ -65,7 +65,7 @@ export function registerGdb(program: Command): void {
           ? {}
           : { vmlinux: flags.vmlinux, vmlinuxBase: await linkedBase(flags.vmlinux) }),
       };
-      const session = await openBoot(image, { ...options, hash: false });
+      const session = await openBoot(image, { ...options, hash: false, snapshotMemory: SNAPSHOT_MEMORY });
       try {
         if (flags.at !== undefined) await session.goTo(flags.at);
         const target = new SessionTarget(session, files);

@@ -82,6 +82,12 @@ const SLICE_MILLISECONDS = 250;
 const TSC_PHASES = 1n << 40n;
 const PIT_PHASES = 0x10000n;
 
+/** What a guest asked of a device, or of the processor's clock and source of random numbers. */
+export type DeviceUse =
+  | { readonly kind: 'in'; readonly port: number; readonly size: 1 | 2 | 4 }
+  | { readonly kind: 'out'; readonly port: number; readonly size: 1 | 2 | 4; readonly value: number }
+  | { readonly kind: 'rdtsc' | 'rdrand' };
+
 export interface MachineOptions {
   /** Bytes of RAM, from `MINIMUM_MEMORY` to what the processor can address; a multiple of 4096. */
   readonly memory: number;
@@ -141,6 +147,7 @@ export class Machine {
   /** The count of instructions that the running slice ends at. */
   #sliceEnd = SLICE;
   #emptyCode: number | null = null;
+  #deviceUses: DeviceUse[] | null = null;
   #tscPhase: bigint;
   #serialText = '';
   #teletypeText = '';
@@ -186,7 +193,11 @@ export class Machine {
     this.interrupts = new Interrupts({
       cpu,
       bios: this.bios,
-      emulateInstruction: () => this.#emulateInstruction(),
+      emulateInstruction: () => {
+        const emulated = this.#emulateInstruction();
+        if (emulated) this.#deviceUses?.push({ kind: 'rdrand' });
+        return emulated;
+      },
       stop: (reason) => this.#stop(reason),
       afterService: () => this.#timer.afterService(),
     });
@@ -209,7 +220,11 @@ export class Machine {
       stop: (reason) => this.#stop(reason),
     });
     this.#wire();
-    this.tscIsControlled = cpu.hookRdtsc(() => this.rdtsc()) !== null;
+    this.tscIsControlled =
+      cpu.hookRdtsc(() => {
+        this.#deviceUses?.push({ kind: 'rdtsc' });
+        return this.rdtsc();
+      }) !== null;
     const tsc = this.tscIsControlled || options.hideUncontrolledTsc !== true;
     // Unicorn 2.0 drops writes of EFER.NXE and does not know RDRAND; 2.1 draws RDRAND from the host.
     const isUnicorn20 = cpu.engineVersion.startsWith('2.0.');
@@ -339,6 +354,30 @@ export class Machine {
     this.#timer.afterSlice();
   }
 
+  /** Notes from here on, behind `uses`, what the guest asks of devices by itself; firmware is not to be called meanwhile. */
+  noteDeviceUses(uses: DeviceUse[]): void {
+    this.#deviceUses = uses;
+  }
+
+  /** What was noted; null where nobody asked for it. */
+  get deviceUses(): readonly DeviceUse[] | null {
+    return this.#deviceUses;
+  }
+
+  /** Has the devices do again what they were asked, unnoticed, so that they come to the same state. */
+  repeatDeviceUses(uses: readonly DeviceUse[]): void {
+    const listener = this.#listener;
+    this.onEvent = null;
+    for (const use of uses) {
+      if (use.kind === 'in') this.ports.read(use.port, use.size);
+      else if (use.kind === 'out') this.ports.write(use.port, use.size, use.value);
+      else if (use.kind === 'rdtsc') this.rdtsc();
+      else this.rdrand();
+    }
+    this.onEvent = listener;
+    this.#deviceUses = [...uses];
+  }
+
   /** Tells whoever listens of what other parts of the machine than its own do. */
   tell(event: MachineEvent): void {
     this.#listener?.(event);
@@ -434,8 +473,14 @@ export class Machine {
   #installHooks(): void {
     const { cpu, ports, cpuid } = this;
     cpu.hookInterrupt((vector, exception) => this.interrupts.handle(vector, exception));
-    cpu.hookIn((port, size) => ports.read(port, size));
-    cpu.hookOut((port, size, value) => ports.write(port, size, value));
+    cpu.hookIn((port, size) => {
+      this.#deviceUses?.push({ kind: 'in', port, size });
+      return ports.read(port, size);
+    });
+    cpu.hookOut((port, size, value) => {
+      this.#deviceUses?.push({ kind: 'out', port, size, value });
+      ports.write(port, size, value);
+    });
     cpu.hookCpuid((leaf) => cpuid.read(leaf));
     cpu.hookInvalidAccess((access) => this.#openBus(access));
     cpu.hookEmptyCode((address) => {

@@ -13,6 +13,7 @@ export function watchExtractKernel(boot: BootRun): void {
   boot.watch(zo + stub.extractKernel, () => {
     boot.beginPhase('extract_kernel');
     // An action of its own: the boot may be held before it.
+    if (boot.decompress === 'emulated') boot.snapshots?.begin(boot);
     if (boot.decompress === 'hooked') boot.deferChange(() => trap(boot));
     else if (stub.relocated === null) watchForExitInPlace(boot);
     else watchForExit(boot, zo, zo + boot.image.protectedModeCode.length);
