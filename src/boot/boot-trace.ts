@@ -10,6 +10,7 @@ import { layoutAt, type StackTops } from '../trace/placements.ts';
 import { type PageTable, walkPageTables } from '../x86/page-tables.ts';
 import { snapshot } from './boot-record.ts';
 import type { BootRun } from './boot-run.ts';
+import { efiHazards } from './efi-hazards.ts';
 import { layoutFacts, placementRules } from './layout-facts.ts';
 
 function factsOf(boot: BootRun): LayoutFacts {
@@ -82,7 +83,7 @@ export function traceOf(boot: BootRun): BootTrace {
     phases: record.phases,
     kernel: found.kernel,
     stopped: boot.stopped,
-    hazards: findHazards(facts, placementRules(image, found.loaded!)),
+    hazards: [...efiHazards(boot), ...findHazards(facts, placementRules(image, found.loaded!))],
     events: record.events,
     console: record.console,
     notices: record.notices,

@@ -26,7 +26,7 @@ export type PhaseName = (typeof PHASE_NAMES)[number];
 
 export type CpuMode = 'real16' | 'prot16' | 'prot32' | 'compat32' | 'long64';
 /** How the image was entered: BIOS boot sector, or the boot protocol's 16-, 32- or 64-bit entry. */
-export type EntryPoint = 'real16' | 'prot32' | 'long64' | 'boot-sector' | 'efi' | 'pvh';
+export type EntryPoint = 'real16' | 'prot32' | 'long64' | 'boot-sector' | 'efi' | 'efi-handover' | 'pvh';
 export type DecompressMode = 'hooked' | 'emulated';
 
 /** Registers of a snapshot: all of `RegisterName`, as values. */
@@ -136,6 +136,8 @@ export const HAZARD_CODES = [
   'setup-heap-over-setup',
   'setup-heap-over-ebda',
   'load-address',
+  'efi-no-slot',
+  'efi-exit-refused',
   'init-size-too-small',
   'stray-variables',
 ] as const;

@@ -2,6 +2,7 @@
 
 import { addressOf, findDecompressKernel } from '../../decompressor/find-decompress-kernel.ts';
 import { BootscopeError } from '../../error.ts';
+import { hex } from '../../hex.ts';
 import type { KernelImage } from '../../image/kernel-image.ts';
 import { findPeSection, readPe } from '../../image/pe.ts';
 import type { Machine, MachineOptions } from '../../machine/machine.ts';
@@ -32,7 +33,7 @@ function efiMachine(image: KernelImage, options: BootOptions): Partial<MachineOp
   return { bios: false, hideUncontrolledTsc: false, memoryMap: map.map(e820EntryOf) };
 }
 
-function e820EntryOf({ start, end, type }: EfiMemoryDescriptor): E820Entry {
+export function e820EntryOf({ start, end, type }: EfiMemoryDescriptor): E820Entry {
   return { address: BigInt(start), size: BigInt(end - start), type: e820TypeOf(type) };
 }
 
@@ -42,19 +43,28 @@ function e820EntryOf({ start, end, type }: EfiMemoryDescriptor): E820Entry {
 export function memoryMapFor(image: KernelImage, options: BootOptions): OvmfMap {
   const program = efiProgramOf(image);
   const { sizeOfImage } = readPe(program)!;
-  const given = options.efiMemoryMap;
+  const given = userMap(options);
   if (given === null) {
     return ovmfMemoryMap(options.memory, { fileSize: program.length, imageSize: sizeOfImage });
   }
-  const last = given.filter(({ type }) => type !== 'Mmio').at(-1);
+  const place = given.find(({ type, start, end }) => type === 'LoaderCode' && end - start === sizeOfImage);
+  return { map: given, imageBase: place?.start ?? null };
+}
+
+/**
+ * @returns null where the user gives none
+ * @throws BootscopeError `efi-memory-map` for one that is not of this machine
+ */
+export function userMap(options: BootOptions): readonly EfiMemoryDescriptor[] | null {
+  const given = options.efiMemoryMap;
+  const last = given?.filter(({ type }) => type !== 'Mmio').at(-1);
   if (last !== undefined && last.end > options.memory) {
     throw new BootscopeError(
       'efi-memory-map',
-      `the EFI memory map has memory up to 0x${last.end.toString(16)}, the guest has 0x${options.memory.toString(16)} bytes of RAM`,
+      `the EFI memory map has memory up to ${hex(last.end)}, the guest has ${hex(options.memory)} bytes of RAM`,
     );
   }
-  const place = given.find(({ type, start, end }) => type === 'LoaderCode' && end - start === sizeOfImage);
-  return { map: given, imageBase: place?.start ?? null };
+  return given;
 }
 
 /**

@@ -7,6 +7,7 @@ import type { BootRun } from '../boot-run.ts';
 import { recordLoaded } from '../record-placements.ts';
 import { bootSector } from './boot-sector.ts';
 import { efi } from './efi.ts';
+import { efiHandover } from './efi-handover.ts';
 import type { Entry } from './entry.ts';
 import { long64 } from './long64.ts';
 import { prot32 } from './prot32.ts';
@@ -20,6 +21,7 @@ export const ENTRIES: readonly Entry[] = [
   prot32,
   long64,
   efi,
+  efiHandover,
   vmlinuxLong64,
   vmlinuxProt32,
   pvh,

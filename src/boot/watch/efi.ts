@@ -3,7 +3,6 @@
 
 import { decompressKernel } from '../../decompressor/decompress-kernel.ts';
 import { addressOf, findDecompressKernel } from '../../decompressor/find-decompress-kernel.ts';
-import { hex } from '../../hex.ts';
 import { readPe } from '../../image/pe.ts';
 import type { LoadedImageRecord, UefiFirmware } from '../../machine/uefi/firmware.ts';
 import type { BootRun } from '../boot-run.ts';
@@ -16,6 +15,9 @@ import { watchStub } from './startup.ts';
 
 const RDTSC = [0x0f, 0x31] as const;
 const MASK_32 = 0xffff_ffffn;
+
+/** The kernel's stub where it lies: `base` is what addresses of its PE header count from. */
+type StubImage = Pick<LoadedImageRecord, 'base' | 'size' | 'entry'>;
 
 /** The CPU stands at the first image's entry. */
 export function watchEfi(boot: BootRun, loaded: LoadedImage): void {
@@ -34,6 +36,16 @@ export function watchEfi(boot: BootRun, loaded: LoadedImage): void {
   };
 }
 
+/** The CPU stands at the stub's handover entry, boot_params in RDX. */
+export function watchHandover(boot: BootRun, loaded: LoadedImage): void {
+  const firmware = boot.machine.uefi!;
+  const { address, size } = loaded.protectedModeCode!;
+  const base = address - (codeOf(boot.image, 0).address ?? 0);
+  const room = firmware.allocations.find(({ start }) => start === address);
+  const end = room?.end ?? address + size;
+  onKernelImage(boot, firmware, { base, size: end - base, entry: loaded.start }, 'efi_handover_entry');
+}
+
 function holdsKernel({ image, machine }: BootRun, { base, size }: LoadedImageRecord): boolean {
   const { address, size: length } = codeOf(image, base);
   if (address + length > base + size + 0x1000) return false;
@@ -43,8 +55,13 @@ function holdsKernel({ image, machine }: BootRun, { base, size }: LoadedImageRec
 }
 
 /** A kernel was loaded as an image, and the CPU comes to its entry. */
-function onKernelImage(boot: BootRun, firmware: UefiFirmware, image: LoadedImageRecord): void {
-  boot.beginPhase('efi_pe_entry', image.entry);
+function onKernelImage(
+  boot: BootRun,
+  firmware: UefiFirmware,
+  image: StubImage,
+  phase: 'efi_pe_entry' | 'efi_handover_entry' = 'efi_pe_entry',
+): void {
+  boot.beginPhase(phase, image.entry);
   boot.found.zo = codeOf(boot.image, image.base).address;
   controlRdtsc(boot, image);
   const trap = watchDecompressKernel(boot, firmware, image);
@@ -58,7 +75,7 @@ function onKernelImage(boot: BootRun, firmware: UefiFirmware, image: LoadedImage
  * The stub's entropy is the time stamp counter, among others. Where the engine cannot make RDTSC read the machine's clock, the
  * few instructions of the stub are hooked.
  */
-function controlRdtsc(boot: BootRun, { base }: LoadedImageRecord): void {
+function controlRdtsc(boot: BootRun, { base }: StubImage): void {
   const { machine, cpu, image } = boot;
   if (machine.tscIsControlled || image.payload === null) return;
   const code = image.protectedModeCode;
@@ -77,7 +94,7 @@ function controlRdtsc(boot: BootRun, { base }: LoadedImageRecord): void {
 }
 
 /** @returns whether the stub decompresses by itself */
-function watchDecompressKernel(boot: BootRun, firmware: UefiFirmware, image: LoadedImageRecord): boolean {
+function watchDecompressKernel(boot: BootRun, firmware: UefiFirmware, image: StubImage): boolean {
   const found = findDecompressKernel(boot.image);
   if (found === null) return false;
   const pe = readPe(boot.image.bytes)!;
@@ -120,7 +137,7 @@ async function decompress(boot: BootRun, firmware: UefiFirmware, address: number
 function watchForKernel(
   boot: BootRun,
   firmware: UefiFirmware,
-  image: LoadedImageRecord,
+  image: StubImage,
   decompressed: boolean,
 ): void {
   const reached = async (entry: number): Promise<void> => {
@@ -130,6 +147,7 @@ function watchForKernel(
     await onKernel(boot, entry);
   };
   if (!decompressed) {
+    boot.found.zo = movedTo(boot, firmware) ?? boot.found.zo;
     watchStub(boot, boot.found.zo!);
     return;
   }
@@ -146,19 +164,22 @@ function watchForKernel(
   boot.hookBlocks(image.base + image.size, null, onBlock);
 }
 
+/** Where efi_relocate_kernel has put the protected-mode code: stubs before 6.6 move themselves where they lie badly. */
+function movedTo({ image, machine, found }: BootRun, firmware: UefiFirmware): number | null {
+  const code = image.protectedModeCode;
+  const head = code.subarray(0, 0x1000);
+  const copy = firmware.allocations.findLast(({ start, end, freedIn }) => {
+    if (freedIn !== null || start === found.zo || end - start < code.length) return false;
+    const there = machine.memory.copyOut(start, head.length);
+    return head.every((byte, index) => byte === there[index]);
+  });
+  return copy?.start ?? null;
+}
+
 /** With five levels of page tables the stub goes through a page of its own that it has allocated below 4 GiB. */
 function isTrampoline(firmware: UefiFirmware, address: number): boolean {
   return firmware.allocations.some(
     ({ start, end, type, freedIn }) =>
       type === 'LoaderData' && freedIn === null && address >= start && address < end,
-  );
-}
-
-/** Sentence for an image that gave its kernel no place; null where it is not that. */
-export function noSlotSentence(firmware: UefiFirmware, needed: number, alignment: number): string {
-  const { start, size } = firmware.pages.largestFree(alignment);
-  return (
-    `the kernel needs ${hex(needed)} bytes in one piece, aligned to ${hex(alignment)}; the largest free piece has ` +
-    `${hex(size)} bytes at ${hex(start)}`
   );
 }

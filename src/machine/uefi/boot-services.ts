@@ -10,6 +10,7 @@ import {
   EFI_MEMORY_TYPES,
   EFI_PAGE,
   EFI_STATUS,
+  efiStatusName,
   isEfiError,
   MEMORY_DESCRIPTOR_SIZE,
   MEMORY_DESCRIPTOR_VERSION,
@@ -348,9 +349,8 @@ function installConfigurationTable(firmware: UefiFirmware, guid: bigint, table: 
 
 function exit(firmware: UefiFirmware, handle: bigint, status: bigint): ServiceResult {
   if (firmware.runningImage === null) {
-    firmware.parts.stop(
-      `the image gave up: Exit(${status === SUCCESS ? 'SUCCESS' : `status 0x${status.toString(16)}`})`,
-    );
+    firmware.gaveUp = true;
+    firmware.parts.stop(`the image gave up: it called Exit with ${efiStatusName(status)}`);
     return SUCCESS;
   }
   if (handle !== firmware.runningImage) return INVALID_PARAMETER;

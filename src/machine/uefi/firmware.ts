@@ -58,6 +58,8 @@ const TRAP_SIZE = 8;
 /** Argument registers of the calling convention (UEFI 2.10, 2.3.4); the fifth argument is at RSP + 28h. */
 const ARGUMENT_REGISTERS: readonly RegisterName[] = ['rcx', 'rdx', 'r8', 'r9'];
 const STACK_ARGUMENTS = 0x28;
+/** What OVMF's StartImage has on the stack when it calls an image, shadow space included. */
+const CALL_STACK = 0x60n;
 /** What a function has to leave as it was. */
 const PRESERVED: readonly RegisterName[] = ['rbx', 'rbp', 'rdi', 'rsi', 'r12', 'r13', 'r14', 'r15'];
 const FLAG_IF = 0x200n;
@@ -142,6 +144,8 @@ export class UefiFirmware {
   tpl = 4n;
   /** Set by ExitBootServices. */
   bootServicesExited = false;
+  /** The first image has left with Exit, or returned. */
+  gaveUp = false;
   /** Number of the call that did. */
   exitCall: number | null = null;
   /** The maps at ExitBootServices: as the image saw it, which is what the kernel is given. */
@@ -318,10 +322,13 @@ export class UefiFirmware {
 
   // Memory given out.
 
-  /** @returns the address; null where there is no room */
-  allocatePages(request: AllocateRequest, type: EfiMemoryType, pages: number): number | null {
+  /**
+   * @param by - who asks where no service was called
+   * @returns the address; null where there is no room
+   */
+  allocatePages(request: AllocateRequest, type: EfiMemoryType, pages: number, by?: string): number | null {
     const start = this.pages.allocate(request, type, pages);
-    if (start !== null) this.#allocated(start, start + pages * 0x1000, type);
+    if (start !== null) this.#allocated(start, start + pages * 0x1000, type, by);
     return start;
   }
 
@@ -345,15 +352,15 @@ export class UefiFirmware {
     return true;
   }
 
-  #allocated(start: number, end: number, type: EfiMemoryType): void {
+  #allocated(start: number, end: number, type: EfiMemoryType, by?: string): void {
     const call = this.#current;
     this.allocations.push({
       start,
       end,
       type,
-      service: call?.service.name ?? 'LoadImage',
+      service: call?.service.name ?? (by === undefined ? 'LoadImage' : 'AllocatePages'),
       call: call?.number ?? 0,
-      caller: call === null ? 'the firmware' : this.nameOf(call.returnAddress),
+      caller: call === null ? (by ?? 'the firmware') : this.nameOf(call.returnAddress),
       instructions: call?.instructions ?? null,
       freedIn: null,
     });
@@ -445,6 +452,11 @@ export class UefiFirmware {
     if (call.service.name === 'ExitBootServices' && this.bootServicesExited) this.onExitBootServices?.();
   }
 
+  /** Calls of one service so far. */
+  callsOf(service: string): number {
+    return this.#calls.get(service) ?? 0;
+  }
+
   /** Calls of services so far. */
   get calls(): number {
     return this.#number;
@@ -496,8 +508,7 @@ export class UefiFirmware {
       done,
       call,
     });
-    // Shadow space for four arguments above the return address.
-    const top = ((rsp - 0x80n) & ~0xfn) - 8n;
+    const top = ((rsp - CALL_STACK) & ~0xfn) - 8n;
     memory.write64(Number(top), BigInt(this.#returnTrap));
     cpu.writeRegister('rsp', top);
     cpu.writeRegister('rcx', args[0]);
@@ -516,6 +527,7 @@ export class UefiFirmware {
     const { cpu } = this;
     const frame = this.#frames.pop();
     if (frame === undefined) {
+      this.gaveUp = true;
       this.parts.stop(`the image returned to the firmware with ${efiStatusName(result)}`);
       return;
     }

@@ -2,7 +2,7 @@
 // state that firmware leaves it in.
 
 import type { Cpu } from '../../cpu/cpu.ts';
-import { enterLongMode } from '../../cpu/enter-mode.ts';
+import { enterLongMode, type GeneralRegisters } from '../../cpu/enter-mode.ts';
 import { BootscopeError } from '../../error.ts';
 import { hex } from '../../hex.ts';
 import { encodeDevicePath, filePathNode, pciPath, vendorMedia } from '../../protocol/efi-device-path.ts';
@@ -13,6 +13,7 @@ import {
   EFI_MEMORY_RUNTIME,
   EFI_MEMORY_XP,
   EFI_PAGE,
+  EFI_STATUS,
   efiStatusName,
 } from '../../protocol/efi-tables.ts';
 import type { PhysicalMemory } from '../../x86/physical-memory.ts';
@@ -22,7 +23,7 @@ import { acpiTables, smbiosTables } from './configuration-tables.ts';
 import type { EfiFault } from './faults.ts';
 import { FirmwareFileSystem } from './file-system.ts';
 import { UefiFirmware } from './firmware.ts';
-import { installLoadedImage, placeImage } from './load-image.ts';
+import { installLoadedImage, type LoadFailure, type PlacedImage, placeImage } from './load-image.ts';
 import { type AllocatorState, findBins, OVMF_STATE } from './page-allocator.ts';
 import { firmwarePlaces } from './places.ts';
 import {
@@ -53,7 +54,10 @@ export interface UefiConfiguration {
 export interface UefiImage {
   /** For people: the file's name. */
   readonly name: string;
-  readonly bytes: Uint8Array;
+  /** Null for a boot loader that is not run: what it does has been done in its place. */
+  readonly bytes: Uint8Array | null;
+  /** Of such a boot loader, in memory. */
+  readonly size?: number;
   /** LoadOptions of its LoadedImage. */
   readonly loadOptions: string;
   readonly initrd: Uint8Array | null;
@@ -122,6 +126,8 @@ export function startFirmware(start: UefiStart): UefiFirmware {
     variables: new VariableStore([
       globalVariable('SecureBoot', Uint8Array.of(0)),
       globalVariable('SetupMode', Uint8Array.of(1)),
+      globalVariable('Lang', new TextEncoder().encode('eng\0')),
+      globalVariable('PlatformLang', new TextEncoder().encode('en\0')),
     ]),
     onText: start.onText,
     stop: start.stop,
@@ -137,11 +143,17 @@ export function startFirmware(start: UefiStart): UefiFirmware {
 
 /** Puts the CPU at the first instruction of the image that the firmware was started with. */
 export function enterFirstImage(firmware: UefiFirmware): void {
+  const { entry, handle } = firmware.images[0]!;
+  enterImage(firmware, entry, { rcx: handle, rdx: BigInt(firmware.places.systemTable) });
+}
+
+/** Puts the CPU at an address in the state in which firmware calls an image. */
+export function enterImage(firmware: UefiFirmware, entry: number, registers: GeneralRegisters): void {
   const { cpu, memory, places } = firmware;
-  const image = firmware.images[0]!;
   memory.write64(places.rsp, firmware.returnAddress);
   enterLongMode(cpu, {
-    rip: BigInt(image.entry),
+    ...registers,
+    rip: BigInt(entry),
     cr0: CR0,
     cr3: BigInt(places.cr3),
     cr4: CR4,
@@ -149,8 +161,6 @@ export function enterFirstImage(firmware: UefiFirmware): void {
     gdtAddress: places.gdt,
     gdt: { descriptors: GDT, code: CODE_SELECTOR, data: DATA_SELECTOR },
     rsp: BigInt(places.rsp),
-    rcx: image.handle,
-    rdx: BigInt(places.systemTable),
     flags: FLAG_IF,
   });
   cpu.writeDescriptorTable('idtr', { base: BigInt(places.idt), limit: IDT_SIZE - 1 });
@@ -180,7 +190,9 @@ function installProtocols(firmware: UefiFirmware, { configuration, image }: Uefi
 
   const drivers = firmware.newHandle();
   firmware.install(drivers, 'DevicePathToText', devicePathToText(firmware));
-  firmware.install(drivers, 'UnicodeCollation2', unicodeCollation(firmware));
+  const collation = unicodeCollation(firmware);
+  firmware.install(drivers, 'UnicodeCollation', collation);
+  firmware.install(drivers, 'UnicodeCollation2', collation);
   if (configuration.rng) firmware.install(drivers, 'Rng', randomNumbers(firmware));
   if (configuration.memoryAttributeProtocol) {
     firmware.install(drivers, 'MemoryAttribute', memoryAttribute(firmware));
@@ -240,14 +252,17 @@ function memoryAttributesTable(firmware: UefiFirmware): bigint {
 
 /** The image that the machine was started for, from the file system that QEMU's kernel loader shows. */
 function loadFirst(firmware: UefiFirmware, { image, imageBase }: UefiStart): void {
-  const placed = placeImage(firmware, image.bytes, imageBase);
+  const placed =
+    image.bytes === null
+      ? placeLoader(firmware, image, imageBase)
+      : placeImage(firmware, image.bytes, imageBase);
   if ('status' in placed) {
     throw new BootscopeError(
       'efi-image',
       `${image.name}: the firmware does not load this program (${efiStatusName(placed.status)}): ${placed.reason}`,
     );
   }
-  const files = [{ path: 'kernel', bytes: image.bytes }];
+  const files = [{ path: 'kernel', bytes: image.bytes ?? new Uint8Array(0) }];
   if (image.initrd !== null) files.push({ path: 'initrd', bytes: image.initrd });
   const device = firmware.newHandle();
   const devicePath = [vendorMedia(EFI_GUIDS.QemuKernelLoaderFs)];
@@ -264,6 +279,19 @@ function loadFirst(firmware: UefiFirmware, { image, imageBase }: UefiStart): voi
     fullPath: encodeDevicePath([...devicePath, ...filePath]),
     loadOptions: image.loadOptions,
   });
+}
+
+/** Memory for a boot loader that is not run. */
+function placeLoader(
+  firmware: UefiFirmware,
+  { size = EFI_PAGE }: UefiImage,
+  imageBase: number | null,
+): PlacedImage | LoadFailure {
+  const base =
+    imageBase ?? firmware.allocatePages({ kind: 'AnyPages' }, 'LoaderCode', Math.ceil(size / EFI_PAGE));
+  if (base === null)
+    return { status: EFI_STATUS.OUT_OF_RESOURCES, reason: `there are no ${hex(size)} bytes for it` };
+  return { base, entry: base, size, codeType: 'LoaderCode' };
 }
 
 /** Maps all memory to itself in pages of 2 MiB. */

@@ -1,0 +1,179 @@
+// The EFI handover protocol (boot.rst, "EFI Handover Protocol"): a boot loader that is an EFI program itself has put the
+// protected-mode code into memory and made boot_params, and calls the stub while boot services are still there. GRUB's linuxefi
+// and systemd-stub before 252 do so; what is done here in their place is what GRUB does.
+
+import { BootscopeError } from '../../error.ts';
+import { hex } from '../../hex.ts';
+import type { KernelImage } from '../../image/kernel-image.ts';
+import type { Machine, MachineOptions } from '../../machine/machine.ts';
+import type { UefiFirmware } from '../../machine/uefi/firmware.ts';
+import { ovmfMemoryMap } from '../../machine/uefi/ovmf-map.ts';
+import { QEMU_PC } from '../../machine/uefi/qemu-pc.ts';
+import { enterImage, startFirmware } from '../../machine/uefi/start.ts';
+import { BOOT_PARAMS_SIZE, BootParams, bootParamsOffset } from '../../protocol/boot-params.ts';
+import { EFI_PAGE, type EfiMemoryType } from '../../protocol/efi-tables.ts';
+import type { BootOptions } from '../options.ts';
+import { watchHandover } from '../watch/efi.ts';
+import { e820EntryOf, userMap } from './efi.ts';
+import { type Entry, speaksBootProtocol } from './entry.ts';
+import type { LoadedImage, Placed } from './loaded-image.ts';
+import { commandLineBytes, LOADER_TYPE_UNDEFINED } from './placement.ts';
+
+export const efiHandover: Entry = {
+  name: 'efi-handover',
+  summary: 'the EFI handover protocol: the 64-bit stub, called by a boot loader',
+  accepts: speaksBootProtocol,
+  drawsItself: true,
+  machine: handoverMachine,
+  load: loadHandover,
+  enter: (machine, loaded) => {
+    const firmware = machine.uefi!;
+    enterImage(firmware, loaded.start, {
+      rdi: firmware.images[0]!.handle,
+      rsi: BigInt(firmware.places.systemTable),
+      rdx: BigInt(loaded.bootParams!),
+    });
+  },
+  watch: watchHandover,
+};
+
+/** The 64-bit entry lies so far behind the 32-bit one, to which handover_offset points. */
+const ENTRY_64 = 0x200;
+const XLF_EFI_HANDOVER_32 = 0x04;
+const XLF_EFI_HANDOVER_64 = 0x08;
+/** GRUB's limit for what the kernel is given. */
+const MAXIMUM_ADDRESS = 0x3fff_ffff;
+/** What the boot loader takes for itself; its size changes nothing but addresses. */
+const LOADER_SIZE = 0x20000;
+const FIRST_PROTOCOL = 0x020b;
+
+function handoverMap(options: BootOptions) {
+  const given = userMap(options);
+  return given === null
+    ? ovmfMemoryMap(options.memory, { fileSize: LOADER_SIZE, imageSize: LOADER_SIZE })
+    : { map: given, imageBase: null };
+}
+
+function handoverMachine(_image: KernelImage, options: BootOptions): Partial<MachineOptions> {
+  return { bios: false, hideUncontrolledTsc: false, memoryMap: handoverMap(options).map.map(e820EntryOf) };
+}
+
+/** @throws BootscopeError `boot-entry` for a kernel without the 64-bit handover entry */
+function checkHandover({ path, header }: KernelImage): void {
+  const offset = header.protocol >= FIRST_PROTOCOL ? header.get('handover_offset') : 0;
+  const flags = header.has('xloadflags') ? header.get('xloadflags') : 0;
+  if (offset === 0) {
+    throw new BootscopeError(
+      'boot-entry',
+      `${path}: this kernel has no EFI handover entry (handover_offset is 0, CONFIG_EFI_HANDOVER_PROTOCOL); --entry efi starts it ` +
+        'through its PE header where it has one',
+    );
+  }
+  if ((flags & XLF_EFI_HANDOVER_64) === 0) {
+    const has32 = (flags & XLF_EFI_HANDOVER_32) !== 0;
+    throw new BootscopeError(
+      'boot-entry',
+      `${path}: ${has32 ? 'this kernel has the 32-bit EFI handover entry alone' : 'this kernel does not say that it has a 64-bit EFI handover entry'} ` +
+        `(xloadflags ${hex(flags)}), the firmware here is 64-bit`,
+    );
+  }
+}
+
+function loadHandover(machine: Machine, image: KernelImage, options: BootOptions): LoadedImage {
+  checkHandover(image);
+  const { map, imageBase } = handoverMap(options);
+  const firmware = startFirmware({
+    cpu: machine.cpu,
+    memory: machine.memory,
+    clock: machine.clock,
+    random: () => machine.entropy.next64(),
+    ...{ map, imageBase },
+    configuration: QEMU_PC,
+    image: { name: 'boot loader', bytes: null, size: LOADER_SIZE, loadOptions: '', initrd: null },
+    faults: options.efiFaults,
+    onText: (text) => machine.print(text),
+    stop: (reason) => machine.halt(reason),
+    onEvent: (event) => machine.tell(event),
+  });
+  machine.uefi = firmware;
+  const { header, protectedModeCode, setup } = image;
+  const place = new LoaderPages(firmware, image.path);
+  const initSize = Math.max(header.get('init_size'), protectedModeCode.length);
+  const code = place.code(header.get('pref_address'), initSize);
+  machine.memory.copyIn(code, protectedModeCode);
+
+  const page = new Uint8Array(BOOT_PARAMS_SIZE);
+  const start = bootParamsOffset('hdr');
+  page.set(setup.subarray(start, 0x202 + setup[0x201]!), start);
+  const params = new BootParams(page);
+  params.set('type_of_loader', LOADER_TYPE_UNDEFINED);
+  params.set('code32_start', code);
+  const cmdline = commandLineBytes(image, options.cmdline);
+  const commandLine: Placed = {
+    address: place.data('the command line', cmdline.length, MAXIMUM_ADDRESS),
+    size: cmdline.length,
+  };
+  machine.memory.copyIn(commandLine.address, cmdline);
+  params.set('cmd_line_ptr', commandLine.address);
+  let initrd: Placed | null = null;
+  if (options.initrd !== null) {
+    const { bytes } = options.initrd;
+    initrd = {
+      address: place.data('the initrd', bytes.length, header.get('initrd_addr_max')),
+      size: bytes.length,
+    };
+    machine.memory.copyIn(initrd.address, bytes);
+    params.set('ramdisk_image', initrd.address);
+    params.set('ramdisk_size', initrd.size);
+  }
+  const bootParams = place.data('boot_params', BOOT_PARAMS_SIZE, MAXIMUM_ADDRESS);
+  machine.memory.copyIn(bootParams, page);
+  return {
+    entry: 'efi-handover',
+    setup: null,
+    heapEnd: null,
+    protectedModeCode: { address: code, size: protectedModeCode.length },
+    startup32: code,
+    ...{ commandLine, initrd, bootParams },
+    allocatesKernel: true,
+    kernel: null,
+    start: code + header.get('handover_offset') + ENTRY_64,
+  };
+}
+
+/** Pages that the boot loader asks the firmware for. */
+class LoaderPages {
+  readonly #firmware: UefiFirmware;
+  readonly #path: string;
+
+  constructor(firmware: UefiFirmware, path: string) {
+    this.#firmware = firmware;
+    this.#path = path;
+  }
+
+  /** At the address that the header prefers, else as high as may be. */
+  code(preferred: number, size: number): number {
+    const pages = Math.ceil(size / EFI_PAGE);
+    const fixed = { kind: 'Address', address: preferred } as const;
+    const there =
+      preferred > 0 ? this.#firmware.allocatePages(fixed, 'LoaderCode', pages, 'the boot loader') : null;
+    return there ?? this.#pages('the kernel', 'LoaderCode', size, MAXIMUM_ADDRESS);
+  }
+
+  data(what: string, size: number, maximum: number): number {
+    return this.#pages(what, 'LoaderData', size, maximum);
+  }
+
+  /** @throws BootscopeError `efi-memory-map` where there is no room */
+  #pages(what: string, type: EfiMemoryType, size: number, address: number): number {
+    const request = { kind: 'MaxAddress', address } as const;
+    const found = this.#firmware.allocatePages(request, type, Math.ceil(size / EFI_PAGE), 'the boot loader');
+    if (found !== null) return found;
+    const { size: free } = this.#firmware.pages.largestFree();
+    throw new BootscopeError(
+      'efi-memory-map',
+      `${this.#path}: the boot loader has no room for ${what}: ${hex(size)} bytes up to ${hex(address)}, the largest free piece of ` +
+        `memory has ${hex(free)} bytes`,
+    );
+  }
+}

@@ -1,0 +1,127 @@
+// Boots through UEFI firmware that no reference of OVMF's covers: handover, KASLR, five levels of page tables, what goes wrong.
+
+import { existsSync, readFileSync } from 'node:fs';
+import { afterEach, describe, expect, it } from 'vitest';
+import type { BootOptions } from '../src/boot/options.ts';
+import { type BootSession, openBoot } from '../src/boot/session.ts';
+import { readKernelImage } from '../src/image/kernel-image.ts';
+import { parseEfiFault } from '../src/machine/uefi/faults.ts';
+import type { BootTrace } from '../src/trace/boot-trace.ts';
+
+const KERNEL = 'images/cache/debian/vmlinuz-6.12.111+deb12-amd64';
+const OLDER = 'images/cache/debian/vmlinuz-6.1.0-50-cloud-amd64';
+
+function kernelTest(path: string, name: string, test: () => Promise<void>): void {
+  const missing = existsSync(path) ? '' : ` (left out: ${path} is not there)`;
+  it.skipIf(missing !== '')(`${name}${missing}`, test);
+}
+
+describe('a boot through UEFI firmware', () => {
+  let session: BootSession | null = null;
+  afterEach(() => session?.close());
+
+  async function open(path: string, options: Partial<BootOptions>): Promise<BootSession> {
+    const image = await readKernelImage(path, readFileSync(path));
+    session = await openBoot(image, { entry: 'efi', hash: false, ...options });
+    return session;
+  }
+
+  async function traceOf(path: string, options: Partial<BootOptions>): Promise<BootTrace> {
+    const opened = await open(path, options);
+    await opened.run();
+    return opened.trace();
+  }
+
+  const phasesOf = ({ phases }: BootTrace): readonly string[] => phases.map(({ name }) => name);
+
+  kernelTest(KERNEL, 'tells its phases, and every allocation with the call that asked for it', async () => {
+    const trace = await traceOf(KERNEL, {});
+    expect(phasesOf(trace)).toEqual([
+      ...['efi_pe_entry', 'decompress_kernel', 'decompressed', 'parse_elf', 'exit_boot_services', 'kernel'],
+    ]);
+    const at = (phase: string) => trace.phases.find(({ name }) => name === phase)!.regions;
+    const kernel = at('decompress_kernel').find(({ name }) => name === 'EFI LoaderCode of call 12');
+    expect(kernel).toMatchObject({ start: 0x160_0000n, end: 0x4e0_0000n });
+    expect(kernel?.source).toMatch(/^AllocatePages from vmlinuz-6\.12\.111\+deb12-amd64\+0x[0-9a-f]+$/);
+    expect(at('efi_pe_entry').some(({ name }) => name.startsWith('EFI boot services'))).toBe(true);
+    expect(at('kernel').some(({ name }) => name.startsWith('EFI boot services'))).toBe(false);
+    expect(at('efi_pe_entry').some(({ name }) => name === 'BIOS ROM')).toBe(false);
+    expect(trace.hazards).toEqual([]);
+    expect(trace.notices).toEqual([]);
+  });
+
+  for (const path of [KERNEL, OLDER]) {
+    kernelTest(path, `enters ${path.replace(/^.*\//, '')} by the handover protocol, too`, async () => {
+      const trace = await traceOf(path, { entry: 'efi-handover', cmdline: 'nokaslr' });
+      expect(trace.stopped).toBeNull();
+      expect(phasesOf(trace).slice(0, 2)).toEqual(['efi_handover_entry', 'decompress_kernel']);
+      expect(trace.kernel?.physicalBase).toBe(0x160_0000n);
+    });
+  }
+
+  kernelTest(KERNEL, 'draws the same address from the same seed, and another from another', async () => {
+    const entries: (bigint | undefined)[] = [];
+    for (const seed of [1n, 1n, 2n]) {
+      const trace = await traceOf(KERNEL, { kaslr: { kind: 'seed', seed } });
+      entries.push(trace.kernel?.entry);
+      session?.close();
+    }
+    expect(entries[0]).toBe(entries[1]);
+    expect(entries[2]).not.toBe(entries[0]);
+    expect(entries[0]).not.toBe(0x160_0b53n);
+  });
+
+  kernelTest(KERNEL, "does not take LA57's trampoline for the kernel", async () => {
+    const trace = await traceOf(KERNEL, { cpu: 'la57' });
+    expect(trace.kernel?.entry).toBe(0x160_0b53n);
+    expect((trace.phases.at(-1)!.registers.cr4 & 0x1000n) !== 0n).toBe(true);
+  });
+
+  kernelTest(KERNEL, 'hands an initrd over by LoadFile2', async () => {
+    const bytes = new Uint8Array(100_000).fill(0x42);
+    const opened = await open(KERNEL, { initrd: { path: 'initrd', bytes } });
+    await opened.run();
+    const loads = opened.events.filter(({ details }) => details.service === 'LoadFile2.LoadFile');
+    expect(loads.map(({ details }) => details.status)).toEqual(['BUFFER_TOO_SMALL', 'SUCCESS']);
+    const pages = opened.machine.uefi!.allocations.find(({ end, start }) => end - start === 0x19000)!;
+    expect([...opened.memory.read(pages.start, 4)]).toEqual([0x42, 0x42, 0x42, 0x42]);
+  });
+
+  kernelTest(
+    KERNEL,
+    'says how much memory is missing where the stub finds no place for the kernel',
+    async () => {
+      const trace = await traceOf(KERNEL, { memory: 128 * 2 ** 20 });
+      expect(trace.console).toContain('Failed to decompress kernel');
+      expect(trace.stopped).toContain('the image gave up: it called Exit with OUT_OF_RESOURCES');
+      expect(trace.hazards[0]).toMatchObject({ code: 'efi-no-slot' });
+      expect(trace.hazards[0]!.text).toMatch(
+        /needs 0x3800000 bytes or more .* aligned to 0x200000; the largest .* 0x2575000 bytes/,
+      );
+    },
+  );
+
+  kernelTest(
+    KERNEL,
+    'goes on where ExitBootServices is refused once, and says so where it is for ever',
+    async () => {
+      const once = await traceOf(KERNEL, {
+        efiFaults: [parseEfiFault('ExitBootServices:1=INVALID_PARAMETER')],
+      });
+      expect(once.stopped).toBeNull();
+      session?.close();
+      const ever = await traceOf(KERNEL, {
+        efiFaults: [parseEfiFault('ExitBootServices=INVALID_PARAMETER')],
+      });
+      expect(ever.stopped).toContain('it called Exit with INVALID_PARAMETER');
+      expect(ever.hazards.map(({ code }) => code)).toEqual(['efi-exit-refused']);
+      expect(ever.hazards[0]!.text).toContain('refused 2 times');
+    },
+  );
+
+  it('refuses a kernel without a PE header, and one without a handover entry', async () => {
+    const demo = 'images/demo/demo-lz4.bzImage';
+    await expect(open(demo, {})).rejects.toThrow(/no PE header \(CONFIG_EFI_STUB\)/);
+    await expect(open(demo, { entry: 'efi-handover' })).rejects.toThrow(/no EFI handover entry/);
+  });
+});
