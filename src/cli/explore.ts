@@ -10,6 +10,7 @@ import { explorerFiles } from '../explorer/explorer-files.ts';
 import { ExplorerHost } from '../explorer/explorer-host.ts';
 import { type MachineConnection, startExplorerServer } from '../explorer/server.ts';
 import { addBootOptions, type BootFlags, IMAGE_ARGUMENT, readBootRequest } from './boot-options.ts';
+import { addExamples } from './common-options.ts';
 import { print, printError } from './standard-output.ts';
 
 interface Flags extends BootFlags {
@@ -32,6 +33,10 @@ export function registerExplore(program: Command): void {
     .command('explore')
     .description('open a page for a boot that one steps through, goes back in and looks into')
     .argument(...IMAGE_ARGUMENT);
+  addExamples(command, [
+    ['bootscope explore vmlinuz --cmdline nokaslr', 'in the browser, with everything that boot takes'],
+    ['bootscope explore vmlinuz --no-open --port 8080', 'prints the address, for a browser elsewhere'],
+  ]);
   addBootOptions(command)
     .addOption(
       new Option('--port <number>', 'where the page is served, on this machine alone; 0: any that is free')
