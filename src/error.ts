@@ -1,17 +1,26 @@
 // The one error class of the project: a stable code to match on, and one sentence with the numbers in it.
 
+import type { ErrorCode } from './error-codes.ts';
+
+/** What an error's sentence is about, as values: sizes in bytes, addresses, names. */
+export type ErrorData = Readonly<Record<string, string | number | bigint | boolean | null>>;
+
 /**
  * An input, option or environment that Bootscope cannot work with. Thrown where the fact is known;
  * only the command line turns it into text and exit status 2.
  */
 export class BootscopeError extends Error {
   /** Stable, kebab-case, prefixed by the room: `image-truncated`, `codec-checksum`, `cpu-no-engine`. */
-  readonly code: string;
+  readonly code: ErrorCode;
+  /** The numbers and names of the sentence; empty where it has none that a program would use. */
+  readonly data: ErrorData;
 
-  constructor(code: string, message: string, options?: ErrorOptions) {
-    super(message, options);
+  constructor(code: ErrorCode, message: string, options: ErrorOptions & { readonly data?: ErrorData } = {}) {
+    const { data = {}, ...rest } = options;
+    super(message, rest);
     this.name = 'BootscopeError';
     this.code = code;
+    this.data = data;
   }
 }
 

@@ -138,7 +138,7 @@ describePage(missing === null ? 'the explorer' : `the explorer (${missing})`, ()
       expect([await momentOf(again), await instructions(again)]).toEqual([before, at]);
       await press(page, 'c');
       await expect.poll(() => page.locator('#phase-name').innerText(), { timeout: 60_000 }).toBe('kernel');
-    }, 240_000);
+    });
   }
 
   it('stops where something writes, and where a code line was marked', async () => {
@@ -165,7 +165,7 @@ describePage(missing === null ? 'the explorer' : `the explorer (${missing})`, ()
     await press(page, 'c');
     await expect.poll(() => page.locator('#status').innerText()).toContain(`Stopped at ${target}`);
     expect(await page.locator('#position').innerText()).toBe(target);
-  }, 120_000);
+  });
 
   it('says what is no place, in a sentence, and goes on', async () => {
     const page = await open(await serve(DEMO));
@@ -179,26 +179,22 @@ describePage(missing === null ? 'the explorer' : `the explorer (${missing})`, ()
     await page.locator('.place input').press('Escape');
     await press(page, 's');
     expect(await instructions(page)).toBe(1);
-  }, 120_000);
+  });
 
-  it.skipIf(cloud === undefined)(
-    'cancels a long run where it stands',
-    async () => {
-      const page = await open(await serve(join(DEBIAN, cloud!), '--decompress', 'emulated'));
-      await closeTour(page);
-      await page.keyboard.press('c');
-      await expect
-        .poll(() => page.locator('#status').innerText(), { timeout: 60_000 })
-        .toContain('in extract_kernel');
-      await page.locator('#cancel').click();
-      await held(page);
-      expect(await page.locator('#status').innerText()).toContain('Cancelled');
-      const at = await instructions(page);
-      await press(page, 's');
-      expect(await instructions(page)).toBe(at + 1);
-    },
-    240_000,
-  );
+  it.skipIf(cloud === undefined)('cancels a long run where it stands', async () => {
+    const page = await open(await serve(join(DEBIAN, cloud!), '--decompress', 'emulated'));
+    await closeTour(page);
+    await page.keyboard.press('c');
+    await expect
+      .poll(() => page.locator('#status').innerText(), { timeout: 60_000 })
+      .toContain('in extract_kernel');
+    await page.locator('#cancel').click();
+    await held(page);
+    expect(await page.locator('#status').innerText()).toContain('Cancelled');
+    const at = await instructions(page);
+    await press(page, 's');
+    expect(await instructions(page)).toBe(at + 1);
+  });
 
   it.each([
     [1280, 'light'],
@@ -220,7 +216,6 @@ describePage(missing === null ? 'the explorer' : `the explorer (${missing})`, ()
       const serious = found.violations.filter(({ impact }) => impact === 'serious' || impact === 'critical');
       expect(serious.map(({ id, nodes }) => `${id}: ${nodes[0]?.html}`)).toEqual([]);
     },
-    120_000,
   );
 
   it('ends when its last page has gone', async () => {
@@ -229,5 +224,5 @@ describePage(missing === null ? 'the explorer' : `the explorer (${missing})`, ()
     const ended = once(server, 'close');
     await page.close();
     expect((await ended)[0]).toBe(0);
-  }, 60_000);
+  });
 });

@@ -162,6 +162,6 @@ describe.skipIf(missing !== '')(`bootscope gdb${missing}`, () => {
       expect(at('the end').rip).toBe(at('kernel').rip);
       await new Promise((resolve) => (server!.exitCode !== null ? resolve(0) : server!.on('exit', resolve)));
       expect(server!.exitCode).toBe(0);
-    }, 300_000);
+    });
   }
 });

@@ -69,7 +69,6 @@ describeBoots(noEngine === null ? 'bootscope report' : `bootscope report (${noEn
       expect(written).toEqual({ status: 0, stdout: '', stderr: '' });
       expect(readFileSync(path, 'utf8')).toBe(printed.stdout);
     },
-    30_000,
   );
 
   it('writes over no file unless it is forced to', async () => {
@@ -86,7 +85,7 @@ describeBoots(noEngine === null ? 'bootscope report' : `bootscope report (${noEn
       stderr: '',
     });
     expect(readFileSync(path, 'utf8')).toContain('</svg>');
-  }, 30_000);
+  });
 
   it('refuses, before anything is booted, what it cannot write', async () => {
     const refused = async (...args: string[]): Promise<string> => {
@@ -102,7 +101,7 @@ describeBoots(noEngine === null ? 'bootscope report' : `bootscope report (${noEn
     expect(await refused('-o', join(folder, 'x.svg'), '--scale', 'cubic')).toContain('Allowed choices are');
     expect(await refused()).toContain("'-o, --output <file>' not specified");
     expect(existsSync(missing)).toBe(false);
-  }, 30_000);
+  });
 
   it('reports a boot that ends early, and says so by its status', async () => {
     const bytes = readFileSync(IMAGE);
@@ -117,12 +116,12 @@ describeBoots(noEngine === null ? 'bootscope report' : `bootscope report (${noEn
       expect(check(ended.stdout)).toBe(true);
       if (format !== 'svg') expect(ended.stdout).toContain('is damaged at offset');
     }
-  }, 60_000);
+  });
 
   it('ends quietly when the reader of its output has enough', async () => {
     const { status, stderr } = await bootscope(['report', IMAGE, '-o', '-'], { readOnly: 100 });
     expect([status, stderr]).toEqual([0, '']);
-  }, 30_000);
+  });
 
   const fetched = join(ROOT, 'images/cache/debian');
   const largest = (existsSync(fetched) ? readdirSync(fetched) : [])
@@ -139,7 +138,6 @@ describeBoots(noEngine === null ? 'bootscope report' : `bootscope report (${noEn
       expect(Buffer.byteLength(stdout)).toBeLessThan(2_000_000);
       expect(stdout).toContain('"eventsLeftOut":0');
     },
-    60_000,
   );
 });
 
@@ -211,7 +209,7 @@ describe.skipIf(unbuilt !== null)(
         ]);
         expect(events.filter(({ symbol }) => symbol !== undefined)).toEqual([]);
       }
-    }, 60_000);
+    });
 
     it('names the phases and events in the stub by its symbols, loaded and copied', async () => {
       const symbols = new Map(
@@ -231,7 +229,7 @@ describe.skipIf(unbuilt !== null)(
       }
       const setup = phases.find(({ name }) => name === 'setup');
       expect(setup?.symbol).toBeUndefined();
-    }, 60_000);
+    });
 
     it('reads kallsyms for a report by itself, for a layout when it is asked to', async () => {
       const image = file('bzImage', withKallsyms);
@@ -248,7 +246,7 @@ describe.skipIf(unbuilt !== null)(
       const none = await bootscope(['report', file('bzImage'), '-o', '-']);
       expect([none.status, none.stderr]).toEqual([0, '']);
       expect(none.stdout).toMatch(/"entrySymbol":null/);
-    }, 60_000);
+    });
 
     it('names in a layout what is asked for, and in the table and JSON of a boot', async () => {
       const map = ['--system-map', file('System.map')];
@@ -269,7 +267,7 @@ describe.skipIf(unbuilt !== null)(
       expect(table.stdout).toMatch(/ FLAGS {2}STARTS WITH\n +0 .* r-x {4}startup_64\n/);
       const boot = await bootscope(['boot', file('bzImage'), ...map, '--json']);
       expect(JSON.parse(boot.stdout)).toMatchObject({ kernel: { entrySymbol: 'startup_64' } });
-    }, 60_000);
+    });
 
     it('refuses files that are of another kernel or have no symbols, and writes nothing', async () => {
       const stripped = join(folder, 'stripped');
@@ -295,7 +293,7 @@ describe.skipIf(unbuilt !== null)(
         }
         expect(existsSync(output)).toBe(false);
       }
-    }, 120_000);
+    });
   },
 );
 
@@ -318,24 +316,20 @@ describeBoots(noEngine === null ? 'bootscope layout on a terminal' : `bootscope 
     return stdout.replaceAll('\r\n', '\n');
   }
 
-  it.skipIf(!script)(
-    'has the same words in colour, and stays within its columns',
-    async () => {
-      const { stdout } = await bootscope(args);
-      expect(stdout).not.toMatch(SGR);
-      expect(widest(stdout)).toBeLessThanOrEqual(100);
-      const coloured = onTerminal(100);
-      expect(coloured).toMatch(SGR);
-      expect(coloured.replace(SGR, '')).toBe(stdout);
-      expect(onTerminal(100, { NO_COLOR: '1' })).toBe(stdout);
-      for (const columns of [80, 132]) {
-        const width = widest(onTerminal(columns).replace(SGR, ''));
-        expect(width).toBeLessThanOrEqual(columns);
-        expect(width).toBeGreaterThan(columns - 20);
-      }
-    },
-    60_000,
-  );
+  it.skipIf(!script)('has the same words in colour, and stays within its columns', async () => {
+    const { stdout } = await bootscope(args);
+    expect(stdout).not.toMatch(SGR);
+    expect(widest(stdout)).toBeLessThanOrEqual(100);
+    const coloured = onTerminal(100);
+    expect(coloured).toMatch(SGR);
+    expect(coloured.replace(SGR, '')).toBe(stdout);
+    expect(onTerminal(100, { NO_COLOR: '1' })).toBe(stdout);
+    for (const columns of [80, 132]) {
+      const width = widest(onTerminal(columns).replace(SGR, ''));
+      expect(width).toBeLessThanOrEqual(columns);
+      expect(width).toBeGreaterThan(columns - 20);
+    }
+  });
 
   /** Columns of the longest line; the first begins with the path of the image, which may be long. */
   function widest(text: string): number {

@@ -49,21 +49,17 @@ describeBoots(noEngine === null ? 'the JSON of a real boot' : `the JSON of a rea
   const schema = JSON.parse(readFileSync(join(ROOT, 'docs/trace.schema.json'), 'utf8')) as object;
   const validate = new Ajv2020({ allErrors: true, allowUnionTypes: true }).compile(schema);
 
-  it.each(imagePaths())(
-    'fits the published schema and can be compared: %s',
-    async (path) => {
-      const trace = await bootImage(path, 'nokaslr');
-      const json = traceToJson(trace, { events: true });
-      validate(json);
-      expect((validate.errors ?? []).slice(0, 5)).toEqual([]);
-      const again = traceToJson(await bootImage(path, 'nokaslr'));
-      expect(compareTraces(checkTrace('a', json), checkTrace('b', again))).toEqual([]);
-      const other = traceToJson(await bootImage(path, 'nokaslr and more'));
-      const names = compareTraces(checkTrace('a', json), checkTrace('b', other)).map(({ name }) => name);
-      expect(names).toContain('cmdline');
-    },
-    120_000,
-  );
+  it.each(imagePaths())('fits the published schema and can be compared: %s', async (path) => {
+    const trace = await bootImage(path, 'nokaslr');
+    const json = traceToJson(trace, { events: true });
+    validate(json);
+    expect((validate.errors ?? []).slice(0, 5)).toEqual([]);
+    const again = traceToJson(await bootImage(path, 'nokaslr'));
+    expect(compareTraces(checkTrace('a', json), checkTrace('b', again))).toEqual([]);
+    const other = traceToJson(await bootImage(path, 'nokaslr and more'));
+    const names = compareTraces(checkTrace('a', json), checkTrace('b', other)).map(({ name }) => name);
+    expect(names).toContain('cmdline');
+  });
 });
 
 const BROWSER = process.env.BOOTSCOPE_CHROMIUM ?? '/usr/bin/chromium';
@@ -100,7 +96,7 @@ describePage(missing === null ? 'the report page' : `the report page (${missing}
         '--disable-sync',
       ],
     });
-  }, 120_000);
+  });
   afterAll(async () => {
     await browser?.close();
     rmSync(folder, { recursive: true });
@@ -208,7 +204,6 @@ describePage(missing === null ? 'the report page' : `the report page (${missing}
       expect(problems).toEqual([]);
       await page.close();
     },
-    120_000,
   );
 
   it('finds events by search and by kind, and goes to the phase of one', async () => {
@@ -237,7 +232,7 @@ describePage(missing === null ? 'the report page' : `the report page (${missing}
     expect(await page.locator('#event-count').textContent()).toContain('0 of');
     expect(problems).toEqual([]);
     await page.close();
-  }, 60_000);
+  });
 
   it('shows the names of addresses, finds events by them, and stays as wide as the window', async () => {
     const stub = new SymbolTable([
@@ -274,7 +269,7 @@ describePage(missing === null ? 'the report page' : `the report page (${missing}
       expect(problems).toEqual([]);
       await page.close();
     }
-  }, 120_000);
+  });
 
   it('lists thousands of events a part at a time, and says what it leaves out', async () => {
     const many = Array.from({ length: 20_000 }, (_, index) => ({
@@ -299,7 +294,7 @@ describePage(missing === null ? 'the report page' : `the report page (${missing}
     expect(await page.locator('#phase-title').textContent()).toBe(trace.phases[0]!.name);
     expect(problems).toEqual([]);
     await page.close();
-  }, 120_000);
+  });
 
   it('is used by keys: phases, scale, zoom, theme, help', async () => {
     const { page, problems } = await open(VIEWS[0]!);
@@ -332,7 +327,7 @@ describePage(missing === null ? 'the report page' : `the report page (${missing}
     expect(await page.locator('#help').isVisible()).toBe(false);
     expect(problems).toEqual([]);
     await page.close();
-  }, 60_000);
+  });
 
   it('puts every phase on paper, black on white, inside the margins and without controls', async () => {
     const { page, problems } = await open(VIEWS[1]!);
@@ -371,7 +366,7 @@ describePage(missing === null ? 'the report page' : `the report page (${missing}
     expect(await sheets.count()).toBe(0);
     expect(problems).toEqual([]);
     await page.close();
-  }, 120_000);
+  });
 
   it.each(VIEWS.slice(1, 3))(
     'tells of a region that is chosen in the list, zooms to it and lets it go, at $width pixels',
@@ -396,6 +391,5 @@ describePage(missing === null ? 'the report page' : `the report page (${missing}
       expect(problems).toEqual([]);
       await page.close();
     },
-    60_000,
   );
 });

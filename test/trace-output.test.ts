@@ -43,18 +43,14 @@ describeEachEngine('the output of bootscope trace', (_open, engine) => {
     const { status, stdout } = trace('demo-gzip.bzImage', LONG, '', '| (sleep 2; cat)');
     expect(status).toBe(0);
     expect(stdout === text).toBe(true);
-  }, 60_000);
+  });
 
-  it.skipIf(!hasPerl)(
-    'is whole where the pipe does not block (skipped without perl)',
-    () => {
-      const nonBlocking = `perl -e 'use Fcntl; fcntl(STDOUT, F_SETFL, O_WRONLY | O_NONBLOCK); exec @ARGV'`;
-      const { status, stdout, stderr } = trace('demo-gzip.bzImage', LONG, nonBlocking, '| (sleep 2; cat)');
-      expect([status, stderr]).toEqual([0, '']);
-      expect(stdout === toFile('demo-gzip.bzImage', LONG)).toBe(true);
-    },
-    60_000,
-  );
+  it.skipIf(!hasPerl)('is whole where the pipe does not block (skipped without perl)', () => {
+    const nonBlocking = `perl -e 'use Fcntl; fcntl(STDOUT, F_SETFL, O_WRONLY | O_NONBLOCK); exec @ARGV'`;
+    const { status, stdout, stderr } = trace('demo-gzip.bzImage', LONG, nonBlocking, '| (sleep 2; cat)');
+    expect([status, stderr]).toEqual([0, '']);
+    expect(stdout === toFile('demo-gzip.bzImage', LONG)).toBe(true);
+  });
 
   it('goes through a named pipe', () => {
     const pipe = join(folder, `pipe-${engine}`);
@@ -63,40 +59,36 @@ describeEachEngine('the output of bootscope trace', (_open, engine) => {
     const { status } = trace('demo-lz4.bzImage', `--force -o ${pipe}`, reader, '&& wait');
     expect(status).toBe(0);
     expect(readFileSync(copy, 'utf8') === toFile('demo-lz4.bzImage', '')).toBe(true);
-  }, 60_000);
+  });
 
   it('ends the boot when its reader goes', () => {
     const { status, stdout, stderr } = trace('demo-gzip.bzImage', '--decompress emulated', '', '| head -5');
     expect([status, stderr]).toEqual([0, '']);
     expect(stdout.split('\n')).toHaveLength(6);
-  }, 60_000);
+  });
 
   it.each([
     ['demo-gzip.bzImage', 'prot32', /^# startup_32 at 0x100000\n 0x100000 prot32 /],
     ['demo-gzip.bzImage', 'long64', /^# startup_64 at 0x100200\n 0x100200 long64 /],
     ['demo.zImage', 'boot-sector', /^# boot-sector at 0x7c00\n {3}0x7c00 real16 /],
     ['demo-i386.bzImage', 'real16', /^# setup at 0x90200\n {2}0x90200 real16 9020:0000 /],
-  ])(
-    'begins at the entry: %s %s',
-    (image, entry, beginning) => {
-      const text = toFile(image, `--entry ${entry}`);
-      expect(text).toMatch(beginning);
-      // Up to the kernel, whose own first instruction is not executed.
-      const json = JSON.parse(
-        spawnSync(
-          process.execPath,
-          [
-            ...['--import', 'tsx', 'src/cli/main.ts', 'boot', join(DEMO, image), '--cmdline', 'nokaslr'],
-            ...['--engine', engine, '--entry', entry, '--json', '--no-hash'],
-          ],
-          { cwd: ROOT, encoding: 'utf8' },
-        ).stdout,
-      ) as { phases: { name: string; instructions: number }[] };
-      const kernel = json.phases.at(-1)!;
-      expect([kernel.name, kernel.instructions]).toEqual(['kernel', lines(text).length]);
-    },
-    60_000,
-  );
+  ])('begins at the entry: %s %s', (image, entry, beginning) => {
+    const text = toFile(image, `--entry ${entry}`);
+    expect(text).toMatch(beginning);
+    // Up to the kernel, whose own first instruction is not executed.
+    const json = JSON.parse(
+      spawnSync(
+        process.execPath,
+        [
+          ...['--import', 'tsx', 'src/cli/main.ts', 'boot', join(DEMO, image), '--cmdline', 'nokaslr'],
+          ...['--engine', engine, '--entry', entry, '--json', '--no-hash'],
+        ],
+        { cwd: ROOT, encoding: 'utf8' },
+      ).stdout,
+    ) as { phases: { name: string; instructions: number }[] };
+    const kernel = json.phases.at(-1)!;
+    expect([kernel.name, kernel.instructions]).toEqual(['kernel', lines(text).length]);
+  });
 
   it('follows the guest when it decompresses by itself, to the first instruction of the kernel', () => {
     const text = toFile('demo-lzo.bzImage', '--entry long64 --decompress emulated --from extract_kernel');
@@ -104,7 +96,7 @@ describeEachEngine('the output of bootscope trace', (_open, engine) => {
     expect(text).not.toContain('TypeScript');
     expect(lines(text).length).toBeGreaterThan(10_000);
     expect(text.trimEnd().split('\n').at(-1)).toMatch(/^# kernel at 0x1000040/);
-  }, 60_000);
+  });
 
   it('ends after the number of instructions that was asked for', () => {
     const all = lines(toFile('demo-lz4.bzImage', ''));
@@ -114,5 +106,5 @@ describeEachEngine('the output of bootscope trace', (_open, engine) => {
     const { status, stderr } = trace('demo-lz4.bzImage', '--limit 0');
     expect(status).toBe(2);
     expect(stderr).toMatch(/--limit/);
-  }, 60_000);
+  });
 });

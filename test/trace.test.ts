@@ -47,7 +47,6 @@ describe('bootscope trace', () => {
       expect(lines.some((line) => line.includes(' prot32 '))).toBe(true);
       expect(lines.some((line) => line.trim().startsWith('0x100000 '))).toBe(false);
     },
-    120_000,
   );
 
   it.skipIf(missing !== null)(
@@ -57,7 +56,6 @@ describe('bootscope trace', () => {
       expect([status, stderr]).toEqual([0, '']);
       expect(stdout.split('\n').length).toBe(6);
     },
-    120_000,
   );
 
   it.skipIf(missing !== null)(
@@ -76,7 +74,6 @@ describe('bootscope trace', () => {
       expect(loads.length).toBeGreaterThan(0);
       expect(loads[0].symbol).toMatch(/^startup_64\+0x/);
     },
-    120_000,
   );
 
   it.skipIf(missing !== null)(
@@ -93,7 +90,6 @@ describe('bootscope trace', () => {
       const withVmlinux = run(`--from decompressed --vmlinux ${join(BUILT, traced!, 'vmlinux')}`);
       expect(withVmlinux.stdout).toMatch(/\n# kernel at 0x1000000 <startup_64>\n$/);
     },
-    120_000,
   );
 
   it.skipIf(missing !== null)(
@@ -105,7 +101,6 @@ describe('bootscope trace', () => {
       expect(status).toBe(2);
       expect(existsSync(output)).toBe(false);
     },
-    120_000,
   );
 });
 
@@ -124,7 +119,6 @@ describe('kallsyms', () => {
         expect(table?.name(entry), name).toBe('startup_64');
       }
     },
-    120_000,
   );
 
   const withKallsyms = builtKernels.filter((name) =>
@@ -143,7 +137,6 @@ describe('kallsyms', () => {
         expect(stdout, name).toMatch(/\n# kernel at 0x1000000 <startup_(32|64)>\n$/);
       }
     },
-    120_000,
   );
 
   it.skipIf(withKallsyms.length === 0)(
@@ -177,6 +170,5 @@ describe('kallsyms', () => {
         expect(left, name).toEqual([]);
       }
     },
-    120_000,
   );
 });

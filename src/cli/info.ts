@@ -2,6 +2,7 @@
 
 import type { Command } from 'commander';
 import { BootscopeError } from '../error.ts';
+import type { ErrorCode } from '../error-codes.ts';
 import { readKernelFile } from '../image/describe-file.ts';
 import { readImageFile } from '../image/image-file.ts';
 import { isKernelFile, type KernelFile } from '../image/kernel-file.ts';
@@ -32,7 +33,7 @@ export function registerInfo(program: Command): void {
 }
 
 /** By the code, `main.ts` adds the option that would use the file. */
-function notKernelCode({ kind }: KernelFile): string {
+function notKernelCode({ kind }: KernelFile): ErrorCode {
   return kind === 'disk' || kind === 'initrd' ? `image-${kind}` : 'image-not-kernel';
 }
 

@@ -398,7 +398,7 @@ describeEachEngine('a CPU', (open, engine) => {
       ];
       protectedMode(cpu, ram, code);
       const fail = (what: string) => () => {
-        throw new BootscopeError('test', what);
+        throw new BootscopeError('guest-error', what);
       };
       const hooks = [
         ['code', () => cpu.hookCode(BigInt(MIB + 2), BigInt(MIB + 2), fail('code'))],
@@ -413,7 +413,7 @@ describeEachEngine('a CPU', (open, engine) => {
       for (const [name, add] of hooks) {
         const remove = add();
         cpu.writeRegister('rip', BigInt(MIB));
-        expect(() => cpu.run(), name).toThrow(new BootscopeError('test', name));
+        expect(() => cpu.run(), name).toThrow(new BootscopeError('guest-error', name));
         remove();
         cpu.writeRegister('rip', BigInt(MIB));
         expect(cpu.run(), `after ${name}`).toEqual({ kind: 'halted' });

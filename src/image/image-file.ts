@@ -48,6 +48,7 @@ export async function readImageFile(
       throw new BootscopeError(
         'image-too-large',
         `${path} has ${status.size} bytes, at most ${limit} are read as ${anA(what)}`,
+        { data: { path, size: status.size, limit } },
       );
     }
     // At once: Node reads a large file in many pieces otherwise.

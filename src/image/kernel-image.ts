@@ -1,6 +1,7 @@
 // A bootable x86 Linux image as the rest of Bootscope sees it, whatever it was wrapped in.
 
 import { BootscopeError } from '../error.ts';
+import type { ErrorCode } from '../error-codes.ts';
 import { readSetupHeader, type SetupHeader } from '../protocol/setup-header.ts';
 import { isElf } from './elf.ts';
 import { cannotBootSentence, type FileIdentity, type FileKind, identifyFile } from './identify.ts';
@@ -105,7 +106,7 @@ async function unwrap(path: string, bytes: Uint8Array): Promise<Unwrapped> {
 }
 
 /** Kinds for which there is another way than to boot them as a kernel; by the code, callers can name it. */
-const REFUSAL_CODES: Partial<Record<FileKind, string>> = { initrd: 'image-initrd', disk: 'image-disk' };
+const REFUSAL_CODES: Partial<Record<FileKind, ErrorCode>> = { initrd: 'image-initrd', disk: 'image-disk' };
 
 /** There is nothing of the boot protocol in it but the kernel. */
 function vmlinuxImage(path: string, bytes: Uint8Array, wrappers: readonly string[]): KernelImage {

@@ -47,11 +47,15 @@ export async function unpackStream(
     } catch (error) {
       if (!(error instanceof BootscopeError)) throw error;
       if (error.code === 'codec-output-limit') continue;
-      const [code, fault] =
-        error.code === 'codec-truncated' ? ['image-truncated', 'cut'] : ['image-corrupt', 'damaged'];
-      throw new BootscopeError(code, `${what} is a ${fault} ${compression} file: ${error.message}`, {
-        cause: error,
-      });
+      const isCut = error.code === 'codec-truncated';
+      const fault = isCut ? 'cut' : 'damaged';
+      throw new BootscopeError(
+        isCut ? 'image-truncated' : 'image-corrupt',
+        `${what} is a ${fault} ${compression} file: ${error.message}`,
+        {
+          cause: error,
+        },
+      );
     }
   }
   throw new BootscopeError(
