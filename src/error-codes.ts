@@ -8,6 +8,7 @@ export const ERROR_CODES = [
   'boot-load-address',
   'boot-memory',
   'boot-page-tables',
+  'boot-pvh',
   'boot-setup-size',
   'boot-zimage-size',
   'check-arguments',
