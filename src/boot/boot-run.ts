@@ -24,6 +24,7 @@ import { kaslrRequest, machineSeed } from './kaslr-request.ts';
 import type { BootOptions } from './options.ts';
 import type { Snapshots } from './snapshots.ts';
 import type { WatchedRange } from './stop.ts';
+import { ukiNotices } from './uki-sections.ts';
 
 /** Kernels choose a random address from 3.14 on; protocol 2.12 came with 3.8, so all of those have it. */
 const FIRST_PROTOCOL_WITH_KASLR = 0x020c;
@@ -91,6 +92,8 @@ export class BootRun {
   readonly #queue: Action[] = [];
   #stopped: string | null = null;
   #finished = false;
+  /** What it means that the CPU comes to address 0, where no hook can be: nothing good, unless the kernel is there. */
+  whenAtZero: Act | null = null;
   /** Whoever is told of each instruction. */
   #stream: Pick<InstructionStream<never>, 'resumed' | 'arrive' | 'drop'> | null = null;
   readonly #unhooks: Unhook[] = [];
@@ -129,9 +132,17 @@ export class BootRun {
 
   #noticeWhatIsMissing(): void {
     if (this.#image.kind === 'floppy' || this.#image.kind === 'vmlinux') return;
+    const { header, program } = this.#image;
+    if (this.options.entry !== 'efi') {
+      for (const notice of ukiNotices(this.#image, this.options)) this.record.notice(notice);
+    }
     if (!this.holdsKernel) {
       this.record.notice(
-        'this image speaks the boot protocol but holds no compressed kernel: it runs as far as it goes',
+        header.protocol === 0
+          ? 'this kernel is from before the boot protocol and is not compressed: it is entered where setup moves it, at 0x0'
+          : program === null
+            ? 'this image speaks the boot protocol but holds no compressed kernel: it runs as far as it goes'
+            : `this is no kernel but a program that speaks the boot protocol (${program}): it runs as far as it goes, and a kernel that it starts is followed`,
       );
     } else if (this.decompress === 'emulated' && this.options.decompress === 'hooked') {
       this.record.notice(
@@ -322,6 +333,8 @@ export class BootRun {
         await nextTurn();
       } else if (end.kind === 'halted') {
         if (!this.machine.idle()) this.#stopAt(this.machine.stopReason ?? 'the guest halted');
+      } else if (end.kind === 'error' && this.whenAtZero !== null && this.address === 0) {
+        await this.#attempt(this.whenAtZero);
       } else if (end.kind === 'error') {
         this.#stopAt(end.error);
       } else if (this.hold.found === null) {

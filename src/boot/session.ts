@@ -28,6 +28,7 @@ import { cmdlineForGuest } from './kaslr-request.ts';
 import { type BootOptions, DEFAULT_BOOT_OPTIONS } from './options.ts';
 import { Snapshots } from './snapshots.ts';
 import type { PlaceOrText, RunOptions, Stop, StopCause, WatchedRange } from './stop.ts';
+import { withUkiSections } from './uki-sections.ts';
 
 /** Physical memory of a held boot, little endian. @throws BootscopeError `machine-address` outside of RAM */
 export interface SessionMemory {
@@ -153,9 +154,11 @@ export class HeldBoot implements BootSession {
     // The guest's own code draws unless it is told not to.
     const entry = findEntry(given, options.entry);
     const image = entry.prepare === undefined ? given : await entry.prepare(given);
+    // An EFI boot runs systemd-stub, which takes the sections by itself.
+    const whole = entry.name === 'efi' ? options : withUkiSections(given, options);
     const guestDraws = options.decompress === 'emulated' || entry.drawsItself === true;
-    const cmdline = guestDraws ? cmdlineForGuest(image, options) : options.cmdline;
-    const own = { ...options, cmdline, entry: entry.name };
+    const cmdline = guestDraws ? cmdlineForGuest(image, whole) : whole.cmdline;
+    const own = { ...whole, cmdline, entry: entry.name };
     const wanted = decompressAhead && options.decompress === 'hooked';
     const ahead = wanted ? await PayloadAhead.begin(image) : null;
     return new HeldBoot(image, own, ahead, await attempt(image, own, ahead));

@@ -6,7 +6,7 @@ import type { KernelImage } from '../../image/kernel-image.ts';
 import type { Machine } from '../../machine/machine.ts';
 import { BOOT_SECTOR_ADDRESS, SETUP_ADDRESS, ZIMAGE_RUN_ADDRESS } from '../low-memory.ts';
 import { recordImage } from '../record-placements.ts';
-import { watchForKernelFromDisk } from '../watch/kernel-from-disk.ts';
+import { watchForKernelOfLoader } from '../watch/kernel-from-disk.ts';
 import { watchStartup32 } from '../watch/startup.ts';
 import { type Entry, speaksBootProtocol } from './entry.ts';
 import type { LoadedImage } from './loaded-image.ts';
@@ -30,7 +30,7 @@ export const bootSector: Entry = {
       recordImage(boot);
       boot.beginPhase('setup');
     });
-    if (boot.image.kind === 'floppy') watchForKernelFromDisk(boot);
+    if (boot.image.kind === 'floppy' || boot.image.program !== null) watchForKernelOfLoader(boot);
     else watchStartup32(boot, startup32);
   },
 };

@@ -12,6 +12,7 @@ import { writeSetupHeaderField } from '../../protocol/setup-header.ts';
 import { formatSize } from '../../size.ts';
 import { SETUP_ADDRESS, ZIMAGE_RUN_ADDRESS } from '../low-memory.ts';
 import type { BootOptions } from '../options.ts';
+import { watchForKernelOfLoader } from '../watch/kernel-from-disk.ts';
 import { watchStartup32 } from '../watch/startup.ts';
 import { type Entry, speaksBootProtocol } from './entry.ts';
 import type { LoadedImage } from './loaded-image.ts';
@@ -35,6 +36,7 @@ export const real16: Entry = {
   watch: (boot, { startup32 }) => {
     boot.beginPhase('setup');
     watchStartup32(boot, startup32);
+    if (boot.image.program !== null) watchForKernelOfLoader(boot);
   },
 };
 

@@ -6,14 +6,33 @@ import { recordBuiltTables, recordStart } from '../record-placements.ts';
 import { watchCopies, watchRelocation } from './copy.ts';
 import { watchForExitInPlace } from './exit.ts';
 import { watchExtractKernel } from './extract-kernel.ts';
+import { onKernel } from './kernel.ts';
 import { stubHead, watchStubEvents } from './stub-code.ts';
 
 /** Where boot.rst puts the 64-bit entry, for stubs whose code does not show it. */
 const STARTUP_64 = 0x200;
 
+/** What setup moves: 0x10000 to 0x90000. */
+const LARGEST_UNCOMPRESSED = 0x80000;
+
 /** @param address - where the protected-mode code lies when it begins to run */
 export function watchStartup32(boot: BootRun, address: number): void {
+  if (isUncompressed(boot)) {
+    boot.whenAtZero = () => onUncompressedKernel(boot);
+    return;
+  }
   boot.watch(address, () => onStartup32(boot, address), { cr0: CR0_PE });
+}
+
+/** Before zImages, setup moved the kernel itself to address 0 and entered it there (0.11 to 0.99). */
+function isUncompressed({ image }: BootRun): boolean {
+  return image.header.protocol === 0 && image.payload === null && image.kind === 'zImage';
+}
+
+function onUncompressedKernel(boot: BootRun): Promise<void> {
+  const filesz = BigInt(Math.min(boot.image.protectedModeCode.length, LARGEST_UNCOMPRESSED));
+  const segment = { paddr: 0n, vaddr: 0n, filesz, memsz: filesz, flags: 'rwx' };
+  return onKernel(boot, 0, { output: 0n, virtualBase: 0n, segments: [segment] });
 }
 
 /** The CPU stands at startup_32, boot_params in ESI. */
