@@ -26,6 +26,8 @@ const READABLE: ReadonlySet<string> = new Set<RegisterName>([
 ]);
 
 export class SessionTarget implements GdbTarget {
+  /** What reads is not watched: Unicorn 2.0 runs far returns wrongly then. */
+  readonly pointKinds: ReadonlySet<GdbPoint['kind']> = new Set(['software', 'hardware', 'write'] as const);
   readonly #session: BootSession;
   readonly #monitor: Monitor;
   #points: readonly GdbPoint[] = [];

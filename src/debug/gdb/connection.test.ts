@@ -14,6 +14,7 @@ class FakeTarget implements GdbTarget {
     ['mode', 2n],
   ]);
   readonly memory = new Uint8Array(MEMORY_SIZE);
+  pointKinds = new Set<GdbPoint['kind']>(['software', 'hardware', 'write', 'read', 'access']);
   points: readonly GdbPoint[] = [];
   readonly resumed: GdbResume[] = [];
   nextStop: GdbStop = { kind: 'step' };
@@ -196,6 +197,14 @@ describe('GdbConnection', () => {
     ]);
     expect(await ask('z2,1000,4')).toEqual(['OK']);
     expect(target.points).toHaveLength(4);
+  });
+
+  it('refuses a kind of point that the machine cannot stop for', async () => {
+    const target = new FakeTarget();
+    target.pointKinds.delete('read');
+    const { ask } = connect(target);
+    expect(await ask('Z3,1000,4')).toEqual(['']);
+    expect(target.points).toEqual([]);
   });
 
   it('steps and continues both ways and names the reason of the stop', async () => {

@@ -245,7 +245,7 @@ export class GdbConnection {
   #changePoint(insert: boolean, text: string): string {
     const [type, place, size] = text.split(';', 1)[0]!.split(',');
     const kind = POINT_KINDS[Number(type)];
-    if (kind === undefined) return UNKNOWN;
+    if (kind === undefined || !this.#target.pointKinds.has(kind)) return UNKNOWN;
     const address = parseBig(place ?? '');
     const length = parseHex(size ?? '');
     if (address === null || length === null) return ERROR_FORMAT;

@@ -43,6 +43,8 @@ export interface GdbTarget {
   readMemory(address: bigint, length: number): Uint8Array;
   /** @returns whether all of it was memory; nothing is written otherwise */
   writeMemory(address: bigint, bytes: Uint8Array): boolean;
+  /** Which kinds of points this machine can stop for; the debugger is told that the others do not exist. */
+  readonly pointKinds: ReadonlySet<GdbPoint['kind']>;
   /** All points that are set now; replaces those before. */
   setPoints(points: readonly GdbPoint[]): void;
   /** Runs, forward or back, and tells where it stopped. */
