@@ -2,10 +2,10 @@
 
 import { type Command, Option } from 'commander';
 import { type BootSession, openBoot } from '../boot/session.ts';
+import { accessorJson, accessorLine } from '../debug/accessor-lines.ts';
 import { type Accessor, type Accessors, findAccessors } from '../debug/writers.ts';
 import { BootscopeError } from '../error.ts';
 import { hex } from '../hex.ts';
-import { accessorJson, accessorLine } from '../report/accessor-lines.ts';
 import { type MemoryRange, parseRange, RANGE_HELP } from '../trace/memory-range.ts';
 import { type Place, placeName } from '../trace/place.ts';
 import { addBootOptions, type BootFlags, IMAGE_ARGUMENT, readBootRequest } from './boot-options.ts';

@@ -3,12 +3,12 @@
 import { disassemble } from '../boot/instruction-decoder.ts';
 import type { BootSession } from '../boot/session.ts';
 import type { Stop } from '../boot/stop.ts';
+import { accessorLine } from '../debug/accessor-lines.ts';
 import { decodeContext } from '../debug/session-context.ts';
 import { findAccessors } from '../debug/writers.ts';
 import { BootscopeError } from '../error.ts';
 import { hex } from '../hex.ts';
 import type { KernelImage } from '../image/kernel-image.ts';
-import { accessorLine } from '../report/accessor-lines.ts';
 import { fitModel, type ModelRegion, type ReportModel, reportModel } from '../report/report-model.ts';
 import { decodeStructure } from '../trace/decode/decode.ts';
 import { placeName } from '../trace/place.ts';

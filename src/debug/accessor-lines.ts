@@ -1,9 +1,9 @@
 // Those who wrote or read a range of memory, a line each: when, what did it, and what was there before and after.
 
-import type { Accessor } from '../debug/writers.ts';
 import { hex } from '../hex.ts';
+import type { Json } from '../report/json.ts';
 import { PHASE_NAMES } from '../trace/boot-trace.ts';
-import type { Json } from './json.ts';
+import type { Accessor } from './writers.ts';
 
 const COUNT_WIDTH = 10;
 const PHASE_WIDTH = Math.max(...PHASE_NAMES.map(({ length }) => length));
