@@ -428,3 +428,13 @@ describe.skipIf(spawnSync('lz4', ['--version']).error !== undefined)('a uImage (
     }
   });
 });
+
+it.each([
+  ['45 3d cd 28', 'a cramfs file system'],
+  ['2d 72 6f 6d 31 66 73 2d', 'a romfs file system'],
+  ['55 42 49 23', 'a UBI image'],
+  ['85 19 03 20', 'a JFFS2 file system'],
+])('knows a file system by %s: %s', async (magic, what) => {
+  const bytes = Buffer.concat([Buffer.from(magic.replaceAll(' ', ''), 'hex'), noise(5000)]);
+  expect(await readKernelFile('f', bytes)).toMatchObject({ kind: 'other', what });
+});
