@@ -22,7 +22,7 @@ export async function measureStepRate(image: KernelImage, engine: EngineName): P
   const folder = mkdtempSync(join(tmpdir(), 'bootscope-steps-'));
   const cpu = await openCpu({ engine });
   try {
-    const machine = new Machine(cpu, { memory: DEFAULT_BOOT_OPTIONS.memory, hideUncontrolledTsc: true });
+    const machine = new Machine(cpu, { memory: DEFAULT_BOOT_OPTIONS.memory });
     enterReal16(machine, loadReal16(machine, image, DEFAULT_BOOT_OPTIONS));
     const output = new LineOutput(join(folder, 'trace'), false);
     const writer = instructionWriter(output, 'text', false);

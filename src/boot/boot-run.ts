@@ -26,8 +26,6 @@ import type { Snapshots } from './snapshots.ts';
 import type { WatchedRange } from './stop.ts';
 import { ukiNotices } from './uki-sections.ts';
 
-/** Kernels choose a random address from 3.14 on; protocol 2.12 came with 3.8, so all of those have it. */
-const FIRST_PROTOCOL_WITH_KASLR = 0x020c;
 /** An image without a kernel may run for ever; decompressing on the CPU takes minutes on a slow host. */
 const PATIENCE_WITHOUT_KERNEL = 10;
 const PATIENCE_HOOKED = 60;
@@ -115,8 +113,6 @@ export class BootRun {
       cpuProfile: options.cpu,
       model: options.machine,
       seed: machineSeed(options.kaslr),
-      // KASLR reads the TSC; x86-64 kernels from before it refuse a CPU without one.
-      hideUncontrolledTsc: image.header.protocol >= FIRST_PROTOCOL_WITH_KASLR,
       ...(options.floppy === null ? {} : { floppy: options.floppy }),
       ...(options.memoryMap === null ? {} : { memoryMap: options.memoryMap }),
       ...machine,

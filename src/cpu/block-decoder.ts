@@ -32,8 +32,6 @@ function specialKind(code: Uint8Array, at: number): SpecialInstruction['kind'] |
   const modRm = code[at + 1]!;
   const reg = (modRm >> 3) & 7;
   switch (code[at]) {
-    case 0x01:
-      return modRm === 0xf9 ? 'rdtscp' : null;
     case 0x22:
       return reg === 4 ? 'mov-cr4' : null;
     case 0x30:

@@ -88,7 +88,7 @@ export interface DecodedBlock {
 }
 /** An instruction that engines do differently, or that draws on the host. */
 export interface SpecialInstruction {
-  readonly kind: 'rdtsc' | 'rdtscp' | 'rdrand' | 'wrmsr' | 'mov-cr4';
+  readonly kind: 'rdtsc' | 'rdrand' | 'wrmsr' | 'mov-cr4';
   /** From the block's start. */
   readonly offset: number;
   /** Bytes of it. */
@@ -206,10 +206,9 @@ export interface Cpu {
   /** Replaces CPUID; the hook gets leaf (EAX) and subleaf (ECX) and returns [EAX, EBX, ECX, EDX]. */
   hookCpuid(hook: (leaf: number, subleaf: number) => readonly [number, number, number, number]): Unhook;
   /**
-   * Replaces RDTSC where the engine can (Unicorn 2.1.2 on); null where it cannot.
-   * The hook returns the 64-bit time stamp.
+   * Replaces RDTSC; with Unicorn before 2.1.2 while instructions are counted. The hook returns the 64-bit time stamp.
    */
-  hookRdtsc(hook: () => bigint): Unhook | null;
+  hookRdtsc(hook: () => bigint): void;
   /** Called before each guest write into [begin, end]; RIP is the writing instruction's, the flags may be older. */
   hookMemoryWrite(
     begin: bigint,

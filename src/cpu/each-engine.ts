@@ -1,24 +1,69 @@
-// For tests: runs a suite once per binding of Unicorn that is there, and names the one that is left out.
+// For tests: runs a suite once per engine that is there, each version of the native library by itself, and names what is left out.
 
-import { describe } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import type { Cpu, EngineName } from './cpu.ts';
-import { hasNativeEngine, nativeTransport } from './native.ts';
-import { openCpu } from './open.ts';
-import type { Transport } from './transport.ts';
+import { libraryCandidates } from './find-library.ts';
+import { nativeTransport } from './native.ts';
+import { type Transport, versionText } from './transport.ts';
+import { createUnicorn } from './unicorn.ts';
 import { findWasmEngine, wasmTransport } from './wasm.ts';
 
-const MISSING: Readonly<Record<EngineName, () => string | null>> = {
-  native: () => (hasNativeEngine() ? null : 'no libunicorn 2.x found'),
-  wasm: () =>
-    findWasmEngine() === null ? 'neither BOOTSCOPE_UNICORN_JS nor @alexaltea/unicorn-js is there' : null,
-};
+export interface TestEngine {
+  /** `native 2.1.4`, `wasm`. */
+  readonly label: string;
+  readonly engine: EngineName;
+  readonly create: () => Promise<Transport>;
+}
 
-/** `describe` for each engine that is there; one that is missing stays in the output as a skipped suite with the reason in its name. */
-function describeEach(name: string, suite: (engine: EngineName) => void): void {
-  for (const engine of ['native', 'wasm'] as const) {
-    const missing = MISSING[engine]();
-    if (missing === null) describe(`${name} (${engine})`, () => suite(engine));
-    else describe.skip(`${name} (${engine} left out: ${missing})`, () => suite(engine));
+/** Every engine that is there. With `BOOTSCOPE_LIBUNICORN` no other native library than that. */
+export function testEngines(): readonly TestEngine[] {
+  const paths = process.env.BOOTSCOPE_LIBUNICORN ? [''] : libraryCandidates().map(({ path }) => path);
+  const engines = new Map<string, TestEngine>();
+  for (const path of paths) {
+    const version = versionOf(path);
+    if (version === null || engines.has(version)) continue;
+    engines.set(version, {
+      label: `native ${version}`,
+      engine: 'native',
+      create: () => Promise.resolve(nativeTransport(path)),
+    });
+  }
+  const wasm = { label: 'wasm', engine: 'wasm', create: wasmTransport } as const;
+  return [...engines.values(), ...(findWasmEngine() === null ? [] : [wasm])];
+}
+
+function versionOf(path: string): string | null {
+  try {
+    const transport = nativeTransport(path);
+    const version = versionText(transport.version());
+    transport.close();
+    return version;
+  } catch {
+    return null;
+  }
+}
+
+/**
+ * `describe` for each engine that is there; one that is missing stays in the output as a skipped suite with the reason in its
+ * name, and fails where `BOOTSCOPE_EXPECT_ENGINES` (`native 2.0.1, native 2.1.4`) promises it.
+ */
+function describeEach(name: string, suite: (engine: TestEngine) => void): void {
+  const engines = testEngines();
+  for (const engine of engines) describe(`${name} (${engine.label})`, () => suite(engine));
+  const left = [
+    ...(engines.some(({ engine }) => engine === 'native')
+      ? []
+      : ['native left out: no libunicorn 2.x found']),
+    ...(engines.some(({ engine }) => engine === 'wasm')
+      ? []
+      : ['wasm left out: neither BOOTSCOPE_UNICORN_JS nor @alexaltea/unicorn-js is there']),
+  ];
+  for (const reason of left) describe.skip(`${name} (${reason})`, () => it('runs', () => {}));
+  const promised = (process.env.BOOTSCOPE_EXPECT_ENGINES ?? '').split(',').map((each) => each.trim());
+  for (const label of promised.filter((each) => each !== '')) {
+    if (engines.some((engine) => engine.label === label)) continue;
+    it(`${name}: ${label} is there, as was promised`, () =>
+      expect(engines.map((each) => each.label)).toContain(label));
   }
 }
 
@@ -27,12 +72,10 @@ export function describeEachEngine(
   name: string,
   suite: (open: () => Promise<Cpu>, engine: EngineName) => void,
 ): void {
-  describeEach(name, (engine) => suite(() => openCpu({ engine }), engine));
+  describeEach(name, ({ create, engine }) => suite(async () => createUnicorn(await create()), engine));
 }
 
 /** Runs the suite for each binding; `create` makes a transport without an instance. */
 export function describeEachTransport(name: string, suite: (create: () => Promise<Transport>) => void): void {
-  describeEach(name, (engine) =>
-    suite(async () => (engine === 'native' ? nativeTransport() : await wasmTransport())),
-  );
+  describeEach(name, ({ create }) => suite(create));
 }

@@ -11,6 +11,10 @@ export interface GuestEnvironment {
   readCsBase(): bigint;
   /** Attributes in the hidden part of CS, at the bits that they have in a descriptor's second doubleword. */
   readCsAttributes(): number;
+  /** Sets or clears EFER.NXE. */
+  setNoExecute(enabled: boolean): void;
+  /** Sets the hidden copy of CR4.OSFXSR; true where it was clear. */
+  allowVectorExtensions(): boolean;
   /**
    * Details of the exception or software interrupt that is being reported, and marks it as delivered.
    * QEMU's core counts a fault during an undelivered one as a double fault, and Unicorn never delivers.
@@ -23,8 +27,15 @@ const UC_X86_REG_RAX = 35;
 const UC_X86_REG_R15 = 113;
 const UC_X86_REG_DR0 = 66;
 
+const UC_X86_REG_MSR = 248;
+const MSR_EFER = 0xc0000080;
+const EFER_LME = 1n << 8n;
+const EFER_NXE = 1n << 11n;
+
 /** Offsets from `regs[0]` in CPUX86State of a 64-bit target (16 registers, eip, eflags, 3 cc words, 4 words of 32 bits). */
 const R15 = 15 * 8;
+const HIDDEN_FLAGS = 176;
+const HIDDEN_OSFXSR = 1 << 22;
 const SEGMENTS = 184;
 const SEGMENT_SIZE = 24;
 const SEGMENT_BASE = 8;
@@ -49,6 +60,17 @@ function findWord(view: DataView, word: bigint): number {
     if (view.getBigUint64(offset, true) === word) return offset;
   }
   return -1;
+}
+
+/** Offset of eight bytes that have been changed like this, or -1 where that is not the only place. */
+function findChanged(before: DataView, after: DataView, from: bigint, to: bigint): number {
+  const found: number[] = [];
+  for (let offset = 0; offset + 8 <= after.byteLength; offset += 4) {
+    if (after.getUint32(offset, true) === before.getUint32(offset, true)) continue;
+    if (after.getBigUint64(offset, true) === to && before.getBigUint64(offset, true) === from)
+      found.push(offset);
+  }
+  return found.length === 1 ? found[0]! : -1;
 }
 
 /**
@@ -76,16 +98,23 @@ export function findEnvironment(transport: Transport, scratch: Pointer): GuestEn
   word.setUint32(16, MARK_LIMIT, true);
   word.setUint32(20, 0, true);
   const markedTable = transport.regWrite(UC_X86_REG_GDTR, scratch) === 0;
+  // EFER takes no marks, but every version that runs 64-bit code lets this bit be turned round.
+  word.setUint32(0, MSR_EFER, true);
+  const readMsr = transport.regRead(UC_X86_REG_MSR, scratch) === 0;
+  const oldEfer = word.getBigUint64(8, true);
+  word.setBigUint64(8, oldEfer ^ EFER_LME, true);
+  const markedMsr = readMsr && transport.regWrite(UC_X86_REG_MSR, scratch) === 0;
   const kept = transport.contextSave(probe) === 0;
-  if (transport.contextRestore(saved) !== 0 || !marked || !markedTable || !kept) return null;
+  if (transport.contextRestore(saved) !== 0 || !marked || !markedTable || !markedMsr || !kept) return null;
 
-  const context = () => {
-    const bytes = transport.view(probe, size);
+  const context = (pointer = probe) => {
+    const bytes = transport.view(pointer, size);
     return new DataView(bytes.buffer, bytes.byteOffset, size);
   };
   let view = context();
   const regs = findWord(view, MARK);
   const debug = findWord(view, MARK + 2n);
+  const efer = findChanged(context(saved), view, oldEfer, oldEfer ^ EFER_LME);
   if (regs < 0 || debug < 0) return null;
   const table = regs + SEGMENTS + GDT * SEGMENT_SIZE;
   const oldException = debug + DEBUG_REGISTERS + DEBUG_POINTERS * transport.pointerSize;
@@ -115,6 +144,21 @@ export function findEnvironment(transport: Transport, scratch: Pointer): GuestEn
     readCsAttributes() {
       save();
       return view.getUint32(regs + SEGMENTS + CS * SEGMENT_SIZE + SEGMENT_FLAGS, true);
+    },
+    setNoExecute(enabled) {
+      save();
+      if (efer < 0) return;
+      const value = view.getBigUint64(efer, true);
+      view.setBigUint64(efer, enabled ? value | EFER_NXE : value & ~EFER_NXE, true);
+      transport.contextRestore(probe);
+    },
+    allowVectorExtensions() {
+      save();
+      const flags = view.getUint32(regs + HIDDEN_FLAGS, true);
+      if ((flags & HIDDEN_OSFXSR) !== 0) return false;
+      view.setUint32(regs + HIDDEN_FLAGS, flags | HIDDEN_OSFXSR, true);
+      transport.contextRestore(probe);
+      return true;
     },
     takeException() {
       save();

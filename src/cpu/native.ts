@@ -1,8 +1,7 @@
 // The native binding: a libunicorn 2.x of the system (or of the per-user cache), called through koffi.
 
-import { existsSync, readdirSync } from 'node:fs';
+import { existsSync } from 'node:fs';
 import { createRequire } from 'node:module';
-import { homedir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { LibraryHandle, TypeObject } from 'koffi';
@@ -16,8 +15,16 @@ import {
 } from './block-counter.ts';
 import { COUNTING_HOOK_TARGET, countingHookMachineCode } from './counting-hook.ts';
 import { type CrashGuard, installCrashGuard } from './crash-guard.ts';
+import { compareVersions, type LibraryCandidate, libraryCandidates, libraryName } from './find-library.ts';
 import { StepBuffer, stepBufferSize, stepMachineCode } from './step-buffer.ts';
-import type { HookShape, HookShapes, Pointer, Transport, UcError } from './transport.ts';
+import {
+  type HookShape,
+  type HookShapes,
+  type Pointer,
+  type Transport,
+  type UcError,
+  versionText,
+} from './transport.ts';
 
 type Koffi = typeof import('koffi');
 
@@ -25,47 +32,6 @@ const MAP_ALIGNMENT = 4096;
 const HUGE_PAGE = 0x20_0000;
 /** Linux, sys/mman.h. */
 const MADV_HUGEPAGE = 14;
-
-/** The library's file name on this platform. */
-function libraryName(): string {
-  if (process.platform === 'win32') return 'unicorn.dll';
-  if (process.platform === 'darwin') return 'libunicorn.2.dylib';
-  return 'libunicorn.so.2';
-}
-
-function findBelow(folder: string, name: string, depth: number): string | null {
-  const direct = join(folder, name);
-  if (existsSync(direct)) return direct;
-  if (depth === 0) return null;
-  let entries: readonly string[];
-  try {
-    entries = readdirSync(folder, { withFileTypes: true })
-      .filter((entry) => entry.isDirectory())
-      .map((entry) => entry.name)
-      .sort();
-  } catch {
-    return null;
-  }
-  for (const entry of entries) {
-    const found = findBelow(join(folder, entry), name, depth - 1);
-    if (found !== null) return found;
-  }
-  return null;
-}
-
-/** Where set-up unpacks a library for this user: `$XDG_CACHE_HOME/bootscope/libunicorn` or below `~/.cache`. */
-function cachedLibrary(): string | null {
-  const cache = process.env.XDG_CACHE_HOME || join(homedir(), '.cache');
-  return findBelow(join(cache, 'bootscope', 'libunicorn'), libraryName(), 6);
-}
-
-/** What to load, in this order: the library by its name as the system finds it, then files that are there. */
-export function libraryCandidates(): readonly string[] {
-  const name = libraryName();
-  const files = [cachedLibrary()];
-  if (process.platform === 'darwin') files.push(`/opt/homebrew/lib/${name}`, `/usr/local/lib/${name}`);
-  return [name, ...files.filter((file) => file !== null && existsSync(file))] as string[];
-}
 
 /** What the process keeps of a loaded library: the functions and callback types, by their C names. */
 interface Library {
@@ -118,7 +84,8 @@ interface Library {
   readonly makeExecutable: (pointer: Pointer, size: number) => boolean;
 }
 
-let loaded: Library | null = null;
+/** By the path that was asked for; '' for none. */
+const loaded = new Map<string, Library>();
 
 function loadKoffi(): Koffi {
   // CommonJS: loading the add-on through require takes half the time of an import.
@@ -156,31 +123,51 @@ function requireWithShippedBinary(require: NodeJS.Require, cause: unknown): Koff
   }
 }
 
-function openLibrary(koffi: Koffi): { handle: LibraryHandle; path: string } {
-  const asked = process.env.BOOTSCOPE_LIBUNICORN;
-  if (asked) {
-    try {
-      return { handle: koffi.load(asked), path: asked };
-    } catch (cause) {
-      throw new BootscopeError(
-        'cpu-no-engine',
-        `BOOTSCOPE_LIBUNICORN names ${asked}, which cannot be loaded as a library: ${String(cause)}`,
-        { cause },
-      );
-    }
+interface OpenedLibrary {
+  readonly handle: LibraryHandle;
+  readonly path: string;
+}
+
+function loadNamed(koffi: Koffi, path: string, says: string): OpenedLibrary {
+  try {
+    return { handle: koffi.load(path), path };
+  } catch (cause) {
+    throw new BootscopeError(
+      'cpu-no-engine',
+      `${says} ${path}, which cannot be loaded as a library: ${String(cause)}`,
+      { cause },
+    );
   }
+}
+
+/** A version from which on a library is taken without looking whether the system's is newer: loading one takes its time. */
+const RECENT = '2.1.4';
+
+function openLibrary(koffi: Koffi): OpenedLibrary {
+  const asked = process.env.BOOTSCOPE_LIBUNICORN;
+  if (asked) return loadNamed(koffi, asked, 'BOOTSCOPE_LIBUNICORN names');
   let first: unknown;
-  for (const candidate of libraryCandidates()) {
+  const load = ({ path }: LibraryCandidate): OpenedLibrary | null => {
     try {
-      return { handle: koffi.load(candidate), path: candidate };
+      return { handle: koffi.load(path), path };
     } catch (cause) {
       first ??= cause;
+      return null;
     }
+  };
+  const [system, ...others] = libraryCandidates();
+  const [newest] = others;
+  const isRecent = newest !== undefined && compareVersions(newest.version ?? '0', RECENT) >= 0;
+  let opened = (isRecent ? load(newest) : null) ?? load(system!);
+  if (opened !== null && !isRecent && newest?.version !== null && newest !== undefined) {
+    const version = versionText(opened.handle.func('uc_version', 'uint32_t', [])());
+    if (compareVersions(newest.version, version) > 0) opened = load(newest) ?? opened;
   }
-  const name = libraryName();
+  for (const other of others) opened ??= load(other);
+  if (opened !== null) return opened;
   throw new BootscopeError(
     'cpu-no-engine',
-    `No ${name} (Unicorn 2.x) was found: run scripts/setup, install it (Debian: apt install libunicorn2), or name the file in BOOTSCOPE_LIBUNICORN.`,
+    `No ${libraryName()} (Unicorn 2.x) was found: run scripts/setup, install it (Debian: apt install libunicorn2; anywhere: pip install unicorn), or name the file in BOOTSCOPE_LIBUNICORN.`,
     { cause: first },
   );
 }
@@ -255,10 +242,11 @@ function guardAgainstCrashes(
   return installCrashGuard(koffi, emuStart, pages, () => makeExecutable(pages, MAP_ALIGNMENT));
 }
 
-function loadLibrary(): Library {
-  if (loaded !== null) return loaded;
+function loadLibrary(asked: string): Library {
+  const known = loaded.get(asked);
+  if (known !== undefined) return known;
   const koffi = loadKoffi();
-  const { handle, path } = openLibrary(koffi);
+  const { handle, path } = asked === '' ? openLibrary(koffi) : loadNamed(koffi, asked, 'The engine is to be');
   const U = 'uintptr_t';
   const Q = 'uint64_t';
   const I = 'int';
@@ -277,7 +265,7 @@ function loadLibrary(): Library {
   const guard = guardAgainstCrashes(koffi, handle, pages);
   const emuStartArguments = [U, Q, Q, Q, 'size_t'];
   const guardedStart = koffi.proto(I, emuStartArguments);
-  loaded = {
+  const library: Library = {
     koffi,
     path,
     guard,
@@ -307,7 +295,8 @@ function loadLibrary(): Library {
     callbackTypes,
     ...pages,
   };
-  return loaded;
+  loaded.set(asked, library);
+  return library;
 }
 
 function wide(value: number | bigint): bigint {
@@ -675,10 +664,11 @@ function adapt<K extends HookShape>(shape: K, callback: HookShapes[K]): (...valu
 /**
  * Loads libunicorn and makes a transport without an instance.
  *
+ * @param path - of a library; without it the one that is named in the environment, else the newest that is found
  * @throws BootscopeError `cpu-no-engine` where the library is missing or is not version 2.
  */
-export function nativeTransport(): Transport {
-  const library = loadLibrary();
+export function nativeTransport(path = ''): Transport {
+  const library = loadLibrary(path);
   const major = library.uc_version(0, 0) >>> 24;
   if (major !== 2) {
     throw new BootscopeError(

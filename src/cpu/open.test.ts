@@ -18,8 +18,6 @@ describe('opening a CPU', () => {
       vi.stubEnv('BOOTSCOPE_UNICORN_JS', '');
       vi.stubEnv('BOOTSCOPE_LIBUNICORN', '/nowhere/libunicorn.so.2');
       const { openCpu } = await import('./open.ts');
-      const { findWasmEngine } = await import('./wasm.ts');
-      if (engine === 'auto' && findWasmEngine() !== null) return; // then that one is taken
       await expect(openCpu({ engine })).rejects.toMatchObject({
         code: 'cpu-no-engine',
         message: expect.stringContaining('BOOTSCOPE_LIBUNICORN names /nowhere/libunicorn.so.2'),
@@ -37,16 +35,25 @@ describe('opening a CPU', () => {
   });
 
   it.runIf(process.platform === 'linux')(
-    'finds a library that set-up has unpacked for the user',
+    'finds what set-up has unpacked for the user and what Python has, the newest first',
     async () => {
       const cache = mkdtempSync(join(tmpdir(), 'bootscope-cache-'));
       try {
-        const folder = join(cache, 'bootscope/libunicorn/2.0.1/usr/lib/x86_64-linux-gnu');
+        const folder = join(cache, 'bootscope/libunicorn/2.9.1/usr/lib/x86_64-linux-gnu');
         mkdirSync(folder, { recursive: true });
         writeFileSync(join(folder, 'libunicorn.so.2'), '');
         vi.stubEnv('XDG_CACHE_HOME', cache);
-        const { libraryCandidates } = await import('./native.ts');
-        expect(libraryCandidates()).toEqual(['libunicorn.so.2', join(folder, 'libunicorn.so.2')]);
+        const python = join(cache, 'env/lib/python3.12/site-packages');
+        mkdirSync(join(python, 'unicorn/lib'), { recursive: true });
+        mkdirSync(join(python, 'unicorn-2.8.0.post1.dist-info'));
+        writeFileSync(join(python, 'unicorn/lib/libunicorn.so.2'), '');
+        vi.stubEnv('VIRTUAL_ENV', join(cache, 'env'));
+        const { libraryCandidates } = await import('./find-library.ts');
+        expect(libraryCandidates().slice(0, 3)).toEqual([
+          { path: 'libunicorn.so.2', version: null },
+          { path: join(folder, 'libunicorn.so.2'), version: '2.9.1' },
+          { path: join(python, 'unicorn/lib/libunicorn.so.2'), version: '2.8.0' },
+        ]);
       } finally {
         rmSync(cache, { recursive: true });
       }

@@ -2,11 +2,12 @@
 
 import { BootscopeError } from '../error.ts';
 import type { Cpu, EngineName } from './cpu.ts';
-import type { Transport } from './transport.ts';
+import { compareVersions } from './find-library.ts';
+import { type Transport, versionText } from './transport.ts';
 import { createUnicorn } from './unicorn.ts';
 
 export interface OpenCpuOptions {
-  /** `auto` takes WASM where it is installed, else the native library. */
+  /** `auto` takes the newest version that is installed, at a tie the native library. */
   readonly engine?: 'auto' | EngineName;
 }
 
@@ -25,6 +26,26 @@ async function openTransport(engine: EngineName): Promise<Transport> {
   return (await import('./wasm.ts')).wasmTransport();
 }
 
+/** What `auto` tries, in this order: what was named, else the newest. */
+async function candidates(): Promise<readonly EngineName[]> {
+  const [named, other] = (['native', 'wasm'] as const).filter((engine) => process.env[OVERRIDES[engine]]);
+  if (named !== undefined && other === undefined) return [named];
+  const { findWasmEngine, wasmEngineVersion } = await import('./wasm.ts');
+  const file = findWasmEngine();
+  if (file === null) return ['native'];
+  try {
+    const native = await openTransport('native');
+    const version = versionText(native.version());
+    native.close();
+    return compareVersions(wasmEngineVersion(file) ?? '0', version) > 0
+      ? ['wasm', 'native']
+      : ['native', 'wasm'];
+  } catch (error) {
+    if (!(error instanceof BootscopeError) || error.code !== 'cpu-no-engine') throw error;
+    return named === undefined ? ['wasm', 'native'] : ['native', 'wasm'];
+  }
+}
+
 /**
  * Opens one Unicorn instance in 64-bit mode.
  *
@@ -34,7 +55,7 @@ export async function openCpu(options: OpenCpuOptions = {}): Promise<Cpu> {
   const engine = options.engine ?? 'auto';
   if (engine !== 'auto') return createUnicorn(await openTransport(engine));
   const causes: unknown[] = [];
-  for (const candidate of ['wasm', 'native'] as const) {
+  for (const candidate of await candidates()) {
     try {
       return createUnicorn(await openTransport(candidate));
     } catch (error) {

@@ -31,6 +31,11 @@ export interface HookShapes {
 }
 export type HookShape = keyof HookShapes;
 
+/** `2.1.4` of what `uc_version` gives. */
+export function versionText(version: number): string {
+  return `${version >>> 24}.${(version >>> 16) & 0xff}.${(version >>> 8) & 0xff}`;
+}
+
 /**
  * One Unicorn instance behind raw calls. No method throws for a `uc_err`; it returns it, and the engine
  * judges. Callbacks given to `hookAdd` never throw (the engine wraps them), and may call any method but

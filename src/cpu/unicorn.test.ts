@@ -1,13 +1,24 @@
 import { expect, it } from 'vitest';
 import { BootscopeError } from '../error.ts';
+import { blockDecoder } from './block-decoder.ts';
 import { type Cpu, REGISTER_NAMES } from './cpu.ts';
 import { describeEachEngine } from './each-engine.ts';
 import { enterProtectedMode, enterRealMode } from './enter-mode.ts';
+import { runsMachineCode } from './host-machine-code.ts';
 
 const MIB = 0x10_0000;
 const CODE = 0x1000;
 const EVERYWHERE = 0xffff_ffff_ffff_ffffn;
 const HLT = 0xf4;
+
+const fail = (what: string) => (): never => {
+  throw new BootscopeError('guest-error', what);
+};
+
+/** Of 32-bit code. */
+const decoder = (cpu: Cpu) => blockDecoder(cpu.memory, () => 32);
+
+const stepsAreNoted = (cpu: Cpu): boolean => cpu.engine === 'native' && runsMachineCode();
 
 describeEachEngine('a CPU', (open, engine) => {
   /** Opens a CPU with RAM, runs `test`, and closes it. */
@@ -394,12 +405,10 @@ describeEachEngine('a CPU', (open, engine) => {
       const code = [
         ...[0xe6, 0x80, 0xe4, 0x80], // out 80h, al; in al, 80h
         ...[0x0f, 0xa2, 0xcd, 0x10], // cpuid; int 10h
-        ...[0xa3, 0, 0, 0x20, 0, HLT], // mov [0x200000], eax; hlt
+        ...[0xa3, 0, 0, 0x20, 0, 0xa1, 0, 0, 0x30, 0], // mov [0x200000], eax; mov eax, [0x300000]
+        ...[0xa1, 0, 0, 0, 0x70, HLT], // mov eax, [0x70000000]; hlt
       ];
       protectedMode(cpu, ram, code);
-      const fail = (what: string) => () => {
-        throw new BootscopeError('guest-error', what);
-      };
       const hooks = [
         ['code', () => cpu.hookCode(BigInt(MIB + 2), BigInt(MIB + 2), fail('code'))],
         ['block', () => cpu.hookBlock(BigInt(MIB), BigInt(MIB), fail('block'))],
@@ -408,6 +417,8 @@ describeEachEngine('a CPU', (open, engine) => {
         ['cpuid', () => cpu.hookCpuid(fail('cpuid'))],
         ['interrupt', () => cpu.hookInterrupt(fail('interrupt'))],
         ['write', () => cpu.hookMemoryWrite(0x200000n, 0x200003n, fail('write'))],
+        ['read', () => cpu.hookMemoryRead(0x300000n, 0x300003n, fail('read'))],
+        ['invalid access', () => cpu.hookInvalidAccess(fail('invalid access'))],
       ] as const;
       const rest = cpu.hookInterrupt(() => {});
       for (const [name, add] of hooks) {
@@ -416,9 +427,53 @@ describeEachEngine('a CPU', (open, engine) => {
         expect(() => cpu.run(), name).toThrow(new BootscopeError('guest-error', name));
         remove();
         cpu.writeRegister('rip', BigInt(MIB));
-        expect(cpu.run(), `after ${name}`).toEqual({ kind: 'halted' });
+        if (name === 'invalid access') cpu.mapRam(0x7000_0000, 0x1000);
+        expect(cpu.run().kind, `after ${name}`).toBe(name === 'invalid access' ? 'halted' : 'error');
       }
       rest();
+    }));
+
+  it.each([
+    ['decoder', (cpu: Cpu) => cpu.countInstructions(fail('decoder'))],
+    ['time stamp', (cpu: Cpu) => cpu.hookRdtsc(fail('time stamp'))],
+    ['instruction', (cpu: Cpu) => cpu.hookInstruction('rdrand', fail('instruction'))],
+    ['empty code', (cpu: Cpu) => cpu.hookEmptyCode(fail('empty code'))],
+    ['step', (cpu: Cpu) => cpu.hookSteps(['rax'], fail('step'), () => {}) ?? expect.fail('no steps here')],
+  ])('throws in run what the hook of a %s throws', (name, add) =>
+    withCpu((cpu, ram) => {
+      if (name === 'step' && !stepsAreNoted(cpu)) return;
+      // rdtsc; rdrand eax; jmp to zeroes
+      protectedMode(cpu, ram, [0x0f, 0x31, 0x0f, 0xc7, 0xf0, 0xe9, 0, 0x10, 0, 0]);
+      if (name === 'step') cpu.countInstructions(decoder(cpu));
+      add(cpu);
+      cpu.hookInterrupt(() => cpu.writeRegister('rip', BigInt(MIB + 5)));
+      if (name !== 'decoder' && name !== 'step') cpu.countInstructions(decoder(cpu));
+      expect(() => cpu.run()).toThrow(new BootscopeError('guest-error', name));
+    }),
+  );
+
+  it('keeps EFER.NXE, and shows it to the guest', () =>
+    withCpu((cpu, ram) => {
+      // mov ecx, 0xc0000080; rdmsr; or eax, 0x800; wrmsr; xor eax, eax; rdmsr; hlt
+      const efer = [0xb9, 0x80, 0, 0, 0xc0, 0x0f, 0x32];
+      protectedMode(cpu, ram, [...efer, 0x0d, 0, 8, 0, 0, 0x0f, 0x30, 0x31, 0xc0, 0x0f, 0x32, HLT]);
+      cpu.countInstructions(decoder(cpu));
+      expect(cpu.run()).toEqual({ kind: 'halted' });
+      expect(cpu.readRegister('rax') & 0x800n).toBe(0x800n);
+      expect(cpu.readRegister('efer') & 0x800n).toBe(0x800n);
+    }));
+
+  it('runs BMI instructions whatever CR4 says, which reads as it was written', () =>
+    withCpu((cpu, ram) => {
+      // mov eax, 0x20; mov cr4, eax; mov ebx, 3; mov edx, 4; shlx eax, ebx, edx; mov ecx, cr4; hlt
+      const code = [0xb8, 0x20, 0, 0, 0, 0x0f, 0x22, 0xe0, 0xbb, 3, 0, 0, 0, 0xba, 4, 0, 0, 0];
+      protectedMode(cpu, ram, [...code, 0xc4, 0xe2, 0x69, 0xf7, 0xc3, 0x0f, 0x20, 0xe1, HLT]);
+      cpu.countInstructions(decoder(cpu));
+      expect(cpu.run()).toEqual({ kind: 'halted' });
+      expect(cpu.readRegister('rax')).toBe(0x30n);
+      expect(cpu.readRegister('rcx')).toBe(0x20n);
+      expect(cpu.readRegister('cr4')).toBe(0x20n);
+      expect(cpu.instructions).toBe(7);
     }));
 
   it('executes what the host has written over code, once the old code is dropped', () =>

@@ -23,7 +23,7 @@ import { type BlockWatcher, InstructionCounter } from './instruction-counter.ts'
 import { Registers } from './registers.ts';
 import type { StepBuffer } from './step-buffer.ts';
 import { linearToPhysical } from './translate.ts';
-import type { HookShape, HookShapes, Pointer, Transport } from './transport.ts';
+import { type HookShape, type HookShapes, type Pointer, type Transport, versionText } from './transport.ts';
 
 /** What one array can cover: the limit of V8 in Node 20; Node-API ends the process beyond it. */
 const MAX_VIEW = 2 ** 32;
@@ -41,8 +41,8 @@ const UC_HOOK_MEM_INVALID = 0x3f0;
 const UC_HOOK_MEM_READ = 1024;
 const UC_HOOK_MEM_WRITE = 2048;
 const UC_HOOK_INSN_INVALID = 1 << 14;
-/** Second bytes, behind 0f, of the special instructions: RDTSC, WRMSR, RDTSCP (group 7), RDRAND (group 9), MOV to CR4. */
-const SPECIAL_OPCODES = [0x01, 0x22, 0x30, 0x31, 0xc7] as const;
+/** Second bytes, behind 0f, of the special instructions: MOV to CR4, WRMSR, RDTSC, RDRAND (group 9). */
+const SPECIAL_OPCODES = [0x22, 0x30, 0x31, 0xc7] as const;
 /** The vector of an undefined instruction (#UD). */
 const INVALID_OPCODE = 6;
 /** Vectors of exceptions; an `INT n` may have these numbers too. */
@@ -64,6 +64,10 @@ const UC_X86_INS_OUT = 500;
 const UC_X86_INS_RDTSC = 608;
 /** 2.1 as `uc_version` >> 16. */
 const RIP_IS_OFFSET_SINCE = 0x0201;
+/** 2.1 as `uc_version` >> 16: EFER.NXE can be set. */
+const KEEPS_NXE_SINCE = 0x0201;
+const MSR_EFER = 0xc000_0080n;
+const EFER_NXE = 1n << 11n;
 /** 2.1.2 as `uc_version` >> 8. */
 const RDTSC_HOOKABLE_SINCE = 0x020102;
 
@@ -174,6 +178,8 @@ class UnicornCpu implements Cpu, BlockWatcher {
   #lastTotal: number | null = null;
   #exit: Exit | null = null;
   readonly #instructionHooks = new Map<SpecialInstruction['kind'], InstructionHook>();
+  /** Linear addresses behind a MOV to CR4. */
+  readonly #afterCr4 = new Set<bigint>();
   /** Linear addresses of special instructions that have their hook. */
   readonly #hookedInstructions = new Set<number>();
   #emptyCodeHook: ((address: number) => void) | null = null;
@@ -185,12 +191,38 @@ class UnicornCpu implements Cpu, BlockWatcher {
     this.engine = transport.engine;
     const version = transport.version();
     this.#version = version;
-    this.engineVersion = `${version >>> 24}.${(version >>> 16) & 0xff}.${(version >>> 8) & 0xff}`;
+    this.engineVersion = versionText(version);
     const error = transport.open(UC_ARCH_X86, UC_MODE_64);
     if (error !== UC_ERR_OK) {
       throw new BootscopeError('cpu-open', `Unicorn cannot be opened: ${transport.errorText(error)}`);
     }
     this.#registers = new Registers(transport);
+    this.#completeProcessor();
+  }
+
+  /** What every version is to do as the architecture has it. */
+  #completeProcessor(): void {
+    if (this.#version >>> 16 < KEEPS_NXE_SINCE) {
+      // WRMSR leaves the bits alone that it takes for reserved, so that this one is in place before.
+      this.hookInstruction('wrmsr', () => {
+        if ((this.#registers.read('rcx') & MASK_32) !== MSR_EFER) return;
+        this.#hidden()?.setNoExecute((this.#registers.read('rax') & EFER_NXE) !== 0n);
+      });
+    }
+    this.hookInstruction('mov-cr4', (address, length) => {
+      const next = address + BigInt(length);
+      if (this.#afterCr4.has(next)) return;
+      this.#afterCr4.add(next);
+      this.hookCode(next, next, () => this.#allowVectorExtensions());
+    });
+  }
+
+  /**
+   * Processors run BMI instructions whatever CR4 says, the engine only while CR4.OSFXSR is set: its hidden copy of that bit
+   * stays set. So SSE instructions run, too, where a processor would refuse them.
+   */
+  #allowVectorExtensions(): void {
+    if (this.#hidden()?.allowVectorExtensions() && this.#emulating) this.#requestRestart();
   }
 
   #check(error: number, what: string): void {
@@ -366,7 +398,8 @@ class UnicornCpu implements Cpu, BlockWatcher {
       this.#stepBuffer?.callNext();
       const exit = this.#exit;
       if (this.#counter !== null) {
-        this.#counter.stopAt = exit === null ? this.#lastTotal : null;
+        // The block that is ended early may count as one more.
+        this.#counter.stopAt = exit === null ? this.#lastTotal : this.#lastTotal! + 1;
         this.#counter.tellAll(exit !== null);
       }
       // Where to end becomes part of the translation.
@@ -449,7 +482,7 @@ class UnicornCpu implements Cpu, BlockWatcher {
   reached(address: number, size: number, block: DecodedBlock, instructionsLeft: number): void {
     this.#hookAddress = BigInt(address);
     // The host may have done more at once than were left.
-    if (instructionsLeft <= 0) this.#sliceOver = true;
+    if (instructionsLeft <= 0 || this.#exit !== null) this.#sliceOver = true;
     else {
       const stop = address + block.starts[instructionsLeft]!;
       this.#exit = { address: stop, blockStart: address, blockEnd: address + size };
@@ -894,20 +927,28 @@ class UnicornCpu implements Cpu, BlockWatcher {
     });
   }
 
-  hookRdtsc(hook: () => bigint): Unhook | null {
-    // The last byte of the version is Unicorn's "extra" and says nothing here.
-    if (this.#version >>> 8 < RDTSC_HOOKABLE_SINCE) return null;
-    return this.#addHook('instruction', UC_HOOK_INSN, UC_X86_INS_RDTSC, (record) => () => {
+  hookRdtsc(hook: () => bigint): void {
+    if (this.#version >>> 8 < RDTSC_HOOKABLE_SINCE) {
+      this.hookInstruction('rdtsc', (_address, length) => {
+        this.#giveTimeStamp(hook());
+        this.writeRegister('rip', this.readRegister('rip') + BigInt(length));
+      });
+      return;
+    }
+    this.#addHook('instruction', UC_HOOK_INSN, UC_X86_INS_RDTSC, (record) => () => {
       if (record.removed) return 0;
       try {
-        const stamp = hook();
-        this.writeRegister('rax', stamp & MASK_32);
-        this.writeRegister('rdx', (stamp >> 32n) & MASK_32);
+        this.#giveTimeStamp(hook());
       } catch (error) {
         this.#keep(error);
       }
       return 1;
     });
+  }
+
+  #giveTimeStamp(stamp: bigint): void {
+    this.writeRegister('rax', stamp & MASK_32);
+    this.writeRegister('rdx', (stamp >> 32n) & MASK_32);
   }
 
   hookMemoryWrite(
@@ -964,13 +1005,22 @@ class UnicornCpu implements Cpu, BlockWatcher {
   countInstructions(decode: BlockDecoder): void {
     const block = this.#blocks.get(0);
     if (block === undefined) throw new BootscopeError('cpu-memory', 'No RAM block starts at 0x0');
-    const missed = (address: bigint, size: number): void => this.#counter?.missed(Number(address), size);
+    const missed = (address: bigint, size: number): void => {
+      try {
+        this.#counter?.missed(Number(address), size);
+      } catch (error) {
+        this.#hookAddress = address;
+        this.#keep(error);
+        this.#hookAddress = null;
+      }
+    };
     const added = this.#transport.hookAddBlockCounter(block.pointer, block.size, missed);
     if (added === null) throw new BootscopeError('cpu-memory', 'The host has no memory left for counting');
     this.#check(added.error, 'Adding a hook that counts');
     const ram = () => this.ram(0);
     this.#counter = new InstructionCounter(this.#transport, added.state, ram, decode, this, SPECIAL_OPCODES);
     if (this.#translated) this.#flushBeforeRun = true;
+    this.#allowVectorExtensions();
     // Ours has to be called first: the next run adds this one behind it.
     if (this.#blockWatch !== null) this.#removeRecord(this.#blockWatch);
     this.#blockWatch = null;

@@ -2,7 +2,7 @@
 
 import { existsSync, readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
-import { resolve } from 'node:path';
+import { dirname, join, resolve } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { setFlagsFromString } from 'node:v8';
 import { BootscopeError } from '../error.ts';
@@ -98,6 +98,17 @@ export function findWasmEngine(): string | null {
   } catch {
     return null;
   }
+}
+
+/** The version in the package.json that belongs to the file; null where there is none. */
+export function wasmEngineVersion(file: string): string | null {
+  for (let folder = dirname(file); folder !== dirname(folder); folder = dirname(folder)) {
+    const description = join(folder, 'package.json');
+    if (!existsSync(description)) continue;
+    const { version } = JSON.parse(readFileSync(description, 'utf8')) as { version?: unknown };
+    return typeof version === 'string' ? version : null;
+  }
+  return null;
 }
 
 /** What is kept of a file for the next instance in this process. */

@@ -13,22 +13,11 @@ export interface CpuProfile {
   readonly leaves: ReadonlyMap<number, CpuidResult>;
 }
 
-/** What the engine and the machine can do beyond the profile's word. */
-export interface CpuAbilities {
-  /** Whether to tell of a TSC that the profile has. */
-  readonly tsc: boolean;
-  /** RDRAND draws from the machine's entropy. */
-  readonly rdrand: boolean;
-  /** EFER.NXE can be set. */
-  readonly nx: boolean;
-}
-
 // Feature bits (Intel SDM 2A, CPUID).
 const LEAF_1_ECX_RDRAND = 1 << 30;
 const LEAF_1_EDX_TSC = 1 << 4;
 const LEAF_1_EDX_PAE = 1 << 6;
 const LEAF_7_ECX_LA57 = 1 << 16;
-const LEAF_80000001_EDX_NX = 1 << 20;
 const LEAF_80000001_ECX_3DNOW_PREFETCH = 1 << 8;
 
 const BASIC = 0x0;
@@ -79,7 +68,7 @@ const PROFILES: readonly CpuProfile[] = [
     [STRUCTURED_FEATURES, [0, 0, LEAF_7_ECX_LA57, 0]],
     [ADDRESS_SIZES, [0x3928, 0, 0, 0]],
   ]),
-  variant(QEMU64, 'max', 'qemu64 with RDRAND: what a current processor offers and the engine can do', [
+  variant(QEMU64, 'max', 'qemu64 with RDRAND: what a current processor offers and every engine can do', [
     [FEATURES, [0x00060fb1, 0x00000800, 0x80002001 | LEAF_1_ECX_RDRAND, 0x078bfbfd]],
     [EXTENDED_FEATURES, [0x00060fb1, 0, 0x00000005 | LEAF_80000001_ECX_3DNOW_PREFETCH, 0x2193fbfd | 0]],
     ...brandString('Bootscope Virtual CPU'),
@@ -133,24 +122,13 @@ export function physicalAddressBits({ leaves }: CpuProfile): number {
   return (leaves.get(FEATURES)![3] & LEAF_1_EDX_PAE) !== 0 ? 36 : 32;
 }
 
-/** The CPUID instruction of a profile, less what `abilities` lack. */
+/** The CPUID instruction of a profile. */
 export class Cpuid {
   readonly #leaves: ReadonlyMap<number, CpuidResult>;
   readonly #highestBasic: number;
   readonly #highestExtended: number;
 
-  constructor(cpuProfile: CpuProfile, abilities: CpuAbilities) {
-    const leaves = new Map(cpuProfile.leaves);
-    if (!abilities.tsc) {
-      clear(leaves, FEATURES, 3, LEAF_1_EDX_TSC);
-      clear(leaves, EXTENDED_FEATURES, 3, LEAF_1_EDX_TSC);
-    }
-    if (!abilities.rdrand) {
-      clear(leaves, FEATURES, 2, LEAF_1_ECX_RDRAND);
-    }
-    if (!abilities.nx) {
-      clear(leaves, EXTENDED_FEATURES, 3, LEAF_80000001_EDX_NX);
-    }
+  constructor({ leaves }: CpuProfile) {
     this.#leaves = leaves;
     this.#highestBasic = leaves.get(BASIC)![0];
     this.#highestExtended = leaves.get(EXTENDED)?.[0] ?? 0;
@@ -190,15 +168,6 @@ function variant(
   changes: readonly (readonly [number, CpuidResult])[],
 ): CpuProfile {
   return { name, description, leaves: new Map([...base.leaves, ...changes]) };
-}
-
-function clear(leaves: Map<number, CpuidResult>, leaf: number, register: 0 | 1 | 2 | 3, bit: number): void {
-  const values = leaves.get(leaf);
-  if (values !== undefined) {
-    const changed: [number, number, number, number] = [...values];
-    changed[register] &= ~bit;
-    leaves.set(leaf, changed);
-  }
 }
 
 /** EBX, ECX, EDX of leaf 0 for a vendor's 12 letters, which come in the order EBX, EDX, ECX. */

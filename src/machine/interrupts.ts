@@ -10,7 +10,6 @@ import { FLAG_CF, FLAG_ZF, linear } from './bios/service.ts';
 import type { MachineEvent } from './events.ts';
 
 const EXCEPTION_VECTORS = 32;
-const INVALID_OPCODE = 6;
 const PAGE_FAULT = 14;
 const INT_SIZE = 2;
 
@@ -32,8 +31,6 @@ const EXCEPTION_NAMES: readonly string[] = [
 export interface InterruptParts {
   readonly cpu: Cpu;
   readonly bios: Bios;
-  /** Executes an instruction that the engine does not know; true where RIP is behind it. */
-  readonly emulateInstruction: () => boolean;
   readonly stop: (reason: string) => void;
   /** Called when the guest goes on behind an `INT n` that the BIOS has served: where a waiting IRQ gets in. */
   readonly afterService: () => void;
@@ -52,9 +49,6 @@ export class Interrupts {
    * @param exception - null for `INT n`
    */
   handle(vector: number, exception: { readonly errorCode: number } | null): void {
-    if (vector === INVALID_OPCODE && exception !== null && this.#parts.emulateInstruction()) {
-      return;
-    }
     if (this.#parts.cpu.readRegister('cr0') & CR0_PE) {
       this.#protected(vector, exception);
     } else if (exception === null) {

@@ -11,7 +11,6 @@ import { Bios } from './bios/bios.ts';
 import { diskVector } from './bios/disk.ts';
 import { keyboardVector, pushKey } from './bios/keyboard.ts';
 import { COM1_PORT, equipmentWord, installFirmware } from './bios/rom.ts';
-import { linear } from './bios/service.ts';
 import { smallVectors } from './bios/small-services.ts';
 import { systemVector } from './bios/system.ts';
 import { TickCount, timerVectors, timeVector } from './bios/time.ts';
@@ -74,6 +73,8 @@ const DEVICES_START = 0xc000_0000n;
 const MAXIMUM_BUS_PAGES = 1024;
 
 const TIMER_VECTOR = 0x08;
+/** #UD. */
+const INVALID_OPCODE = 6;
 /** Instructions from tick to tick for a guest that waits for the timer in a loop: as many as a PC of 1990 did. */
 const INSTRUCTIONS_A_TICK = 100_000;
 /** Where instructions are not counted, a slice ends by the host's clock. */
@@ -99,12 +100,6 @@ export interface MachineOptions {
   readonly floppy?: Uint8Array;
   /** Determines RDRAND and where TSC and PIT stand at power-on. */
   readonly seed?: bigint;
-  /**
-   * Leaves the TSC out of CPUID where the engine cannot make RDTSC read the machine's clock (Unicorn before
-   * 2.1.2), so that a kernel with KASLR draws the same numbers each time. Kernels for x86-64 from before KASLR
-   * (boot protocol below 2.12) refuse a CPU without a TSC. Default false.
-   */
-  readonly hideUncontrolledTsc?: boolean;
   /** Replaces the memory map that the BIOS gives out; where it has RAM there is some, too. */
   readonly memoryMap?: readonly E820Entry[];
   /** Without it memory holds no interrupt vectors, data areas and ROM of a BIOS: for UEFI. Default true. */
@@ -134,8 +129,6 @@ export class Machine {
   readonly floppy: FloppyDisk | null;
   readonly bios: Bios;
   readonly interrupts: Interrupts;
-  /** Whether RDTSC reads the machine's clock; otherwise the host's, unless somebody hooks the instruction. */
-  readonly tscIsControlled: boolean;
 
   /** The UEFI firmware of a machine that was started as a UEFI PC. */
   uefi: UefiFirmware | null = null;
@@ -193,11 +186,6 @@ export class Machine {
     this.interrupts = new Interrupts({
       cpu,
       bios: this.bios,
-      emulateInstruction: () => {
-        const emulated = this.#emulateInstruction();
-        if (emulated) this.#deviceUses?.push({ kind: 'rdrand' });
-        return emulated;
-      },
       stop: (reason) => this.#stop(reason),
       afterService: () => this.#timer.afterService(),
     });
@@ -220,15 +208,7 @@ export class Machine {
       stop: (reason) => this.#stop(reason),
     });
     this.#wire();
-    this.tscIsControlled =
-      cpu.hookRdtsc(() => {
-        this.#deviceUses?.push({ kind: 'rdtsc' });
-        return this.rdtsc();
-      }) !== null;
-    const tsc = this.tscIsControlled || options.hideUncontrolledTsc !== true;
-    // Unicorn 2.0 drops writes of EFER.NXE and does not know RDRAND; 2.1 draws RDRAND from the host.
-    const isUnicorn20 = cpu.engineVersion.startsWith('2.0.');
-    this.cpuid = new Cpuid(profile, { tsc, nx: !isUnicorn20, rdrand: isUnicorn20 });
+    this.cpuid = new Cpuid(profile);
     this.#installHooks();
     this.onEvent = options.onEvent ?? null;
   }
@@ -482,6 +462,11 @@ export class Machine {
       ports.write(port, size, value);
     });
     cpu.hookCpuid((leaf) => cpuid.read(leaf));
+    cpu.hookRdtsc(() => {
+      this.#deviceUses?.push({ kind: 'rdtsc' });
+      return this.rdtsc();
+    });
+    cpu.hookInstruction('rdrand', (address) => this.#rdrand(Number(address)));
     cpu.hookInvalidAccess((access) => this.#openBus(access));
     cpu.hookEmptyCode((address) => {
       this.#emptyCode ??= address;
@@ -528,18 +513,16 @@ export class Machine {
     this.systemControlA.setA20(enabled);
   }
 
-  #emulateInstruction(): boolean {
-    if (!this.cpuid.hasRdrand) {
-      return false;
-    }
+  /** Some engines do not know it, others draw from the host. */
+  #rdrand(address: number): void {
     const { cpu } = this;
-    const rip = cpu.readRegister('rip');
-    if (!this.#inProtectedMode) {
-      const address = linear(Number(cpu.readRegister('cs')), Number(rip));
-      return emulateRdrand(cpu, this.memory, this.entropy, address, 16);
+    if (!this.cpuid.hasRdrand) {
+      this.interrupts.handle(INVALID_OPCODE, { errorCode: 0 });
+      return;
     }
-    const bits = cpu.readRegister('efer') & EFER_LMA ? 64 : 32;
-    return emulateRdrand(cpu, this.memory, this.entropy, Number(rip), bits);
+    const bits = !this.#inProtectedMode ? 16 : cpu.readRegister('efer') & EFER_LMA ? 64 : 32;
+    this.#deviceUses?.push({ kind: 'rdrand' });
+    emulateRdrand(cpu, this.memory, this.entropy, address, bits);
   }
 }
 

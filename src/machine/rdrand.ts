@@ -1,4 +1,4 @@
-// RDRAND, which the engine's CPU does not know: recognised at an undefined-opcode exception and done from the machine's entropy.
+// RDRAND, which some engines do not know and others draw from the host: done from the machine's entropy.
 
 import type { Cpu, RegisterName } from '../cpu/cpu.ts';
 import type { PhysicalMemory } from '../x86/physical-memory.ts';

@@ -1,5 +1,6 @@
 // For tests: little real-mode programs, put together from calls, run on a machine until they halt.
 
+import { blockDecoder } from '../cpu/block-decoder.ts';
 import type { Cpu } from '../cpu/cpu.ts';
 import { enterRealMode } from '../cpu/enter-mode.ts';
 import type { MachineEvent } from './events.ts';
@@ -76,10 +77,12 @@ export function runProgram(
   });
   machine.ram.set([...code, 0xf4], PROGRAM_ADDRESS);
   prepare(machine);
+  const decode = blockDecoder(machine.memory, () => 16);
   const flags = 0x201;
   enterRealMode(cpu, {
     ...{ cs: 0, ip: PROGRAM_ADDRESS, ss: 0, sp: STACK_TOP, ds: 0, es: 0, flags },
   });
+  cpu.countInstructions(decode);
   const end = cpu.run({ sliceMilliseconds: RUN_MILLISECONDS });
   if (end.kind !== 'halted' && machine.stopReason === null) {
     throw new Error(`the program did not halt: ${JSON.stringify(end)}`);

@@ -153,6 +153,11 @@ function immediateSize(
   }
 }
 
+/** VEX of three and two bytes, EVEX; in other than 64-bit code also LES, LDS and BOUND, whose operands are never registers. */
+function isVectorPrefix(byte: number): boolean {
+  return byte === 0xc4 || byte === 0xc5 || byte === 0x62;
+}
+
 /** Offset of the opcode of the instruction at `offset`, behind its prefixes. */
 export function opcodeOffset(code: Uint8Array, offset: number, bits: 16 | 32 | 64): number {
   let at = offset;
@@ -187,6 +192,11 @@ export function instructionLength(code: Uint8Array, offset: number, bits: 16 | 3
       at++;
       kind = byte === 0x38 ? MODRM : MODRM_BYTE;
     }
+  } else if (isVectorPrefix(byte) && (bits === 64 || code[at]! >= 0xc0)) {
+    const map = byte === 0xc5 ? 1 : code[at]! & 7;
+    at += byte === 0xc5 ? 1 : byte === 0xc4 ? 2 : 3;
+    const opcode = code[at++]!;
+    kind = map === 1 ? TWO_BYTE[opcode]! : map === 2 ? MODRM : MODRM_BYTE;
   }
   if (kind === NOTHING) return at - offset;
   let reg = 0;

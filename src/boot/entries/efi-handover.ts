@@ -55,7 +55,7 @@ function handoverMap(options: BootOptions) {
 }
 
 function handoverMachine(_image: KernelImage, options: BootOptions): Partial<MachineOptions> {
-  return { bios: false, hideUncontrolledTsc: false, memoryMap: handoverMap(options).map.map(e820EntryOf) };
+  return { bios: false, memoryMap: handoverMap(options).map.map(e820EntryOf) };
 }
 
 /** @throws BootscopeError `boot-entry` for a kernel without the 64-bit handover entry */

@@ -30,7 +30,7 @@ export const efi: Entry = {
 /** The PC for it: no BIOS, and E820 as the stub makes it of EFI's map. */
 function efiMachine(image: KernelImage, options: BootOptions): Partial<MachineOptions> {
   const { map } = memoryMapFor(image, options);
-  return { bios: false, hideUncontrolledTsc: false, memoryMap: map.map(e820EntryOf) };
+  return { bios: false, memoryMap: map.map(e820EntryOf) };
 }
 
 export function e820EntryOf({ start, end, type }: EfiMemoryDescriptor): E820Entry {

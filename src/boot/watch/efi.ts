@@ -13,9 +13,6 @@ import { tellExtraction } from './extract-kernel.ts';
 import { onKernel } from './kernel.ts';
 import { watchStub } from './startup.ts';
 
-const RDTSC = [0x0f, 0x31] as const;
-const MASK_32 = 0xffff_ffffn;
-
 /** The kernel's stub where it lies: `base` is what addresses of its PE header count from. */
 type StubImage = Pick<LoadedImageRecord, 'base' | 'size' | 'entry'>;
 
@@ -63,34 +60,11 @@ function onKernelImage(
 ): void {
   boot.beginPhase(phase, image.entry);
   boot.found.zo = codeOf(boot.image, image.base).address;
-  controlRdtsc(boot, image);
   const trap = watchDecompressKernel(boot, firmware, image);
   firmware.onExitBootServices = () => {
     boot.beginPhase('exit_boot_services');
     watchForKernel(boot, firmware, image, trap);
   };
-}
-
-/**
- * The stub's entropy is the time stamp counter, among others. Where the engine cannot make RDTSC read the machine's clock, the
- * few instructions of the stub are hooked.
- */
-function controlRdtsc(boot: BootRun, { base }: StubImage): void {
-  const { machine, cpu, image } = boot;
-  if (machine.tscIsControlled || image.payload === null) return;
-  const code = image.protectedModeCode;
-  const { address } = codeOf(image, base);
-  const tail = image.payload.offset + image.payload.length;
-  for (let offset = tail; offset + 1 < code.length; offset++) {
-    if (code[offset] !== RDTSC[0] || code[offset + 1] !== RDTSC[1]) continue;
-    const at = address + offset;
-    boot.hookInstruction(at, () => {
-      const time = machine.rdtsc();
-      cpu.writeRegister('rax', time & MASK_32);
-      cpu.writeRegister('rdx', time >> 32n);
-      cpu.writeRegister('rip', BigInt(at + RDTSC.length));
-    });
-  }
 }
 
 /** @returns whether the stub decompresses by itself */
