@@ -302,6 +302,14 @@ describe('the slots', () => {
     expect(findKaslrSlots(inputOf(scenario, { since510: false })).physicalSlots).toBeGreaterThan(0);
   });
 
+  it('lose several pages of 1 GiB in one region before 5.10, too', () => {
+    const GIB = 2 ** 30;
+    const e820 = [[GIB, 3.5 * GIB, 1]] as const;
+    const commandLine = 'hugepagesz=1G hugepages=2';
+    const input = inputOf({ ...FIRST, e820, commandLine }, { since510: false });
+    expect(findKaslrSlots(input).areas.map(({ start }) => start)).toEqual([3 * GIB]);
+  });
+
   it('stop at a list of setup_data that never ends', () => {
     const input = inputOf({ ...FIRST, setupData: [[0x3000000, 1, 8]] });
     input.memory.write64(0x3000000, 0x3000000n);
@@ -400,6 +408,13 @@ describe('the memory map of EFI', () => {
     ]);
   });
 
+  it('is looked for at its whole address', () => {
+    const input = withMap([[CONVENTIONAL, 0x4000000, PIECE]]);
+    input.memory.write32(KASLR_BOOT_PARAMS + 0x1dc, 1);
+    expect(findKaslrSlots(input).areas).toEqual([]);
+    expect(findKaslrSlots(input).memoryMap).toBe('EFI');
+  });
+
   it('says that its areas are full by its own name', () => {
     const map = Array.from(
       { length: 110 },
@@ -445,6 +460,19 @@ describe('where no slot is left, the reason', () => {
     expect(reason({ commandLine: 'quiet memmap=1M$1G,1M$2G,1M$3G,1M$4G,1M$5G' })).toContain(
       'more than the 4 regions that the stub can avoid (memmap=1M$1G,1M$2G,1M$3G,1M$4G,1M$5G)',
     );
+  });
+
+  it('counts what pages of 1 GiB leave', () => {
+    const e820 = [[0x40000000, 0x40400000, 1]] as const;
+    const commandLine = 'hugepagesz=1G hugepages=1';
+    expect(reason({ e820, commandLine })).toContain('has 0x400000 bytes, 0x600000 too few');
+  });
+
+  it('is none for a region of just the size', () => {
+    const exactly = findKaslrSlots(
+      inputOf({ ...MISSING, e820: [[0x2000000, 0xa00000, 1]], commandLine: '' }),
+    );
+    expect(exactly.areas).toEqual([{ start: 0x2000000, count: 1 }]);
   });
 
   it('is not given where there is a slot, or where KASLR is off', () => {

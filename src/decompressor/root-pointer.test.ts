@@ -178,6 +178,21 @@ describe('the ACPI root pointer that the stub notes', () => {
     });
   });
 
+  it('may lie above 4 GiB, and so may the tables, where they are not found', () => {
+    const memory = new Memory().efi(64).tables(64, [[ACPI_20, 0x1_2345_6780]]);
+    expect(look(memory, { efi: 'efi.c' }).address).toBe(0x1_2345_6780n);
+    memory.view.setUint32(SYSTEM_TABLE + 116, 1, true);
+    expect(look(memory.bios(0xf0010), { efi: 'acpi.c' }).address).toBe(0xf0010n);
+    memory.view.setUint32(BOOT_PARAMS + 0x1d8, 1, true);
+    expect(() => look(memory, { efi: 'acpi.c' })).toThrow(/0x100020000 names none/);
+  });
+
+  it('is not checked beyond its 36 bytes', () => {
+    const memory = new Memory().bios(0xe0040, 2);
+    memory.ram[0xe0040 + 36] = 0x55;
+    expect(look(memory).address).toBe(0xe0040n);
+  });
+
   it('stops the guest where EFI has no tables', () => {
     expect(() => look(new Memory().efi(64, 0), { efi: 'acpi.c' })).toThrow(
       /system table not found.*efi_systab is 0/,
