@@ -75,6 +75,85 @@ describe('stores at the addresses that a stub is linked to', () => {
     expect(stores(new Assembler().emit('b9', BSS).emit('0f b6 08 c7 01', 0x20))).toEqual([]);
   });
 
+  it.each([
+    ['cmp %eax, %ecx', '39 c1', 1],
+    ['cmp $1, %al', '3c 01', 1],
+    ['cmp $1, %eax', '3d 01000000', 1],
+    ['test %cl, %al', '84 c8', 1],
+    ['test %ecx, %eax', '85 c8', 1],
+    ['cmpb $1, %cl', '80 f9 01', 1],
+    ['cmp $1, %ecx', '83 f9 01', 1],
+    ['cmp $0x1000, %ecx', '81 f9 00100000', 1],
+    ['test $1, %cl', 'f6 c1 01', 1],
+    ['test $1, %ecx', 'f7 c1 01000000', 1],
+    ['cmpl $0, 8(%esp)', '83 7c 24 08 00', 1],
+    ['and $-2, %ecx', '83 e1 fe', 0],
+    ['xor %ecx, %ecx', '31 c9', 0],
+    ['movzbl (%eax), %ecx', '0f b6 08', 0],
+    ['neg %ecx', 'f7 d9', 0],
+    ['mov %eax, %ecx', '89 c1', 0],
+    ['mov (%eax), %ecx', '8b 08', 0],
+    ['pop %ecx', '59', 0],
+    ['lea 4(%eax), %ecx', '8d 48 04', 0],
+    ['lea (%eax,%ecx,1), %ecx', '8d 0c 08', 0],
+  ])('are still known behind %s if that changes no address', (_, hex, count) => {
+    const code = new Assembler().emit('b9', BSS).emit(hex).emit('c7 01', 0x20);
+    expect(stores(code)).toHaveLength(count);
+  });
+
+  it.each([
+    ['eax', '05 04000000', 'b8', 'c7 00'],
+    ['edx', '83 c2 04', 'ba', 'c7 02'],
+    ['edi', '81 c7 04000000', 'bf', 'c7 07'],
+    ['esi', '83 ee fc', 'be', 'c7 06'],
+  ])('follow an addition to %s', (_, add, move, store) => {
+    const code = new Assembler().emit(move, BSS).emit(add).emit(store, 0x20);
+    expect(stores(code)).toEqual([{ address: BSS + 4, value: { base: 'number', offset: 0x20 } }]);
+  });
+
+  it('are followed through the stack: what is pushed, popped, stored and loaded again', () => {
+    const value = { base: 'number', offset: 0x12345678 };
+    // push $imm; pop %eax; mov %eax, variable
+    expect(stores(new Assembler().emit('68', 0x12345678).emit('58 a3', BSS))).toEqual([
+      { address: BSS, value },
+    ]);
+    expect(stores(new Assembler().emit('68', 0x12345678).emit('58 89 05', BSS))).toEqual([
+      { address: BSS, value },
+    ]);
+    // sub $0x200, %esp; movl $imm, 0x104(%esp); push %eax; mov 0x108(%esp), %ebx; mov %ebx, variable
+    const code = new Assembler()
+      .emit('81 ec', 0x200)
+      .emit('c7 84 24', 0x104, 0x12345678)
+      .emit('50 8b 9c 24', 0x108)
+      .emit('89 1d', BSS);
+    expect(stores(code)).toEqual([{ address: BSS, value }]);
+  });
+
+  it.each([
+    ['eax', 'b8', 'c7 00', 0],
+    ['ecx', 'b9', 'c7 01', 0],
+    ['edx', 'ba', 'c7 02', 0],
+    ['ebx', 'bb', 'c7 03', 1],
+    ['esi', 'be', 'c7 06', 1],
+    ['edi', 'bf', 'c7 07', 1],
+  ])('know %s behind a call only if a function must keep it', (_, move, store, count) => {
+    expect(stores(new Assembler().emit(move, BSS).relative('e8', 0x180).emit(store, 0x20))).toHaveLength(
+      count,
+    );
+  });
+
+  it('lie in the bss with all their bytes', () => {
+    const { end } = findStubDetails(makeStub32('stack-rmode-heap-input', { payload: PAYLOAD }).image)!.bss!;
+    const at = (address: number) => stores(new Assembler().emit('b9', address).emit('c7 01', 0x20)).length;
+    expect([at(BSS - 1), at(BSS), at(end - 4), at(end - 3)]).toEqual([0, 1, 1, 0]);
+  });
+
+  it('are found behind a jump, and not behind the end of the function', () => {
+    const jumped = new Assembler().emit('b9', BSS).emit('eb 01 c3').emit('c7 01', 0x20);
+    expect(stores(jumped)).toHaveLength(1);
+    expect(stores(new Assembler().emit('b9', BSS).emit('c3').emit('c7 01', 0x20))).toEqual([]);
+  });
+
   it('are not looked for in a 64-bit stub', () => {
     const { image } = makeStub64('rmode-output', { payload: PAYLOAD });
     expect(findStrayStores(image, findStubDetails(image))).toEqual([]);

@@ -98,6 +98,8 @@ class StoreFinder {
       const value: StoredValue = { base: 'number', offset: immediate >>> 0 };
       if (mod === 3) this.#set(rm, value);
       else this.#store(instruction, value);
+    } else if (opcode === 0xa3) {
+      this.#storeAt(immediate >>> 0, registers.get(EAX));
     } else if (opcode === 0x8d) {
       const base = instruction.sib || instruction.direct ? undefined : registers.get(rm);
       this.#set(reg, base === undefined ? undefined : { ...base, offset: base.offset + displacement });
@@ -186,7 +188,12 @@ class StoreFinder {
     if (instruction.sib || value === undefined) return;
     const base = instruction.direct ? { base: 'number', offset: 0 } : this.#registers.get(instruction.rm);
     if (base === undefined || base.base !== 'number') return;
-    const address = base.offset + instruction.displacement;
-    if (address >= this.#bss.start && address + 4 <= this.#bss.end) this.#stores.push({ address, value });
+    this.#storeAt(base.offset + instruction.displacement, value);
+  }
+
+  #storeAt(address: number, value: StoredValue | undefined): void {
+    if (value !== undefined && address >= this.#bss.start && address + 4 <= this.#bss.end) {
+      this.#stores.push({ address, value });
+    }
   }
 }
