@@ -136,7 +136,7 @@ describe('a damaged image', () => {
 
 describe('an option that cannot be used', () => {
   const BAD: readonly (readonly [string, readonly string[], string])[] = [
-    ['too little memory', ['--memory', '32M'], '64 MiB'],
+    ['too little memory', ['--memory', '2M'], '4 MiB'],
     ['too much memory', ['--memory', '2T'], 'its RAM ends at 0xfd00000000'],
     ['memory that is no size', ['--memory', 'abc'], "'abc'"],
     ['memory below zero', ['--memory', '-1'], "'-1'"],

@@ -100,6 +100,16 @@ export function layoutFacts(machine: Machine, image: KernelImage, seen: Observat
 
 /** What the header and the loader say about where things may be. */
 export function placementRules(image: KernelImage, loaded: LoadedImage): PlacementRules {
+  const rules = headerRules(image);
+  return {
+    ...rules,
+    initSize: loaded.allocatesKernel === true ? null : rules.initSize,
+    loadAddress: loaded.protectedModeCode?.address ?? 0,
+  };
+}
+
+/** What the image alone says of it. */
+export function headerRules(image: KernelImage): Omit<PlacementRules, 'loadAddress'> {
   const linkBase = findStubDetails(image)?.linkBase ?? 0;
   const { header } = image;
   const initrdMax = header.has('initrd_addr_max') ? header.get('initrd_addr_max') : OLD_INITRD_ADDRESS_MAX;
@@ -108,8 +118,7 @@ export function placementRules(image: KernelImage, loaded: LoadedImage): Placeme
     relocatable: header.has('relocatable_kernel') && header.get('relocatable_kernel') !== 0,
     alignment: header.get('kernel_alignment'),
     preferredAddress: header.get('pref_address'),
-    initSize: header.has('init_size') && loaded.allocatesKernel !== true ? header.get('init_size') : null,
-    loadAddress: loaded.protectedModeCode?.address ?? 0,
+    initSize: header.has('init_size') ? header.get('init_size') : null,
     linkedAddress: linkBase === 0 ? null : linkBase,
     high: image.kind === 'bzImage',
   };

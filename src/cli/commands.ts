@@ -63,6 +63,12 @@ export const COMMANDS: readonly CommandRow[] = [
     load: async () => (await import('./lint.ts')).registerLint,
   },
   {
+    name: 'plan',
+    group: 'look',
+    summary: 'say what a boot loader must know and keep free, by each entry',
+    load: async () => (await import('./plan.ts')).registerPlan,
+  },
+  {
     name: 'kaslr',
     group: 'look',
     summary: 'list where KASLR may put the kernel, and what many boots draw',
