@@ -106,6 +106,7 @@ export const ERROR_CODES = [
   'pack-too-large',
   'payload-damaged',
   'place',
+  'plan-image',
   'protocol-boot-params',
   'protocol-memory-map',
   'reference-unknown-size',
