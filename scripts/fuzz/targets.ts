@@ -235,7 +235,7 @@ async function bootJson(image: KernelImage, options: Partial<BootOptions>): Prom
   const finished = await boot(image, {
     ...DEFAULT_BOOT_OPTIONS,
     memory: 64 * MIB,
-    timeoutSeconds: 8,
+    timeoutSeconds: 5,
     ...options,
   });
   try {

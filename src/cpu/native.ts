@@ -299,8 +299,9 @@ function loadLibrary(asked: string): Library {
   return library;
 }
 
+/** Unsigned, which koffi's numbers close to 2^64 are not. */
 function wide(value: number | bigint): bigint {
-  return typeof value === 'bigint' ? value : BigInt(value);
+  return BigInt.asUintN(64, BigInt(value));
 }
 
 const UC_HOOK_CODE = 4;

@@ -400,6 +400,19 @@ describeEachEngine('a CPU', (open, engine) => {
       expect(seen).toEqual([{ type: 'read', reason: 'unmapped', address: 0xf0000000n, size: 4 }]);
     }));
 
+  it('tells of an access at the end of the address space as it is', () =>
+    withCpu((cpu, ram) => {
+      ram.set([0x48, 0x8b, 0x04, 0x25, 0xf8, 0xff, 0xff, 0xff, HLT], MIB); // mov rax, [-8]; hlt
+      cpu.writeRegister('rip', BigInt(MIB));
+      const seen: bigint[] = [];
+      cpu.hookInvalidAccess(({ address }) => {
+        seen.push(address);
+        return false;
+      });
+      expect(cpu.run().kind).toBe('error');
+      expect(seen).toEqual([0xffff_ffff_ffff_fff8n]);
+    }));
+
   it('throws from run what a hook of any kind has thrown, and can run on', () =>
     withCpu((cpu, ram) => {
       const code = [
