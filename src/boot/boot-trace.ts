@@ -82,6 +82,7 @@ export function traceOf(boot: BootRun): BootTrace {
     },
     phases: record.phases,
     kernel: found.kernel,
+    bootParams: found.bootParamsAtJump,
     stopped: boot.stopped,
     hazards: [...efiHazards(boot), ...findHazards(facts, placementRules(image, found.loaded!))],
     events: record.events,

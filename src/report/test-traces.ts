@@ -149,6 +149,7 @@ export function someTrace(rest: Partial<BootTrace> = {}): BootTrace {
         },
       ],
     },
+    bootParams: null,
     stopped: null,
     hazards: [
       {

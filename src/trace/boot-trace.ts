@@ -251,6 +251,15 @@ export const EVENT_KINDS = [
 ] as const;
 export type EventKind = (typeof EVENT_KINDS)[number];
 
+/** What boot_params says when the kernel gets it. */
+export interface BootParamsAtJump {
+  readonly address: bigint;
+  /** Each number in it that is not 0 by its name, those of the setup header as `hdr.NAME`; hex texts are addresses and bits. */
+  readonly fields: Readonly<Record<string, number | string>>;
+  /** Its E820 map; physical [start, end), the type as the kernel names it. */
+  readonly memoryMap: readonly { readonly start: bigint; readonly end: bigint; readonly type: string }[];
+}
+
 /** One thing the guest did that is worth telling; `details` holds what its kind has. */
 export interface BootEvent {
   readonly kind: EventKind;
@@ -294,6 +303,8 @@ export interface BootTrace {
   readonly phases: readonly Phase[];
   /** Null when the jump into the kernel was not reached. */
   readonly kernel: KernelAtJump | null;
+  /** Null where the jump was not reached, and where the kernel gets none in RAM. */
+  readonly bootParams: BootParamsAtJump | null;
   /** Why the boot ended before the jump, in one sentence; null when the jump was reached. */
   readonly stopped: string | null;
   /** What goes wrong by where things were placed, the worst first; there also when the boot went on. */

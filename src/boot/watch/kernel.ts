@@ -7,6 +7,7 @@ import { locateKernel } from '../../decompressor/locate-kernel.ts';
 import { BootscopeError } from '../../error.ts';
 import { extractVmlinux } from '../../image/extract-vmlinux.ts';
 import type { KernelAtJump } from '../../trace/boot-trace.ts';
+import { bootParamsAtJump } from '../../trace/decode/boot-params.ts';
 import type { PhysicalMemory } from '../../x86/physical-memory.ts';
 import type { BootRun } from '../boot-run.ts';
 import { recordGuestKernel, recordKernel } from '../record-placements.ts';
@@ -25,6 +26,7 @@ export async function onKernel(boot: BootRun, entry: number, placed: Placed | nu
   else if (!isPlaced) recordGuestKernel(boot, there);
   boot.beginPhase('kernel');
   boot.found.kernel = describeKernel(boot, entry, there);
+  boot.found.bootParamsAtJump = bootParamsAtJump(boot.machine.memory, boot.found.kernel.bootParams);
   boot.finish();
 }
 

@@ -10,6 +10,8 @@ import {
 } from '../../protocol/boot-params.ts';
 import { E820_ENTRY_SIZE, e820TypeName } from '../../protocol/e820.ts';
 import { SETUP_HEADER_FIELDS } from '../../protocol/setup-header.ts';
+import type { PhysicalMemory } from '../../x86/physical-memory.ts';
+import type { BootParamsAtJump } from '../boot-trace.ts';
 import {
   type DecodedField,
   decodeFields,
@@ -73,6 +75,21 @@ export function decodeE820(memory: MemoryReader, address: number): readonly Deco
     value: hex(start),
     text: `${hex(start)}..${hex(start + size)} ${e820TypeName(type)}`,
   }));
+}
+
+/** What the kernel is handed; null where its address is not RAM. */
+export function bootParamsAtJump(memory: PhysicalMemory, address: bigint): BootParamsAtJump | null {
+  const at = Number(address);
+  if (!memory.contains(at, BOOT_PARAMS_SIZE)) return null;
+  const reader = { read: (from: number, length: number) => memory.copyOut(from, length) };
+  const fields = decodeFields(reader, at, ROWS).filter(({ value }) => value !== 0 && value !== '0x0');
+  return {
+    address,
+    fields: Object.fromEntries(fields.map(({ name, value }) => [name, value as number | string])),
+    memoryMap: bootParamsAt(reader, at).memoryMap.map(({ address: start, size, type }) => ({
+      ...{ start, end: start + size, type: e820TypeName(type) },
+    })),
+  };
 }
 
 /** The linked list that `hdr.setup_data` begins. @param address - of boot_params */

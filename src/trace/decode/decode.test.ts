@@ -1,6 +1,8 @@
 import { describe, expect, it } from 'vitest';
 import { BOOT_PARAMS_SIZE, BootParams } from '../../protocol/boot-params.ts';
+import { PhysicalMemory } from '../../x86/physical-memory.ts';
 import { decodeAcpi } from './acpi.ts';
+import { bootParamsAtJump } from './boot-params.ts';
 import { type DecodeContext, decodeStructure, type STRUCTURE_NAMES } from './decode.ts';
 import { formatDecoded } from './decoded.ts';
 import { describeSegment } from './descriptors.ts';
@@ -183,5 +185,21 @@ describe('formatDecoded', () => {
         { ...field, name: 'long', address: 0x1000, text: '2' },
       ]),
     ).toBe('  0x10  a     1\n0x1000  long  2\n');
+  });
+});
+
+describe('bootParamsAtJump', () => {
+  it('keeps what is not 0 by its name, and the memory map; nothing where the address is no RAM', () => {
+    const { bytes } = machine();
+    const memory = PhysicalMemory.of(bytes);
+    const parameters = new BootParams(bytes, ADDRESS);
+    parameters.set('code32_start', 0x100000);
+    parameters.memoryMap = [{ address: 0n, size: 0x9fc00n, type: 1 }];
+    expect(bootParamsAtJump(memory, BigInt(ADDRESS))).toEqual({
+      address: BigInt(ADDRESS),
+      fields: { e820_entries: 1, 'hdr.code32_start': '0x100000' },
+      memoryMap: [{ start: 0n, end: 0x9fc00n, type: 'usable' }],
+    });
+    expect(bootParamsAtJump(memory, 0xffff_ffff_0000n)).toBeNull();
   });
 });
