@@ -113,8 +113,8 @@ export type RunEnd =
   | { readonly kind: 'slice' }
   /** HLT was executed. */
   | { readonly kind: 'halted' }
-  /** The engine gave up: `error` is Unicorn's own text. */
-  | { readonly kind: 'error'; readonly error: string };
+  /** The engine gave up: `error` is Unicorn's own text, or, with `broken`, says what it broke down of. */
+  | { readonly kind: 'error'; readonly error: string; readonly broken?: true };
 
 /**
  * One Unicorn instance, opened in 64-bit mode. All hooks run synchronously inside `run`; a hook may

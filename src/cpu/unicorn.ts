@@ -494,7 +494,11 @@ class UnicornCpu implements Cpu, BlockWatcher {
 
   /** Of use for its registers only from now on. What it broke down over lies at RIP or soon behind it. */
   #brokenDown(reason: string): RunEnd {
-    return { kind: 'error', error: `the engine (Unicorn ${this.engineVersion}) broke down: ${reason}` };
+    return {
+      kind: 'error',
+      error: `the engine (Unicorn ${this.engineVersion}) broke down: ${reason}`,
+      broken: true,
+    };
   }
 
   /** Puts RIP where a hook left it or a stop belongs, and returns it. */

@@ -3,14 +3,17 @@
 import type { Cpu } from '../cpu/cpu.ts';
 import { deliverProtectedInterrupt, deliverRealModeInterrupt } from '../cpu/deliver-interrupt.ts';
 import { hex } from '../hex.ts';
-import { CR0_PE } from '../x86/control-registers.ts';
+import { CR0_PE, EFER_LMA } from '../x86/control-registers.ts';
+import { nameInstruction } from '../x86/undefined-instruction.ts';
 import type { Bios } from './bios/bios.ts';
 import { ROM_ADDRESS, ROM_ES_VALUE, ROM_RETURN_ES, ROM_SEGMENT, stubOffset } from './bios/rom.ts';
 import { FLAG_CF, FLAG_ZF, linear } from './bios/service.ts';
 import type { MachineEvent } from './events.ts';
 
 const EXCEPTION_VECTORS = 32;
+const INVALID_OPCODE = 6;
 const PAGE_FAULT = 14;
+const LONGEST_INSTRUCTION = 15;
 const INT_SIZE = 2;
 
 /** Names of the exceptions (Intel SDM 3A, table 6-1). */
@@ -131,7 +134,9 @@ export class Interrupts {
     if (delivered) {
       deliverRealModeInterrupt(cpu, vector);
     } else {
-      this.#parts.stop(`exception ${vector} (${exceptionName(vector)}) in real mode at ${hex(address)}`);
+      this.#parts.stop(
+        `exception ${vector} (${exceptionName(vector)}) in real mode at ${hex(address)}${this.#which(vector, address, 16)}`,
+      );
     }
   }
 
@@ -159,7 +164,17 @@ export class Interrupts {
       return `INT ${vector.toString(16).padStart(2, '0')}h in protected mode ${at}, and the IDT has no gate for it`;
     }
     const cr2 = vector === PAGE_FAULT ? `, cr2 0x${this.#parts.cpu.readRegister('cr2').toString(16)}` : '';
-    return `exception ${vector} (${exceptionName(vector)}) ${at}${cr2}, and the IDT has no gate for it`;
+    const { cpu } = this.#parts;
+    const bits = cpu.readRegister('efer') & EFER_LMA ? 64 : 32;
+    const which = this.#which(vector, Number(rip), bits);
+    return `exception ${vector} (${exceptionName(vector)}) ${at}${cr2}${which}, and the IDT has no gate for it`;
+  }
+
+  /** Names an undefined instruction. */
+  #which(vector: number, address: number, bits: 16 | 32 | 64): string {
+    if (vector !== INVALID_OPCODE) return '';
+    const code = this.#parts.cpu.memory.viewUpTo(address, LONGEST_INSTRUCTION);
+    return code.length === 0 ? '' : `: ${nameInstruction(code, bits)}`;
   }
 
   #report(vector: number, address: bigint, delivered: boolean): void {

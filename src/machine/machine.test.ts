@@ -101,7 +101,7 @@ describeEachEngine('Machine', (open) => {
 
   it('ends the run at an undefined instruction', async () => {
     const { machine } = await run([0x0f, 0x0b]); // ud2
-    expect(machine.stopReason).toBe('exception 6 (invalid opcode) in real mode at 0x8000');
+    expect(machine.stopReason).toBe('exception 6 (invalid opcode) in real mode at 0x8000: 0f 0b (ud2)');
   });
 
   it.each([

@@ -6,11 +6,14 @@ import { hex } from '../hex.ts';
 import type { E820Entry } from '../protocol/e820.ts';
 import { formatSize } from '../size.ts';
 import { CR0_PE, EFER_LMA } from '../x86/control-registers.ts';
+import { instructionLength } from '../x86/instruction.ts';
 import type { PhysicalMemory } from '../x86/physical-memory.ts';
+import { isFarOfRegister, nameInstruction } from '../x86/undefined-instruction.ts';
 import { Bios } from './bios/bios.ts';
 import { diskVector } from './bios/disk.ts';
 import { keyboardVector, pushKey } from './bios/keyboard.ts';
 import { COM1_PORT, equipmentWord, installFirmware } from './bios/rom.ts';
+import { linear } from './bios/service.ts';
 import { smallVectors } from './bios/small-services.ts';
 import { systemVector } from './bios/system.ts';
 import { TickCount, timerVectors, timeVector } from './bios/time.ts';
@@ -73,6 +76,8 @@ const DEVICES_START = 0xc000_0000n;
 const MAXIMUM_BUS_PAGES = 1024;
 
 const TIMER_VECTOR = 0x08;
+/** Bytes from RIP on that are looked at for what broke the engine down. */
+const TRANSLATED = 64;
 /** #UD. */
 const INVALID_OPCODE = 6;
 /** Instructions from tick to tick for a guest that waits for the timer in a loop: as many as a PC of 1990 did. */
@@ -301,7 +306,29 @@ export class Machine {
     if (this.#stopReason !== null) return { kind: 'stopped' };
     const left = this.#sliceEnd - cpu.instructions;
     const end = this.#progress.isProbeDue ? this.#progress.probe(left) : cpu.run({ instructions: left });
+    if (end.kind === 'error' && end.broken) return this.#explain(end.error);
     return this.#stopReason === null || end.kind !== 'slice' ? end : { kind: 'stopped' };
+  }
+
+  /** What the engine broke down over: it is translating what comes next, so that this lies at RIP or soon behind it. */
+  #explain(error: string): RunEnd {
+    const { cpu } = this;
+    const isReal = !this.#inProtectedMode;
+    const rip = Number(cpu.readRegister('rip'));
+    const address = isReal ? linear(Number(cpu.readRegister('cs')), rip) : rip;
+    const bits = isReal ? 16 : cpu.readRegister('efer') & EFER_LMA ? 64 : 32;
+    const code = cpu.memory.viewUpTo(address, TRANSLATED);
+    if (code.length === TRANSLATED && code.every((byte) => byte === 0)) {
+      this.#emptyCode ??= address;
+      this.#stop(`the CPU runs through empty memory from ${hex(address)} on`);
+      return { kind: 'stopped' };
+    }
+    let at = 0;
+    while (at < code.length && !isFarOfRegister(code, at, bits)) at += instructionLength(code, at, bits);
+    if (at >= code.length) at = 0;
+    const where =
+      code.length === 0 ? '' : ` over ${nameInstruction(code.subarray(at), bits)} at ${hex(address + at)}`;
+    return { kind: 'error', error: `${error}${where}`, broken: true };
   }
 
   #nextSlice(): void {
