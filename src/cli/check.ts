@@ -5,18 +5,19 @@ import { availableParallelism } from 'node:os';
 import { dirname, resolve } from 'node:path';
 import { type Command, InvalidArgumentError, Option } from 'commander';
 import { boot } from '../boot/boot.ts';
+import { optionsOf } from '../boot/recorded-options.ts';
 import { BootscopeError } from '../error.ts';
 import { readImageFile } from '../image/image-file.ts';
 import { findingLines, formatFindings } from '../report/check-text.ts';
 import type { Json } from '../report/json.ts';
 import { type CheckedCase, formatJunit } from '../report/junit.ts';
 import { compareWithReference, unknownPatterns } from '../report/reference.ts';
+import { readReference, recordedTrace } from '../report/reference-file.ts';
 import { findGrowth, type GrowthLimit, isLimited } from '../report/size-limits.ts';
 import { addBootOptions, type BootFlags, bootOptions, givenOptions, readBootImage } from './boot-options.ts';
 import { addExamples, addJsonOption, parseSize, repeatable, wholeNumber } from './common-options.ts';
 import { checkOutput, writeOutput } from './output-file.ts';
 import { withProgress } from './progress.ts';
-import { optionsOf, readReference, recordedTrace } from './reference-file.ts';
 import { printJson, printText } from './text-output.ts';
 
 interface Shard {
@@ -155,7 +156,10 @@ async function checkOne(
   const startedAt = performance.now();
   const reference = await readReference(referencePath);
   const asked = Object.entries(await bootOptions(flags)).filter(([name]) => given.has(name));
-  const options = { ...(await optionsOf(referencePath, reference)), ...Object.fromEntries(asked) };
+  const options = {
+    ...(await optionsOf(referencePath, reference as { readonly options?: unknown })),
+    ...Object.fromEntries(asked),
+  };
   const image = await readBootImage(path, options.entry);
   const { trace, close } = await boot(image, { ...options, engine: flags.engine });
   close();

@@ -3,13 +3,14 @@
 import { dirname, relative, resolve } from 'node:path';
 import type { Command } from 'commander';
 import { boot } from '../boot/boot.ts';
+import { recordedOptions } from '../boot/recorded-options.ts';
 import { BootscopeError } from '../error.ts';
 import { unknownPatterns } from '../report/reference.ts';
+import { recordedTrace } from '../report/reference-file.ts';
 import { addBootOptions, type BootFlags, IMAGE_ARGUMENT, readBootRequest } from './boot-options.ts';
 import { addExamples, addOutputOptions } from './common-options.ts';
 import { checkOutput, writeOutput } from './output-file.ts';
 import { withProgress } from './progress.ts';
-import { recordedOptions, recordedTrace } from './reference-file.ts';
 import { printError } from './standard-output.ts';
 
 interface Flags extends BootFlags {

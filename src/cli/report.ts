@@ -10,9 +10,9 @@ import { traceToJson } from '../report/json.ts';
 import { reportModel } from '../report/report-model.ts';
 import { formatSvg } from '../report/svg.ts';
 import type { BootTrace } from '../trace/boot-trace.ts';
+import { nameTrace, readSymbolFiles } from '../trace/kernel-names.ts';
 import { addBootOptions, type BootFlags, IMAGE_ARGUMENT, readBootRequest } from './boot-options.ts';
 import { addExamples, addOutputOptions } from './common-options.ts';
-import { nameTrace, readSymbolFiles } from './kernel-names.ts';
 import { checkOutput, writeOutput } from './output-file.ts';
 import { withProgress } from './progress.ts';
 import {

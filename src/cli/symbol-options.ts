@@ -3,15 +3,12 @@
 import type { Command } from 'commander';
 import type { KernelImage } from '../image/kernel-image.ts';
 import type { BootTrace } from '../trace/boot-trace.ts';
+import type { KernelSymbolPaths, StubSymbolPaths } from '../trace/kernel-names.ts';
 
-export interface StubSymbolFlags {
-  readonly zoVmlinux?: string;
-}
+export type StubSymbolFlags = StubSymbolPaths;
 
-export interface KernelSymbolFlags {
+export interface KernelSymbolFlags extends KernelSymbolPaths {
   readonly symbols?: boolean;
-  readonly vmlinux?: string;
-  readonly systemMap?: string;
 }
 
 /** @param bounds - whether the command draws the parts of the stub, too */
@@ -53,7 +50,7 @@ export async function namesOnRequest(
   if (!kallsyms && [vmlinux, systemMap, zoVmlinux].every((file) => file === undefined)) {
     return async (trace) => trace;
   }
-  const { nameTrace, readSymbolFiles } = await import('./kernel-names.ts');
+  const { nameTrace, readSymbolFiles } = await import('../trace/kernel-names.ts');
   const files = await readSymbolFiles(flags);
   return (trace, image) => nameTrace(trace, image, files, { kallsyms });
 }

@@ -5,11 +5,11 @@ import { INSTRUCTION_CLASSES, type InstructionClass } from '../boot/instruction-
 import { openBoot } from '../boot/session.ts';
 import { BootscopeError } from '../error.ts';
 import { PHASE_NAMES } from '../trace/boot-trace.ts';
+import { readKernelNames, readKernelSymbols, readStubSymbols } from '../trace/kernel-names.ts';
 import { PLACE_HELP, type Place, parsePlace, placeName } from '../trace/place.ts';
 import { addBootOptions, type BootFlags, IMAGE_ARGUMENT, readBootRequest } from './boot-options.ts';
 import { addExamples } from './common-options.ts';
 import { INSTRUCTION_FORMATS, type InstructionFormat, instructionWriter } from './instruction-lines.ts';
-import { readKernelNames, readKernelSymbols, readStubSymbols } from './kernel-names.ts';
 import { LineOutput } from './line-output.ts';
 import { printError } from './standard-output.ts';
 import {

@@ -1,4 +1,5 @@
 // The native binding: a libunicorn 2.x of the system (or of the per-user cache), called through koffi.
+// Long, for it is one binding: every C call once.
 
 import { existsSync } from 'node:fs';
 import { createRequire } from 'node:module';

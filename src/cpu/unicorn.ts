@@ -1,4 +1,5 @@
 // The engine: the Cpu interface made of raw uc_* calls, with the quirks of Unicorn 2.0 and 2.1 evened out.
+// Long, for it is one state: what a hook may do depends on all of it.
 
 import { BootscopeError } from '../error.ts';
 import { hex } from '../hex.ts';

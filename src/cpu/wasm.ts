@@ -1,4 +1,5 @@
 // The WASM binding: the raw `_uc_*` exports of Unicorn.js (@alexaltea/unicorn-js, x86 variant), one module instance per CPU.
+// Long, for it is one binding: every C call once.
 
 import { existsSync, readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';

@@ -1,4 +1,5 @@
 // The PC around the CPU: RAM, firmware, devices and their wiring. Read it as the list of parts.
+// Long, for it is one list: every part and its wiring.
 
 import type { Cpu, InvalidAccess, RunEnd } from '../cpu/cpu.ts';
 import { BootscopeError } from '../error.ts';

@@ -1,5 +1,6 @@
 // The setup header of boot.rst ("The Real-Mode Kernel Header") as one table, and its reader and writer.
 // Whatever prints, reads or writes a header field takes its offset and meaning from here.
+// Long, for it is one table: a row a field.
 
 import { BootscopeError } from '../error.ts';
 import { hex } from '../hex.ts';

@@ -1,4 +1,5 @@
 // What differs between two boots, of two kernels or of one under two settings, and the table that shows it.
+// Long, for it is one comparison: a part a section.
 
 import { hex } from '../hex.ts';
 import { formatSize } from '../size.ts';

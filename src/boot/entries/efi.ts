@@ -1,6 +1,6 @@
 // Booted by UEFI firmware: the image's PE header names its entry, everything else the image asks the firmware for.
 
-import { addressOf, findDecompressKernel } from '../../decompressor/find-decompress-kernel.ts';
+import { findDecompressKernel } from '../../decompressor/find-decompress-kernel.ts';
 import { BootscopeError } from '../../error.ts';
 import { hex } from '../../hex.ts';
 import type { KernelImage } from '../../image/kernel-image.ts';
@@ -11,10 +11,11 @@ import { QEMU_PC } from '../../machine/uefi/qemu-pc.ts';
 import { enterFirstImage, startFirmware } from '../../machine/uefi/start.ts';
 import type { E820Entry } from '../../protocol/e820.ts';
 import { type EfiMemoryDescriptor, e820TypeOf } from '../../protocol/efi-memory-map.ts';
+import { codeOf } from '../efi-code.ts';
 import type { BootOptions } from '../options.ts';
 import { watchEfi } from '../watch/efi.ts';
 import { type Entry, speaksBootProtocol } from './entry.ts';
-import type { LoadedImage, Placed } from './loaded-image.ts';
+import type { LoadedImage } from './loaded-image.ts';
 
 export const efi: Entry = {
   name: 'efi',
@@ -115,10 +116,4 @@ function loadEfi(machine: Machine, image: KernelImage, options: BootOptions): Lo
     kernel: null,
     start: first.entry,
   };
-}
-
-/** Where the protected-mode code lies in a kernel that firmware has loaded at `base`. */
-export function codeOf(image: KernelImage, base: number): Placed {
-  const address = addressOf(readPe(image.bytes)!, image.setupSize) ?? image.setupSize;
-  return { address: base + address, size: image.protectedModeCode.length };
 }

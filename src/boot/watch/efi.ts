@@ -6,7 +6,7 @@ import { addressOf, findDecompressKernel } from '../../decompressor/find-decompr
 import { readPe } from '../../image/pe.ts';
 import type { LoadedImageRecord, UefiFirmware } from '../../machine/uefi/firmware.ts';
 import type { BootRun } from '../boot-run.ts';
-import { codeOf } from '../entries/efi.ts';
+import { codeOf } from '../efi-code.ts';
 import type { LoadedImage } from '../entries/loaded-image.ts';
 import { recordBootParams, recordImage } from '../record-placements.ts';
 import { tellExtraction } from './extract-kernel.ts';

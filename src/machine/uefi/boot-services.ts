@@ -1,4 +1,5 @@
 // The boot services (UEFI 2.10, chapter 7), a row each.
+// Long, for it is one table: a row a service.
 
 import { crc32 } from '../../codecs/checksums.ts';
 import { decodeDevicePath, encodeDevicePath } from '../../protocol/efi-device-path.ts';

@@ -1,5 +1,6 @@
 // A UEFI firmware behind HLT instructions: every service that an image finds in a table of pointers is one HLT, and what it does is
 // done between two runs of the CPU, with the arguments as the calling convention puts them.
+// Long, for it is one state: what all services share.
 
 import { crc32 } from '../../codecs/checksums.ts';
 import type { Cpu, RegisterName } from '../../cpu/cpu.ts';

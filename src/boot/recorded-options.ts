@@ -1,17 +1,12 @@
-// Reference files on disk: what `record` writes, `check` reads, and the boot options that a reference asks for.
+// The options of a boot as a reference records them, and back: a check makes the same boot.
 
 import { dirname, resolve } from 'node:path';
-import { type BootOptions, DEFAULT_BOOT_OPTIONS } from '../boot/options.ts';
 import { type KaslrOption, parseKaslrOption } from '../decompressor/kaslr-entropy.ts';
-import { BootscopeError } from '../error.ts';
 import { hex } from '../hex.ts';
 import { readImageFile } from '../image/image-file.ts';
-import type { KernelImage } from '../image/kernel-image.ts';
 import { readMemoryMap } from '../protocol/memory-map-text.ts';
-import { type Json, traceToJson } from '../report/json.ts';
-import type { Reference } from '../report/reference.ts';
-import { imageSizes } from '../report/size-limits.ts';
-import type { BootTrace, EntryPoint } from '../trace/boot-trace.ts';
+import type { EntryPoint } from '../trace/boot-trace.ts';
+import { type BootOptions, DEFAULT_BOOT_OPTIONS } from './options.ts';
 
 /** How the recorded boot was made, so that a check makes the same. Files are named relative to the reference. */
 export interface RecordedOptions {
@@ -84,35 +79,11 @@ function kaslrText(kaslr: KaslrOption): string {
   }
 }
 
-/** The trace as a reference holds it: with the sizes that limits can be set on. */
-export function recordedTrace(trace: BootTrace, image: KernelImage): { readonly [key: string]: Json } {
-  const json = traceToJson(trace) as { readonly [key: string]: Json };
-  return { ...json, image: { ...(json.image as object), sizes: imageSizes(image) } };
-}
-
-/**
- * @throws BootscopeError `reference-unusable` where the file is no reference
- */
-export async function readReference(path: string): Promise<Reference> {
-  const text = new TextDecoder().decode(await readImageFile(path, { what: 'reference' }));
-  let value: unknown;
-  try {
-    value = JSON.parse(text);
-  } catch (error) {
-    throw new BootscopeError('reference-unusable', `${path} is no JSON: ${(error as Error).message}`);
-  }
-  const usable = typeof value === 'object' && value !== null && 'image' in value && 'phases' in value;
-  if (!usable) {
-    throw new BootscopeError(
-      'reference-unusable',
-      `${path} is no reference: it has no image and phases (bootscope record writes one)`,
-    );
-  }
-  return value as Reference;
-}
-
 /** The options a reference was made with; one from elsewhere names RAM, entry and command line in `machine`. */
-export async function optionsOf(path: string, reference: Reference): Promise<BootOptions> {
+export async function optionsOf(
+  path: string,
+  reference: { readonly options?: unknown; readonly machine?: unknown },
+): Promise<BootOptions> {
   const recorded = reference.options as RecordedOptions | undefined;
   if (recorded === undefined) {
     const machine = (reference.machine ?? {}) as Partial<Record<'ram' | 'entry' | 'cmdline', never>>;

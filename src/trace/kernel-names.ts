@@ -1,4 +1,4 @@
-// Reads the files with symbols that the options name, or the kernel's own kallsyms where they name none.
+// Names for a trace: from the files with symbols that somebody names, or from the kernel's own kallsyms where none is named.
 
 import { BootscopeError } from '../error.ts';
 import { hex } from '../hex.ts';
@@ -6,13 +6,24 @@ import { type ElfFile, PT_LOAD, readElf } from '../image/elf.ts';
 import { extractVmlinux } from '../image/extract-vmlinux.ts';
 import { readImageFile } from '../image/image-file.ts';
 import type { KernelImage } from '../image/kernel-image.ts';
-import type { BootTrace } from '../trace/boot-trace.ts';
-import { findKallsyms } from '../trace/kallsyms.ts';
-import { kernelNames } from '../trace/kernel-symbols.ts';
-import { nameAddresses } from '../trace/name-addresses.ts';
-import { nameStubSections, stubBase } from '../trace/stub-sections.ts';
-import { readElfSymbolTable, readSystemMap, type SymbolTable } from '../trace/symbols.ts';
-import type { KernelSymbolFlags, StubSymbolFlags } from './symbol-options.ts';
+import type { BootTrace } from './boot-trace.ts';
+import { findKallsyms } from './kallsyms.ts';
+import { kernelNames } from './kernel-symbols.ts';
+import { nameAddresses } from './name-addresses.ts';
+import { nameStubSections, stubBase } from './stub-sections.ts';
+import { readElfSymbolTable, readSystemMap, type SymbolTable } from './symbols.ts';
+
+/** Files with symbols of the boot stub. */
+export interface StubSymbolPaths {
+  /** arch/x86/boot/compressed/vmlinux. */
+  readonly zoVmlinux?: string;
+}
+
+/** Files with symbols of the kernel; of both the vmlinux is read. */
+export interface KernelSymbolPaths {
+  readonly vmlinux?: string;
+  readonly systemMap?: string;
+}
 
 interface SymbolFile {
   readonly path: string;
@@ -21,26 +32,26 @@ interface SymbolFile {
   readonly elf: ElfFile | null;
 }
 
-/** The files that the flags name; null where they name none. */
+/** The files that the paths name; null where they name none. */
 export interface SymbolFiles {
   readonly stub: (SymbolFile & { readonly elf: ElfFile }) | null;
   readonly kernel: SymbolFile | null;
 }
 
 /** Symbols of the boot stub, by offset in the protected-mode code; null where no file was named. */
-export async function readStubSymbols(flags: StubSymbolFlags): Promise<SymbolTable | null> {
-  return (await readStubFile(flags))?.symbols ?? null;
+export async function readStubSymbols(paths: StubSymbolPaths): Promise<SymbolTable | null> {
+  return (await readStubFile(paths))?.symbols ?? null;
 }
 
-async function readStubFile({ zoVmlinux: path }: StubSymbolFlags): Promise<SymbolFiles['stub']> {
+async function readStubFile({ zoVmlinux: path }: StubSymbolPaths): Promise<SymbolFiles['stub']> {
   if (path === undefined) return null;
   const elf = await readElfFile(path);
   return { path, elf, symbols: readElfSymbolTable(path, elf, stubBase(elf)) };
 }
 
-/** Symbols of the kernel from the file that the flags name; null where they name none. */
-export async function readKernelSymbols(flags: KernelSymbolFlags): Promise<SymbolFile | null> {
-  const { vmlinux, systemMap } = flags;
+/** Symbols of the kernel from the file that the paths name; null where they name none. */
+export async function readKernelSymbols(paths: KernelSymbolPaths): Promise<SymbolFile | null> {
+  const { vmlinux, systemMap } = paths;
   if (vmlinux !== undefined) {
     const elf = await readElfFile(vmlinux);
     return { path: vmlinux, elf, symbols: readElfSymbolTable(vmlinux, elf) };
@@ -54,8 +65,8 @@ export async function readKernelSymbols(flags: KernelSymbolFlags): Promise<Symbo
 }
 
 /** All of them, before anything is booted. */
-export async function readSymbolFiles(flags: StubSymbolFlags & KernelSymbolFlags): Promise<SymbolFiles> {
-  return { stub: await readStubFile(flags), kernel: await readKernelSymbols(flags) };
+export async function readSymbolFiles(paths: StubSymbolPaths & KernelSymbolPaths): Promise<SymbolFiles> {
+  return { stub: await readStubFile(paths), kernel: await readKernelSymbols(paths) };
 }
 
 async function readElfFile(path: string): Promise<ElfFile> {

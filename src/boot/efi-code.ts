@@ -1,0 +1,12 @@
+// Where the protected-mode code lies in a kernel that UEFI firmware has loaded as a program.
+
+import { addressOf } from '../decompressor/find-decompress-kernel.ts';
+import type { KernelImage } from '../image/kernel-image.ts';
+import { readPe } from '../image/pe.ts';
+import type { Placed } from './entries/loaded-image.ts';
+
+/** Where the protected-mode code lies in a kernel that firmware has loaded at `base`. */
+export function codeOf(image: KernelImage, base: number): Placed {
+  const address = addressOf(readPe(image.bytes)!, image.setupSize) ?? image.setupSize;
+  return { address: base + address, size: image.protectedModeCode.length };
+}
