@@ -33,6 +33,7 @@ export interface Observations {
 
 const SETUP_DATA_LIMIT = 64;
 const SETUP_DATA_HEADER = 16;
+const XLF_CAN_BE_LOADED_ABOVE_4G = 0x02;
 /** initrd_addr_max of the kernels that do not say (boot.rst, before protocol 2.03). */
 const OLD_INITRD_ADDRESS_MAX = 0x37ff_ffff;
 
@@ -101,8 +102,12 @@ export function layoutFacts(machine: Machine, image: KernelImage, seen: Observat
 /** What the header and the loader say about where things may be. */
 export function placementRules(image: KernelImage, loaded: LoadedImage): PlacementRules {
   const rules = headerRules(image);
+  // With ext_ramdisk_image initrd_addr_max does not count, as QEMU and kexec take it.
+  const above4GiB =
+    loaded.entry === 'long64' && (image.header.get('xloadflags') & XLF_CAN_BE_LOADED_ABOVE_4G) !== 0;
   return {
     ...rules,
+    initrdAddressMax: above4GiB ? Number.MAX_SAFE_INTEGER : rules.initrdAddressMax,
     initSize: loaded.allocatesKernel === true ? null : rules.initSize,
     loadAddress: loaded.protectedModeCode?.address ?? 0,
   };

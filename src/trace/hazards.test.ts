@@ -106,6 +106,11 @@ describe('findHazards', () => {
     expect(codes({ usable })).toEqual(['run-area-beyond-ram']);
   });
 
+  it('names none of what was loaded with no bytes', () => {
+    const loaded = { start: 0x7000_0000, end: 0x7000_0000 };
+    expect(codes({ loaded, initrd: loaded }, { linkedAddress: 0x10_0000, initSize: null })).toEqual([]);
+  });
+
   it('names an initrd above initrd_addr_max, and one beyond RAM', () => {
     const initrd = { start: 0x800_0000, end: 0x900_0000 };
     expect(codes({ initrd }, { initrdAddressMax: 0x8ff_fffe })).toEqual(['initrd-above-max']);

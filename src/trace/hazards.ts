@@ -209,7 +209,7 @@ function holes(extent: Extent, facts: LayoutFacts): Extent[] {
   const known = [...facts.usable, ...facts.reserved]
     .map(({ start, end }) => ({ start, end: Math.min(end, facts.ram) }))
     .filter(({ start, end }) => start < end);
-  return subtract(extent, known);
+  return extent.start < extent.end ? subtract(extent, known) : [];
 }
 
 /** What is left of an extent without those others. */
@@ -407,7 +407,8 @@ function addSetup(hazards: Hazard[], facts: LayoutFacts): void {
  */
 function addLoadAddress(hazards: Hazard[], facts: LayoutFacts, rules: PlacementRules): void {
   const { loaded } = facts;
-  if (loaded === null || !rules.high) return;
+  // Where nothing was loaded, nothing is in danger.
+  if (loaded === null || loaded.start === loaded.end || !rules.high) return;
   const add = (text: string, advice: string): void => {
     hazards.push(hazard('load-address', loaded, text, advice));
   };
