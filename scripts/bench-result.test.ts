@@ -33,6 +33,7 @@ function result(boot: Partial<BootRow>): BenchResult {
     codecs: [],
     commands: [],
     stepRates: [],
+    stepsBack: [],
   };
 }
 

@@ -48,6 +48,14 @@ export interface CommandRow {
   readonly limit: number | null;
 }
 
+/** A step back in a held boot; the time and its limit in milliseconds. */
+export interface StepBackRow {
+  readonly engine: string;
+  readonly decompress: 'hooked' | 'emulated';
+  readonly time: Times;
+  readonly limit: number;
+}
+
 export interface BenchResult {
   readonly date: string;
   readonly machine: {
@@ -62,6 +70,7 @@ export interface BenchResult {
   readonly commands: readonly CommandRow[];
   /** Instructions that `trace` writes to a file in a second of processor time, by engine. */
   readonly stepRates: readonly { readonly engine: string; readonly perSecond: number }[];
+  readonly stepsBack: readonly StepBackRow[];
 }
 
 /** Median, least and greatest; of an even number of runs the mean of the middle two. */

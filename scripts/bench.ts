@@ -29,17 +29,19 @@ import {
   type CodecRow,
   type CommandRow,
   pairedRatio,
+  type StepBackRow,
   type Times,
   targetRatio,
   timesOf,
 } from './bench-result.ts';
 import { timeQemu } from './qemu-timing.ts';
+import { measureStepsBack } from './step-back.ts';
 import { measureStepRate } from './step-rate.ts';
 
 const usage = `usage: npm run bench -- [options] [IMAGE ...]
   --runs N      runs of each measurement after the warm-up (default 5)
   --engine E    native or wasm; default: each that is here
-  --only PART   boots, codecs, commands or steps
+  --only PART   boots, codecs, commands, steps or back
   --json FILE   write the result for scripts/bench-compare
   --markdown    print the boots once more as the table of README.md`;
 
@@ -68,6 +70,11 @@ const QEMU_TIMEOUT = 60_000;
 /** What the process may need beside the guest RAM that the boot touches. */
 const MEMORY_ALLOWANCE = 250 * 2 ** 20;
 const INFO_LIMIT = 150;
+/** Milliseconds. */
+const STEP_BACK_LIMITS = [
+  ['hooked', 300],
+  ['emulated', 500],
+] as const;
 const COLUMN_WIDTHS = [42, 6, 7, 21, 21, 6, 12, 13, 14];
 const TOOLS: Readonly<Record<CodecName, readonly [string, ...string[]]>> = {
   gzip: ['gzip', '-dc'],
@@ -102,6 +109,7 @@ const boots = wants('boots') ? await benchBoots() : [];
 const codecs = wants('codecs') ? await benchCodecs() : [];
 const commands = wants('commands') ? benchCommands() : [];
 const stepRates = wants('steps') ? await benchSteps() : [];
+const stepsBack = wants('back') ? await benchStepsBack() : [];
 const result: BenchResult = {
   date: new Date().toISOString(),
   machine: {
@@ -115,19 +123,23 @@ const result: BenchResult = {
   codecs,
   commands,
   stepRates,
+  stepsBack,
 };
 if (flags.json !== undefined) writeFileSync(flags.json, `${JSON.stringify(result, null, 2)}\n`);
 const verdicts = [
   ...boots.flatMap(({ ratio, target }) => (ratio === null || target === null ? [] : [ratio <= target])),
   ...boots.map(({ memory }) => memory.bootscope <= memory.limit),
   ...commands.flatMap(({ time, limit }) => (limit === null ? [] : [time.median <= limit])),
+  ...stepsBack.map(({ time, limit }) => time.median <= limit),
 ];
 console.log(
   `\n${result.machine.cpu}, ${result.machine.cores} cores, Node ${process.version}, ${qemuVersion ?? 'no QEMU'}, ` +
     `${runs} runs; ${verdicts.filter(Boolean).length} of ${verdicts.length} targets met`,
 );
 
-if (boots.length + codecs.length + commands.length + stepRates.length === 0) process.exitCode = 1;
+if (boots.length + codecs.length + commands.length + stepRates.length + stepsBack.length === 0) {
+  process.exitCode = 1;
+}
 if (flags.markdown) console.log(`\n${markdownTable(boots)}`);
 
 // ---------------------------------------------------------------- what there is
@@ -485,6 +497,27 @@ async function benchSteps(): Promise<{ engine: string; perSecond: number }[]> {
     console.log(tableLine(['', '', engine, `${(perSecond / 1e6).toFixed(2)} million a second`]));
   }
   return rates;
+}
+
+// ---------------------------------------------------------------- steps back
+
+/** Of an lz4 kernel where there is one, whose emulated decompression is the shortest. */
+async function benchStepsBack(): Promise<StepBackRow[]> {
+  const [path, image] =
+    [...kernels].findLast(([, { payload }]) => payload?.codec === 'lz4') ?? [...kernels].at(-1)!;
+  console.log(`\nA step back from the kernel's entry of ${shortName(path)}\n`);
+  const rows: StepBackRow[] = [];
+  for (const engine of engines) {
+    for (const [decompress, limit] of STEP_BACK_LIMITS) {
+      const time = timesOf(await measureStepsBack(image, engine, decompress, runs));
+      rows.push({ engine, decompress, time, limit });
+      const verdict = time.median <= limit ? 'ok' : 'over';
+      console.log(
+        tableLine(['', '', engine, decompress, `${time.median.toFixed(0)} ms of ${limit}: ${verdict}`]),
+      );
+    }
+  }
+  return rows;
 }
 
 // ---------------------------------------------------------------- text
