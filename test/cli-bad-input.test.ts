@@ -147,7 +147,7 @@ describe('an option that cannot be used', () => {
     ['an unknown engine', ['--engine', 'qemu'], 'auto, wasm, native'],
     ['an unknown entry', ['--entry', 'nowhere'], 'real16'],
     ['an unknown way to decompress', ['--decompress', 'maybe'], 'hooked, emulated'],
-    ['a load address in the 16-bit protocol', ['--load-address', '0x1000000'], '--entry prot32'],
+    ['a load address in the 16-bit protocol', ['--load-address', '0x1000000'], 'the entry prot32'],
     ['a load address that is no number', ['--entry', 'prot32', '--load-address', 'high'], "'high'"],
     ['a load address past 4 GiB', ['--entry', 'prot32', '--load-address', '0x100000000'], '4 GiB'],
     ['a command line that is too long', ['--cmdline', 'x'.repeat(2048)], '2048'],
@@ -179,13 +179,13 @@ describe('an option that cannot be used', () => {
     expect(await unusable(['boot', GZIP, '--initrd', file('none', '')])).toContain('0 bytes');
     const sentence = await unusable(['boot', GZIP, '--memory', '64M', '--initrd', large]);
     expect(sentence).toContain('83886080 bytes');
-    expect(sentence).toContain('--memory');
+    expect(sentence).toContain('more RAM');
   });
 
   it('is refused: an entry that the image does not have', async () => {
-    expect(await unusable(['boot', I386, '--entry', 'long64'])).toContain('--entry prot32');
-    expect(await unusable(['boot', ZIMAGE, '--entry', 'prot32'])).toContain('--entry real16');
-    expect(await unusable(['boot', ZIMAGE, '--entry', 'long64'])).toContain('--entry real16');
+    expect(await unusable(['boot', I386, '--entry', 'long64'])).toContain('the entry prot32');
+    expect(await unusable(['boot', ZIMAGE, '--entry', 'prot32'])).toContain('the entry real16');
+    expect(await unusable(['boot', ZIMAGE, '--entry', 'long64'])).toContain('the entry real16');
   });
 
   it('is refused: a memory map with a line that is none', async () => {

@@ -65,8 +65,8 @@ describeEachEngine('the entropy of the machine', (open) => {
     withMachine(0n, 'qemu64', (machine) => {
       const forced = { kind: 'forced', physical: 0x2000000, virtual: null } as const;
       const entropy = { kind: 'entropy', rdtsc: [1n] } as const;
-      expect(() => kaslrRequest(forced, machine, 'emulated')).toThrow('--kaslr phys:');
-      expect(() => kaslrRequest(entropy, machine, 'emulated')).toThrow('--kaslr entropy:');
+      expect(() => kaslrRequest(forced, machine, 'emulated')).toThrow('KASLR by phys:');
+      expect(() => kaslrRequest(entropy, machine, 'emulated')).toThrow('KASLR by entropy:');
       expect(kaslrRequest({ kind: 'seed', seed: 1n }, machine, 'emulated').kind).toBe('draw');
       expect(kaslrRequest({ kind: 'off' }, machine, 'emulated')).toEqual({ kind: 'off' });
       expect(kaslrRequest(forced, machine, 'hooked')).toEqual(forced);

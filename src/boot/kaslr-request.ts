@@ -46,8 +46,8 @@ export function kaslrRequest(
   if (decompress === 'emulated' && (option.kind === 'entropy' || option.kind === 'forced')) {
     throw new BootscopeError(
       'kaslr-emulated',
-      `the guest draws its own addresses with --decompress emulated; --kaslr ${option.kind === 'forced' ? 'phys:' : 'entropy:'} ` +
-        'needs --decompress hooked, --kaslr seed:N works with both',
+      `the guest draws its own addresses where it decompresses by itself; KASLR by ${option.kind === 'forced' ? 'phys:' : 'entropy:'} ` +
+        'needs hooked decompression, by seed: it works with both',
     );
   }
   switch (option.kind) {

@@ -4,6 +4,7 @@ import { inspect } from 'node:util';
 import { Command, CommanderError, Option } from 'commander';
 import packageJson from '../../package.json' with { type: 'json' };
 import { BootscopeError } from '../error.ts';
+import type { ErrorCode } from '../error-codes.ts';
 import { COMMAND_GROUPS, COMMANDS, type CommandRow } from './commands.ts';
 import { BOOT_OPTIONS_HEADING, isRepeatable, SHOW_ALL_OPTIONS } from './common-options.ts';
 import { print, printError } from './standard-output.ts';
@@ -44,7 +45,13 @@ const program = new Command('bootscope')
   );
 
 /** The option that does what an error's sentence advises; below the command line no sentence names one. */
-const HINTS: Readonly<Record<string, string>> = {
+const HINTS: Readonly<Partial<Record<ErrorCode, string>>> = {
+  'boot-entry': '--entry chooses the way in',
+  'boot-load-address': '--entry chooses the way in',
+  'boot-memory': '--memory gives it',
+  'kaslr-option': '--kaslr takes one',
+  'kaslr-emulated': '--kaslr, --decompress',
+  'kaslr-entropy': '--kaslr lists them',
   'image-disk': '--floppy boots from it',
   'image-initrd': '--initrd takes it beside a kernel',
 };

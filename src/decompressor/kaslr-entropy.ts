@@ -45,7 +45,7 @@ export function parseKaslrOption(text: string): KaslrOption {
   if (kind === undefined || rest === undefined) {
     throw new BootscopeError(
       'kaslr-option',
-      `--kaslr ${text} is none of off, seed:N, entropy:RDTSC1,RDTSC2, phys:ADDR,virt:ADDR`,
+      `the KASLR choice ${text} is none of off, seed:N, entropy:RDTSC1,RDTSC2, phys:ADDR,virt:ADDR`,
     );
   }
   if (kind === 'seed') {
@@ -59,7 +59,10 @@ export function parseKaslrOption(text: string): KaslrOption {
   for (const part of text.split(',')) {
     const [, which, value] = /^(phys|virt):(.+)$/.exec(part) ?? [];
     if (which === undefined || value === undefined) {
-      throw new BootscopeError('kaslr-option', `--kaslr ${text}: ${part} is neither phys:ADDR nor virt:ADDR`);
+      throw new BootscopeError(
+        'kaslr-option',
+        `the KASLR choice ${text}: ${part} is neither phys:ADDR nor virt:ADDR`,
+      );
     }
     const address = parseInteger(value, text);
     if (which === 'phys') {
@@ -73,11 +76,11 @@ export function parseKaslrOption(text: string): KaslrOption {
 
 function parseInteger(text: string, option: string): bigint {
   if (!/^(?:0x[0-9a-fA-F]+|[0-9]+)$/.test(text)) {
-    throw new BootscopeError('kaslr-option', `--kaslr ${option}: ${text} is no number`);
+    throw new BootscopeError('kaslr-option', `the KASLR choice ${option}: ${text} is no number`);
   }
   const value = BigInt(text);
   if (value !== BigInt.asUintN(64, value))
-    throw new BootscopeError('kaslr-option', `--kaslr ${option}: ${text} has more than 64 bits`);
+    throw new BootscopeError('kaslr-option', `the KASLR choice ${option}: ${text} has more than 64 bits`);
   return value;
 }
 
@@ -96,7 +99,7 @@ export function listedEntropy(values: readonly bigint[]): EntropySource {
       if (value === undefined) {
         throw new BootscopeError(
           'kaslr-entropy',
-          `the kernel reads the time stamp counter ${used + 1} times, --kaslr entropy: lists ${values.length} values`,
+          `the kernel reads the time stamp counter ${used + 1} times, the choice entropy: lists ${values.length} values`,
         );
       }
       used++;

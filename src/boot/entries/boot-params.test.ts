@@ -145,8 +145,8 @@ describeEachEngine('loading by the 32- and 64-bit protocol', (open) => {
 
   it('refuses what the protocol cannot do, and says what can', async () => {
     await expect(refused({ ...MODERN, fields: { xloadflags: 0 } }, {}, 'long64')).rejects.toThrow('prot32');
-    await expect(refused({ protocol: 0x0201 })).rejects.toThrow('--entry real16');
+    await expect(refused({ protocol: 0x0201 })).rejects.toThrow('use real16');
     await expect(refused({ protocol: 0x0203, fields: { loadflags: 0 } })).rejects.toThrow('zImage');
-    await expect(refused({ ...MODERN, code: new Uint8Array(MEMORY) })).rejects.toThrow('--memory');
+    await expect(refused({ ...MODERN, code: new Uint8Array(MEMORY) })).rejects.toThrow('give it more');
   });
 });

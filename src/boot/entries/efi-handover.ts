@@ -65,7 +65,7 @@ function checkHandover({ path, header }: KernelImage): void {
   if (offset === 0) {
     throw new BootscopeError(
       'boot-entry',
-      `${path}: this kernel has no EFI handover entry (handover_offset is 0, CONFIG_EFI_HANDOVER_PROTOCOL); --entry efi starts it ` +
+      `${path}: this kernel has no EFI handover entry (handover_offset is 0, CONFIG_EFI_HANDOVER_PROTOCOL); the entry efi starts it ` +
         'through its PE header where it has one',
     );
   }

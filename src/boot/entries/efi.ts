@@ -77,7 +77,7 @@ function efiProgramOf(image: KernelImage): Uint8Array {
   if (readPe(program) === null) {
     throw new BootscopeError(
       'boot-entry',
-      `${path}: this kernel has no PE header (CONFIG_EFI_STUB): firmware cannot start it, a boot loader can (--entry real16)`,
+      `${path}: this kernel has no PE header (CONFIG_EFI_STUB): firmware cannot start it, a boot loader can, by the entry real16`,
     );
   }
   return program;

@@ -31,14 +31,14 @@ export function loadWithBootParams(
   if (image.kind === 'zImage') {
     throw new BootscopeError(
       'boot-entry',
-      `${image.path}: a zImage is loaded low and can only be entered through real mode; use --entry real16 or boot-sector`,
+      `${image.path}: a zImage is loaded low and can only be entered through real mode; use the entry real16 or boot-sector`,
     );
   }
   if (header.protocol < 0x0202) {
     throw new BootscopeError(
       'boot-entry',
       `${image.path}: boot protocol ${header.version ?? 'before 2.00'} takes its command line through setup's segment; ` +
-        `--entry ${entry} needs protocol 2.02 or later, use --entry real16`,
+        `the entry ${entry} needs protocol 2.02 or later, use real16`,
     );
   }
   const loadAddress = placeCode(machine, image, options, entry);
@@ -72,7 +72,7 @@ function placeCode(
     throw new BootscopeError(
       'boot-entry',
       `${image.path}: this kernel has no 64-bit entry point (xloadflags ${hex(header.get('xloadflags'))} without ` +
-        'XLF_KERNEL_64); use --entry prot32 or real16',
+        'XLF_KERNEL_64); use the entry prot32 or real16',
     );
   }
   if (options.loadAddress !== null) {
@@ -90,7 +90,7 @@ function placeCode(
     throw new BootscopeError(
       'boot-memory',
       `the protected-mode code has ${image.protectedModeCode.length} bytes and goes to ${hex(address)}, the guest has only ` +
-        `${formatSize(options.memory)} of RAM; give it more with --memory`,
+        `${formatSize(options.memory)} of RAM; give it more`,
     );
   }
   return address;

@@ -144,7 +144,7 @@ describe('the initrd', () => {
     expect(await place(room, { memory: 64 * MIB })).toBe(2 * MIB);
     const refused = place(room + 1, { memory: 64 * MIB });
     await expect(refused).rejects.toThrow(`${room + 1} bytes, but only ${room} bytes`);
-    await expect(refused).rejects.toThrow('--memory');
+    await expect(refused).rejects.toThrow('more RAM');
     await expect(place(4 * MIB, { cmdline: 'mem=4M' })).rejects.toThrow('below 0x400000');
   });
 

@@ -152,6 +152,6 @@ export function placeInitrd(
     'boot-initrd',
     `${initrd.path}: the initrd has ${size} bytes, but only ${largest} bytes of usable RAM are free in one piece ` +
       `above the kernel's end at ${hex(floor)}${limit < options.memory ? ` and below ${hex(limit)}` : ''}; give the guest ` +
-      'more RAM with --memory',
+      'more RAM',
   );
 }

@@ -146,9 +146,11 @@ describeEachEngine('loading by the 16-bit protocol', (open) => {
   it('refuses what does not fit, with the numbers', async () => {
     const low = { protocol: 0x0203, code: new Uint8Array(0x80001), fields: { loadflags: 0 } };
     await expect(refused(low)).rejects.toThrow('524289 bytes');
-    await expect(refused({ protocol: 0x020f, code: new Uint8Array(MEMORY) })).rejects.toThrow('--memory');
+    await expect(refused({ protocol: 0x020f, code: new Uint8Array(MEMORY) })).rejects.toThrow('give it more');
     await expect(refused({ protocol: 0x0201, setupSectors: 80 })).rejects.toThrow('room for 38912');
-    await expect(refused({ protocol: 0x020f }, { loadAddress: 0x1000000 })).rejects.toThrow('--entry prot32');
+    await expect(refused({ protocol: 0x020f }, { loadAddress: 0x1000000 })).rejects.toThrow(
+      'the entry prot32',
+    );
     await expect(refused({ protocol: 0 }, { initrd: INITRD })).rejects.toThrow('no setup header');
     await expect(refused({ protocol: 0x0201 }, { cmdlineAddress: 0x20000 })).rejects.toThrow('0x20000');
   });

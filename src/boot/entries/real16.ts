@@ -50,15 +50,15 @@ export function loadReal16(machine: Machine, image: KernelImage, options: BootOp
   if (options.loadAddress !== null && options.loadAddress !== loadAddress) {
     throw new BootscopeError(
       'boot-load-address',
-      `the 16-bit protocol loads a ${image.kind} at ${hex(loadAddress)}; --load-address ${hex(options.loadAddress)} ` +
-        'needs --entry prot32 or long64',
+      `the 16-bit protocol loads a ${image.kind} at ${hex(loadAddress)}; another load address, ${hex(options.loadAddress)}, ` +
+        'needs the entry prot32 or long64',
     );
   }
   if (high && !memory.contains(loadAddress, code.length)) {
     throw new BootscopeError(
       'boot-memory',
       `the protected-mode code has ${code.length} bytes and goes to ${hex(loadAddress)}, the guest has only ` +
-        `${formatSize(options.memory)} of RAM; give it more with --memory`,
+        `${formatSize(options.memory)} of RAM; give it more`,
     );
   }
   if (!high && loadAddress + code.length > SETUP_ADDRESS) {

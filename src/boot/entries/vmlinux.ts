@@ -80,7 +80,7 @@ export function loadKernelSegments(
       throw new BootscopeError(
         'boot-memory',
         `segment ${index} of ${image.path} reaches from ${hex(paddr)} to ${hex(paddr + memsz)}, the guest has only ` +
-          `${formatSize(options.memory)} of RAM; give it more with --memory`,
+          `${formatSize(options.memory)} of RAM; give it more`,
       );
     }
     memory.view(Number(paddr), bytes.length).set(bytes);
