@@ -434,7 +434,9 @@ it.each([
   ['2d 72 6f 6d 31 66 73 2d', 'a romfs file system'],
   ['55 42 49 23', 'a UBI image'],
   ['85 19 03 20', 'a JFFS2 file system'],
-])('knows a file system by %s: %s', async (magic, what) => {
+  ['55 aa 4d', 'a PC option ROM'],
+  [Buffer.from('\0U-Boot 2023.01').toString('hex'), 'U-Boot, a boot loader'],
+])('knows what is no kernel by %s: %s', async (magic, what) => {
   const bytes = Buffer.concat([Buffer.from(magic.replaceAll(' ', ''), 'hex'), noise(5000)]);
   expect(await readKernelFile('f', bytes)).toMatchObject({ kind: 'other', what });
 });

@@ -15,6 +15,8 @@ export const OTHER_MAGICS: readonly Magic[] = [
   [0, 'hsqs', 'a squashfs file system', TAKE_KERNEL_OUT],
   [0, 'sqsh', 'a squashfs file system', TAKE_KERNEL_OUT],
   [0, '\x45\x3d\xcd\x28', 'a cramfs file system', TAKE_KERNEL_OUT],
+  [0, '\x55\xaa', 'a PC option ROM'],
+  [0x28, '_FVH', 'UEFI firmware'],
   [0, '-rom1fs-', 'a romfs file system', TAKE_KERNEL_OUT],
   [0, 'UBI#', 'a UBI image', TAKE_KERNEL_OUT],
   [0, '\x85\x19', 'a JFFS2 file system', TAKE_KERNEL_OUT],
@@ -44,6 +46,13 @@ export const OTHER_MAGICS: readonly Magic[] = [
   [0, '#!', 'a script'],
   [512, 'EFI PART', 'a GPT disk image', 'take the kernel file out of its EFI or boot partition'],
   [0x438, '\x53\xef', 'an ext2/3/4 file system', TAKE_KERNEL_OUT],
+];
+
+/** Texts in programs that have no magic; `[text as Latin-1, what it is]`. */
+export const PROGRAM_TEXTS: readonly (readonly [text: string, what: string])[] = [
+  ['U-Boot 20', 'U-Boot, a boot loader'],
+  ['SeaBIOS (version', 'SeaBIOS, firmware'],
+  ['OpenSBI v', 'OpenSBI, RISC-V firmware'],
 ];
 
 /** The magics of compressed files and the tool for each. */

@@ -16,7 +16,7 @@ import {
   PT_INTERP,
   readElf,
 } from './elf.ts';
-import { COMPRESSION_MAGICS, findMagic, isText, OTHER_MAGICS } from './file-magics.ts';
+import { COMPRESSION_MAGICS, findMagic, isText, OTHER_MAGICS, PROGRAM_TEXTS } from './file-magics.ts';
 import { isCpio } from './initrd.ts';
 import { hasBanner } from './kernel-version.ts';
 import { readMultibootHeader } from './multiboot.ts';
@@ -291,6 +291,9 @@ export function identifyFile(bytes: Uint8Array): FileIdentity {
       advice: BOOT_AS_DISK,
     };
   }
+  const buffer = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  const program = PROGRAM_TEXTS.find(([text]) => buffer.includes(text, 0, 'latin1'));
+  if (program !== undefined) return { kind: 'other', what: program[1], advice: null };
   const multiboot = readMultibootHeader(bytes);
   if (multiboot !== null) return identifyMultiboot(bytes, 'a flat binary', multiboot.version);
   if (bytes.every((byte) => byte === 0))
