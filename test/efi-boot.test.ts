@@ -4,6 +4,7 @@ import { existsSync, readFileSync } from 'node:fs';
 import { afterEach, describe, expect, it } from 'vitest';
 import type { BootOptions } from '../src/boot/options.ts';
 import { type BootSession, openBoot } from '../src/boot/session.ts';
+import { readEfiImage } from '../src/image/efi-program.ts';
 import { readKernelImage } from '../src/image/kernel-image.ts';
 import { parseEfiFault } from '../src/machine/uefi/faults.ts';
 import type { BootTrace } from '../src/trace/boot-trace.ts';
@@ -118,6 +119,18 @@ describe('a boot through UEFI firmware', () => {
       expect(ever.hazards[0]!.text).toContain('refused 2 times');
     },
   );
+
+  const SYSTEMD_BOOT = '/usr/lib/systemd/boot/efi/systemd-bootx64.efi';
+  const noSystemdBoot = existsSync(SYSTEMD_BOOT) ? '' : ` (left out: ${SYSTEMD_BOOT} is not there)`;
+  it.skipIf(noSystemdBoot !== '')(`runs systemd-boot as far as it goes${noSystemdBoot}`, async () => {
+    const image = await readEfiImage(SYSTEMD_BOOT, readFileSync(SYSTEMD_BOOT));
+    session = await openBoot(image, { entry: 'efi' });
+    await session.run();
+    const trace = session.trace();
+    expect(phasesOf(trace)).toEqual(['efi_program']);
+    expect(trace.console).toContain('No loader found.');
+    expect(trace.stopped).toContain('the image returned to the firmware');
+  });
 
   it('refuses a kernel without a PE header, and one without a handover entry', async () => {
     const demo = 'images/demo/demo-lz4.bzImage';

@@ -130,7 +130,7 @@ export class BootRun {
   }
 
   #noticeWhatIsMissing(): void {
-    if (this.#image.kind === 'floppy' || this.#image.kind === 'vmlinux') return;
+    if (['floppy', 'vmlinux', 'efi-program'].includes(this.#image.kind)) return;
     const { header, program } = this.#image;
     if (this.options.entry !== 'efi') {
       for (const notice of ukiNotices(this.#image, this.options)) this.record.notice(notice);

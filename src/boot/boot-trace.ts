@@ -77,7 +77,7 @@ export function traceOf(boot: BootRun): BootTrace {
       ram: options.memory,
       cpu: options.cpu,
       entry: found.loaded!.entry,
-      decompress: image.kind === 'vmlinux' ? 'none' : boot.decompress,
+      decompress: image.kind === 'vmlinux' || image.kind === 'efi-program' ? 'none' : boot.decompress,
       cmdline: options.cmdline,
     },
     phases: record.phases,

@@ -1,6 +1,7 @@
 // What KASLR can choose from at one boot, and what many boots choose: one boot up to extract_kernel serves all draws.
 
 import { foreseeKaslr, type KaslrProspect } from '../decompressor/choose-location.ts';
+import { findDecompressKernel } from '../decompressor/find-decompress-kernel.ts';
 import { drawLocation } from '../decompressor/kaslr.ts';
 import type { EntropySource } from '../decompressor/kaslr-entropy.ts';
 import { findKaslrSlots, type KaslrSlots } from '../decompressor/kaslr-slots.ts';
@@ -41,6 +42,13 @@ export async function surveyKaslr(
   await session.run({ until: 'extract_kernel' });
   const context = extractionContext(session.boot);
   if (context === null) {
+    if (session.machine.uefi !== null && findDecompressKernel(image) !== null) {
+      throw new BootscopeError(
+        'kaslr-not-reached',
+        `${image.path}: entered by EFI, this kernel's stub draws by itself before anything is decompressed, from the firmware's ` +
+          'memory map: its slots are not surveyed; a boot with a seed shows what it draws',
+      );
+    }
     const { stopped, notices } = session.trace();
     throw new BootscopeError(
       'kaslr-not-reached',

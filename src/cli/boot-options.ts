@@ -7,6 +7,7 @@ import type { EngineName } from '../cpu/cpu.ts';
 import { type KaslrOption, parseKaslrOption } from '../decompressor/kaslr-entropy.ts';
 import { BootscopeError } from '../error.ts';
 import { hex } from '../hex.ts';
+import { readEfiImage } from '../image/efi-program.ts';
 import { readFloppyImage } from '../image/floppy-image.ts';
 import { readImageFile } from '../image/image-file.ts';
 import { type KernelImage, readKernelImage } from '../image/kernel-image.ts';
@@ -243,7 +244,8 @@ export async function readBootImage(
   bytes: Uint8Array | null = null,
 ): Promise<KernelImage> {
   const content = bytes ?? (await readImageFile(path));
-  return entry === 'boot-sector' ? readFloppyImage(path, content) : readKernelImage(path, content);
+  if (entry === 'boot-sector') return readFloppyImage(path, content);
+  return entry === 'efi' ? readEfiImage(path, content) : readKernelImage(path, content);
 }
 
 /** Reads the files that the flags name. */

@@ -23,7 +23,7 @@ export interface KernelImage {
    * By LOADED_HIGH in loadflags; `floppy`: a boot loader's disk, whose kernel is known once it has been loaded; `vmlinux`: the
    * kernel's own ELF file, without setup, header and stub.
    */
-  readonly kind: 'bzImage' | 'zImage' | 'floppy' | 'vmlinux';
+  readonly kind: 'bzImage' | 'zImage' | 'floppy' | 'vmlinux' | 'efi-program';
   readonly header: SetupHeader;
   /** Bytes of boot sector and setup, (setup_sects + 1) * 512, with 0 sectors meaning 4. */
   readonly setupSize: number;

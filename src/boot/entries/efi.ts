@@ -20,7 +20,7 @@ import type { LoadedImage } from './loaded-image.ts';
 export const efi: Entry = {
   name: 'efi',
   summary: 'through its PE header, as UEFI firmware starts it',
-  accepts: speaksBootProtocol,
+  accepts: (image) => image.kind === 'efi-program' || speaksBootProtocol(image),
   drawsItself: true,
   machine: efiMachine,
   load: loadEfi,
@@ -102,7 +102,8 @@ function loadEfi(machine: Machine, image: KernelImage, options: BootOptions): Lo
     onEvent: (event) => machine.tell(event),
   });
   const first = machine.uefi.images[0]!;
-  const code = findPeSection(readPe(program)!, '.linux') === undefined ? codeOf(image, first.base) : null;
+  const isKernel = image.kind !== 'efi-program' && findPeSection(readPe(program)!, '.linux') === undefined;
+  const code = isKernel ? codeOf(image, first.base) : null;
   return {
     entry: 'efi',
     setup: null,

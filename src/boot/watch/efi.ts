@@ -24,6 +24,7 @@ export function watchEfi(boot: BootRun, loaded: LoadedImage): void {
     return;
   }
   boot.beginPhase('efi_program');
+  if (boot.image.kind === 'efi-program') return;
   firmware.onImageStarted = (image) => {
     // The kernel of a UKI: the image that holds the protected-mode code.
     if (!holdsKernel(boot, image)) return;
