@@ -75,5 +75,23 @@ describe('--memory-map', () => {
     expect(survey.physical.slots).toBe(slots);
     expect(2 ** survey.bits.physical).toBeCloseTo(slots, 3);
     expect(survey.bits.both).toBeCloseTo(Math.log2(slots * survey.virtual.slots), 9);
+    const csv = await bootscope([
+      'kaslr',
+      DEBIAN,
+      '--memory-map',
+      file('dmesg', LOG),
+      '--csv',
+      '--draws',
+      '9',
+    ]);
+    const rows = csv.stdout
+      .trimEnd()
+      .split('\n')
+      .map((line) => line.split(','));
+    expect(rows.shift()).toEqual(['choice', 'slot', 'address', 'boots']);
+    const physical = rows.filter(([choice]) => choice === 'physical');
+    expect(physical).toHaveLength(slots);
+    expect(physical.reduce((sum, [, , , boots]) => sum + Number(boots), 0)).toBe(9);
+    expect(rows).toHaveLength(slots + survey.virtual.slots);
   });
 });

@@ -14,6 +14,7 @@ import { printJson, printText } from './text-output.ts';
 interface Flags extends BootFlags {
   readonly draws: number;
   readonly slots?: boolean;
+  readonly csv?: boolean;
   readonly json?: boolean;
 }
 
@@ -38,13 +39,15 @@ export function registerKaslr(program: Command): void {
         .argParser(wholeNumber('boots', 0, MAX_DRAWS))
         .default(0),
     )
-    .option('--slots', 'list every slot and not only the areas');
+    .option('--slots', 'list every slot and not only the areas')
+    .option('--csv', 'print every slot as CSV, with how many of the draws took it');
   addJsonOption(command, 'all of it').action(async (path: string | undefined, flags: Flags) => {
     const { image, options } = await readBootRequest(path, flags);
     const survey = await withProgress(`surveying ${image.path}`, () =>
       surveyKaslr(image, options, flags.draws),
     );
     if (flags.json === true) printJson(jsonOf(survey));
+    else if (flags.csv === true) printText(csvOf(survey));
     else printText(textOf(image.path, survey, flags.slots === true));
   });
 }
@@ -89,6 +92,22 @@ function jsonOf(survey: KaslrSurvey): Json {
       virtual: virtual === null ? null : virtualAddress(survey, virtual),
     })),
   };
+}
+
+/** A line a slot, for a spreadsheet or a plot; the choice that is not made has no lines. */
+function csvOf(survey: KaslrSurvey): string {
+  const { slots, draws } = survey;
+  const lines = ['choice,slot,address,boots'];
+  const [physical, virtual] = [counts(draws, 'physical'), counts(draws, 'virtual')];
+  for (let slot = 0; slot < slots.physicalSlots; slot++) {
+    const address = physicalSlot(slots, slot);
+    lines.push(`physical,${slot},${hex(address)},${physical.get(address) ?? 0}`);
+  }
+  for (let slot = 0; slot < slots.virtualSlots; slot++) {
+    const address = slots.virtualStart + slot * slots.alignment;
+    lines.push(`virtual,${slot},${virtualAddress(survey, address)},${virtual.get(address) ?? 0}`);
+  }
+  return `${lines.join('\n')}\n`;
 }
 
 function textOf(path: string, survey: KaslrSurvey, everySlot: boolean): string {
