@@ -323,8 +323,15 @@ export class BootRun {
     const startedAt = begunAt - this.#ran;
     await this.#drain();
     while (!this.ended && this.hold.found === null) {
+      const { maxInstructions } = this.options;
+      if (maxInstructions !== null && (this.cpu.instructions ?? 0) >= maxInstructions) {
+        this.#stopAt(
+          `it had executed ${this.cpu.instructions} instructions, and was to end after ${maxInstructions}`,
+        );
+        break;
+      }
       this.#stream?.resumed();
-      const end = this.machine.run();
+      const end = this.machine.run(maxInstructions);
       if (this.#queue.length > 0) {
         await this.#drain();
       } else if (end.kind === 'slice') {

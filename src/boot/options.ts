@@ -50,6 +50,8 @@ export interface BootOptions {
    * the entry.
    */
   readonly snapshotMemory: number;
+  /** Instructions after which a boot that got nowhere is ended, where they are counted; null: as many as it takes. */
+  readonly maxInstructions: number | null;
   /** Seconds of host time after which a boot that got nowhere is ended; null: as long as its kind may need. */
   readonly timeoutSeconds: number | null;
   /** Ends every run of the boot. */
@@ -80,5 +82,6 @@ export const DEFAULT_BOOT_OPTIONS: BootOptions = {
   pageTables: true,
   fastStrings: true,
   snapshotMemory: 0,
+  maxInstructions: null,
   timeoutSeconds: null,
 };

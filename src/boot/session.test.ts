@@ -213,6 +213,14 @@ describeEachEngine('a session', (_, engine) => {
     expect(await session.run()).toMatchObject({ reason: 'aborted' });
   });
 
+  it('ends a boot that has executed as many instructions as it was to, and goes back from there', async () => {
+    using session = await open('demo-lz4.bzImage', { engine, maxInstructions: 5000 });
+    const stop = await session.run();
+    expect(stop).toMatchObject({ reason: 'ended', phase: 'startup_32', instructions: 5000 });
+    expect(session.trace().stopped).toMatch(/^it had executed 5000 instructions, and was to end after 5000/);
+    expect(await session.goTo(4000)).toMatchObject({ reason: 'count', instructions: 4000 });
+  });
+
   it('refuses what cannot be done with a sentence', async () => {
     const session = await open('demo-lz4.bzImage', { engine });
     await session.run({ until: '#100' });

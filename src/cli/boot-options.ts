@@ -23,6 +23,7 @@ import {
   parseSize,
   repeatable,
   SHOW_ALL_OPTIONS,
+  wholeNumber,
 } from './common-options.ts';
 import { printError } from './standard-output.ts';
 
@@ -46,6 +47,7 @@ export interface BootFlags {
   readonly memoryMap?: string;
   readonly efiFail?: readonly EfiFault[];
   readonly hash?: boolean;
+  readonly maxInstructions?: number;
   readonly timeout?: number;
 }
 
@@ -64,7 +66,7 @@ const BOOT_OPTION_NAMES: readonly (keyof BootFlags)[] = [
     'decompress',
   ] as const),
   ...(['loadAddress', 'initrdAddress', 'cmdlineAddress', 'bootParamsAddress'] as const),
-  ...(['memoryMap', 'efiFail', 'hash', 'timeout'] as const),
+  ...(['memoryMap', 'efiFail', 'hash', 'maxInstructions', 'timeout'] as const),
 ];
 
 /** How a command's boot options differ from those of `boot`. */
@@ -145,6 +147,9 @@ function bootOptionList(timeouts: string): readonly Option[] {
     ),
     new Option('--hash', 'SHA-256 of image and segments (the default where JSON is written)'),
     new Option('--no-hash', 'leave them out'),
+    new Option('--max-instructions <n>', 'end a boot that has executed so many').argParser(
+      wholeNumber('instructions', 1, Number.MAX_SAFE_INTEGER),
+    ),
     new Option('--timeout <seconds>', `end a boot that got nowhere (${timeouts})`).argParser(parseSeconds),
   ];
 }
@@ -272,6 +277,7 @@ export async function bootOptions(flags: BootFlags): Promise<BootOptions> {
     ...(flags.memoryMap === undefined ? {} : await readMemoryMapFile(flags.memoryMap, flags)),
     efiFaults: flags.efiFail ?? [],
     hash: flags.hash ?? true,
+    maxInstructions: flags.maxInstructions ?? null,
     timeoutSeconds: flags.timeout ?? null,
   };
 }

@@ -295,8 +295,10 @@ export class Machine {
   /**
    * Runs the CPU up to what its hooks stop it for, or to the end of a slice: a fixed number of instructions where they are
    * counted, after which the timer may get in, and a guest that will never do anything again is stopped (`stopReason`).
+   *
+   * @param last - the count of instructions that it ends at if it gets so far, where they are counted
    */
-  run(): RunEnd {
+  run(last: number | null = null): RunEnd {
     const { cpu } = this;
     if (cpu.instructions === null) {
       const end = cpu.run({ sliceMilliseconds: SLICE_MILLISECONDS });
@@ -305,7 +307,7 @@ export class Machine {
     }
     if (cpu.instructions >= this.#sliceEnd) this.#nextSlice();
     if (this.#stopReason !== null) return { kind: 'stopped' };
-    const left = this.#sliceEnd - cpu.instructions;
+    const left = Math.min(this.#sliceEnd, last ?? this.#sliceEnd) - cpu.instructions;
     const end = this.#progress.isProbeDue ? this.#progress.probe(left) : cpu.run({ instructions: left });
     if (end.kind === 'error' && end.broken) return this.#explain(end.error);
     return this.#stopReason === null || end.kind !== 'slice' ? end : { kind: 'stopped' };
