@@ -52,7 +52,7 @@ export function registerPack(program: Command): void {
     )
     .addOption(new Option('--codec <name>', "must be the stub's").choices(CODEC_NAMES))
     .option('--stub <image>', 'take setup and boot stub, and so the codec, from another bzImage')
-    .option('--cmdline <text>', 'the command line in a Unified Kernel Image')
+    .option('--cmdline <line>', 'the command line in a Unified Kernel Image')
     .addOption(
       repeatable(
         new Option('--set <name=value>', 'a field of the setup header, vid_mode=normal or root_flags=0')
