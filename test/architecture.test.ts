@@ -79,6 +79,18 @@ describe('the house', () => {
     }
   });
 
+  it('uses Node in the rooms above the host through the host alone', () => {
+    const free = ['boot', 'trace', 'report', 'protocol', 'x86'];
+    const bound = files.filter((name) => {
+      const code = texts
+        .get(name)!
+        .replace(/^\s*(\/\/|\*|\/\*).*$/gm, '')
+        .replace(/'[^'\n]*Buffer[^'\n]*'/g, '');
+      return free.includes(roomOf(name) ?? '') && /from 'node:|\bBuffer\.|\bprocess\./.test(code);
+    });
+    expect(bound).toEqual([]);
+  });
+
   it('has no files that load each other in a circle', () => {
     const state = new Map<string, 'open' | 'done'>();
     const circles: string[] = [];

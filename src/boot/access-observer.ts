@@ -3,6 +3,7 @@
 
 import type { Cpu, Unhook } from '../cpu/cpu.ts';
 import { BootscopeError } from '../error.ts';
+import { equalBytes } from '../host/host.ts';
 import type { CpuMode, PhaseName } from '../trace/boot-trace.ts';
 import type { HostWrite } from './hold.ts';
 import type { ObservedWrite, WatchedRange } from './stop.ts';
@@ -106,7 +107,7 @@ export class AccessObserver {
     if (this.#shadow.length === 0 || end <= start) return;
     const now = this.#parts.cpu.memory.view(start, end - start);
     const known = this.#shadow.subarray(0, end - start);
-    if (Buffer.compare(now, known) === 0) return;
+    if (equalBytes(now, known)) return;
     const differs = (byte: number, at: number): boolean => byte !== known[at];
     const [first, last] = [now.findIndex(differs), now.findLastIndex(differs) + 1];
     const write = { start: start + first, end: start + last, instruction: null, by };

@@ -1,7 +1,6 @@
 // One boot in progress: a machine with an image, and the loop that runs its CPU. What enters it (entries/) and what recognises
 // the points of the boot (watch/) hook instructions here; what they do happens between two runs of the CPU, in order.
 
-import { setImmediate as nextTurn } from 'node:timers/promises';
 import { blockDecoder } from '../cpu/block-decoder.ts';
 import type { Cpu, Unhook } from '../cpu/cpu.ts';
 import type { Extraction, KaslrRequest } from '../decompressor/extract-kernel.ts';
@@ -11,6 +10,7 @@ import type { PayloadAhead } from '../decompressor/payload-ahead.ts';
 import type { StubLayout } from '../decompressor/stub.ts';
 import { BootscopeError } from '../error.ts';
 import { hex } from '../hex.ts';
+import { nextTurn } from '../host/host.ts';
 import type { KernelImage } from '../image/kernel-image.ts';
 import { Machine, type MachineOptions } from '../machine/machine.ts';
 import type { BootParamsAtJump, KernelAtJump, Phase, PhaseName } from '../trace/boot-trace.ts';

@@ -1,6 +1,6 @@
 // The finished trace of a boot, and the layout of a moment: from what was found and recorded so far.
 
-import { createHash } from 'node:crypto';
+import { sha256Hex } from '../host/host.ts';
 import type { BootTrace, MemoryRegion, MemoryWrite, Overwrite } from '../trace/boot-trace.ts';
 import { efiRegions } from '../trace/efi-regions.ts';
 import { findHazards } from '../trace/hazards.ts';
@@ -64,7 +64,7 @@ export function traceOf(boot: BootRun): BootTrace {
   return {
     image: {
       path: image.path,
-      sha256: options.hash ? createHash('sha256').update(image.bytes).digest('hex') : null,
+      sha256: options.hash ? sha256Hex(image.bytes) : null,
       kind: image.kind,
       bootProtocol: image.header.version,
       kernelVersion: image.kernelVersion,

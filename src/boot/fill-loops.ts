@@ -2,6 +2,7 @@
 // all but its last iteration as one host operation. The last one is the CPU's, so that it leaves the loop as it always does.
 
 import type { Cpu, RegisterName, Unhook } from '../cpu/cpu.ts';
+import { equalBytes } from '../host/host.ts';
 import { decodeInstruction, type Instruction } from '../x86/instruction.ts';
 import { isIdentityMapped } from '../x86/page-tables.ts';
 import type { CpuModeReader } from './cpu-mode.ts';
@@ -111,7 +112,7 @@ export function hookFillLoop(
     const code = memory.viewUpTo(address, loop.code.length);
     const overItself = pointer! < BigInt(address + loop.code.length) && BigInt(address) < last;
     const paging = { cr0: cr0!, cr3: cr3!, cr4: cr4!, efer: efer! };
-    if (overItself || Buffer.compare(code, loop.code) !== 0) return;
+    if (overItself || !equalBytes(code, loop.code)) return;
     if (!isIdentityMapped(memory, paging, pointer!, last)) return;
     memory.fill(Number(pointer!), Number(last - pointer!), Number(value! & 0xffn));
     hold.onHostWrite({

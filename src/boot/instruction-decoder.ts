@@ -1,7 +1,7 @@
 // Decodes x86 instructions as they stand in memory, into text and what is to be known of them.
 
-import { createRequire } from 'node:module';
 import type * as Iced from 'iced-x86';
+import { loadIced } from '../host/host.ts';
 import type { CpuMode } from '../trace/boot-trace.ts';
 import type { PhysicalMemory } from '../x86/physical-memory.ts';
 
@@ -49,7 +49,7 @@ export class InstructionDecoder<T> {
   constructor(syntax: Syntax, describe: (instruction: DecodedInstruction) => T | null) {
     this.#describe = describe;
     // CommonJS, and large: loaded only when somebody steps.
-    this.#iced = createRequire(import.meta.url)('iced-x86') as typeof Iced;
+    this.#iced = loadIced();
     const { Formatter, FormatterSyntax, Instruction, Mnemonic } = this.#iced;
     this.#formatter = new Formatter(syntax === 'gas' ? FormatterSyntax.Gas : FormatterSyntax.Intel);
     this.#formatter.hexPrefix = '0x';

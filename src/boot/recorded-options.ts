@@ -1,8 +1,8 @@
 // The options of a boot as a reference records them, and back: a check makes the same boot.
 
-import { dirname, resolve } from 'node:path';
 import { type KaslrOption, parseKaslrOption } from '../decompressor/kaslr-entropy.ts';
 import { hex } from '../hex.ts';
+import { resolveBeside } from '../host/host.ts';
 import { readImageFile } from '../image/image-file.ts';
 import { readMemoryMap } from '../protocol/memory-map-text.ts';
 import type { EntryPoint } from '../trace/boot-trace.ts';
@@ -96,7 +96,7 @@ export async function optionsOf(
   }
   const { initrd, floppy, memoryMap, e820, kaslr, ...plain } = recorded;
   const map = memoryMap ?? e820 ?? null;
-  const initrdPath = initrd === null ? null : resolve(dirname(path), initrd);
+  const initrdPath = initrd === null ? null : resolveBeside(path, initrd);
   return {
     ...DEFAULT_BOOT_OPTIONS,
     ...plain,
@@ -105,8 +105,7 @@ export async function optionsOf(
       initrdPath === null
         ? null
         : { path: initrdPath, bytes: await readImageFile(initrdPath, { what: 'initrd' }) },
-    floppy:
-      floppy == null ? null : await readImageFile(resolve(dirname(path), floppy), { what: 'floppy disk' }),
+    floppy: floppy == null ? null : await readImageFile(resolveBeside(path, floppy), { what: 'floppy disk' }),
     memoryMap: map === null ? null : readMemoryMap(path, new TextEncoder().encode(map.join('\n'))).entries,
   };
 }

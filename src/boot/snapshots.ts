@@ -3,6 +3,7 @@
 // bring themselves to the same state when they are asked again.
 
 import type { Cpu, CpuState } from '../cpu/cpu.ts';
+import { equalBytes } from '../host/host.ts';
 import type { DeviceUse, Machine } from '../machine/machine.ts';
 import { pagingMode, walkPageTables } from '../x86/page-tables.ts';
 import type { PhysicalMemory } from '../x86/physical-memory.ts';
@@ -103,8 +104,8 @@ export class Snapshots {
         const number = (start + at) / PAGE;
         const now = bytes.subarray(at, at + PAGE);
         const known = this.#latest.get(number);
-        if (known !== undefined && Buffer.compare(known ?? ZEROES, now) === 0) continue;
-        const kept = Buffer.compare(ZEROES, now) === 0 ? null : now.slice();
+        if (known !== undefined && equalBytes(known ?? ZEROES, now)) continue;
+        const kept = equalBytes(ZEROES, now) ? null : now.slice();
         pages.set(number, kept);
         this.#latest.set(number, kept);
         if (kept !== null) this.#bytes += PAGE;

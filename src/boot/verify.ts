@@ -2,6 +2,7 @@
 // memory and registers at the jump into the kernel.
 
 import { findStub, findStubDetails } from '../decompressor/find-stub.ts';
+import { equalBytes } from '../host/host.ts';
 import type { KernelImage } from '../image/kernel-image.ts';
 import type { BootTrace, KernelSegment, MemoryRegion, Phase, RegisterSnapshot } from '../trace/boot-trace.ts';
 import type { PhysicalMemory } from '../x86/physical-memory.ts';
@@ -160,7 +161,7 @@ function compareMemory(jump: Jump): MemoryDifference[] {
     const [ours, theirs] = [hooked, emulated].map((memory) =>
       memory.view(chunk.start, chunk.end - chunk.start),
     );
-    if (Buffer.compare(ours!, theirs!) === 0) continue;
+    if (equalBytes(ours!, theirs!)) continue;
     for (let address = chunk.start; address < chunk.end; address++) {
       if (ours![address - chunk.start] === theirs![address - chunk.start]) continue;
       if (open !== null && address - (open as { last: number }).last > MERGE_DISTANCE) close();

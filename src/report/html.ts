@@ -1,6 +1,6 @@
 // The report as one HTML page that needs nothing else: model, script and style are in it, and its policy forbids it the network.
 
-import { createHash } from 'node:crypto';
+import { sha256Base64 } from '../host/host.ts';
 import type { ScaleMode } from './address-scale.ts';
 import { escapeXml } from './layout-picture.ts';
 import { pageAssets } from './page-assets.ts';
@@ -22,7 +22,7 @@ export async function formatHtml(
   const assets = await pageAssets();
   const style = assets.style + kindStyles();
   const room = MAX_PAGE_BYTES - assets.script.length - style.length - 4096;
-  const fitted = fitModel(model, room, (value) => Buffer.byteLength(embedJson(value)));
+  const fitted = fitModel(model, room, (value) => new TextEncoder().encode(embedJson(value)).length);
   const data = embedJson({ model: fitted, scale: options.scale });
   const policy = [
     "default-src 'none'",
@@ -52,5 +52,5 @@ function embedJson(value: unknown): string {
 }
 
 function hashSource(text: string): string {
-  return `sha256-${createHash('sha256').update(text, 'utf8').digest('base64')}`;
+  return `sha256-${sha256Base64(text)}`;
 }

@@ -6,12 +6,13 @@
 // before 4.6, then 32-bit offsets from a base that stands with them, in 7.x from where each of them stands.
 
 import { hex } from '../hex.ts';
+import { indexOfBytes } from '../host/host.ts';
 import type { ElfFile } from '../image/elf.ts';
 import { PT_LOAD } from '../image/elf.ts';
 import { MAX_OFFSET, plainest, type SymbolNames } from './symbols.ts';
 
 /** Tokens that stand for one digit each; no kernel's names go without digits. */
-const DIGIT_TOKENS = Buffer.from('0\x001\x002\x003\x004\x005\x006\x007\x008\x009\x00', 'latin1');
+const DIGIT_TOKENS = new TextEncoder().encode('0\x001\x002\x003\x004\x005\x006\x007\x008\x009\x00');
 const FIRST_DIGIT = 0x30;
 const TOKENS = 256;
 const NAMES_PER_MARKER = 256;
@@ -112,11 +113,10 @@ export class Kallsyms implements SymbolNames {
 export function findKallsyms(elf: ElfFile): Kallsyms | null {
   const word = elf.bits === 64 ? 8 : 4;
   const { bytes } = elf;
-  const search = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length);
   for (
-    let digits = search.indexOf(DIGIT_TOKENS);
+    let digits = indexOfBytes(bytes, DIGIT_TOKENS);
     digits >= 0;
-    digits = search.indexOf(DIGIT_TOKENS, digits + 1)
+    digits = indexOfBytes(bytes, DIGIT_TOKENS, digits + 1)
   ) {
     const tokens = findTokens(bytes, digits, word);
     const names = tokens === null ? null : findNames(bytes, tokens, word);

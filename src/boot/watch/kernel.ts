@@ -1,10 +1,10 @@
 // The jump into the kernel: where it lies, with what addresses, and what its segments hold.
 
-import { createHash } from 'node:crypto';
 import type { Extraction } from '../../decompressor/extract-kernel.ts';
 import { readKernelFileParts } from '../../decompressor/kernel-sections.ts';
 import { locateKernel } from '../../decompressor/locate-kernel.ts';
 import { BootscopeError } from '../../error.ts';
+import { sha256Hex } from '../../host/host.ts';
 import { extractVmlinux } from '../../image/extract-vmlinux.ts';
 import type { KernelAtJump } from '../../trace/boot-trace.ts';
 import { bootParamsAtJump } from '../../trace/decode/boot-params.ts';
@@ -68,5 +68,5 @@ async function locate({ image, machine, record, found }: BootRun, entry: number)
 }
 
 function sha256(memory: PhysicalMemory, start: number, length: number): string {
-  return createHash('sha256').update(memory.viewUpTo(start, length)).digest('hex');
+  return sha256Hex(memory.viewUpTo(start, length));
 }
