@@ -1,6 +1,6 @@
 // `bootscope unpack IMAGE -o DIR`: writes the pieces that an image's build put together, and a list of them.
 
-import { mkdir, readdir } from 'node:fs/promises';
+import { mkdir, readdir, writeFile } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import type { Command } from 'commander';
 import { BootscopeError } from '../error.ts';
@@ -107,6 +107,11 @@ async function checkFolder(path: string, force: boolean): Promise<void> {
 
 async function writePart(folder: string, file: string, content: Uint8Array | string): Promise<void> {
   const path = join(folder, file);
-  await mkdir(dirname(path), { recursive: true });
-  await writeOutput(path, content, true);
+  try {
+    await mkdir(dirname(path), { recursive: true });
+    await writeFile(path, content);
+  } catch (error) {
+    const reason = error instanceof Error ? error.message : String(error);
+    throw new BootscopeError('cli-output', `${path} cannot be written: ${reason}`, { cause: error });
+  }
 }
