@@ -13,7 +13,6 @@ import { readImageFile } from '../image/image-file.ts';
 import { type KernelImage, readKernelImage } from '../image/kernel-image.ts';
 import { cpuProfiles } from '../machine/cpu-profiles.ts';
 import { MACHINE_MODELS } from '../machine/memory-map.ts';
-import { type EfiFault, parseEfiFault } from '../machine/uefi/faults.ts';
 import { FIRMWARE_MEMMAP_LOOP, readMemoryMap } from '../protocol/memory-map-text.ts';
 import type { EntryPoint } from '../trace/boot-trace.ts';
 import {
@@ -45,7 +44,8 @@ export interface BootFlags {
   readonly cmdlineAddress?: number;
   readonly bootParamsAddress?: number;
   readonly memoryMap?: string;
-  readonly efiFail?: readonly EfiFault[];
+  /** As they were typed: reading them takes the firmware's code. */
+  readonly efiFail?: readonly string[];
   readonly hash?: boolean;
   readonly maxInstructions?: number;
   readonly timeout?: number;
@@ -143,7 +143,7 @@ function bootOptionList(timeouts: string): readonly Option[] {
       new Option(
         '--efi-fail <service[:n]=status>',
         'let an EFI service fail, or its nth call only: ExitBootServices:1=INVALID_PARAMETER',
-      ).argParser(collectFault),
+      ).argParser(collect),
     ),
     new Option('--hash', 'SHA-256 of image and segments (the default where JSON is written)'),
     new Option('--no-hash', 'leave them out'),
@@ -154,8 +154,8 @@ function bootOptionList(timeouts: string): readonly Option[] {
   ];
 }
 
-function collectFault(text: string, before: readonly EfiFault[] = []): readonly EfiFault[] {
-  return [...before, parseEfiFault(text)];
+function collect(text: string, before: readonly string[] = []): readonly string[] {
+  return [...before, text];
 }
 
 /** Names of the boot options that the command line gives a value, as `BootOptions` calls them. */
@@ -275,11 +275,16 @@ export async function bootOptions(flags: BootFlags): Promise<BootOptions> {
     cmdlineAddress: flags.cmdlineAddress ?? null,
     bootParamsAddress: flags.bootParamsAddress ?? null,
     ...(flags.memoryMap === undefined ? {} : await readMemoryMapFile(flags.memoryMap, flags)),
-    efiFaults: flags.efiFail ?? [],
+    efiFaults: flags.efiFail === undefined ? [] : await readFaults(flags.efiFail),
     hash: flags.hash ?? true,
     maxInstructions: flags.maxInstructions ?? null,
     timeoutSeconds: flags.timeout ?? null,
   };
+}
+
+async function readFaults(texts: readonly string[]): Promise<BootOptions['efiFaults']> {
+  const { parseEfiFault } = await import('../machine/uefi/faults.ts');
+  return texts.map(parseEfiFault);
 }
 
 /** Reads a machine's memory map, and says what else its source tells that no option uses. */

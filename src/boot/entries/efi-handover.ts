@@ -9,7 +9,6 @@ import type { Machine, MachineOptions } from '../../machine/machine.ts';
 import type { UefiFirmware } from '../../machine/uefi/firmware.ts';
 import { ovmfMemoryMap } from '../../machine/uefi/ovmf-map.ts';
 import { QEMU_PC } from '../../machine/uefi/qemu-pc.ts';
-import { enterImage, startFirmware } from '../../machine/uefi/start.ts';
 import { BOOT_PARAMS_SIZE, BootParams, bootParamsOffset } from '../../protocol/boot-params.ts';
 import { EFI_PAGE, type EfiMemoryType } from '../../protocol/efi-tables.ts';
 import type { BootOptions } from '../options.ts';
@@ -18,17 +17,19 @@ import { e820EntryOf, userMap } from './efi.ts';
 import { type Entry, speaksBootProtocol } from './entry.ts';
 import type { LoadedImage, Placed } from './loaded-image.ts';
 import { commandLineBytes, LOADER_TYPE_UNDEFINED } from './placement.ts';
+import { loadUefiFirmware, uefiFirmware } from './uefi-firmware.ts';
 
 export const efiHandover: Entry = {
   name: 'efi-handover',
   summary: 'the EFI handover protocol: the 64-bit stub, called by a boot loader',
   accepts: speaksBootProtocol,
   drawsItself: true,
+  prepare: loadUefiFirmware,
   machine: handoverMachine,
   load: loadHandover,
   enter: (machine, loaded) => {
     const firmware = machine.uefi!;
-    enterImage(firmware, loaded.start, {
+    uefiFirmware().enterImage(firmware, loaded.start, {
       rdi: firmware.images[0]!.handle,
       rsi: BigInt(firmware.places.systemTable),
       rdx: BigInt(loaded.bootParams!),
@@ -82,7 +83,7 @@ function checkHandover({ path, header }: KernelImage): void {
 function loadHandover(machine: Machine, image: KernelImage, options: BootOptions): LoadedImage {
   checkHandover(image);
   const { map, imageBase } = handoverMap(options);
-  const firmware = startFirmware({
+  const firmware = uefiFirmware().startFirmware({
     cpu: machine.cpu,
     memory: machine.memory,
     clock: machine.clock,

@@ -8,7 +8,6 @@ import { findPeSection, readPe } from '../../image/pe.ts';
 import type { Machine, MachineOptions } from '../../machine/machine.ts';
 import { type OvmfMap, ovmfMemoryMap } from '../../machine/uefi/ovmf-map.ts';
 import { QEMU_PC } from '../../machine/uefi/qemu-pc.ts';
-import { enterFirstImage, startFirmware } from '../../machine/uefi/start.ts';
 import type { E820Entry } from '../../protocol/e820.ts';
 import { type EfiMemoryDescriptor, e820TypeOf } from '../../protocol/efi-memory-map.ts';
 import { codeOf } from '../efi-code.ts';
@@ -16,15 +15,17 @@ import type { BootOptions } from '../options.ts';
 import { watchEfi } from '../watch/efi.ts';
 import { type Entry, speaksBootProtocol } from './entry.ts';
 import type { LoadedImage } from './loaded-image.ts';
+import { loadUefiFirmware, uefiFirmware } from './uefi-firmware.ts';
 
 export const efi: Entry = {
   name: 'efi',
   summary: 'through its PE header, as UEFI firmware starts it',
   accepts: (image) => image.kind === 'efi-program' || speaksBootProtocol(image),
   drawsItself: true,
+  prepare: loadUefiFirmware,
   machine: efiMachine,
   load: loadEfi,
-  enter: (machine) => enterFirstImage(machine.uefi!),
+  enter: (machine) => uefiFirmware().enterFirstImage(machine.uefi!),
   watch: watchEfi,
 };
 
@@ -87,7 +88,7 @@ function loadEfi(machine: Machine, image: KernelImage, options: BootOptions): Lo
   const program = efiProgramOf(image);
   const { map, imageBase } = memoryMapFor(image, options);
   const name = image.path.replace(/^.*[\\/]/, '');
-  machine.uefi = startFirmware({
+  machine.uefi = uefiFirmware().startFirmware({
     cpu: machine.cpu,
     memory: machine.memory,
     clock: machine.clock,
