@@ -29,8 +29,9 @@ const STANDS_FOR: readonly (readonly [RegExp, string])[] = [
   [/\bNEW\b/g, 'demo-zstd.bzImage'],
   [/\bDISK\b/g, 'demo.zImage'],
 ];
-/** Commands that serve until they are ended, that a build of a kernel is needed for, or whose file is anybody's. */
-const NOT_RUN = /\bbootscope (explore|gdb)\b|vmlinux|monitor |vmlinuz-(good|new|6\.1\b)/;
+/** Commands that serve until they are ended, that a build of a kernel is needed for, whose file is anybody's, or that take minutes. */
+const NOT_RUN =
+  /\bbootscope (explore|gdb)\b|vmlinux|monitor |vmlinuz-(good|new|6\.1\b)|\buki\.efi|\befi-map\.txt|\bverify vmlinuz --entry efi/;
 
 /** The commands of a document, in their order. */
 export function commandsOf(text: string): DocCommand[] {
@@ -80,17 +81,17 @@ export function prepareFolder(folder: string): void {
   );
 }
 
-/** For commands that the demo images have nothing for, since they are built without KASLR; null where none was fetched. */
-function kernelWithKaslr(): string | null {
+/** For commands that the demo images have nothing for, since they have neither KASLR nor a PE header; null where none was fetched. */
+function distributionKernel(): string | null {
   if (!existsSync(DEBIAN)) return null;
   return readdirSync(DEBIAN).find((name) => name.startsWith('vmlinuz-6.1')) ?? null;
 }
 
-const SURVEY = /\bkaslr (IMAGE|vmlinuz(?![-\w.]))/;
+const BEYOND_DEMOS = /\bkaslr (IMAGE|vmlinuz(?![-\w.]))|(IMAGE|vmlinuz(?![-\w.])) --entry efi/;
 
 /** The kernel that a command needs and that is not here; null where all is. */
 export function missingFile({ command }: DocCommand): string | null {
-  if (SURVEY.test(command) && kernelWithKaslr() === null) return "a kernel of Debian's";
+  if (BEYOND_DEMOS.test(command) && distributionKernel() === null) return "a kernel of Debian's";
   const [name] = /\bvmlinuz-[\w.+-]+/.exec(command) ?? [];
   return name === undefined || existsSync(join(DEBIAN, name)) ? null : name;
 }
@@ -102,7 +103,9 @@ export interface Ran {
 }
 
 export function runCommand(folder: string, { command }: DocCommand): Ran {
-  let words = command.replace(SURVEY, `kaslr ${kernelWithKaslr()}`);
+  let words = command;
+  if (BEYOND_DEMOS.test(command))
+    words = words.replace(/\bIMAGE\b|\bvmlinuz(?![-\w.])/, distributionKernel()!);
   for (const [name, file] of STANDS_FOR) words = words.replace(name, file);
   const script = `bootscope() { '${process.execPath}' '${join(ROOT, 'dist/bootscope.cjs')}' "$@"; }\n${words}\n`;
   const { status, stdout } = spawnSync('bash', ['-c', `exec 2>&1\n${script}`], {
