@@ -19,7 +19,13 @@ export interface EfiAllocationFact extends Extent {
 export interface EfiFacts {
   /** The map when the first image was entered. */
   readonly map: readonly (Extent & { readonly type: EfiMemoryType })[];
-  readonly images: readonly { readonly name: string; readonly base: number; readonly size: number }[];
+  readonly images: readonly {
+    readonly name: string;
+    readonly base: number;
+    readonly size: number;
+    /** Bytes from its base on that are of the file. */
+    readonly fromFile: number;
+  }[];
   readonly allocations: readonly EfiAllocationFact[];
   /** Number of the call with which boot services went; null before. */
   readonly exitCall: number | null;
@@ -63,7 +69,7 @@ export function efiRegions(facts: EfiFacts, calls: number): MemoryRegion[] {
       regions.push({ ...extent(start, end), name, kind, role: 'firmware', by: 'firmware', source });
     }
   }
-  for (const { name, base, size } of facts.images) {
+  for (const { name, base, size, fromFile } of facts.images) {
     const loading = facts.allocations.find(({ start, service }) => start === base && service === 'LoadImage');
     if (loading !== undefined && loading.call > calls) continue;
     regions.push({
@@ -71,6 +77,13 @@ export function efiRegions(facts: EfiFacts, calls: number): MemoryRegion[] {
       name: `EFI image ${name}`,
       ...{ kind: 'compressed-kernel', role: 'efi-image', by: 'firmware' },
       source: 'ImageBase and ImageSize of its LoadedImage',
+    });
+    if (fromFile >= size) continue;
+    regions.push({
+      ...extent(base + fromFile, base + size),
+      name: `EFI image ${name} bss`,
+      ...{ kind: 'bss', role: 'efi-image', by: 'firmware', parent: `EFI image ${name}` },
+      source: 'behind the last byte of its sections that the file has',
     });
   }
   for (const { start, end, type, service, call, freedIn, caller } of facts.allocations) {

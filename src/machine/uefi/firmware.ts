@@ -85,6 +85,8 @@ export interface LoadedImageRecord {
   readonly name: string;
   readonly base: number;
   readonly size: number;
+  /** See `PlacedImage`. */
+  readonly fromFile: number;
   readonly entry: number;
   readonly handle: bigint;
 }

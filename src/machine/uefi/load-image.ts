@@ -35,6 +35,8 @@ export interface PlacedImage {
   readonly base: number;
   readonly entry: number;
   readonly size: number;
+  /** Bytes from its base up to the last that is of the file: what follows begins as zeroes. */
+  readonly fromFile: number;
   readonly codeType: EfiMemoryType;
 }
 
@@ -74,7 +76,14 @@ export function placeImage(
     if (base === null) firmware.freePages(start, pages);
     return failure;
   }
-  return { base: start, entry: start + pe.entryPoint, size: pe.sizeOfImage, codeType };
+  const fromFile = Math.max(
+    pe.sizeOfHeaders,
+    ...pe.sections.map(
+      ({ virtualAddress, virtualSize, fileSize }) =>
+        virtualAddress + Math.min(virtualSize || fileSize, fileSize),
+    ),
+  );
+  return { base: start, entry: start + pe.entryPoint, size: pe.sizeOfImage, fromFile, codeType };
 }
 
 function copySections(
@@ -202,8 +211,8 @@ export function installLoadedImage(
   if (about.fullPath !== null) {
     firmware.install(handle, 'LoadedImageDevicePath', firmware.bytes(about.fullPath));
   }
-  const { base, size, entry } = placed;
-  firmware.images.push({ name: about.name, base, size, entry, handle });
+  const { base, size, fromFile, entry } = placed;
+  firmware.images.push({ name: about.name, base, size, fromFile, entry, handle });
   return handle;
 }
 

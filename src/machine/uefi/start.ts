@@ -291,7 +291,7 @@ function placeLoader(
     imageBase ?? firmware.allocatePages({ kind: 'AnyPages' }, 'LoaderCode', Math.ceil(size / EFI_PAGE));
   if (base === null)
     return { status: EFI_STATUS.OUT_OF_RESOURCES, reason: `there are no ${hex(size)} bytes for it` };
-  return { base, entry: base, size, codeType: 'LoaderCode' };
+  return { base, entry: base, size, fromFile: size, codeType: 'LoaderCode' };
 }
 
 /** Maps all memory to itself in pages of 2 MiB. */
