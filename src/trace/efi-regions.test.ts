@@ -15,14 +15,14 @@ const facts = {
   exitCall: 9,
 } as never;
 
-const after = (calls: number): string[] =>
+const regionsAfter = (calls: number): string[] =>
   efiRegions(facts, calls).map(
     ({ name, kind, start, end }) => `${name} ${kind} ${start.toString(16)}..${end.toString(16)}`,
   );
 
 describe('regions of an EFI boot', () => {
   it('tell an image from its bss, which only its own code fills', () => {
-    expect(after(0)).toEqual([
+    expect(regionsAfter(0)).toEqual([
       'EFI boot services firmware 1000..2000',
       'EFI image kernel compressed-kernel 100000..109000',
       'EFI image kernel bss bss 108200..109000',
@@ -30,8 +30,8 @@ describe('regions of an EFI boot', () => {
   });
 
   it('hold an allocation from its call until it is freed, and boot services until they go', () => {
-    expect(after(3)).toContain('EFI LoaderData of call 3 buffer 200000..201000');
-    expect(after(5).join()).not.toContain('LoaderData');
-    expect(after(9)[0]).toMatch(/^EFI image/);
+    expect(regionsAfter(3)).toContain('EFI LoaderData of call 3 buffer 200000..201000');
+    expect(regionsAfter(5).join()).not.toContain('LoaderData');
+    expect(regionsAfter(9)[0]).toMatch(/^EFI image/);
   });
 });
