@@ -4,7 +4,10 @@ import { blockDecoder } from '../cpu/block-decoder.ts';
 import type { Cpu } from '../cpu/cpu.ts';
 import { enterRealMode } from '../cpu/enter-mode.ts';
 import type { MachineEvent } from './events.ts';
-import { Machine, type MachineOptions, MINIMUM_MEMORY } from './machine.ts';
+import { Machine, type MachineOptions } from './machine.ts';
+
+/** Bytes of RAM where a test says nothing: enough for INT 15h to tell of more than 16 MiB. */
+const MEMORY = 64 * 2 ** 20;
 
 /** Where programs run. */
 export const PROGRAM_ADDRESS = 0x8000;
@@ -71,7 +74,7 @@ export function runProgram(
 ): ProgramResult {
   const events: MachineEvent[] = [];
   const machine = new Machine(cpu, {
-    memory: MINIMUM_MEMORY,
+    memory: MEMORY,
     onEvent: (event) => events.push(event),
     ...options,
   });

@@ -98,8 +98,7 @@ describeEachEngine('BIOS', (open) => {
       ...[0xff, 0xff, address & 0xff, (address >>> 8) & 0xff, (address >>> 16) & 0xff, 0x93, 0],
       address >>> 24,
     ];
-    const size = { memory: 64 * MIB };
-    const result = await run(call(0x15, { eax: 0x8700, ecx: 4, esi: 0x700 }), size, (machine) => {
+    const result = await run(call(0x15, { eax: 0x8700, ecx: 4, esi: 0x700 }), {}, (machine) => {
       machine.ram.set([1, 2, 3, 4, 5, 6, 7, 8, 9], 0x600);
       machine.ram.set([...new Array(16).fill(0), ...descriptor(0x600), ...descriptor(0x2345678)], 0x700);
     });
