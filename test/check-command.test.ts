@@ -81,7 +81,17 @@ describe('check', () => {
   });
 
   it('holds sizes to the growth that is allowed', async () => {
-    const ignore = ['--ignore', 'image', 'segments', 'registers', 'regions', 'phases', 'console', 'kernel'];
+    const ignore = [
+      '--ignore',
+      'image',
+      'segments',
+      'registers',
+      'regions',
+      'phases',
+      'console',
+      'kernel',
+      'bootParams',
+    ];
     const grown = ['check', OTHER, clean, ...ignore, '--allow-growth', 'file=1%'];
     const { status, stdout } = await bootscope(grown);
     expect(status).toBe(1);

@@ -135,7 +135,7 @@ describeEachEngine('Machine', (open) => {
     const write = [...load({ ebx: 0x4000010 }), ...[0x67, 0x66, 0x89, 0x03]]; // mov [ebx], eax
     const { machine } = await run(write);
     expect(machine.stopReason).toBe(
-      'the guest wrote to 0x4000010, where there is no memory: RAM ends at 0x400000',
+      'the guest wrote to 0x4000010, where there is no memory: RAM ends at 0x4000000',
     );
   });
 
