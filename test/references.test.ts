@@ -44,6 +44,14 @@ const imageOf = new Map(
   ]),
 );
 
+/** AMD's HyperTransport range below 1 TiB: QEMU tells of it always, this machine where there is RAM above 4 GiB. */
+const HYPER_TRANSPORT = '0xfd00000000 0x10000000000 2';
+const FOUR_GIB = 2 ** 32;
+
+function isTold(line: string, ram: number): boolean {
+  return ram >= FOUR_GIB || line !== HYPER_TRANSPORT;
+}
+
 async function compare(path: string, reference: Reference, options: Partial<BootOptions>): Promise<string[]> {
   const image = await readKernelImage(path, readFileSync(path));
   const { ram, entry, cmdline, model = 'pc', memoryMap } = reference.machine;
@@ -53,7 +61,7 @@ async function compare(path: string, reference: Reference, options: Partial<Boot
     const map = finished.machine.memoryMap.map(
       ({ address, size, type }) => `${hex(address)} ${hex(address + size)} ${type}`,
     );
-    if (memoryMap !== undefined) expect(map).toEqual(memoryMap);
+    if (memoryMap !== undefined) expect(map).toEqual(memoryMap.filter((line) => isTold(line, ram)));
     return differences(finished.trace, reference);
   } finally {
     finished.close();
