@@ -1,6 +1,8 @@
 // Stands in for standard-output.ts in tests: keeps what commands print. In a test file:
 // `vi.mock('./standard-output.ts', async () => import('./test-output.ts'));`
 
+import { writeSync } from 'node:fs';
+
 let stdout: Uint8Array[] = [];
 let stderr = '';
 
@@ -12,6 +14,12 @@ export function print(content: string | Uint8Array): void {
 
 export function printError(text: string): void {
   stderr += text;
+}
+
+/** To files as ever. */
+export function writeFully(fd: number, bytes: Uint8Array): boolean {
+  for (let done = 0; done < bytes.length; ) done += writeSync(fd, bytes, done);
+  return true;
 }
 
 export function isTerminal(): boolean {

@@ -32,9 +32,9 @@ export const GLOSSARY: readonly GlossaryEntry[] = [
       'The function of the boot stub that chooses an address, decompresses the payload, places its segments and applies relocations. Up to 4.5 it is called decompress_kernel.',
   },
   {
-    word: 'in-place gap',
+    word: 'initrd',
     meaning:
-      'The distance that the compressed bytes keep ahead of the output when a kernel is decompressed over its own payload, so that nothing is overwritten before it is read.',
+      'The initial RAM disk, in most systems a compressed cpio archive, that a loader puts into memory beside the kernel.',
   },
   {
     word: 'init_size',
@@ -42,9 +42,9 @@ export const GLOSSARY: readonly GlossaryEntry[] = [
       'A field of the setup header: how many bytes from the run address on a loader must keep free, since the kernel and the stub will use them.',
   },
   {
-    word: 'initrd',
+    word: 'in-place gap',
     meaning:
-      'The initial RAM disk, in most systems a compressed cpio archive, that a loader puts into memory beside the kernel.',
+      'The distance that the compressed bytes keep ahead of the output when a kernel is decompressed over its own payload, so that nothing is overwritten before it is read.',
   },
   {
     word: 'KASLR',

@@ -29,9 +29,9 @@ describe('readSystemMap', () => {
   it('reads addresses and names and leaves absolute symbols out', () => {
     const map = readSystemMap(
       'System.map',
-      text('0000000000000010 A absolute\nffffffff81000000 T startup_64\n'),
+      text('0000000000000010 A absolute\nffffffff81000000 T startup_64\nffffffff81000100 T other\n'),
     );
-    expect(map.size).toBe(1);
+    expect(map.size).toBe(2);
     expect(map.name(0xffffffff81000002n)).toBe('startup_64+0x2');
   });
 
