@@ -76,7 +76,9 @@ describe('bootscope extract', () => {
   });
 
   it('says that it cannot write, in one sentence', async () => {
-    await expect(extract('-o', join(folder, 'no', 'folder'))).rejects.toThrow(/cannot be written: there is no such folder/);
+    await expect(extract('-o', join(folder, 'no', 'folder'))).rejects.toThrow(
+      /cannot be written: there is no such folder/,
+    );
   });
 
   it('leaves no file behind when there is nothing to extract', async () => {

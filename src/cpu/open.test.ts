@@ -27,6 +27,7 @@ describe('opening a CPU', () => {
 
   it('does not pass over a WASM engine that was asked for and is not there', async () => {
     vi.stubEnv('BOOTSCOPE_UNICORN_JS', '/nowhere/unicorn.js');
+    vi.stubEnv('BOOTSCOPE_LIBUNICORN', '');
     const { openCpu } = await import('./open.ts');
     await expect(openCpu({ engine: 'auto' })).rejects.toMatchObject({
       code: 'cpu-no-engine',
