@@ -21,7 +21,9 @@ const usage = `usage: npm run fuzz -- [options]
   --json             the result as JSON
   --list             the targets`;
 
-const CASE_LIMIT_MS = 10_000;
+/** A case that takes longer is told of; one that takes this much longer is ended, and is a find. */
+const SLOW_MS = 10_000;
+const CASE_LIMIT_MS = 60_000;
 const MEMORY_LIMIT = 1.5 * 2 ** 30;
 /** A worker that has grown so far is replaced between two cases. */
 const RENEW_AT = 0.7 * 2 ** 30;
@@ -192,6 +194,10 @@ class Worker {
 }
 
 function judge(outcome: Outcome, milliseconds: number): void {
+  const { target, seed: of, number } = outcome.order;
+  if (milliseconds > SLOW_MS && outcome.kind !== 'lost' && !flags.json) {
+    console.log(`SLOW --replay ${target}:${of}:${number}\n  it took ${Math.round(milliseconds / 1000)} s`);
+  }
   const { order, kind } = outcome;
   state.counts[order.target] ??= { cases: 0, ok: 0, stopped: 0, refused: 0, finds: 0, slowest: 0 };
   const count = state.counts[order.target]!;

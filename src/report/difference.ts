@@ -234,8 +234,9 @@ function comparePhase(found: Difference[], a: PhaseJson, b: PhaseJson): void {
 /** Ranges of page tables as `0x0..0x100000000 to 0x0 rwx`, anything else as it is. */
 function mapped(value: unknown): string | null {
   if (!Array.isArray(value)) return text(value);
-  return (value as readonly Readonly<Record<string, unknown>>[])
-    .map(({ start, end, physical, writable, executable, user }) => {
+  return (value as readonly (Readonly<Record<string, unknown>> | null)[])
+    .map((each) => {
+      const { start, end, physical, writable, executable, user } = each ?? {};
       const rights = `r${writable === true ? 'w' : '-'}${executable === true ? 'x' : '-'}${user === true ? 'u' : ''}`;
       return `${start}..${end} to ${physical} ${rights}`;
     })

@@ -92,6 +92,12 @@ export function checkTrace(path: string, value: unknown): TraceJson {
         hexText(path, `${at}.${field}`, segment[field]);
     }
   }
+  for (const [index, entry] of optionalList(path, '$.hazards', trace.hazards).entries()) {
+    const at = `$.hazards[${index}]`;
+    const hazard = record(path, at, entry);
+    for (const field of ['start', 'end']) hexText(path, `${at}.${field}`, hazard[field]);
+  }
+  optionalList(path, '$.notices', trace.notices);
   // Left out by earlier versions.
   return { hazards: null, console: null, notices: null, stopped: null, ...trace } as unknown as TraceJson;
 }
@@ -103,6 +109,12 @@ function checkPhase(path: string, at: string, value: unknown): void {
   for (const [name, register] of Object.entries(record(path, `${at}.registers`, phase.registers))) {
     hexText(path, `${at}.registers.${name}`, register);
   }
+  for (const [index, entry] of optionalList(path, `${at}.overwritten`, phase.overwritten).entries()) {
+    const here = `${at}.overwritten[${index}]`;
+    const overwrite = record(path, here, entry);
+    for (const field of ['start', 'end']) hexText(path, `${here}.${field}`, overwrite[field]);
+  }
+  checkPageTables(path, `${at}.pageTables`, phase.pageTables);
   if (phase.regions === null) return;
   for (const [index, entry] of list(path, `${at}.regions`, phase.regions).entries()) {
     const here = `${at}.regions[${index}]`;
@@ -110,6 +122,15 @@ function checkPhase(path: string, at: string, value: unknown): void {
     if (typeof region.name !== 'string') throw notATrace(path, `${here}.name is no text`);
     hexText(path, `${here}.start`, region.start);
     hexText(path, `${here}.end`, region.end);
+  }
+}
+
+function checkPageTables(path: string, at: string, value: unknown): void {
+  if (value === null || value === undefined) return;
+  const tables = record(path, at, value);
+  for (const part of ['tables', 'ranges']) {
+    for (const [index, entry] of optionalList(path, `${at}.${part}`, tables[part]).entries())
+      record(path, `${at}.${part}[${index}]`, entry);
   }
 }
 
@@ -124,9 +145,15 @@ function list(path: string, at: string, value: unknown): readonly unknown[] {
   throw notATrace(path, `${at} is ${value === undefined ? 'missing' : 'no list'}`);
 }
 
+/** Null and missing are for what a witness did not know. */
+function optionalList(path: string, at: string, value: unknown): readonly unknown[] {
+  return value === undefined || value === null ? [] : list(path, at, value);
+}
+
 function hexText(path: string, at: string, value: unknown): void {
   if (typeof value !== 'string' || !/^0x[0-9a-f]+$/.test(value)) {
-    throw notATrace(path, `${at} is ${JSON.stringify(value)}, no address such as 0x100000`);
+    const what = value === undefined ? 'missing' : `${JSON.stringify(value)}, no address such as 0x100000`;
+    throw notATrace(path, `${at} is ${what}`);
   }
 }
 
