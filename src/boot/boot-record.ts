@@ -103,8 +103,7 @@ export class BootRecord {
 
   /** All that the guest has printed. */
   get console(): string {
-    const { serialText, teletypeText } = this.#boot.machine;
-    return serialText === '' ? teletypeText : serialText;
+    return this.#boot.machine.consoleText;
   }
 
   /** The guest has asked the BIOS for the disk. */

@@ -210,7 +210,7 @@ export class Machine {
       ram: () => this.ram,
       activity: () => ({ ports: this.ports.accesses, biosCalls: this.bios.calls }),
       waitedTicks: () => this.#timer.waitedTicks,
-      printed: () => (this.#serialText === '' ? this.#teletypeText : this.#serialText),
+      printed: () => this.consoleText,
       stop: (reason) => this.#stop(reason),
     });
     this.#wire();
