@@ -104,8 +104,9 @@ if (!(await types)) process.stderr.write('build: the type check fails; see "npm 
 
 // The stamp carries the time at which the build began: what changes while it runs is newer and builds again.
 if (existsSync('node_modules')) {
-  await writeFile('node_modules/.build-stamp', '');
-  await utimes('node_modules/.build-stamp', startedAt, startedAt);
+  await writeFile('node_modules/.build-stamp.new', '');
+  await utimes('node_modules/.build-stamp.new', startedAt, startedAt);
+  await rename('node_modules/.build-stamp.new', 'node_modules/.build-stamp');
 }
 
 function sourceOf(file) {

@@ -146,8 +146,8 @@ export class BootRun {
     } else if (this.decompress === 'emulated' && this.options.decompress === 'hooked') {
       this.record.notice(
         this.#stub === null
-          ? 'the call of extract_kernel was not recognised in this stub: the guest decompresses by itself (--decompress emulated)'
-          : 'the payload is in no known format: the guest decompresses by itself (--decompress emulated)',
+          ? 'the call of extract_kernel was not recognised in this stub: the guest decompresses by itself'
+          : 'the payload is in no known format: the guest decompresses by itself',
       );
     }
   }
@@ -351,7 +351,7 @@ export class BootRun {
         this.hold.hold({ reason: 'budget', budget: 'seconds' });
       }
       if (!this.ended && this.hold.found === null && this.#ran > seconds * 1000) {
-        this.#stopAt(`it was still running after ${seconds} s (--timeout gives it more)`);
+        this.#stopAt(`it was still running after ${seconds} s, which was its timeout`);
       }
     }
   }

@@ -1,4 +1,4 @@
-// What `--kaslr` means for one boot: which entropy the stub's random numbers are made of, and where it comes from.
+// What the KASLR option means for one boot: which entropy the stub's random numbers are made of, and where it comes from.
 
 import { hasOption } from '../decompressor/command-line.ts';
 import type { KaslrRequest } from '../decompressor/extract-kernel.ts';
@@ -19,7 +19,7 @@ const READ_BACK_COUNTER_0 = 0xc2;
 const STATUS_NULL_COUNT = 0x40;
 
 /**
- * The command line under which the guest's own code does what `--kaslr` says: with `off`, a kernel that would draw an
+ * The command line under which the guest's own code does what the KASLR option says: with `off`, a kernel that would draw an
  * address gets `nokaslr`.
  */
 export function cmdlineForGuest(image: KernelImage, options: Pick<BootOptions, 'cmdline' | 'kaslr'>): string {

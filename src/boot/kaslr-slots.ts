@@ -30,7 +30,7 @@ export interface KaslrSurvey {
 }
 
 /**
- * @param draws - how many boots to draw for; boot n has the machine of `--kaslr seed:n`
+ * @param draws - how many boots to draw for; boot n has the machine of a boot with the seed n
  * @throws BootscopeError `kaslr-none` for a kernel without KASLR, `kaslr-not-reached` when extract_kernel was not reached
  */
 export async function surveyKaslr(

@@ -17,12 +17,12 @@ export interface RecordedOptions {
   readonly entry: EntryPoint;
   readonly decompress: BootOptions['decompress'];
   readonly cmdline: string;
-  /** As `--kaslr` takes it. */
+  /** As `parseKaslrOption` takes it. */
   readonly kaslr: string;
   readonly initrd: string | null;
   /** The disk in drive A, where it is not the image; missing in older references. */
   readonly floppy?: string | null;
-  /** Lines as `--memory-map` takes them; missing in older references, or named `e820` there. */
+  /** Lines of a memory map as text; missing in older references, or named `e820` there. */
   readonly memoryMap?: readonly string[] | null;
   readonly e820?: readonly string[] | null;
   readonly loadAddress: number | null;

@@ -59,6 +59,7 @@ export function registerDiff(program: Command): void {
         formatDifferences(a, b, differences, {
           registers: flags.registers === true,
           sections: flags.sections === true,
+          hints: { registers: '--registers shows the values', sections: '--sections shows them' },
         }),
       );
     }

@@ -54,6 +54,7 @@ const HINTS: Readonly<Partial<Record<ErrorCode, string>>> = {
   'kaslr-entropy': '--kaslr lists them',
   'image-disk': '--floppy boots from it',
   'image-initrd': '--initrd takes it beside a kernel',
+  'report-not-a-trace': '`bootscope boot --json` writes one',
 };
 
 main().catch((error: unknown) => {

@@ -95,7 +95,7 @@ function destination(
   if (room <= 0 || !memory.contains(output, room)) {
     throw new BootscopeError(
       'stub-memory',
-      `the kernel needs ${hex(Math.max(room, 0))} bytes at ${hex(output)}, RAM ends at ${hex(memory.end)} (--memory gives more)`,
+      `the kernel needs ${hex(Math.max(room, 0))} bytes at ${hex(output)}, RAM ends at ${hex(memory.end)}`,
     );
   }
   return memory.view(output, room);

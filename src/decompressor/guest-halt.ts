@@ -71,7 +71,7 @@ export class GuestHalt {
         throw new BootscopeError(
           'payload-damaged',
           `${error.message} (${name} payload of ${input.length} bytes at ${hex(inputAddress)}); ` +
-            'this stub does not look at the checksum and would go on, as it does with --decompress emulated',
+            'this stub does not look at the checksum and would go on, as it does where the guest decompresses by itself',
         );
       }
       if (error instanceof BootscopeError && error.code.startsWith('codec-')) {

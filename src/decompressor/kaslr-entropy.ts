@@ -18,7 +18,7 @@ export interface EntropySource {
   i8254(swapped: boolean): number;
 }
 
-/** What `--kaslr` can say. */
+/** What a boot can be told of KASLR. */
 export type KaslrOption =
   | { readonly kind: 'off' }
   /** The machine's sources deliver a stream that starts with the seed. */

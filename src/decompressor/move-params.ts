@@ -42,7 +42,7 @@ export async function decompressMoved(context: ExtractionContext): Promise<Extra
   if (details === null || end === undefined) {
     throw new BootscopeError(
       'stub-arguments',
-      'the stub does not show where its bss ends, behind which it decompresses to (--decompress emulated runs it instead)',
+      'the stub does not show where its bss ends, behind which it decompresses to (emulated decompression runs it instead)',
     );
   }
   if (zo !== details.linkBase) {
@@ -150,7 +150,7 @@ export async function decompressMoved(context: ExtractionContext): Promise<Extra
 function memoryError(bytes: number, address: number, ramSize: number): BootscopeError {
   return new BootscopeError(
     'stub-memory',
-    `the kernel needs ${hex(bytes)} bytes at ${hex(address)}, RAM ends at ${hex(ramSize)} (--memory gives more)`,
+    `the kernel needs ${hex(bytes)} bytes at ${hex(address)}, RAM ends at ${hex(ramSize)}`,
   );
 }
 
@@ -177,7 +177,7 @@ function findHeapEnd(context: ExtractionContext, bssEnd: number): number {
   if (heapEnd === undefined || found.size > 1) {
     throw new BootscopeError(
       'stub-arguments',
-      `the stub names ${found.size} ends of the heap behind ${hex(bssEnd)} (--decompress emulated runs it instead)`,
+      `the stub names ${found.size} ends of the heap behind ${hex(bssEnd)} (emulated decompression runs it instead)`,
     );
   }
   return heapEnd;

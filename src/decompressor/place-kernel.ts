@@ -141,7 +141,7 @@ export function placeSegments(
     if (!memory.contains(address, segment.filesz)) {
       throw new BootscopeError(
         'stub-memory',
-        `segment ${index} of the kernel goes to 0x${address.toString(16)} + 0x${segment.filesz.toString(16)}, RAM ends at 0x${memory.end.toString(16)} (--memory gives more)`,
+        `segment ${index} of the kernel goes to 0x${address.toString(16)} + 0x${segment.filesz.toString(16)}, RAM ends at 0x${memory.end.toString(16)}`,
       );
     }
     memory.copyWithin(address, output + segment.offset, segment.filesz);

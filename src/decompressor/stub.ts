@@ -30,7 +30,7 @@ export interface StubLayout {
   readonly exitJump: number;
   /** The register the exit jumps through; null for a fixed far jump. */
   readonly exitRegister: 'rax' | 'rbp' | 'rdi' | null;
-  /** Why this place and no other, one clause each; for `--debug` and `info`. */
+  /** Why this place and no other, one clause each; for an error's stack trace and `info`. */
   readonly evidence: readonly string[];
 }
 

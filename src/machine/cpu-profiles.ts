@@ -7,7 +7,7 @@ export type CpuidResult = readonly [number, number, number, number];
 
 export interface CpuProfile {
   readonly name: string;
-  /** For `--help`. */
+  /** One line for people. */
   readonly description: string;
   /** By leaf; an absent leaf reads zeroes, one above the highest reads as the highest basic leaf. */
   readonly leaves: ReadonlyMap<number, CpuidResult>;

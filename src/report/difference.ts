@@ -349,6 +349,8 @@ export interface DifferenceTableOptions {
   readonly registers: boolean;
   /** Each section of the kernel on a line of its own; else one line counts them. */
   readonly sections: boolean;
+  /** How the reader gets what is only counted here, a clause each. */
+  readonly hints?: { readonly registers: string; readonly sections: string };
 }
 
 /** The differences as a table for people; a difference that goes through several phases is one line. */
@@ -369,7 +371,7 @@ export function formatDifferences(
   for (const area of DIFFERENCE_AREAS) {
     const here = differences.filter((difference) => difference.area === area);
     if (here.length === 0) continue;
-    const hint = area === 'register' && !options.registers ? ' (--registers shows the values)' : '';
+    const hint = area === 'register' && !options.registers ? inBrackets(options.hints?.registers) : '';
     out += `\n${AREA_TITLES[area]}${hint}\n`;
     const counted = here.filter(({ name }) => area === 'region' && !options.sections && sections.has(name));
     const rows: readonly (readonly string[])[] =
@@ -383,7 +385,7 @@ export function formatDifferences(
             difference.change,
             ...values(difference),
           ]);
-    const summary = counted.length > 0 ? [sectionSummary(counted, order)] : [];
+    const summary = counted.length > 0 ? [sectionSummary(counted, order, options.hints?.sections)] : [];
     out += formatColumns([...rows, ...summary].map((row) => ['', ...row]));
   }
   return `${out}\n${differences.length} ${differences.length === 1 ? 'difference' : 'differences'}\n`;
@@ -481,14 +483,22 @@ function registerSummary(differences: readonly Difference[]): readonly (readonly
   return [...names].map(([phase, registers]) => [phase, registers.join(' ')]);
 }
 
-function sectionSummary(differences: readonly Difference[], order: readonly string[]): readonly string[] {
+function inBrackets(hint: string | undefined): string {
+  return hint === undefined ? '' : ` (${hint})`;
+}
+
+function sectionSummary(
+  differences: readonly Difference[],
+  order: readonly string[],
+  hint: string | undefined,
+): readonly string[] {
   const numbers = new Map<string, Set<string>>();
   for (const { change, name } of differences) {
     numbers.set(change, (numbers.get(change) ?? new Set<string>()).add(name));
   }
   const phases = order.filter((phase) => differences.some((difference) => difference.phase === phase));
   const counts = [...numbers].map(([change, names]) => `${names.size} ${change}`);
-  return [span(phases, order), 'sections of the kernel', '', `${counts.join(', ')} (--sections shows them)`];
+  return [span(phases, order), 'sections of the kernel', '', counts.join(', ') + inBrackets(hint)];
 }
 
 function titleOf(trace: TraceJson): string {

@@ -7,7 +7,7 @@ import { HAZARD_CODES, PHASE_NAMES } from '../trace/boot-trace.ts';
 import type { DIFFERENCE_AREAS } from './difference.ts';
 import type { Json } from './json.ts';
 
-/** A recorded boot: the JSON of `boot --json`, with what to leave out when comparing. */
+/** A recorded boot: the JSON of a trace, with what to leave out when comparing. */
 export interface Reference {
   readonly policy?: { readonly ignore?: readonly string[] };
   readonly [key: string]: unknown;
@@ -21,7 +21,7 @@ export interface ReferenceDifference {
   readonly name: string;
   /** The field of the region, segment, hazard or overwrite; null for all of it, and for what has no fields. */
   readonly field: string | null;
-  /** `phases.startup_64.address`, `kernel.segments.0.sha256`: what `--ignore` takes. */
+  /** `phases.startup_64.address`, `kernel.segments.0.sha256`: what is named to be ignored. */
   readonly path: string;
   readonly change: 'added' | 'removed' | 'changed';
   /** Null where the reference has no such element. */

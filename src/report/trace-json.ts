@@ -1,4 +1,4 @@
-// Reads back the JSON that `boot --json` and `report --format json` write, checked as far as comparing needs it.
+// Reads back the JSON of a trace, checked as far as comparing needs it.
 
 import { BootscopeError } from '../error.ts';
 
@@ -158,8 +158,5 @@ function hexText(path: string, at: string, value: unknown): void {
 }
 
 function notATrace(path: string, why: string): BootscopeError {
-  return new BootscopeError(
-    'report-not-a-trace',
-    `${path} is no trace as \`bootscope boot --json\` writes it: ${why}`,
-  );
+  return new BootscopeError('report-not-a-trace', `${path} is no trace in JSON: ${why}`);
 }

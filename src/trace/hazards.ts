@@ -72,10 +72,9 @@ export function hazardSentence(text: string): string {
   return `${text.charAt(0).toUpperCase()}${text.slice(1)}.`;
 }
 
-/** Something the loader placed, and the option that places it elsewhere. */
+/** Something the loader placed. */
 interface Placed {
   readonly what: string;
-  readonly option: string;
   readonly extent: Extent;
 }
 
@@ -96,14 +95,14 @@ export function findHazards(facts: LayoutFacts, rules: PlacementRules): Hazard[]
 }
 
 function placedThings(facts: LayoutFacts): Placed[] {
-  const things: readonly (readonly [string, string, Extent | null])[] = [
-    ['the initrd', '--initrd-address', facts.initrd],
-    [COMMAND_LINE, '--cmdline-address', facts.commandLine],
-    ['boot_params', '--boot-params-address', facts.bootParamsByLoader ? facts.bootParams : null],
-    ...facts.setupData.map((node) => ['a setup_data node', 'the loader', node] as const),
+  const things: readonly (readonly [string, Extent | null])[] = [
+    ['the initrd', facts.initrd],
+    [COMMAND_LINE, facts.commandLine],
+    ['boot_params', facts.bootParamsByLoader ? facts.bootParams : null],
+    ...facts.setupData.map((node) => ['a setup_data node', node] as const),
   ];
-  return things.flatMap(([what, option, extent]) =>
-    extent === null || extent.end <= extent.start ? [] : [{ what, option, extent }],
+  return things.flatMap(([what, extent]) =>
+    extent === null || extent.end <= extent.start ? [] : [{ what, extent }],
   );
 }
 
@@ -264,7 +263,7 @@ function freeRam(facts: LayoutFacts, except: Extent | null): Extent[] {
 }
 
 function safePlace(thing: Placed, facts: LayoutFacts, highest = FOUR_GIB): string {
-  const { what, option, extent } = thing;
+  const { what, extent } = thing;
   // Setup reads the command line through a segment register.
   const limit = what === COMMAND_LINE && facts.setup !== null ? LOW_MEMORY_END : highest;
   const size = extent.end - extent.start;
@@ -276,7 +275,7 @@ function safePlace(thing: Placed, facts: LayoutFacts, highest = FOUR_GIB): strin
     return `no free RAM of ${hex(size)} bytes is left for ${what} in ${facts.ram / MIB} MiB; give the guest more`;
   }
   const last = Math.floor((room.end - size) / PAGE) * PAGE;
-  return `${what} is safe from ${hex(room.start)} to ${hex(last)} (${option})`;
+  return `${what} is safe from ${hex(room.start)} to ${hex(last)}`;
 }
 
 /** With KASLR the stub still moves itself to the end of init_size from the address without it. */
@@ -349,7 +348,7 @@ function addInitrdMax(hazards: Hazard[], facts: LayoutFacts, rules: PlacementRul
   const { initrd } = facts;
   const max = rules.initrdAddressMax;
   if (initrd === null || max === null || initrd.end - 1 <= max) return;
-  const thing = { what: 'the initrd', option: '--initrd-address', extent: initrd };
+  const thing = { what: 'the initrd', extent: initrd };
   hazards.push(
     hazard(
       'initrd-above-max',

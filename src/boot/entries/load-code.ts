@@ -60,7 +60,7 @@ export function loadWithBootParams(
   };
 }
 
-/** Where the code goes: `--load-address`, taken as it is, else 0x100000. */
+/** Where the code goes: the load address asked for, taken as it is, else 0x100000. */
 function placeCode(
   machine: Machine,
   image: KernelImage,

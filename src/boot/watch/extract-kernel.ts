@@ -39,9 +39,7 @@ export function extractionContext(boot: BootRun): ExtractionContext | null {
 async function trap(boot: BootRun): Promise<void> {
   const { record, cpu } = boot;
   if (cmdlineForGuest(boot.image, boot.options) !== boot.options.cmdline) {
-    record.notice(
-      'KASLR is off: the kernel goes where nokaslr would put it (--kaslr seed:N draws an address)',
-    );
+    record.notice('KASLR is off, since no seed was given: the kernel goes where nokaslr would put it');
   }
   const extraction = await extractKernel(extractionContext(boot)!);
   boot.found.extraction = extraction;

@@ -116,7 +116,7 @@ export function eventsPanel(model: ReportModel, choosePhase: (index: number) => 
       (found.length === total ? `${total} events` : `${found.length} of ${total} events`) +
       (model.eventsLeftOut > 0 ? `; ${model.eventsLeftOut} more are left out here` : '') +
       (model.detailsLeftOut ? '; their details are left out here' : '') +
-      (model.eventsLeftOut > 0 || model.detailsLeftOut ? ', --format json has them' : '');
+      (model.eventsLeftOut > 0 || model.detailsLeftOut ? ', the JSON has them' : '');
     fill(list, ...found.slice(0, shown).map(row));
     more.hidden = found.length <= shown;
   }
