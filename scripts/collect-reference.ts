@@ -21,8 +21,11 @@ import {
   ovmfVersion,
   readPeFields,
   recordServices,
+  recordStart,
+  timeStampReads,
   writeWaitingImage,
 } from './reference/efi-recorder.ts';
+import { handOver, loaderImage } from './reference/handover-loader.ts';
 import { type ImageFields, readImageFields } from './reference/image-fields.ts';
 import { decompressPayload, type ElfFile, type Kernel, readElf } from './reference/payload-elf.ts';
 import { QemuMachine, type QemuOptions } from './reference/qemu-machine.ts';
@@ -45,6 +48,8 @@ interface Options {
   readonly cpu: string;
   readonly kaslr?: true;
   readonly efi?: true;
+  readonly efiHandover?: true;
+  readonly rng?: true;
   readonly timeout: number;
   readonly output?: string;
 }
@@ -358,40 +363,47 @@ async function collect(path: string, options: Options): Promise<unknown> {
   }
 }
 
-/** The boot by OVMF: the image as its own boot loader, through its PE header. */
+/** The boot by OVMF: the image as its own boot loader, through its PE header, or started by one through its handover entry. */
 async function collectEfi(path: string, options: Options): Promise<unknown> {
   const file = readFileSync(path);
   const kernel = kernelOf(file);
   const image = readImageFields(kernel);
-  const pe = readPeFields(file);
+  const started = options.efiHandover ? loaderImage() : file;
+  const pe = readPeFields(started);
   const scratch = mkdtempSync(join(tmpdir(), 'bootscope-reference-'));
   const words = options.cmdline.split(/\s+/).filter((word) => word !== '');
   if (!options.kaslr && !words.includes('nokaslr')) words.unshift('nokaslr');
   const cmdline = words.join(' ');
   try {
     const waiting = join(scratch, 'kernel');
-    writeWaitingImage(file, pe, waiting);
+    writeWaitingImage(started, pe, waiting);
     const qemu: QemuOptions = {
       start: 'kernel',
       image: waiting,
-      cmdline,
+      cmdline: options.efiHandover ? '' : cmdline,
       initrd: options.initrd ?? null,
       memoryMegabytes: options.memory,
       cpu: options.cpu,
       timeout: options.timeout * 1000,
-      extra: ovmfArguments(scratch),
+      extra: [...ovmfArguments(scratch), ...(options.rng ? ['-device', 'virtio-rng-pci'] : [])],
     };
     const machine = await QemuMachine.start(qemu, true);
     try {
-      const atEntry = await findEntry(machine, file, pe);
-      const efi = await recordServices(machine, pe, atEntry);
+      const atEntry = await findEntry(machine, started, pe);
+      const start = await recordStart(machine, pe, atEntry);
+      const handover = options.efiHandover ? await handOver(machine, atEntry, kernel, image, cmdline) : null;
+      // Addresses in the stub count from where the file's first byte would lie.
+      const startup32 = handover?.code ?? BigInt(start.imageBase) + BigInt(image.setupSize);
+      const base = startup32 - BigInt(image.setupSize);
+      const reads = file === kernel ? timeStampReads(image) : [];
+      const size = handover === null ? pe.sizeOfImage : kernel.readUInt32LE(0x260) + image.setupSize;
+      const services = await recordServices(machine, atEntry.values.rdx, start.memoryMap, [
+        { base, size, timeStampReads: reads },
+      ]);
       const elf = readElf(decompressPayload(image).bytes);
       if (elf === null) throw new Error('the payload is no ELF file');
-      const setup = kernel.length - image.protectedModeCode.length;
-      const place = kernelPlace(efi, elf, {
-        startup32: BigInt(efi.imageBase) + BigInt(setup),
-        alignment: BigInt(kernel.readUInt32LE(0x230)),
-      });
+      const alignment = BigInt(kernel.readUInt32LE(0x230));
+      const place = kernelPlace(services, elf, { startup32, alignment });
       await machine.runTo([place + elf.entry - elf.segments[0]!.paddr]);
       const atKernel = await machine.registers();
       const { codec, atJump } = await describeKernel(machine, image, atKernel);
@@ -402,7 +414,7 @@ async function collectEfi(path: string, options: Options): Promise<unknown> {
           kernelVersion: image.kernelVersion,
           codec,
           fileSize: file.length,
-          sizeOfImage: pe.sizeOfImage,
+          sizeOfImage: readPeFields(file).sizeOfImage,
         },
         machine: {
           engine: 'qemu',
@@ -410,10 +422,11 @@ async function collectEfi(path: string, options: Options): Promise<unknown> {
           firmware: `OVMF ${ovmfVersion() ?? 'unknown'}`,
           ram: options.memory * 1024 * 1024,
           cpu: options.cpu,
-          entry: 'efi',
+          entry: options.efiHandover ? 'efi-handover' : 'efi',
           cmdline,
         },
-        efi,
+        efi: { ...start, ...services },
+        ...(handover === null ? {} : { handover: mapValues(handover, hex) }),
         atKernel: describePhase('kernel', atKernel),
         kernel: atJump,
         bootParams: await describeBootParams(machine, atKernel.values.rsi),
@@ -424,6 +437,10 @@ async function collectEfi(path: string, options: Options): Promise<unknown> {
   } finally {
     rmSync(scratch, { recursive: true, force: true });
   }
+}
+
+function mapValues<T>(record: { readonly [name: string]: T } | object, change: (value: T) => string) {
+  return Object.fromEntries(Object.entries(record).map(([name, value]) => [name, change(value as T)]));
 }
 
 /** A raw floppy with the image from its first sector on, as `dd` or `make zdisk` would have made it. */
@@ -476,11 +493,16 @@ const program = new Command('collect-reference')
   .option('--cpu <model>', "QEMU's CPU model", 'qemu64')
   .option('--kaslr', 'let the kernel choose its place, and record each RDTSC and RDRAND value it read')
   .option('--efi', 'boot it with OVMF, through its PE header, and record every service it calls')
+  .option('--efi-handover', 'the same, started by a boot loader through the EFI handover entry')
+  .option(
+    '--rng',
+    'with --efi: give the machine a source of random numbers (virtio-rng), and record what it gave',
+  )
   .option('--timeout <seconds>', 'end each of the two runs after this time', positiveNumber, 120)
   .option('-o, --output <file>', 'write the JSON there instead of to standard output')
   .action(async (image: string, options: Options) => {
     try {
-      const json = `${JSON.stringify(await (options.efi ? collectEfi : collect)(image, options), null, 2)}\n`;
+      const json = `${JSON.stringify(await (options.efi || options.efiHandover ? collectEfi : collect)(image, options), null, 2)}\n`;
       if (options.output === undefined) process.stdout.write(json);
       else writeFileSync(options.output, json);
     } catch (error) {

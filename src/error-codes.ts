@@ -51,6 +51,7 @@ export const ERROR_CODES = [
   'efi-fault',
   'efi-image',
   'efi-memory-map',
+  'efi-protocol',
   'explorer-message',
   'explorer-not-open',
   'explorer-port',

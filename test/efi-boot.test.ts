@@ -2,7 +2,8 @@
 
 import { existsSync, readFileSync } from 'node:fs';
 import { afterEach, describe, expect, it } from 'vitest';
-import type { BootOptions } from '../src/boot/options.ts';
+import { surveyKaslr } from '../src/boot/kaslr-slots.ts';
+import { type BootOptions, DEFAULT_BOOT_OPTIONS } from '../src/boot/options.ts';
 import { type BootSession, openBoot } from '../src/boot/session.ts';
 import { readEfiImage } from '../src/image/efi-program.ts';
 import { readKernelImage } from '../src/image/kernel-image.ts';
@@ -71,6 +72,49 @@ describe('a boot through UEFI firmware', () => {
     expect(entries[2]).not.toBe(entries[0]);
     expect(entries[0]).not.toBe(0x160_0b53n);
   });
+
+  for (const [path, entry] of [
+    [KERNEL, 'efi'],
+    [OLDER, 'efi-handover'],
+  ] as const) {
+    const name = path.replace(/^.*\//, '');
+    kernelTest(
+      path,
+      `surveys the slots that the stub of ${name} draws from by itself (${entry})`,
+      async () => {
+        const image = await readKernelImage(path, readFileSync(path));
+        const { slots, draws } = await surveyKaslr(image, { ...DEFAULT_BOOT_OPTIONS, entry, hash: false }, 3);
+        expect(slots.areas[0]).toMatchObject({ start: 0x160_0000 });
+        if (entry === 'efi') expect(slots.physicalSlots).toBe(183);
+        for (const [index, draw] of draws.entries()) {
+          const trace = await traceOf(path, { entry, kaslr: { kind: 'seed', seed: BigInt(index + 1) } });
+          session?.close();
+          expect(trace.kernel?.physicalBase).toBe(BigInt(draw.physical!));
+          expect(trace.kernel?.virtualBase).toBe(0xffff_ffff_8000_0000n + BigInt(draw.virtual!));
+        }
+        expect(draws).toHaveLength(3);
+      },
+    );
+  }
+
+  kernelTest(
+    KERNEL,
+    'puts the kernel where it is told to, and refuses an address that the stub could not choose',
+    async () => {
+      const kaslr = { kind: 'forced', physical: 0x800_0000, virtual: 0x200_0000 } as const;
+      const trace = await traceOf(KERNEL, { kaslr });
+      session?.close();
+      expect(trace.kernel).toMatchObject({ physicalBase: 0x800_0000n, virtualBase: 0xffff_ffff_8200_0000n });
+      expect(trace.stopped).toBeNull();
+      await expect(traceOf(KERNEL, { kaslr: { ...kaslr, physical: 0x120_0000 } })).rejects.toThrow(
+        'lies over BootServicesData at 0x900000 to 0x1500000',
+      );
+      session?.close();
+      await expect(traceOf(KERNEL, { kaslr: { ...kaslr, virtual: 0x4000_0000 } })).rejects.toThrow(
+        'the forced virtual address 0x40000000 is outside 0x1000000 to',
+      );
+    },
+  );
 
   kernelTest(KERNEL, "does not take LA57's trampoline for the kernel", async () => {
     const trace = await traceOf(KERNEL, { cpu: 'la57' });

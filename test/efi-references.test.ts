@@ -7,9 +7,14 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { memoryMapFor } from '../src/boot/entries/efi.ts';
+import { handoverMap } from '../src/boot/entries/efi-handover.ts';
+import type { BootOptions } from '../src/boot/options.ts';
 import { type BootSession, openBoot } from '../src/boot/session.ts';
 import type { RegisterName } from '../src/cpu/cpu.ts';
 import { type KernelImage, readKernelImage } from '../src/image/kernel-image.ts';
+import { BootParams } from '../src/protocol/boot-params.ts';
+import { parseEfiMemoryMap } from '../src/protocol/efi-memory-map.ts';
+import type { EntryPoint } from '../src/trace/boot-trace.ts';
 import { makeUki, missingForUki } from './make-uki.ts';
 
 const REFERENCES = 'test/references/efi';
@@ -21,9 +26,10 @@ const UKI_KERNEL = 'images/cache/debian/vmlinuz-6.12.111+deb12-amd64';
 
 interface EfiReference {
   readonly image: { readonly path: string; readonly sha256: string };
-  readonly machine: { readonly ram: number; readonly cmdline: string };
+  readonly machine: { readonly ram: number; readonly cmdline: string; readonly entry: EntryPoint };
   readonly efi: {
     readonly imageBase: string;
+    readonly systemTable: string;
     readonly registers: Readonly<Record<RegisterName, string>>;
     readonly gdtr: { readonly base: string; readonly limit: number };
     readonly idtr: { readonly base: string; readonly limit: number };
@@ -35,7 +41,11 @@ interface EfiReference {
       readonly results: Readonly<Record<string, string>>;
       readonly from: string;
     }[];
+    /** What RDTSC gave in the stub; missing in older references. */
+    readonly timeStamps?: readonly string[];
   };
+  /** Where the boot loader has put what the handover protocol asks for. */
+  readonly handover?: Readonly<Record<'code' | 'commandLine' | 'bootParams', string>>;
   readonly atKernel: {
     readonly registers: Readonly<Record<RegisterName, string>>;
     readonly gdtr: { readonly base: string; readonly limit: number };
@@ -61,6 +71,8 @@ const LEFT_BY_EXTRACT_KERNEL: readonly RegisterName[] = ['rcx', 'rdx', 'rdi', 'r
  * heap_end_ptr. Stubs that copy the header into boot_params carry that on.
  */
 const FILLED_IN_BY_QEMU: readonly number[] = [0x211, 0x224, 0x225];
+/** Boot and runtime services, and of protocols the one that the recorder follows. */
+const FOLLOWED = /^(?:[^.]+|Rng\.GetRNG)$/;
 const AT_ENTRY: readonly RegisterName[] = [
   ...(['rip', 'rsp', 'rdx', 'cr0', 'cr3', 'cr4'] as const),
   ...(['cs', 'ds', 'es', 'fs', 'gs', 'ss'] as const),
@@ -87,12 +99,26 @@ const scratch = mkdtempSync(join(tmpdir(), 'bootscope-uki-'));
 afterAll(() => rmSync(scratch, { recursive: true }));
 const images = imagesBySha();
 
+/** A machine with a source of random numbers has another map than one without: the recorded one; and KASLR draws what it drew. */
+function recordedChoice({ efi }: EfiReference): Partial<BootOptions> {
+  const random = efi.calls.filter(({ service }) => service === 'Rng.GetRNG');
+  if (random.length === 0) return {};
+  const rng = Buffer.from(random.map(({ results }) => results.RNGValue).join(''), 'hex');
+  return {
+    kaslr: { kind: 'entropy', rdtsc: (efi.timeStamps ?? []).map(BigInt), rng },
+    efiMemoryMap: parseEfiMemoryMap(efi.memoryMap.join('\n')),
+  };
+}
+
 for (const file of readdirSync(REFERENCES).sort()) {
   const reference: EfiReference = JSON.parse(readFileSync(join(REFERENCES, file), 'utf8'));
   const path = images.get(reference.image.sha256);
+  const choice = recordedChoice(reference);
+  const { entry } = reference.machine;
+  const how = entry === 'efi-handover' ? ' and handed over' : choice.kaslr === undefined ? '' : ' and KASLR';
   const name = reference.image.path.replace(/^.*\//, '');
   const missing = path === undefined ? ` (left out: ${name} is not there)` : '';
-  describe.skipIf(path === undefined)(`${name}, booted by EFI as by OVMF${missing}`, () => {
+  describe.skipIf(path === undefined)(`${name}, booted by EFI${how} as by OVMF${missing}`, () => {
     let image: KernelImage;
     let session: BootSession;
     const { efi } = reference;
@@ -102,15 +128,17 @@ for (const file of readdirSync(REFERENCES).sort()) {
     beforeAll(async () => {
       image = await readKernelImage(path!, readFileSync(path!));
       session = await openBoot(image, {
-        entry: 'efi',
+        entry,
         memory: reference.machine.ram,
         cmdline: reference.machine.cmdline,
+        ...choice,
       });
     });
     afterAll(() => session.close());
 
     it('begins with the memory map and the CPU that OVMF has', () => {
-      const { map, imageBase } = memoryMapFor(image, session.options);
+      const { map, imageBase } =
+        entry === 'efi' ? memoryMapFor(image, session.options) : handoverMap(session.options);
       const lines = map.map(
         ({ start, end, type, attributes }) =>
           `0x${start.toString(16)} 0x${end.toString(16)} ${type} 0x${attributes.toString(16)}`,
@@ -118,7 +146,17 @@ for (const file of readdirSync(REFERENCES).sort()) {
       expect(lines).toEqual(efi.memoryMap);
       expect(imageBase).toBe(Number(efi.imageBase));
       const { registers } = session;
-      for (const name of AT_ENTRY)
+      const { handover } = reference;
+      if (handover !== undefined) {
+        const { code, commandLine, bootParams } = handover;
+        expect(registers.rdx).toBe(BigInt(bootParams));
+        expect(registers.rsi).toBe(BigInt(efi.systemTable));
+        const header = session.memory.read(BigInt(bootParams), 4096);
+        expect(new BootParams(header).get('code32_start')).toBe(Number(code));
+        expect(new BootParams(header).get('cmd_line_ptr')).toBe(Number(commandLine));
+      }
+      const atEntry = AT_ENTRY.filter((name) => handover === undefined || !['rip', 'rdx'].includes(name));
+      for (const name of atEntry)
         expect(`${name} ${registers[name]}`).toBe(`${name} ${BigInt(efi.registers[name])}`);
       expect(session.machine.cpu.readDescriptorTable('gdtr')).toEqual(tableOf(efi.gdtr));
       expect(session.machine.cpu.readDescriptorTable('idtr')).toEqual(tableOf(efi.idtr));
@@ -128,7 +166,7 @@ for (const file of readdirSync(REFERENCES).sort()) {
       const stop = await session.run({ until: 'kernel' });
       expect(stop).toMatchObject({ reason: 'phase', phase: 'kernel' });
       const own = session.events.filter(
-        ({ kind, details }) => kind === 'efi' && !String(details.service).includes('.'),
+        ({ kind, details }) => kind === 'efi' && FOLLOWED.test(String(details.service)),
       );
       const line = (service: unknown, from: unknown, failed: boolean): string =>
         `${service} from ${from}${failed ? ': failed' : ''}`;

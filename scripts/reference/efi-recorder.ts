@@ -5,6 +5,7 @@ import { createHash } from 'node:crypto';
 import { copyFileSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import type { ImageFields } from './image-fields.ts';
 import type { ElfFile } from './payload-elf.ts';
 import type { QemuMachine } from './qemu-machine.ts';
 import type { QemuRegisters } from './qemu-registers.ts';
@@ -56,6 +57,18 @@ export function kernelOf(file: Buffer): Buffer {
   }
   return file;
 }
+
+/** Offsets in a kernel's file, without its payload, of the bytes of RDTSC: where the stub may read the time stamp counter. */
+export function timeStampReads({ setupSize, protectedModeCode, payload }: ImageFields): readonly number[] {
+  const found: number[] = [];
+  for (let at = protectedModeCode.indexOf(RDTSC); at >= 0; at = protectedModeCode.indexOf(RDTSC, at + 1)) {
+    const inPayload = payload !== null && at >= payload.offset && at < payload.offset + payload.length;
+    if (!inPayload) found.push(at + setupSize);
+  }
+  return found;
+}
+
+const RDTSC = Buffer.from([0x0f, 0x31]);
 
 /** jmp to itself: the image waits at its entry until it is found there. */
 const WAIT = [0xeb, 0xfe];
@@ -122,6 +135,7 @@ const ARGUMENTS: Readonly<Record<string, readonly string[]>> = {
   Exit: ['ImageHandle', 'ExitStatus'],
   LoadImage: ['BootPolicy', 'ParentImageHandle', 'DevicePath', 'SourceBuffer'],
   StartImage: ['ImageHandle'],
+  'Rng.GetRNG': ['This', 'RNGAlgorithm{guid}', 'RNGValueLength', 'RNGValue'],
   GetVariable: ['VariableName{text}', 'VendorGuid{guid}', 'Attributes', '[DataSize]'],
   SetVariable: ['VariableName{text}', 'VendorGuid{guid}', 'Attributes', 'DataSize'],
 };
@@ -139,16 +153,12 @@ export interface RecordedCall {
   readonly image: number;
 }
 
-export interface EfiRecord {
-  readonly imageBase: string;
-  readonly registers: Readonly<Record<string, string>>;
-  readonly gdtr: { readonly base: string; readonly limit: number };
-  readonly idtr: { readonly base: string; readonly limit: number };
+export interface EfiServiceRecord {
   readonly systemTable: string;
   readonly configurationTables: Readonly<Record<string, string>>;
-  /** Lines `start end type attributes`. */
-  readonly memoryMap: readonly string[];
   readonly calls: readonly RecordedCall[];
+  /** What RDTSC gave in the image, in the order of the boot. */
+  readonly timeStamps: readonly string[];
 }
 
 const hex = (value: bigint): string => `0x${value.toString(16)}`;
@@ -188,40 +198,75 @@ export async function findEntry(machine: QemuMachine, file: Buffer, pe: PeFields
   return registers;
 }
 
-/** Calls GetMemoryMap on behalf of the image, on its stack far below what is in use, and puts everything back. */
-async function injectGetMemoryMap(
+/** A call on behalf of the image. */
+interface Injected {
+  readonly status: bigint;
+  /** The bytes behind the arguments, after the call. */
+  readonly data: Buffer;
+}
+
+/**
+ * Calls a service on behalf of an image that stands still, on its stack far below what is in use, and puts everything back.
+ *
+ * @param data - bytes that arguments may point to
+ * @param args - of them, those that are functions get the address of `data`
+ */
+async function inject(
   machine: QemuMachine,
   at: QemuRegisters,
-  bootServices: bigint,
-): Promise<string[]> {
-  const scratch = at.values.rsp - 0xc000n;
-  const size = 0x6000;
-  const saved = await machine.readPhysical(scratch - 0x1000n, 0xc000);
-  const frame = Buffer.alloc(0x100);
-  frame.writeBigUInt64LE(BigInt(size), 0x80);
-  const stack = scratch - 0x808n;
-  // Return address, shadow space, fifth argument.
+  service: bigint,
+  args: readonly (bigint | ((data: bigint) => bigint))[],
+  data: Buffer,
+): Promise<Injected> {
+  const room = 0x5000;
+  const bottom = at.values.rsp - 0xc000n - BigInt(room);
+  const saved = await machine.readPhysical(bottom, room + data.length);
+  const address = bottom + BigInt(room);
+  const stack = address - 0x808n;
+  const values = args.map((value) => (typeof value === 'bigint' ? value : value(address)));
+  const frame = Buffer.alloc(0x28 + Math.max(0, values.length - 4) * 8);
+  // Return address, shadow space, what does not fit into registers.
   frame.writeBigUInt64LE(at.values.rip, 0);
-  frame.writeBigUInt64LE(stack + 0x98n, 0x28);
+  for (const [index, value] of values.slice(4).entries()) frame.writeBigUInt64LE(value, 0x28 + index * 8);
   await machine.writePhysical(stack, frame);
-  const service = (await machine.readPhysical(bootServices + 0x38n, 8)).readBigUInt64LE();
-  await machine.writeRegisters({
-    rip: service,
-    rsp: stack,
-    rcx: stack + 0x80n,
-    rdx: scratch,
-    r8: stack + 0x88n,
-    r9: stack + 0x90n,
-  });
+  await machine.writePhysical(address, data);
+  const registers = Object.fromEntries(REGISTERS.map((name, index) => [name, values[index] ?? 0n]));
+  await machine.writeRegisters({ ...registers, rip: service, rsp: stack });
   await machine.runTo([at.values.rip]);
-  const result = await machine.registers();
-  if (result.values.rax !== SUCCESS) throw new Error(`GetMemoryMap answered ${hex(result.values.rax)}`);
-  const after = await machine.readPhysical(stack + 0x80n, 0x20);
+  const { rax } = (await machine.registers()).values;
+  const result = await machine.readPhysical(address, data.length);
+  await machine.writePhysical(bottom, saved);
+  await machine.writeRegisters({ ...at.values });
+  return { status: rax, data: result };
+}
+
+async function bootService(machine: QemuMachine, at: QemuRegisters, name: string): Promise<bigint> {
+  const bootServices = (await machine.readPhysical(at.values.rdx + 96n, 8)).readBigUInt64LE();
+  const offset = Object.entries(BOOT_SERVICES).find(([, each]) => each === name)![0];
+  return (await machine.readPhysical(bootServices + BigInt(offset), 8)).readBigUInt64LE();
+}
+
+async function injectGetMemoryMap(machine: QemuMachine, at: QemuRegisters): Promise<string[]> {
+  const room = 0x6000;
+  const data = Buffer.alloc(0x20 + room);
+  data.writeBigUInt64LE(BigInt(room), 0);
+  const { status, data: after } = await inject(
+    machine,
+    at,
+    await bootService(machine, at, 'GetMemoryMap'),
+    [
+      (size) => size,
+      (size) => size + 0x20n,
+      (size) => size + 8n,
+      (size) => size + 0x10n,
+      (size) => size + 0x18n,
+    ],
+    data,
+  );
+  if (status !== SUCCESS) throw new Error(`GetMemoryMap answered ${hex(status)}`);
   const length = Number(after.readBigUInt64LE(0));
   const descriptor = Number(after.readBigUInt64LE(0x10));
-  const map = await machine.readPhysical(scratch, length);
-  await machine.writePhysical(scratch - 0x1000n, saved);
-  await machine.writeRegisters({ ...at.values });
+  const map = after.subarray(0x20, 0x20 + length);
   const lines: string[] = [];
   for (let offset = 0; offset + descriptor <= length; offset += descriptor) {
     const start = map.readBigUInt64LE(offset + 8);
@@ -230,6 +275,32 @@ async function injectGetMemoryMap(
     lines.push(`${hex(start)} ${hex(end)} ${TYPES[type] ?? type} ${hex(map.readBigUInt64LE(offset + 32))}`);
   }
   return lines;
+}
+
+/** Has pages allocated as an image that stands at its entry would. @returns their address; null where there is no room */
+export async function injectAllocatePages(
+  machine: QemuMachine,
+  at: QemuRegisters,
+  kind: 'MaxAddress' | 'Address',
+  type: 'LoaderCode' | 'LoaderData',
+  size: number,
+  address: bigint,
+): Promise<bigint | null> {
+  const data = Buffer.alloc(8);
+  data.writeBigUInt64LE(address);
+  const { status, data: after } = await inject(
+    machine,
+    at,
+    await bootService(machine, at, 'AllocatePages'),
+    [
+      kind === 'MaxAddress' ? 1n : 2n,
+      BigInt(TYPES.indexOf(type)),
+      BigInt(Math.ceil(size / 0x1000)),
+      (pointer) => pointer,
+    ],
+    data,
+  );
+  return status === SUCCESS ? after.readBigUInt64LE() : null;
 }
 
 function guidText(bytes: Buffer): string {
@@ -248,14 +319,60 @@ async function text(machine: QemuMachine, address: bigint): Promise<string> {
   return whole.slice(0, Math.max(0, whole.indexOf('\0')));
 }
 
-/** Follows an image that stands at its entry up to a successful ExitBootServices, and stops behind that call. */
+/** EFI_RNG_PROTOCOL: its second member is GetRNG. */
+const RNG_PROTOCOL = '3152bca5-eade-433d-862e-c01cdc291f44';
+const GET_RNG = 'Rng.GetRNG';
+
+/** Code that is followed: `base` is what addresses in it count from. */
+export interface FollowedImage {
+  readonly base: bigint;
+  readonly size: number;
+  /** Offsets from `base` where the bytes of RDTSC stand. */
+  readonly timeStampReads: readonly number[];
+}
+
+/** Gives each RDTSC of an image that the CPU comes to, and goes on behind it. */
+class TimeStampReads {
+  readonly values: string[] = [];
+  readonly addresses: readonly bigint[];
+  readonly #machine: QemuMachine;
+
+  constructor(machine: QemuMachine, images: readonly FollowedImage[]) {
+    this.#machine = machine;
+    this.addresses = images.flatMap(({ base, timeStampReads }) =>
+      timeStampReads.map((offset) => base + BigInt(offset)),
+    );
+  }
+
+  async record(): Promise<void> {
+    await this.#machine.step();
+    const { rax, rdx } = (await this.#machine.registers()).values;
+    this.values.push(hex(((rdx & MASK_32) << 32n) | (rax & MASK_32)));
+  }
+}
+
+/** What can be asked before the image has begun. */
+export async function recordStart(machine: QemuMachine, pe: PeFields, at: QemuRegisters) {
+  return {
+    imageBase: hex(at.values.rip - BigInt(pe.entry)),
+    registers: Object.fromEntries(Object.entries(at.values).map(([key, value]) => [key, hex(value)])),
+    gdtr: { base: hex(at.gdtr.base), limit: at.gdtr.limit },
+    idtr: { base: hex(at.idtr.base), limit: at.idtr.limit },
+    memoryMap: await injectGetMemoryMap(machine, at),
+  };
+}
+
+/**
+ * Follows an image from where it stands up to a successful ExitBootServices, and stops behind that call.
+ *
+ * @param systemTable - of the firmware
+ */
 export async function recordServices(
   machine: QemuMachine,
-  pe: PeFields,
-  at: QemuRegisters,
-): Promise<EfiRecord> {
-  const base = at.values.rip - BigInt(pe.entry);
-  const systemTable = at.values.rdx;
+  systemTable: bigint,
+  memoryMap: readonly string[],
+  images: readonly FollowedImage[],
+): Promise<EfiServiceRecord> {
   const table = await machine.readPhysical(systemTable, 120);
   const bootServices = table.readBigUInt64LE(96);
   const runtimeServices = table.readBigUInt64LE(88);
@@ -269,7 +386,6 @@ export async function recordServices(
       entries.readBigUInt64LE(offset + 16),
     );
   }
-  const memoryMap = await injectGetMemoryMap(machine, at, bootServices);
   const services = new Map<bigint, string>();
   for (const [start, names] of [
     [bootServices, BOOT_SERVICES],
@@ -283,9 +399,14 @@ export async function recordServices(
   const firmware = memoryMap
     .filter((line) => /ServicesCode/.test(line))
     .map((line) => line.split(' ').slice(0, 2).map(BigInt));
-  const bases = new ImageBases(machine, base, pe.sizeOfImage);
+  const bases = new ImageBases(machine, images);
+  const timeStamps = new TimeStampReads(machine, images);
   for (;;) {
-    const address = await machine.runTo([...services.keys()]);
+    const address = await machine.runTo([...services.keys(), ...timeStamps.addresses]);
+    if (!services.has(address)) {
+      await timeStamps.record();
+      continue;
+    }
     const name = services.get(address)!;
     const before = await machine.registers();
     const back = (await machine.readPhysical(before.values.rsp, 8)).readBigUInt64LE();
@@ -310,6 +431,10 @@ export async function recordServices(
     await machine.runTo([back]);
     const { rax } = (await machine.registers()).values;
     const results = await readResults(machine, name, before, given.pointers);
+    if (name === 'LocateProtocol' && rax === SUCCESS && given.values.Protocol === RNG_PROTOCOL) {
+      const getRng = await machine.readPhysical(BigInt(results.Interface!) + 8n, 8);
+      services.set(getRng.readBigUInt64LE(), GET_RNG);
+    }
     calls.push({
       service: name,
       arguments: given.values,
@@ -321,14 +446,10 @@ export async function recordServices(
     if (name === 'Exit') throw new Error(`the image gave up with Exit(${given.values.ExitStatus})`);
   }
   return {
-    imageBase: hex(base),
-    registers: Object.fromEntries(Object.entries(at.values).map(([key, value]) => [key, hex(value)])),
-    gdtr: { base: hex(at.gdtr.base), limit: at.gdtr.limit },
-    idtr: { base: hex(at.idtr.base), limit: at.idtr.limit },
     systemTable: hex(systemTable),
     configurationTables,
-    memoryMap,
     calls,
+    timeStamps: timeStamps.values,
   };
 }
 
@@ -337,9 +458,9 @@ class ImageBases {
   readonly #machine: QemuMachine;
   readonly #bases: { readonly start: bigint; readonly end: bigint }[];
 
-  constructor(machine: QemuMachine, base: bigint, size: number) {
+  constructor(machine: QemuMachine, images: readonly FollowedImage[]) {
     this.#machine = machine;
-    this.#bases = [{ start: base, end: base + BigInt(size) }];
+    this.#bases = images.map(({ base, size }) => ({ start: base, end: base + BigInt(size) }));
   }
 
   async place(address: bigint): Promise<{ readonly from: string; readonly image: number }> {
@@ -392,20 +513,24 @@ async function readArguments(
 
 async function readResults(
   machine: QemuMachine,
-  _name: string,
-  _before: QemuRegisters,
+  name: string,
+  before: QemuRegisters,
   pointers: Readonly<Record<string, bigint>>,
 ): Promise<Record<string, string>> {
   const results: Record<string, string> = {};
   for (const [label, pointer] of Object.entries(pointers)) {
     results[label] = hex((await machine.readPhysical(pointer, 8)).readBigUInt64LE());
   }
+  if (name === GET_RNG) {
+    const bytes = await machine.readPhysical(before.values.r9, Number(before.values.r8));
+    results.RNGValue = bytes.toString('hex');
+  }
   return results;
 }
 
 /** Where the stub has put the kernel: the last successful AllocatePages at an address, or, in stubs that leave it to startup_64, behind it. */
 export function kernelPlace(
-  record: EfiRecord,
+  record: EfiServiceRecord,
   elf: ElfFile,
   legacy: { readonly startup32: bigint; readonly alignment: bigint },
 ): bigint {

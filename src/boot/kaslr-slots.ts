@@ -8,6 +8,7 @@ import { findKaslrSlots, type KaslrSlots } from '../decompressor/kaslr-slots.ts'
 import { BootscopeError } from '../error.ts';
 import type { KernelImage } from '../image/kernel-image.ts';
 import type { Machine } from '../machine/machine.ts';
+import { findEntry } from './entries/table.ts';
 import { machineEntropy } from './kaslr-request.ts';
 import type { BootOptions } from './options.ts';
 import { HeldBoot } from './session.ts';
@@ -38,17 +39,16 @@ export async function surveyKaslr(
   options: BootOptions,
   draws: number,
 ): Promise<KaslrSurvey> {
-  using session = await HeldBoot.open(image, { ...options, decompress: 'hooked' }, false);
+  if (await drawsInEfiStub(image, options)) {
+    const { surveyEfiKaslr } = await import('./efi-slots.ts');
+    return surveyEfiKaslr(image, options, draws);
+  }
+  // A stub that draws by itself, or one that is told not to by the machine's seed, is let draw.
+  const whole = { ...options, decompress: 'hooked', kaslr: { kind: 'seed', seed: 0n } } as const;
+  using session = await HeldBoot.open(image, whole, false);
   await session.run({ until: 'extract_kernel' });
   const context = extractionContext(session.boot);
   if (context === null) {
-    if (session.machine.uefi !== null && findDecompressKernel(image) !== null) {
-      throw new BootscopeError(
-        'kaslr-not-reached',
-        `${image.path}: entered by EFI, this kernel's stub draws by itself before anything is decompressed, from the firmware's ` +
-          'memory map: its slots are not surveyed; a boot with a seed shows what it draws',
-      );
-    }
     const { stopped, notices } = session.trace();
     throw new BootscopeError(
       'kaslr-not-reached',
@@ -68,6 +68,13 @@ export async function surveyKaslr(
     output: input.output,
     draws: slots.disabled === null ? drawMany(session.machine, slots, prospect, times, draws) : [],
   };
+}
+
+/** Whether the image is started by UEFI firmware, with a stub that chooses before it decompresses by itself. */
+async function drawsInEfiStub(image: KernelImage, options: BootOptions): Promise<boolean> {
+  const entry = findEntry(image, options.entry);
+  if (entry.name !== 'efi' && entry.name !== 'efi-handover') return false;
+  return findDecompressKernel((await entry.prepare?.(image)) ?? image) !== null;
 }
 
 /** The machine's sources; when each is read is noted: the machine's nanoseconds, behind what is printed. */

@@ -4,6 +4,7 @@ import type { Cpu, EngineName } from '../cpu/cpu.ts';
 import type { KaslrOption } from '../decompressor/kaslr-entropy.ts';
 import type { MachineModel } from '../machine/memory-map.ts';
 import type { EfiFault } from '../machine/uefi/faults.ts';
+import type { OptionalProtocol } from '../machine/uefi/optional-protocols.ts';
 import type { E820Entry } from '../protocol/e820.ts';
 import type { EfiMemoryDescriptor } from '../protocol/efi-memory-map.ts';
 import type { DecompressMode, EntryPoint } from '../trace/boot-trace.ts';
@@ -35,6 +36,8 @@ export interface BootOptions {
   readonly memoryMap: readonly E820Entry[] | null;
   /** The same for firmware that is EFI; null: what that makes of `memory`. */
   readonly efiMemoryMap: readonly EfiMemoryDescriptor[] | null;
+  /** What the firmware has, where it is EFI, beside what all have. */
+  readonly efiProtocols: readonly OptionalProtocol[];
   /** EFI services that fail though nothing is wrong. */
   readonly efiFaults: readonly EfiFault[];
   /** SHA-256 of the image and of each segment at the jump. */
@@ -75,6 +78,7 @@ export const DEFAULT_BOOT_OPTIONS: BootOptions = {
   cmdlineAddress: null,
   bootParamsAddress: null,
   memoryMap: null,
+  efiProtocols: [],
   efiFaults: [],
   efiMemoryMap: null,
   hash: true,

@@ -62,6 +62,10 @@ export function recordedOptions(
   };
 }
 
+function bytesText(bytes: Uint8Array): string {
+  return [...bytes].map((byte) => byte.toString(16).padStart(2, '0')).join('');
+}
+
 function kaslrText(kaslr: KaslrOption): string {
   switch (kaslr.kind) {
     case 'off':
@@ -69,7 +73,7 @@ function kaslrText(kaslr: KaslrOption): string {
     case 'seed':
       return `seed:${kaslr.seed}`;
     case 'entropy':
-      return `entropy:${kaslr.rdtsc.join(',')}`;
+      return `entropy:${[...kaslr.rdtsc, ...(kaslr.rng !== undefined ? [`rng:${bytesText(kaslr.rng)}`] : [])].join(',')}`;
     case 'forced': {
       const parts = [];
       if (kaslr.physical !== null) parts.push(`phys:${hex(kaslr.physical)}`);

@@ -13,6 +13,7 @@ import { readImageFile } from '../image/image-file.ts';
 import { type KernelImage, readKernelImage } from '../image/kernel-image.ts';
 import { cpuProfiles } from '../machine/cpu-profiles.ts';
 import { MACHINE_MODELS } from '../machine/memory-map.ts';
+import { OPTIONAL_PROTOCOLS, type OptionalProtocol } from '../machine/uefi/optional-protocols.ts';
 import { FIRMWARE_MEMMAP_LOOP, readMemoryMap } from '../protocol/memory-map-text.ts';
 import type { EntryPoint } from '../trace/boot-trace.ts';
 import {
@@ -44,6 +45,7 @@ export interface BootFlags {
   readonly cmdlineAddress?: number;
   readonly bootParamsAddress?: number;
   readonly memoryMap?: string;
+  readonly efiProtocol?: readonly OptionalProtocol[];
   /** As they were typed: reading them takes the firmware's code. */
   readonly efiFail?: readonly string[];
   readonly hash?: boolean;
@@ -66,7 +68,7 @@ const BOOT_OPTION_NAMES: readonly (keyof BootFlags)[] = [
     'decompress',
   ] as const),
   ...(['loadAddress', 'initrdAddress', 'cmdlineAddress', 'bootParamsAddress'] as const),
-  ...(['memoryMap', 'efiFail', 'hash', 'maxInstructions', 'timeout'] as const),
+  ...(['memoryMap', 'efiProtocol', 'efiFail', 'hash', 'maxInstructions', 'timeout'] as const),
 ];
 
 /** How a command's boot options differ from those of `boot`. */
@@ -105,7 +107,10 @@ function bootOptionList(timeouts: string): readonly Option[] {
   return [
     new Option('--cmdline <text>', 'kernel command line').default(defaults.cmdline),
     new Option('--initrd <file>', 'initial RAM disk'),
-    new Option('--kaslr <choice>', 'off, seed:N, entropy:RDTSC1,RDTSC2 or phys:ADDR,virt:ADDR')
+    new Option(
+      '--kaslr <choice>',
+      'off, seed:N, entropy:RDTSC1,RDTSC2 (with ,rng:HEX for EFI) or phys:ADDR,virt:ADDR',
+    )
       .argParser(parseKaslrOption)
       .default(defaults.kaslr, 'off'),
     new Option('--machine <model>', "QEMU's machine that RAM and its map follow")
@@ -140,6 +145,11 @@ function bootOptionList(timeouts: string): readonly Option[] {
         `/sys/kernel/boot_params/data, or the output of: ${FIRMWARE_MEMMAP_LOOP}`,
     ),
     repeatable(
+      new Option('--efi-protocol <name>', 'what the EFI firmware has beside what all have')
+        .choices(OPTIONAL_PROTOCOLS)
+        .argParser(protocol),
+    ),
+    repeatable(
       new Option(
         '--efi-fail <service[:n]=status>',
         'let an EFI service fail, or its nth call only: ExitBootServices:1=INVALID_PARAMETER',
@@ -154,14 +164,28 @@ function bootOptionList(timeouts: string): readonly Option[] {
   ];
 }
 
+function protocol(text: string, before: readonly OptionalProtocol[] = []): readonly OptionalProtocol[] {
+  const found = OPTIONAL_PROTOCOLS.find((name) => name === text.toLowerCase());
+  if (found === undefined)
+    throw new BootscopeError('efi-protocol', `"${text}" is none of ${OPTIONAL_PROTOCOLS.join(', ')}`);
+  return [...before, found];
+}
+
 function collect(text: string, before: readonly string[] = []): readonly string[] {
   return [...before, text];
 }
 
+/** What is called otherwise in `BootOptions`. */
+const OTHER_NAMES: Partial<Record<keyof BootFlags, keyof BootOptions>> = {
+  timeout: 'timeoutSeconds',
+  efiFail: 'efiFaults',
+  efiProtocol: 'efiProtocols',
+};
+
 /** Names of the boot options that the command line gives a value, as `BootOptions` calls them. */
 export function givenOptions(command: Command): ReadonlySet<string> {
   const names = BOOT_OPTION_NAMES.filter((name) => command.getOptionValueSource(name) === 'cli');
-  return new Set(names.map((name) => (name === 'timeout' ? 'timeoutSeconds' : name)));
+  return new Set(names.map((name) => OTHER_NAMES[name] ?? name));
 }
 
 /** How every command that boots tells of its argument. */
@@ -275,6 +299,7 @@ export async function bootOptions(flags: BootFlags): Promise<BootOptions> {
     cmdlineAddress: flags.cmdlineAddress ?? null,
     bootParamsAddress: flags.bootParamsAddress ?? null,
     ...(flags.memoryMap === undefined ? {} : await readMemoryMapFile(flags.memoryMap, flags)),
+    efiProtocols: flags.efiProtocol ?? [],
     efiFaults: flags.efiFail === undefined ? [] : await readFaults(flags.efiFail),
     hash: flags.hash ?? true,
     maxInstructions: flags.maxInstructions ?? null,

@@ -23,8 +23,8 @@ export type KaslrOption =
   | { readonly kind: 'off' }
   /** The machine's sources deliver a stream that starts with the seed. */
   | { readonly kind: 'seed'; readonly seed: bigint }
-  /** RDTSC returns these, in order; the CPU has no RDRAND. */
-  | { readonly kind: 'entropy'; readonly rdtsc: readonly bigint[] }
+  /** RDTSC returns these, in order; the CPU has no RDRAND. EFI_RNG_PROTOCOL gives these bytes, where there are any. */
+  | { readonly kind: 'entropy'; readonly rdtsc: readonly bigint[]; readonly rng?: Uint8Array }
   /** Given addresses; `virtual` counts from __START_KERNEL_map. */
   | { readonly kind: 'forced'; readonly physical: number | null; readonly virtual: number | null };
 
@@ -32,7 +32,7 @@ export type KaslrOption =
 const START_KERNEL_MAP = 0xffff_ffff_8000_0000n;
 
 /**
- * Reads `off`, `seed:N`, `entropy:RDTSC1,RDTSC2`, `phys:ADDR`, `virt:ADDR` or `phys:ADDR,virt:ADDR`. A virtual address is the
+ * Reads `off`, `seed:N`, `entropy:RDTSC1,RDTSC2`, with `,rng:HEX` for what EFI gives, `phys:ADDR`, `virt:ADDR` or `phys:ADDR,virt:ADDR`. A virtual address is the
  * kernel's own (0xffffffff9a000000) or its distance from __START_KERNEL_map (0x1a000000).
  *
  * @throws BootscopeError `kaslr-option` for anything else
@@ -52,7 +52,11 @@ export function parseKaslrOption(text: string): KaslrOption {
     return { kind: 'seed', seed: parseInteger(rest, text) };
   }
   if (kind === 'entropy') {
-    return { kind: 'entropy', rdtsc: rest.split(',').map((value) => parseInteger(value, text)) };
+    const parts = rest.split(',');
+    const isRng = (part: string): boolean => part.startsWith(RNG);
+    const rdtsc = parts.filter((part) => !isRng(part)).map((value) => parseInteger(value, text));
+    const bytes = parts.filter(isRng).map((part) => part.slice(RNG.length));
+    return { kind: 'entropy', rdtsc, ...(bytes.length > 0 ? { rng: parseBytes(bytes.join(''), text) } : {}) };
   }
   let physical: number | null = null;
   let virtual: number | null = null;
@@ -72,6 +76,19 @@ export function parseKaslrOption(text: string): KaslrOption {
     }
   }
   return { kind: 'forced', physical, virtual };
+}
+
+/** Before bytes of EFI_RNG_PROTOCOL, in hex. */
+const RNG = 'rng:';
+
+function parseBytes(text: string, option: string): Uint8Array {
+  if (!/^(?:[0-9a-fA-F]{2})*$/.test(text)) {
+    throw new BootscopeError(
+      'kaslr-option',
+      `the KASLR choice ${option}: ${text} are no bytes in hex, two digits each`,
+    );
+  }
+  return Uint8Array.from(text.match(/../g) ?? [], (digits) => Number.parseInt(digits, 16));
 }
 
 function parseInteger(text: string, option: string): bigint {

@@ -267,8 +267,13 @@ export class Machine {
     return this.#stopReason;
   }
 
+  /** Asked before the time stamp counter is read: what it says in the clock's place; null for the clock. */
+  timeStamps: (() => bigint | null) | null = null;
+
   /** The time stamp counter. */
   rdtsc(): bigint {
+    const given = this.timeStamps?.() ?? null;
+    if (given !== null) return given;
     this.clock.advance(1);
     return BigInt(Math.floor(this.clock.nanoseconds * (TSC_HZ / 1e9))) + this.#tscPhase;
   }

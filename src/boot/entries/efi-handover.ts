@@ -7,10 +7,12 @@ import { hex } from '../../hex.ts';
 import type { KernelImage } from '../../image/kernel-image.ts';
 import type { Machine, MachineOptions } from '../../machine/machine.ts';
 import type { UefiFirmware } from '../../machine/uefi/firmware.ts';
-import { ovmfMemoryMap } from '../../machine/uefi/ovmf-map.ts';
-import { QEMU_PC } from '../../machine/uefi/qemu-pc.ts';
+import { type OvmfMap, ovmfMemoryMap } from '../../machine/uefi/ovmf-map.ts';
+import { qemuPc } from '../../machine/uefi/qemu-pc.ts';
 import { BOOT_PARAMS_SIZE, BootParams, bootParamsOffset } from '../../protocol/boot-params.ts';
 import { EFI_PAGE, type EfiMemoryType } from '../../protocol/efi-tables.ts';
+import { codeName, codeOf } from '../efi-code.ts';
+import { efiProtocolsOf, efiRandom } from '../efi-kaslr.ts';
 import type { BootOptions } from '../options.ts';
 import { watchHandover } from '../watch/efi.ts';
 import { e820EntryOf, userMap } from './efi.ts';
@@ -48,7 +50,8 @@ const MAXIMUM_ADDRESS = 0x3fff_ffff;
 const LOADER_SIZE = 0x20000;
 const FIRST_PROTOCOL = 0x020b;
 
-function handoverMap(options: BootOptions) {
+/** The user's map, or what OVMF has where it has started a boot loader. */
+export function handoverMap(options: BootOptions): OvmfMap {
   const given = userMap(options);
   return given === null
     ? ovmfMemoryMap(options.memory, { fileSize: LOADER_SIZE, imageSize: LOADER_SIZE })
@@ -87,9 +90,9 @@ function loadHandover(machine: Machine, image: KernelImage, options: BootOptions
     cpu: machine.cpu,
     memory: machine.memory,
     clock: machine.clock,
-    random: () => machine.entropy.next64(),
+    random: efiRandom(machine, options.kaslr),
     ...{ map, imageBase },
-    configuration: QEMU_PC,
+    configuration: qemuPc(efiProtocolsOf(options)),
     image: { name: 'boot loader', bytes: null, size: LOADER_SIZE, loadOptions: '', initrd: null },
     faults: options.efiFaults,
     onText: (text) => machine.print(text),
@@ -102,6 +105,9 @@ function loadHandover(machine: Machine, image: KernelImage, options: BootOptions
   const initSize = Math.max(header.get('init_size'), protectedModeCode.length);
   const code = place.code(header.get('pref_address'), initSize);
   machine.memory.copyIn(code, protectedModeCode);
+  // Addresses in it count from where the file's first byte would lie, as in an image that firmware has loaded.
+  const base = code - (codeOf(image, 0).address ?? 0);
+  firmware.otherCode.push({ name: codeName(image), base, size: code + initSize - base });
 
   const page = new Uint8Array(BOOT_PARAMS_SIZE);
   const start = bootParamsOffset('hdr');

@@ -7,10 +7,11 @@ import type { KernelImage } from '../../image/kernel-image.ts';
 import { findPeSection, readPe } from '../../image/pe.ts';
 import type { Machine, MachineOptions } from '../../machine/machine.ts';
 import { type OvmfMap, ovmfMemoryMap } from '../../machine/uefi/ovmf-map.ts';
-import { QEMU_PC } from '../../machine/uefi/qemu-pc.ts';
+import { qemuPc } from '../../machine/uefi/qemu-pc.ts';
 import type { E820Entry } from '../../protocol/e820.ts';
 import { type EfiMemoryDescriptor, e820TypeOf } from '../../protocol/efi-memory-map.ts';
-import { codeOf } from '../efi-code.ts';
+import { codeName, codeOf } from '../efi-code.ts';
+import { efiProtocolsOf, efiRandom } from '../efi-kaslr.ts';
 import type { BootOptions } from '../options.ts';
 import { watchEfi } from '../watch/efi.ts';
 import { type Entry, speaksBootProtocol } from './entry.ts';
@@ -87,15 +88,15 @@ function efiProgramOf(image: KernelImage): Uint8Array {
 function loadEfi(machine: Machine, image: KernelImage, options: BootOptions): LoadedImage {
   const program = efiProgramOf(image);
   const { map, imageBase } = memoryMapFor(image, options);
-  const name = image.path.replace(/^.*[\\/]/, '');
+  const name = codeName(image);
   machine.uefi = uefiFirmware().startFirmware({
     cpu: machine.cpu,
     memory: machine.memory,
     clock: machine.clock,
-    random: () => machine.entropy.next64(),
+    random: efiRandom(machine, options.kaslr),
     map,
     imageBase,
-    configuration: QEMU_PC,
+    configuration: qemuPc(efiProtocolsOf(options)),
     image: { name, bytes: program, loadOptions: options.cmdline, initrd: options.initrd?.bytes ?? null },
     faults: options.efiFaults,
     onText: (text) => machine.print(text),

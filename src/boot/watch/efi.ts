@@ -9,6 +9,7 @@ import type { BootRun } from '../boot-run.ts';
 import { codeOf } from '../efi-code.ts';
 import type { LoadedImage } from '../entries/loaded-image.ts';
 import { recordBootParams, recordImage } from '../record-placements.ts';
+import { watchEfiChoice } from './efi-kaslr.ts';
 import { tellExtraction } from './extract-kernel.ts';
 import { onKernel } from './kernel.ts';
 import { watchStub } from './startup.ts';
@@ -63,6 +64,7 @@ function onKernelImage(
   boot.found.zo = codeOf(boot.image, image.base).address;
   const trap = watchDecompressKernel(boot, firmware, image);
   firmware.onExitBootServices = () => {
+    boot.machine.timeStamps = null;
     boot.beginPhase('exit_boot_services');
     watchForKernel(boot, firmware, image, trap);
   };
@@ -72,10 +74,12 @@ function onKernelImage(
 function watchDecompressKernel(boot: BootRun, firmware: UefiFirmware, image: StubImage): boolean {
   const found = findDecompressKernel(boot.image);
   if (found === null) return false;
+  const virtual = watchEfiChoice(boot, firmware);
   const pe = readPe(boot.image.bytes)!;
   const at = image.base + (addressOf(pe, found.offset + boot.image.setupSize) ?? 0);
   boot.watch(at, () => {
     boot.beginPhase('decompress_kernel');
+    if (virtual !== null) boot.deferChange(() => boot.cpu.writeRegister('rsi', BigInt(virtual)));
     if (boot.decompress === 'hooked') boot.deferChange(() => decompress(boot, firmware, at));
     // Millions of instructions follow that nobody looks at.
     else boot.dropHooks();

@@ -55,7 +55,11 @@ function allocatePages(
   const given = Number(firmware.memory.read64(Number(pointer)));
   if (kind === 'Address' && given % EFI_PAGE !== 0) return NOT_FOUND;
   if (pages === 0n || pages > 1n << 40n) return pages === 0n ? INVALID_PARAMETER : OUT_OF_RESOURCES;
-  const request = kind === 'AnyPages' ? ({ kind } as const) : { kind, address: given };
+  const wanted =
+    kind === 'Address'
+      ? (firmware.onAllocateAt?.({ address: given, pages: Number(pages), type }) ?? given)
+      : given;
+  const request = kind === 'AnyPages' ? ({ kind } as const) : { kind, address: wanted };
   const address = firmware.allocatePages(request, type, Number(pages));
   if (address === null) return kind === 'Address' ? NOT_FOUND : OUT_OF_RESOURCES;
   firmware.memory.write64(Number(pointer), BigInt(address));

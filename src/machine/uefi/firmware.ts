@@ -81,6 +81,13 @@ export interface EfiAllocation {
   freedIn: number | null;
 }
 
+/** AllocatePages at a given address. */
+export interface AddressRequest {
+  readonly address: number;
+  readonly pages: number;
+  readonly type: EfiMemoryType;
+}
+
 export interface LoadedImageRecord {
   readonly name: string;
   readonly base: number;
@@ -96,8 +103,8 @@ export interface UefiParts {
   readonly cpu: Cpu;
   readonly memory: PhysicalMemory;
   readonly clock: Clock;
-  /** Bytes for EFI_RNG_PROTOCOL. */
-  readonly random: () => bigint;
+  /** So many bytes for EFI_RNG_PROTOCOL. */
+  readonly random: (length: number) => Uint8Array;
   readonly map: readonly EfiMemoryDescriptor[];
   readonly state?: AllocatorState | undefined;
   readonly places: FirmwarePlaces;
@@ -377,9 +384,12 @@ export class UefiFirmware {
     }
   }
 
-  /** `vmlinuz+0xb75c10`; the address alone outside all images. */
+  /** Code that calls services and was not loaded as an image. */
+  readonly otherCode: Pick<LoadedImageRecord, 'name' | 'base' | 'size'>[] = [];
+
+  /** `vmlinuz+0xb75c10`; the address alone outside all code that is known. */
   nameOf(address: bigint): string {
-    const image = this.images.find(
+    const image = [...this.images, ...this.otherCode].find(
       ({ base, size }) => address >= BigInt(base) && address < BigInt(base + size),
     );
     return image === undefined ? hex(address) : `${image.name}+${hex(address - BigInt(image.base))}`;
@@ -583,6 +593,9 @@ export class UefiFirmware {
     while (last < ram.length - 1 && ram[last]!.end === ram[last + 1]!.start) last++;
     return { start: ram[first]!.start, end: ram[last]!.end };
   }
+
+  /** Asked before AllocatePages takes pages at an address that the image has chosen: the address that it is to take. */
+  onAllocateAt: ((wanted: AddressRequest) => number) | null = null;
 
   /** Called once ExitBootServices has succeeded and the CPU stands behind the call. */
   onExitBootServices: (() => void) | null = null;

@@ -8,6 +8,7 @@ import {
   EFI_PAGE,
   type EfiMemoryType,
 } from '../../protocol/efi-tables.ts';
+import { POOL_OVERHEAD } from './pool-allocator.ts';
 
 const GIB = 2 ** 30;
 const FOUR_GIB = 4 * GIB;
@@ -85,7 +86,8 @@ export interface OvmfMap {
  */
 export function ovmfMemoryMap(memory: number, image: MapImage): OvmfMap {
   const lowEnd = memory <= LOW_RAM_LIMIT ? memory : LOW_RAM_WHERE_SPLIT;
-  const filePages = Math.ceil(image.fileSize / EFI_PAGE);
+  // It is read into pool memory.
+  const filePages = Math.ceil((image.fileSize + POOL_OVERHEAD) / EFI_PAGE);
   const imagePages = Math.ceil(image.imageSize / EFI_PAGE);
   const low = layOut(LOW, 0);
   const highStart = lowEnd - pagesOf(HIGH) * EFI_PAGE;

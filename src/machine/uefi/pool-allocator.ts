@@ -7,7 +7,7 @@ import { EFI_PAGE } from '../../protocol/efi-tables.ts';
 const BLOCK_SIZES = [128, 256, 384, 640, 1024, 1664, 2688] as const;
 /** What stands before the caller's bytes, and with what stands behind them. */
 const HEADER = 0x18;
-const OVERHEAD = 0x28;
+export const POOL_OVERHEAD = 0x28;
 
 /** Whole pages from the page allocator; null where there are none. */
 export interface PageSource {
@@ -41,7 +41,7 @@ export class PoolAllocator {
 
   /** @returns the address of `size` bytes; null where there is no room */
   allocate(type: EfiMemoryType, size: number): number | null {
-    const needed = Math.ceil(size / 8) * 8 + OVERHEAD;
+    const needed = Math.ceil(size / 8) * 8 + POOL_OVERHEAD;
     const index = BLOCK_SIZES.findIndex((each) => each >= needed);
     const block = index < 0 ? this.#wholePages(type, needed) : this.#block(type, index);
     if (block === null) return null;

@@ -218,6 +218,9 @@ export function pciIo(firmware: UefiFirmware, pci: PciFunction): bigint {
   ]);
 }
 
+/** More than anybody asks for at once. */
+const MAXIMUM_RANDOM = 0x10_0000n;
+
 /** RNG (37.5): the machine's entropy. */
 export function randomNumbers(firmware: UefiFirmware): bigint {
   const algorithm = 'e43176d7-b6e8-4827-b784-7ffdc4b68561';
@@ -237,11 +240,9 @@ export function randomNumbers(firmware: UefiFirmware): bigint {
       'Rng.GetRNG',
       'This:address RNGAlgorithm:guid RNGValueLength:number RNGValue:address',
       (_, _this, _algorithm, length, buffer) => {
-        for (let offset = 0; offset < Number(length); offset += 8) {
-          const bytes = new Uint8Array(8);
-          new DataView(bytes.buffer).setBigUint64(0, firmware.parts.random(), true);
-          firmware.memory.copyIn(Number(buffer) + offset, bytes.subarray(0, Number(length) - offset));
-        }
+        if (length === 0n || buffer === 0n) return INVALID_PARAMETER;
+        if (length! > MAXIMUM_RANDOM) return EFI_STATUS.DEVICE_ERROR;
+        firmware.memory.copyIn(Number(buffer), firmware.parts.random(Number(length)));
         return SUCCESS;
       },
     ),

@@ -1,5 +1,6 @@
 // What a UEFI PC has beside memory: the devices of QEMU's pc machine, as OVMF shows them.
 
+import type { OptionalProtocol } from './optional-protocols.ts';
 import type { PciFunction } from './protocol-services.ts';
 import type { UefiConfiguration } from './start.ts';
 
@@ -52,10 +53,14 @@ const PCI_FUNCTIONS: readonly PciFunction[] = [
   pciFunction([2, 0], [0x1234, 0x1111], DISPLAY_CONTROLLER, VGA_ROM_SIZE),
 ];
 
-/** QEMU's pc machine with its standard VGA, OVMF without Secure Boot keys, TPM or random number device. */
-export const QEMU_PC: UefiConfiguration = {
-  rng: false,
-  memoryAttributeProtocol: false,
-  frameBuffer: FRAME_BUFFER,
-  pci: PCI_FUNCTIONS,
-};
+/** `-device virtio-rng-pci`, in the first free slot. */
+const VIRTIO_RNG = pciFunction([3, 0], [0x1af4, 0x1005], 0x00ff00);
+
+/** QEMU's pc machine with its standard VGA, OVMF without Secure Boot keys, and with what else it is asked to have. */
+export function qemuPc(protocols: readonly OptionalProtocol[]): UefiConfiguration {
+  return {
+    protocols,
+    frameBuffer: FRAME_BUFFER,
+    pci: protocols.includes('rng') ? [...PCI_FUNCTIONS, VIRTIO_RNG] : PCI_FUNCTIONS,
+  };
+}

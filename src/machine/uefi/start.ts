@@ -24,6 +24,7 @@ import type { EfiFault } from './faults.ts';
 import { FirmwareFileSystem } from './file-system.ts';
 import { UefiFirmware } from './firmware.ts';
 import { installLoadedImage, type LoadFailure, type PlacedImage, placeImage } from './load-image.ts';
+import type { OptionalProtocol } from './optional-protocols.ts';
 import { type AllocatorState, findBins, OVMF_STATE } from './page-allocator.ts';
 import { firmwarePlaces } from './places.ts';
 import {
@@ -44,9 +45,7 @@ import { VARIABLE_BOOT_SERVICE, VARIABLE_RUNTIME, VariableStore } from './variab
 
 /** What is told apart between two EFI machines, beside their memory. */
 export interface UefiConfiguration {
-  /** EFI_RNG_PROTOCOL is there. */
-  readonly rng: boolean;
-  readonly memoryAttributeProtocol: boolean;
+  readonly protocols: readonly OptionalProtocol[];
   readonly frameBuffer: FrameBuffer | null;
   readonly pci: readonly PciFunction[];
 }
@@ -67,7 +66,7 @@ export interface UefiStart {
   readonly cpu: Cpu;
   readonly memory: PhysicalMemory;
   readonly clock: Clock;
-  readonly random: () => bigint;
+  readonly random: (length: number) => Uint8Array;
   readonly map: readonly EfiMemoryDescriptor[];
   /** Where the map already holds the image, as LoaderCode. */
   readonly imageBase: number | null;
@@ -193,10 +192,9 @@ function installProtocols(firmware: UefiFirmware, { configuration, image }: Uefi
   const collation = unicodeCollation(firmware);
   firmware.install(drivers, 'UnicodeCollation', collation);
   firmware.install(drivers, 'UnicodeCollation2', collation);
-  if (configuration.rng) firmware.install(drivers, 'Rng', randomNumbers(firmware));
-  if (configuration.memoryAttributeProtocol) {
-    firmware.install(drivers, 'MemoryAttribute', memoryAttribute(firmware));
-  }
+  const has = (protocol: OptionalProtocol): boolean => configuration.protocols.includes(protocol);
+  if (has('rng')) firmware.install(drivers, 'Rng', randomNumbers(firmware));
+  if (has('memory-attribute')) firmware.install(drivers, 'MemoryAttribute', memoryAttribute(firmware));
   for (const pci of configuration.pci) {
     const handle = firmware.newHandle();
     const path = encodeDevicePath(pciPath(pci.device, pci.function));
