@@ -10,7 +10,7 @@ import { Ajv2020 } from 'ajv/dist/2020.js';
 import { XMLValidator } from 'fast-xml-parser';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { hasNativeEngine } from '../src/cpu/native.ts';
-import { findWasmEngine } from '../src/cpu/wasm.ts';
+import { findWasmEngine } from '../src/cpu/wasm-file.ts';
 import { readElf, readElfSymbols } from '../src/image/elf.ts';
 import { bootscope, buildCommand } from './command.ts';
 

@@ -8,7 +8,7 @@ import { Ajv2020 } from 'ajv/dist/2020.js';
 import { type Browser, chromium, type Page } from 'playwright-core';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { hasNativeEngine } from '../src/cpu/native.ts';
-import { findWasmEngine } from '../src/cpu/wasm.ts';
+import { findWasmEngine } from '../src/cpu/wasm-file.ts';
 import { type BootTrace, boot, DEFAULT_BOOT_OPTIONS, readKernelImage, traceToJson } from '../src/index.ts';
 import { compareTraces } from '../src/report/difference.ts';
 import { formatHtml } from '../src/report/html.ts';

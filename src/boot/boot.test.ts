@@ -5,7 +5,7 @@ import { fileURLToPath } from 'node:url';
 import { describe, expect, it } from 'vitest';
 import { describeEachEngine } from '../cpu/each-engine.ts';
 import { hasNativeEngine } from '../cpu/native.ts';
-import { findWasmEngine } from '../cpu/wasm.ts';
+import { findWasmEngine } from '../cpu/wasm-file.ts';
 import { readKernelImage } from '../image/kernel-image.ts';
 import { traceToJson } from '../report/json.ts';
 import { boot } from './boot.ts';

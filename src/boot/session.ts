@@ -1,7 +1,7 @@
 // A boot that is held: opened, run until something, stepped, looked at, resumed, gone back in, asked for its trace at any stop.
 
+import { openCpu } from '#open-cpu';
 import type { Cpu } from '../cpu/cpu.ts';
-import { openCpu } from '../cpu/open.ts';
 import { linearToPhysical } from '../cpu/translate.ts';
 import { PayloadAhead } from '../decompressor/payload-ahead.ts';
 import { BootscopeError } from '../error.ts';

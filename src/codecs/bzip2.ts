@@ -1,8 +1,8 @@
-// bzip2: one stream, with the system's libbz2 where there is one and seek-bzip elsewhere.
+// bzip2: one stream, with the system's libbz2 where there is one and our own decoder elsewhere.
 
-import { BootscopeError } from '../error.ts';
-import type { BackgroundDecoder, Codec, DecompressResult } from './codec.ts';
-import { corrupt, outputLimit, truncated } from './codec-errors.ts';
+import { decodeBzip2 } from './bzip2-decoder.ts';
+import type { BackgroundDecoder, Codec } from './codec.ts';
+import { corrupt, truncated } from './codec-errors.ts';
 import { MATCHERS } from './magic.ts';
 import { systemLibrary } from './system-library.ts';
 
@@ -12,7 +12,7 @@ export const bzip2: Codec = {
   async decompress(input, output, options) {
     checkMagic(input);
     const native = options?.portable ? null : await libbz2();
-    return (await native?.(input, output)) ?? (await decodePortably(input, output));
+    return (await native?.(input, output)) ?? decodeBzip2(input, output);
   },
   background: libbz2,
 };
@@ -55,46 +55,4 @@ async function libbz2(): Promise<BackgroundDecoder | null> {
       end(stream);
     }
   };
-}
-
-/** seek-bzip reads and writes through objects, which is where the input's end and the output's limit are watched. */
-async function decodePortably(input: Uint8Array, output: Uint8Array): Promise<DecompressResult> {
-  const library = await import('seek-bzip');
-  // A CommonJS package: what loads it decides whether its exports are the default export or named ones.
-  const { decode } = library.default ?? library;
-  let bytesRead = 0;
-  let bytesWritten = 0;
-  const source = {
-    readByte() {
-      if (bytesRead >= input.length) throw truncated('bzip2', bytesRead + 1, input.length, 'its data');
-      return input[bytesRead++]!;
-    },
-    read(buffer: Uint8Array, offset: number, length: number) {
-      for (let i = 0; i < length; i++) buffer[offset + i] = this.readByte();
-      return length;
-    },
-  };
-  const target = {
-    writeByte(byte: number) {
-      if (bytesWritten >= output.length) throw outputLimit('bzip2', output.length);
-      output[bytesWritten++] = byte;
-    },
-  };
-  try {
-    decode(source, target);
-  } catch (error) {
-    if (error instanceof BootscopeError) throw error;
-    const reason = error instanceof Error ? error.message : String(error);
-    if (reason.includes('CRC')) {
-      throw new BootscopeError(
-        'codec-checksum',
-        `the bzip2 stream is damaged before offset ${bytesRead}: ${reason}`,
-        {
-          cause: error,
-        },
-      );
-    }
-    throw corrupt('bzip2', bytesRead, `${reason}, after ${bytesWritten} bytes of output`, error);
-  }
-  return { bytesRead, bytesWritten };
 }

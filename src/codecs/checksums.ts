@@ -1,13 +1,10 @@
 // The checksums that compressed streams carry: CRC-32, CRC-64, Adler-32, SHA-256.
 
-/** Node's zlib where there is one; found without an import so that a browser's bundle holds none of it. */
-export const nodeZlib: typeof import('node:zlib') | null =
-  globalThis.process?.getBuiltinModule?.('node:zlib') ?? null;
+import { nativeZlib } from '../host/host.ts';
 
 /** CRC-32 of IEEE 802.3 (gzip, xz, lzop), continued from `previous`. */
 export function crc32(bytes: Uint8Array, previous = 0): number {
-  if (nodeZlib?.crc32 !== undefined) return nodeZlib.crc32(bytes, previous);
-  return portableCrc32(bytes, previous);
+  return nativeZlib()?.crc32?.(bytes, previous) ?? portableCrc32(bytes, previous);
 }
 
 /** CRC-32 without native code: eight tables, eight bytes a step (Kounavis and Berry, "slicing-by-8"). */

@@ -1,8 +1,8 @@
 // Compresses a kernel as its build does (scripts/Makefile.lib of the kernel): the same tools with the same options, so that the
 // same content gives the same bytes; all but gzip with the decompressed length appended.
 
-import { spawn } from 'node:child_process';
 import { BootscopeError } from '../error.ts';
+import { concatBytes, runTool } from '../host/host.ts';
 import { adler32 } from './checksums.ts';
 import type { CodecName } from './codec.ts';
 
@@ -100,36 +100,20 @@ export async function compressKernel(
   const command = [recipe.tool, ...options].join(' ');
   const stream = await filter(recipe.tool, options, content, codec);
   if (codec === 'gzip') return { bytes: stream, command };
-  const trailer = Buffer.alloc(4);
-  trailer.writeUInt32LE(content.length);
-  return { bytes: Buffer.concat([stream, trailer]), command };
+  const trailer = new Uint8Array(4);
+  new DataView(trailer.buffer).setUint32(0, content.length, true);
+  return { bytes: concatBytes([stream, trailer]), command };
 }
 
-function filter(
+async function filter(
   tool: string,
   options: readonly string[],
   input: Uint8Array,
   codec: CodecName,
 ): Promise<Uint8Array> {
-  return new Promise((resolve, reject) => {
-    const fail = (why: string): void =>
-      reject(new BootscopeError('codec-no-tool', `compressing with ${codec} needs ${tool}: ${why}`));
-    const child = spawn(tool, options, { stdio: ['pipe', 'pipe', 'pipe'] });
-    const output: Uint8Array[] = [];
-    let complaint = '';
-    child.on('error', (error) => fail(error.message));
-    child.stdout.on('data', (piece: Uint8Array) => output.push(piece));
-    child.stderr.on('data', (piece: Buffer) => {
-      complaint += piece.toString();
-    });
-    child.on('close', (status) => {
-      if (status === 0) resolve(Buffer.concat(output));
-      else fail(complaint.trim() || `it ended with status ${status}`);
-    });
-    // That the tool ends before it has read all is said by its status.
-    child.stdin.on('error', () => undefined);
-    child.stdin.end(input);
-  });
+  const { output, why } = await runTool(tool, options, input);
+  if (output !== null) return output;
+  throw new BootscopeError('codec-no-tool', `compressing with ${codec} needs ${tool}: ${why}`);
 }
 
 /** Offset in an lzop file of the mode and time of what was compressed, 12 bytes, with the length of a name behind them. */

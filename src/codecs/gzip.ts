@@ -1,6 +1,7 @@
 // gzip (RFC 1952): one member, with Node's zlib where there is one and pako elsewhere.
 
-import { crc32, nodeZlib } from './checksums.ts';
+import { nativeZlib } from '../host/host.ts';
+import { crc32 } from './checksums.ts';
 import type { Codec, DecompressResult } from './codec.ts';
 import { checksumMismatch, corrupt, outputLimit, truncated } from './codec-errors.ts';
 import { MATCHERS } from './magic.ts';
@@ -11,14 +12,15 @@ export const gzip: Codec = {
   async decompress(input, output, options) {
     const start = readHeader(input);
     const deflated = input.subarray(start);
-    const native = options?.portable || nodeZlib === null ? null : await inflateWithNode(deflated, output);
+    const native =
+      options?.portable || nativeZlib() === null ? null : await inflateWithNode(deflated, output);
     const inflated = native ?? (await inflateWithPako(deflated, start, output));
     if (!options?.unchecked) return verify(input, start, output, inflated);
     const end = Math.min(start + inflated.bytesRead + 8, input.length);
     return { bytesRead: end, bytesWritten: inflated.bytesWritten };
   },
   async background() {
-    if (nodeZlib === null) return null;
+    if (nativeZlib() === null) return null;
     return async (input, output) => {
       const start = readHeader(input);
       const inflated = await inflateWithNode(input.subarray(start), output);
@@ -87,7 +89,7 @@ function readHeader(input: Uint8Array): number {
 /** Null where zlib finds a fault, which pako then names. */
 function inflateWithNode(deflated: Uint8Array, output: Uint8Array): Promise<DecompressResult | null> {
   return new Promise((resolve) => {
-    nodeZlib!.inflateRaw(
+    nativeZlib()!.inflateRaw(
       deflated,
       {
         // With room for all of it in one chunk zlib hands that out without gathering pieces into another copy.

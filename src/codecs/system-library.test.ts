@@ -14,8 +14,8 @@ const portable = vi.hoisted(() => () => {
 vi.mock('xz-decompress', portable);
 vi.mock('zstddec', portable);
 vi.mock('lz4js', portable);
-vi.mock('seek-bzip', portable);
 vi.mock('pako', portable);
+vi.mock('./bzip2-decoder.ts', () => ({ decodeBzip2: portable }));
 vi.mock('./lzma-decoder.ts', () => ({ decodeLzma: portable }));
 
 const LIBRARIES: readonly (readonly [CodecName, SystemLibraryName | null])[] = [
@@ -72,15 +72,10 @@ describe('systemLibrary', () => {
   });
 
   it('finds none where koffi cannot be loaded', async () => {
-    const builtin = vi.spyOn(process, 'getBuiltinModule').mockReturnValue({
-      createRequire: () => () => {
-        throw new Error('no koffi');
-      },
-    });
+    vi.doMock('#host', async (original) => ({ ...(await original<object>()), loadKoffi: () => null }));
     vi.resetModules();
     const fresh = await import('./system-library.ts');
     expect(await fresh.systemLibrary('lzma')).toBeNull();
-    expect(builtin).toHaveBeenCalledWith('node:module');
-    builtin.mockRestore();
+    vi.doUnmock('#host');
   });
 });

@@ -1,6 +1,7 @@
 // Native decompressors of the host: shared libraries called through koffi, straight from and to JavaScript's memory.
 
 import type { KoffiFunc, LibraryHandle } from 'koffi';
+import { environment, loadKoffi, platform } from '../host/host.ts';
 
 export type SystemLibraryName = 'lzma' | 'zstd' | 'lz4' | 'bz2';
 
@@ -55,13 +56,11 @@ export function systemLibrary(name: SystemLibraryName): Promise<SystemLibrary | 
 }
 
 async function open(name: SystemLibraryName): Promise<SystemLibrary | null> {
-  const host = globalThis.process;
-  const files = host === undefined ? undefined : FILES[host.platform]?.[name];
-  if (files === undefined || host.env.BOOTSCOPE_PORTABLE_CODECS) return null;
+  const files = FILES[platform]?.[name];
+  if (files === undefined || environment('BOOTSCOPE_PORTABLE_CODECS')) return null;
+  const koffi = loadKoffi();
+  if (koffi === null) return null;
   try {
-    // CommonJS: loading the add-on through require takes half the time of an import.
-    const { createRequire } = host.getBuiltinModule('node:module');
-    const koffi = createRequire(import.meta.url)('koffi') as typeof import('koffi');
     if (koffi.sizeof('void *') !== 8) return null;
     const handle = loadFirst(koffi.load, files);
     if (handle === null) return null;

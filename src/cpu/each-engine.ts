@@ -6,7 +6,7 @@ import { libraryCandidates } from './find-library.ts';
 import { nativeTransport } from './native.ts';
 import { type Transport, versionText } from './transport.ts';
 import { createUnicorn } from './unicorn.ts';
-import { findWasmEngine, wasmTransport } from './wasm.ts';
+import { findWasmEngine, wasmTransport } from './wasm-file.ts';
 
 export interface TestEngine {
   /** `native 2.1.4`, `wasm`. */

@@ -23,14 +23,14 @@ const OVERRIDES: Readonly<Record<EngineName, string>> = {
 async function openTransport(engine: EngineName): Promise<Transport> {
   // Imported only when taken: loading either binding costs tens of milliseconds.
   if (engine === 'native') return (await import('./native.ts')).nativeTransport();
-  return (await import('./wasm.ts')).wasmTransport();
+  return (await import('./wasm-file.ts')).wasmTransport();
 }
 
 /** What `auto` tries, in this order: what was named, else the newest. */
 async function candidates(): Promise<readonly EngineName[]> {
   const [named, other] = (['native', 'wasm'] as const).filter((engine) => process.env[OVERRIDES[engine]]);
   if (named !== undefined && other === undefined) return [named];
-  const { findWasmEngine, wasmEngineVersion } = await import('./wasm.ts');
+  const { findWasmEngine, wasmEngineVersion } = await import('./wasm-file.ts');
   const file = findWasmEngine();
   if (file === null) return ['native'];
   try {

@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import type { Pointer, Transport } from './transport.ts';
-import { findWasmEngine, wasmTransport } from './wasm.ts';
+import { findWasmEngine, wasmTransport } from './wasm-file.ts';
 
 const UC_ARCH_X86 = 4;
 const UC_MODE_64 = 8;

@@ -1,17 +1,11 @@
 // The WASM binding: the raw `_uc_*` exports of Unicorn.js (@alexaltea/unicorn-js, x86 variant), one module instance per CPU.
 // Long, for it is one binding: every C call once.
 
-import { existsSync, readFileSync } from 'node:fs';
-import { createRequire } from 'node:module';
-import { dirname, join, resolve } from 'node:path';
-import { pathToFileURL } from 'node:url';
-import { setFlagsFromString } from 'node:v8';
 import { BootscopeError } from '../error.ts';
+import { latin1Text } from '../host/host.ts';
 import { BLOCK_COUNTER_WASM, prepareBlockCounter, STATE_SIZE } from './block-counter.ts';
 import { COUNTING_HOOK_WASM } from './counting-hook.ts';
 import type { HookShape, HookShapes, Pointer, Transport, UcError } from './transport.ts';
-
-const PACKAGE = '@alexaltea/unicorn-js/x86';
 
 const PAGE = 4096;
 
@@ -69,7 +63,8 @@ type EmscriptenModule = Partial<Record<RequiredExport | '_uc_ctl', RawCall>> & {
   readonly wasmMemory?: { readonly buffer: ArrayBuffer };
   readonly HEAPU8?: Uint8Array<ArrayBuffer>;
 };
-type EmscriptenFactory = (options: Record<string, unknown>) => Promise<EmscriptenModule>;
+/** What the script of a build exports. */
+export type EmscriptenFactory = (options: Record<string, unknown>) => Promise<EmscriptenModule>;
 
 // The part of the JavaScript API of WebAssembly that is used here; TypeScript has it only in its DOM library.
 interface WasmMemory {
@@ -78,126 +73,23 @@ interface WasmMemory {
 interface WasmInstance {
   readonly exports: Readonly<Record<string, unknown>>;
 }
-type WasmModule = object;
+export type WasmModule = object;
 interface WebAssemblyApi {
   readonly Memory: new (descriptor: { initial: number }) => WasmMemory;
   readonly Module: new (bytes: Uint8Array<ArrayBufferLike>) => WasmModule;
   readonly Instance: new (module: WasmModule, imports: object) => WasmInstance;
   instantiate(source: unknown, imports?: object): Promise<unknown>;
 }
-const webAssembly = (globalThis as unknown as { WebAssembly: WebAssemblyApi }).WebAssembly;
+export const webAssembly: WebAssemblyApi = (globalThis as unknown as { WebAssembly: WebAssemblyApi })
+  .WebAssembly;
 
-/**
- * The file of the WASM engine: what `BOOTSCOPE_UNICORN_JS` names, else the installed package; null where
- * there is neither.
- */
-export function findWasmEngine(): string | null {
-  const asked = process.env.BOOTSCOPE_UNICORN_JS;
-  if (asked) return resolve(asked);
-  try {
-    return createRequire(import.meta.url).resolve(PACKAGE);
-  } catch {
-    return null;
-  }
-}
-
-/** The version in the package.json that belongs to the file; null where there is none. */
-export function wasmEngineVersion(file: string): string | null {
-  for (let folder = dirname(file); folder !== dirname(folder); folder = dirname(folder)) {
-    const description = join(folder, 'package.json');
-    if (!existsSync(description)) continue;
-    const { version } = JSON.parse(readFileSync(description, 'utf8')) as { version?: unknown };
-    return typeof version === 'string' ? version : null;
-  }
-  return null;
-}
-
-/** What is kept of a file for the next instance in this process. */
-interface Loaded {
+/** A build of Unicorn.js as it was loaded, for any number of instances. */
+export interface WasmEngine {
+  /** Names it in messages. */
+  readonly name: string;
   readonly factory: EmscriptenFactory;
-  /** The compiled code, where its bytes stand in the file as base64 (Emscripten's SINGLE_FILE). */
-  readonly module: WasmModule | null;
-}
-const loadedFiles = new Map<string, Loaded>();
-
-/** The WASM code that stands in the script as base64: a literal that begins with the magic bytes 00 61 73 6d. */
-function embeddedWasm(script: string): Uint8Array | null {
-  const start = script.indexOf('AGFzbQEAAAA');
-  if (start < 0) return null;
-  const ends = ['"', "'", '`'].map((quote) => script.indexOf(quote, start)).filter((end) => end >= 0);
-  return ends.length === 0 ? null : Buffer.from(script.slice(start, Math.min(...ends)), 'base64');
-}
-
-/** V8's own values of the budget below, by the major versions of V8 in Node 20 and later ones that have it. */
-const DEFAULT_BUDGETS: Readonly<Record<string, number>> = {
-  11: 1_800_000,
-  12: 13_000_000,
-  13: 13_000_000,
-  14: 13_000_000,
-};
-const LARGEST_BUDGET = 2 ** 31 - 1;
-
-/**
- * Compiles with V8's budget for its optimizing compiler raised. By its own measure V8 finds Unicorn's translator of
- * guest code (one function of 150 KB) worth optimizing in every boot, which takes longer than the whole boot. The
- * interpreter, which a long run spends its time in, still gets there within a second. The flag counts when a module is
- * compiled, so others keep V8's value.
- */
-function compile(bytes: Uint8Array): WasmModule {
-  const budget = DEFAULT_BUDGETS[process.versions.v8.split('.')[0] ?? ''];
-  if (budget === undefined) return new webAssembly.Module(bytes);
-  setFlagsFromString(`--wasm-tiering-budget=${LARGEST_BUDGET}`);
-  try {
-    return new webAssembly.Module(bytes);
-  } finally {
-    setFlagsFromString(`--wasm-tiering-budget=${budget}`);
-  }
-}
-
-/** What a script exports; CommonJS, as the published package is, loads in half the time through require. */
-async function evaluate(file: string): Promise<unknown> {
-  try {
-    return createRequire(import.meta.url)(file) as unknown;
-  } catch (cause) {
-    const code = (cause as { readonly code?: unknown }).code;
-    if (code !== 'ERR_REQUIRE_ESM' && !(cause instanceof SyntaxError)) throw cause;
-    const namespace: { readonly default?: unknown } = await import(pathToFileURL(file).href);
-    return namespace.default;
-  }
-}
-
-async function load(file: string): Promise<Loaded> {
-  const known = loadedFiles.get(file);
-  if (known !== undefined) return known;
-  if (!existsSync(file)) {
-    throw new BootscopeError('cpu-no-engine', `BOOTSCOPE_UNICORN_JS names ${file}, which does not exist.`);
-  }
-  let exported: unknown;
-  try {
-    const bytes = embeddedWasm(readFileSync(file, 'latin1'));
-    const module = bytes === null ? null : compile(bytes);
-    exported = await evaluate(file);
-    // Node 22 can require an ES module, and then gives its namespace.
-    if (typeof exported === 'object' && exported !== null && 'default' in exported)
-      exported = exported.default;
-    if (typeof exported === 'function') {
-      const loaded: Loaded = { factory: exported as EmscriptenFactory, module };
-      loadedFiles.set(file, loaded);
-      return loaded;
-    }
-  } catch (cause) {
-    throw new BootscopeError(
-      'cpu-no-engine',
-      `${file} cannot be loaded as a Unicorn.js module: ${String(cause)}`,
-      {
-        cause,
-      },
-    );
-  }
-  throw new BootscopeError(
-    'cpu-no-engine',
-    `${file} exports ${exported === undefined ? 'nothing' : `a value of type ${typeof exported}`}, not the factory function of a Unicorn.js module.`,
-  );
+  /** The compiled code; null as long as nobody has it apart from the script. */
+  module: WasmModule | null;
 }
 
 /** The module's memory is the one export of this kind, under whatever name the build gave it. */
@@ -209,15 +101,11 @@ function memoryOf(instance: WasmInstance): WasmMemory | null {
 }
 
 /**
- * Calls the factory and gets hold of the instance's memory, which the module object shows in some builds
- * only. Emscripten adds process-wide handlers that turn any unhandled rejection into a crash; they go.
+ * Calls the factory and gets hold of the instance's memory, which the module object shows in some builds only.
  */
 async function instantiate(
-  file: string,
-  loaded: Loaded,
+  engine: WasmEngine,
 ): Promise<{ module: EmscriptenModule; memory: WasmMemory; lastError: () => string }> {
-  const events = ['uncaughtException', 'unhandledRejection'] as const;
-  const before = events.map((event) => process.listeners(event as 'uncaughtException'));
   const original = webAssembly.instantiate;
   let memory: WasmMemory | null = null;
   let printed = '';
@@ -230,8 +118,8 @@ async function instantiate(
       throw thrown ?? new Error(`the module exited with status ${status}`);
     },
   };
-  if (loaded.module !== null) {
-    const compiled = loaded.module;
+  const compiled = engine.module;
+  if (compiled !== null) {
     options.instantiateWasm = (
       imports: object,
       receive: (instance: WasmInstance, module: WasmModule) => void,
@@ -249,8 +137,13 @@ async function instantiate(
     // The bytes are embedded in a way unknown here: let the module instantiate itself, and look on.
     (webAssembly as { instantiate: WebAssemblyApi['instantiate'] }).instantiate = async (source, imports) => {
       const result = await original.call(webAssembly, source, imports);
-      const instance = (result as { readonly instance?: WasmInstance }).instance ?? (result as WasmInstance);
-      memory ??= memoryOf(instance);
+      const { instance, module } = result as {
+        readonly instance?: WasmInstance;
+        readonly module?: WasmModule;
+      };
+      memory ??= memoryOf(instance ?? (result as WasmInstance));
+      // The next instance need not compile it again.
+      engine.module ??= module ?? null;
       return result;
     };
   }
@@ -259,7 +152,7 @@ async function instantiate(
     const failed = new Promise<never>((_, rejected) => {
       reject = rejected;
     });
-    const module = await Promise.race([loaded.factory(options), failed]);
+    const module = await Promise.race([engine.factory(options), failed]);
     memory ??= module.wasmMemory ?? null;
     const shown = Object.getOwnPropertyDescriptor(module, 'HEAPU8')?.value as unknown;
     if (memory === null && shown instanceof Uint8Array) {
@@ -272,7 +165,7 @@ async function instantiate(
     if (memory === null) {
       throw new BootscopeError(
         'cpu-no-engine',
-        `${file} shows none of its memory (neither base64 code, wasmMemory nor HEAPU8), which guest RAM is shared through.`,
+        `${engine.name} shows none of its memory (neither base64 code, wasmMemory nor HEAPU8), which guest RAM is shared through.`,
       );
     }
     return { module, memory, lastError: () => printed };
@@ -280,18 +173,13 @@ async function instantiate(
     if (cause instanceof BootscopeError) throw cause;
     throw new BootscopeError(
       'cpu-no-engine',
-      `${file} does not start as a Unicorn.js module: ${printed || String(cause)}`,
+      `${engine.name} does not start as a Unicorn.js module: ${printed || String(cause)}`,
       { cause },
     );
   } finally {
-    if (loaded.module === null) {
+    if (compiled === null) {
       (webAssembly as { instantiate: WebAssemblyApi['instantiate'] }).instantiate = original;
     }
-    events.forEach((event, index) => {
-      for (const listener of process.listeners(event as 'uncaughtException')) {
-        if (!before[index]?.includes(listener)) process.removeListener(event, listener);
-      }
-    });
   }
 }
 
@@ -384,20 +272,13 @@ function chunkEnd(address: number, end: number): number {
 }
 
 /**
- * Opens a module instance of its own; the file is read and compiled once in a process.
+ * Opens a module instance of its own.
  *
- * @throws BootscopeError `cpu-no-engine`: no file, or not a usable Unicorn.js; the message says what is missing.
+ * @throws BootscopeError `cpu-no-engine`: not a usable Unicorn.js module; the message says what is missing
  */
-export async function wasmTransport(): Promise<Transport> {
-  const file = findWasmEngine();
-  if (file === null) {
-    throw new BootscopeError(
-      'cpu-no-engine',
-      `The package ${PACKAGE.slice(0, PACKAGE.lastIndexOf('/'))} is not installed: npm install it, or name a build of Unicorn.js in BOOTSCOPE_UNICORN_JS.`,
-    );
-  }
-  const { module, memory, lastError } = await instantiate(file, await load(file));
-  return new WasmTransport(file, checkedExports(file, module), memory, lastError);
+export async function openWasm(engine: WasmEngine): Promise<Transport> {
+  const { module, memory, lastError } = await instantiate(engine);
+  return new WasmTransport(engine.name, checkedExports(engine.name, module), memory, lastError);
 }
 
 class WasmTransport implements Transport {
@@ -439,7 +320,7 @@ class WasmTransport implements Transport {
   errorText(error: UcError): string {
     const text = this.#uc._uc_strerror(error) >>> 0;
     const bytes = new Uint8Array(this.#memory.buffer);
-    return Buffer.from(bytes.subarray(text, bytes.indexOf(0, text))).toString('latin1');
+    return latin1Text(bytes.subarray(text, bytes.indexOf(0, text)));
   }
 
   open(arch: number, mode: number): UcError {

@@ -1,6 +1,7 @@
 // Those who wrote or read a range of memory, a line each: when, what did it, and what was there before and after.
 
 import { hex } from '../hex.ts';
+import { hexDigits } from '../host/host.ts';
 import type { Json } from '../report/json.ts';
 import { PHASE_NAMES } from '../trace/boot-trace.ts';
 import type { Accessor } from './writers.ts';
@@ -37,17 +38,16 @@ function valueText({ by, at, before, after, start, end, count }: Accessor): stri
 
 export function accessorJson(accessor: Accessor, symbol: string | null): Json {
   const { instruction, start, end, at, before, after, source, ...rest } = accessor;
-  const digits = (bytes: Uint8Array): string => Buffer.from(bytes).toString('hex');
   return {
     ...rest,
-    ...{ start: hex(start), end: hex(end), at: hex(at), before: digits(before), after: digits(after) },
+    ...{ start: hex(start), end: hex(end), at: hex(at), before: hexDigits(before), after: hexDigits(after) },
     source: source === null ? null : hex(source),
     instruction:
       instruction === null
         ? null
         : {
             ...{ address: hex(instruction.address), mode: instruction.mode, text: instruction.text },
-            ...{ bytes: digits(instruction.bytes), ...(symbol === null ? {} : { symbol }) },
+            ...{ bytes: hexDigits(instruction.bytes), ...(symbol === null ? {} : { symbol }) },
           },
   };
 }

@@ -4,6 +4,7 @@ import type { CodecName } from '../codecs/codec.ts';
 import { codecByName } from '../codecs/registry.ts';
 import { BootscopeError } from '../error.ts';
 import { hex } from '../hex.ts';
+import { equalBytes } from '../host/host.ts';
 import type { KernelImage } from '../image/kernel-image.ts';
 import type { ExtractionContext } from './extraction.ts';
 import type { PayloadAhead } from './payload-ahead.ts';
@@ -106,5 +107,5 @@ export function payloadBytes(
   const payload = image.payload!;
   const original = image.protectedModeCode.subarray(payload.offset, payload.offset + payload.length);
   const inGuest = memory.viewUpTo(inputAddress, payload.length);
-  return Buffer.compare(original, inGuest) === 0 ? original : inGuest.slice();
+  return equalBytes(original, inGuest) ? original : inGuest.slice();
 }

@@ -1,8 +1,8 @@
 // Decompresses the payload on another thread while the guest still runs towards extract_kernel.
 
-import { availableParallelism } from 'node:os';
 import { codecByName } from '../codecs/registry.ts';
 import { BootscopeError } from '../error.ts';
+import { processors } from '../host/host.ts';
 import type { KernelImage } from '../image/kernel-image.ts';
 
 /** Of more than this, touching a second copy of the kernel takes longer than the guest on its way to extract_kernel. */
@@ -25,7 +25,7 @@ export class PayloadAhead {
   static async begin(image: KernelImage): Promise<PayloadAhead | null> {
     const { payload } = image;
     if (payload === null || payload.outputLength === null || payload.outputLength > LARGEST) return null;
-    if (availableParallelism() < 2) return null;
+    if (processors() < 2) return null;
     const decode = await (await codecByName(payload.codec)).background();
     if (decode === null) return null;
     const input = image.protectedModeCode.subarray(payload.offset, payload.offset + payload.length);

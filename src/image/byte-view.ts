@@ -1,6 +1,7 @@
 // Checked little- and big-endian reads from a file's bytes: a number that lies outside is an error with the numbers in it.
 
 import { BootscopeError } from '../error.ts';
+import { latin1Text } from '../host/host.ts';
 
 /** Reads numbers and strings out of bytes; every offset is checked. */
 export class ByteView {
@@ -72,7 +73,7 @@ export class ByteView {
     const end = Math.min(offset + limit, this.bytes.length);
     let stop = offset;
     while (stop < end && this.bytes[stop] !== 0) stop++;
-    return Buffer.from(this.bytes.buffer, this.bytes.byteOffset + offset, stop - offset).toString('latin1');
+    return latin1Text(this.bytes.subarray(offset, stop));
   }
 
   /** Whether the bytes at `offset` are those of the Latin-1 text `magic`; false outside. */

@@ -1,6 +1,6 @@
 // Describes an image for the x86 boot protocol: sizes, checksum, kernel_info, and what its payload holds.
 
-import { crc32 } from 'node:zlib';
+import { crc32 } from '../codecs/checksums.ts';
 import { BootscopeError } from '../error.ts';
 import { readSetupHeader, type SetupHeader } from '../protocol/setup-header.ts';
 import { ByteView } from './byte-view.ts';

@@ -1,6 +1,7 @@
 // Flattened device trees (Devicetree Specification 0.4, chapter 5): a header, a block of nodes and properties, a block of names.
 
 import { BootscopeError } from '../error.ts';
+import { latin1Text } from '../host/host.ts';
 import { ByteView } from './byte-view.ts';
 
 const MAGIC = '\xd0\x0d\xfe\xed';
@@ -108,8 +109,7 @@ export function textProperty(node: DeviceTreeNode | undefined, name: string): st
 export function textsProperty(node: DeviceTreeNode | undefined, name: string): string[] {
   const value = node?.properties.get(name);
   if (value === undefined) return [];
-  return Buffer.from(value)
-    .toString('latin1')
+  return latin1Text(value)
     .split('\0')
     .filter((text) => text !== '');
 }

@@ -1,6 +1,7 @@
 // Reads ELF32 and ELF64 files of either byte order: headers, segments, sections, notes, symbols (System V gABI, chapters 4 and 5).
 
 import { BootscopeError } from '../error.ts';
+import { hexDigits } from '../host/host.ts';
 import { ByteView } from './byte-view.ts';
 
 export const ET_REL = 1;
@@ -355,7 +356,7 @@ export function readElfNotes(elf: ElfFile): ElfNote[] {
 /** The linker's build id in lower-case hex (note `GNU`, type 3); null where there is none. */
 export function elfBuildId(elf: ElfFile): string | null {
   const note = readElfNotes(elf).find(({ name, type }) => name === 'GNU' && type === 3);
-  return note === undefined ? null : Buffer.from(note.description).toString('hex');
+  return note === undefined ? null : hexDigits(note.description);
 }
 
 /** The symbols of `.symtab`, nameless ones left out; empty for a stripped file. */

@@ -3,6 +3,7 @@
 import type { DecompressOptions } from '../codecs/codec.ts';
 import { codecByName } from '../codecs/registry.ts';
 import { BootscopeError } from '../error.ts';
+import { hexDigits } from '../host/host.ts';
 import { ByteView } from './byte-view.ts';
 import { type ElfFile, elfFileLength, isElf, readElf } from './elf.ts';
 import type { KernelImage } from './kernel-image.ts';
@@ -90,7 +91,7 @@ function noPayload(image: KernelImage): BootscopeError {
         `found in its ${image.protectedModeCode.length} bytes of protected-mode code`,
     );
   }
-  const start = Buffer.from(image.protectedModeCode.subarray(offset, offset + 8)).toString('hex');
+  const start = hexDigits(image.protectedModeCode.subarray(offset, offset + 8));
   return new BootscopeError(
     'image-no-payload',
     `${image.path} has a payload of ${length} bytes at offset ${offset} of its protected-mode code that ` +

@@ -1,8 +1,9 @@
 // U-Boot's flattened image trees (flat_image_tree specification): images with types, compressions and hashes, and the
 // configurations that say which of them go together.
 
-import { createHash } from 'node:crypto';
-import { crc32 } from 'node:zlib';
+import { crc32 } from '../codecs/checksums.ts';
+import { hashHex, hexDigits } from '../host/host.ts';
+import type { HashName } from '../host/host-types.ts';
 import { ByteView } from './byte-view.ts';
 import {
   childNode,
@@ -54,7 +55,11 @@ export interface Fit {
   readonly defaultConfiguration: string | null;
 }
 
-const HASHES: ReadonlySet<string> = new Set(['md5', 'sha1', 'sha256', 'sha384', 'sha512']);
+const HASHES: readonly HashName[] = ['md5', 'sha1', 'sha256', 'sha384', 'sha512'];
+
+function isHashName(algorithm: string): algorithm is HashName {
+  return HASHES.some((name) => name === algorithm);
+}
 
 /** Reads the images of a tree; null for a device tree that is no FIT. */
 export function readFit(bytes: Uint8Array, tree: DeviceTree): Fit | null {
@@ -120,14 +125,14 @@ function imageData(
 
 function readHash(node: DeviceTreeNode, data: Uint8Array | null): FitHash {
   const algorithm = textProperty(node, 'algo') ?? 'unknown';
-  const stated = Buffer.from(node.properties.get('value') ?? new Uint8Array(0)).toString('hex');
+  const stated = hexDigits(node.properties.get('value') ?? new Uint8Array(0));
   const computed =
     data === null
       ? null
       : algorithm === 'crc32'
         ? crc32(data).toString(16).padStart(8, '0')
-        : HASHES.has(algorithm)
-          ? createHash(algorithm).update(data).digest('hex')
+        : isHashName(algorithm)
+          ? hashHex(algorithm, data)
           : null;
   return { algorithm, stated, valid: computed === null ? null : computed === stated };
 }

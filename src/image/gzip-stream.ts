@@ -1,9 +1,11 @@
 // Reads a gzip stream of unknown length and says where it ends, whatever follows it (RFC 1952).
 // Node's own gunzip takes what follows for a further member and fails.
 
-import { crc32, inflateRawSync, constants as zlibConstants } from 'node:zlib';
+import { crc32 } from '../codecs/checksums.ts';
 import { BootscopeError } from '../error.ts';
 import { hex } from '../hex.ts';
+import { inflateRaw } from '../host/host.ts';
+import type { Inflated } from '../host/host-types.ts';
 import { ByteView } from './byte-view.ts';
 
 const TRAILER_LENGTH = 8;
@@ -35,15 +37,8 @@ export function gzipHeaderLength(bytes: Uint8Array, at: number): number | null {
 export function inflateGzipStart(bytes: Uint8Array, length: number, limit: number): Uint8Array | null {
   const start = gzipHeaderLength(bytes, 0);
   if (start === null) return null;
-  try {
-    return inflateRawSync(bytes.subarray(start, start + length), {
-      // That the input ends in the middle is no fault here.
-      finishFlush: zlibConstants.Z_SYNC_FLUSH,
-      maxOutputLength: limit,
-    });
-  } catch {
-    return null;
-  }
+  const inflated = inflateRaw(bytes.subarray(start, start + length), limit, true);
+  return 'fault' in inflated ? null : inflated.content;
 }
 
 /**
@@ -62,7 +57,7 @@ export function inflateGzip(
   const start = gzipHeaderLength(bytes, 0);
   if (start === null)
     throw new BootscopeError('image-corrupt', `${what} is a damaged gzip file: its header is wrong`);
-  const { content, consumed } = inflateRaw(what, bytes.subarray(start), limit);
+  const { content, consumed } = inflate(what, bytes.subarray(start), limit);
   const length = start + consumed + TRAILER_LENGTH;
   if (length > bytes.length) {
     throw new BootscopeError(
@@ -83,46 +78,24 @@ export function inflateGzip(
   return { content, length };
 }
 
-function inflateRaw(
-  what: string,
-  bytes: Uint8Array,
-  limit: number,
-): { content: Uint8Array; consumed: number } {
-  try {
-    // Node's types do not know that `info` changes the result.
-    const result: unknown = inflateRawSync(bytes, { info: true, maxOutputLength: limit });
-    if (typeof result === 'object' && result !== null && 'engine' in result && 'buffer' in result) {
-      const { engine, buffer } = result;
-      if (
-        buffer instanceof Uint8Array &&
-        typeof engine === 'object' &&
-        engine !== null &&
-        'bytesWritten' in engine
-      ) {
-        return { content: buffer, consumed: Number(engine.bytesWritten) };
-      }
-    }
-  } catch (error) {
-    const code = error instanceof Error && 'code' in error ? error.code : null;
-    if (code === 'ERR_BUFFER_TOO_LARGE') {
+function inflate(what: string, bytes: Uint8Array, limit: number): Inflated {
+  const inflated = inflateRaw(bytes, limit, false);
+  if (!('fault' in inflated)) return inflated;
+  const { fault, reason, cause } = inflated;
+  switch (fault) {
+    case 'limit':
       throw new BootscopeError(
         'image-too-large',
         `${what} holds more than ${limit} bytes under gzip, which no kernel image has`,
-        { cause: error },
+        { cause },
       );
-    }
-    if (code === 'Z_BUF_ERROR') {
+    case 'cut':
       throw new BootscopeError(
         'image-truncated',
         `${what} is a cut gzip file: its stream does not end within ${bytes.length} bytes`,
-        { cause: error },
+        { cause },
       );
-    }
-    throw new BootscopeError(
-      'image-corrupt',
-      `${what} is a damaged gzip file: ${error instanceof Error ? error.message : String(error)}`,
-      { cause: error },
-    );
+    case 'damaged':
+      throw new BootscopeError('image-corrupt', `${what} is a damaged gzip file: ${reason}`, { cause });
   }
-  throw new Error('zlib gave no information about what it read');
 }

@@ -1,5 +1,6 @@
 // Says what a file is, kernel or not, by its first bytes, and what to do with one that cannot be booted here.
 
+import { indexOfText } from '../host/host.ts';
 import { SETUP_HEADER_MAGIC } from '../protocol/setup-header.ts';
 import { readAndroidBoot } from './android-boot.ts';
 import { ByteView } from './byte-view.ts';
@@ -167,8 +168,7 @@ function identifyElf(bytes: Uint8Array, view: ByteView): FileIdentity {
 
 /** Whether the format string of Xen's own banner is in these bytes. */
 export function holdsXen(bytes: Uint8Array): boolean {
-  const buffer = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-  return buffer.includes('Xen version %d.%d%s', 0, 'latin1');
+  return indexOfText(bytes, 'Xen version %d.%d%s') >= 0;
 }
 
 function identifyMultiboot(bytes: Uint8Array, noun: string, version: 1 | 2): FileIdentity {
@@ -291,8 +291,7 @@ export function identifyFile(bytes: Uint8Array): FileIdentity {
       advice: BOOT_AS_DISK,
     };
   }
-  const buffer = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-  const program = PROGRAM_TEXTS.find(([text]) => buffer.includes(text, 0, 'latin1'));
+  const program = PROGRAM_TEXTS.find(([text]) => indexOfText(bytes, text) >= 0);
   if (program !== undefined) return { kind: 'other', what: program[1], advice: null };
   const multiboot = readMultibootHeader(bytes);
   if (multiboot !== null) return identifyMultiboot(bytes, 'a flat binary', multiboot.version);

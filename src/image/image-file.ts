@@ -1,7 +1,7 @@
 // Gets a file's bytes off the disk, and says in one sentence why it can't.
 
-import { existsSync, readFileSync, statSync } from 'node:fs';
 import { BootscopeError, systemReason } from '../error.ts';
+import { concatBytes, fileStatus, readFile, standardInput } from '../host/host.ts';
 
 /** Larger files are no kernel images; the limit keeps a mistyped disk image from filling memory. */
 export const MAX_IMAGE_FILE_LENGTH = 0x40000000;
@@ -32,16 +32,15 @@ export async function readImageFile(
 ): Promise<Uint8Array> {
   try {
     if (path === STANDARD_INPUT) return await readStandardInput(what, limit);
-    const file = fileName(path);
     // Before opening: the open of a named pipe waits for a writer.
-    const status = statSync(file);
-    if (status.isDirectory()) {
+    const status = fileStatus(path);
+    if (status.kind === 'directory') {
       throw new BootscopeError(
         'image-is-directory',
         `${path} is a directory, not a file that holds ${anA(what)}`,
       );
     }
-    if (!status.isFile()) {
+    if (status.kind === 'other') {
       throw new BootscopeError('image-not-readable', `${path} is not a regular file`);
     }
     if (status.size > limit) {
@@ -51,8 +50,7 @@ export async function readImageFile(
         { data: { path, size: status.size, limit } },
       );
     }
-    // At once: Node reads a large file in many pieces otherwise.
-    return readFileSync(file);
+    return readFile(path);
   } catch (error) {
     throw error instanceof BootscopeError ? error : unreadable(path, error);
   }
@@ -63,8 +61,7 @@ const STANDARD_INPUT = '-';
 async function readStandardInput(what: string, limit: number): Promise<Uint8Array> {
   const pieces: Uint8Array[] = [];
   let length = 0;
-  for await (const piece of process.stdin) {
-    const bytes: Uint8Array = typeof piece === 'string' ? Buffer.from(piece) : piece;
+  for await (const bytes of standardInput()) {
     length += bytes.length;
     if (length > limit) {
       throw new BootscopeError(
@@ -74,27 +71,7 @@ async function readStandardInput(what: string, limit: number): Promise<Uint8Arra
     }
     pieces.push(bytes);
   }
-  return Buffer.concat(pieces, length);
-}
-
-/** What Node puts where an argument's bytes are not UTF-8. */
-const REPLACEMENT = '\ufffd';
-
-/**
- * The bytes of the argument that Node decoded to `path`, where those are not UTF-8: Linux still has them. Elsewhere, and for a
- * name that really has the replacement character, `path` itself.
- */
-function fileName(path: string): string | Buffer {
-  if (!path.includes(REPLACEMENT) || existsSync(path)) return path;
-  try {
-    const raw = readFileSync('/proc/self/cmdline').toString('latin1').split('\0');
-    const argument = raw
-      .map((text) => Buffer.from(text, 'latin1'))
-      .find((bytes) => bytes.toString() === path);
-    return argument ?? path;
-  } catch {
-    return path;
-  }
+  return concatBytes(pieces);
 }
 
 function unreadable(path: string, error: unknown): BootscopeError {

@@ -2,6 +2,7 @@
 
 import { BootscopeError } from '../error.ts';
 import type { ErrorCode } from '../error-codes.ts';
+import { indexOfText } from '../host/host.ts';
 import { readSetupHeader, type SetupHeader } from '../protocol/setup-header.ts';
 import { isElf } from './elf.ts';
 import { cannotBootSentence, type FileIdentity, type FileKind, identifyFile } from './identify.ts';
@@ -186,8 +187,7 @@ function programName(
 ): string | null {
   if (header.protocol === 0 || payload !== null || header.get('payload_length') !== 0) return null;
   if (version !== null && isLinuxVersion(version)) return null;
-  const code = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-  const name = PROGRAMS.find((program) => code.includes(program, 0, 'latin1'));
+  const name = PROGRAMS.find((program) => indexOfText(bytes, program) >= 0);
   if (name !== undefined) return version === null ? name : `${name} ${version}`;
   return version ?? 'unnamed program';
 }

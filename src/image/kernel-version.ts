@@ -1,5 +1,6 @@
 // Finds the version a kernel states about itself: the string setup points to, or the banner inside vmlinux.
 
+import { indexOfText, latin1Text } from '../host/host.ts';
 import type { SetupHeader } from '../protocol/setup-header.ts';
 import { ByteView } from './byte-view.ts';
 
@@ -8,7 +9,7 @@ const BANNER = 'Linux version ';
 
 /** Whether text of a kernel's own is in these bytes. */
 export function hasBanner(bytes: Uint8Array): boolean {
-  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).includes(BANNER, 0, 'latin1');
+  return indexOfText(bytes, BANNER) >= 0;
 }
 
 /** Printable text of at least one character, trimmed; null for anything else. */
@@ -35,10 +36,9 @@ export function readKernelVersion(header: SetupHeader, setup: Uint8Array): strin
  * Kernels from 6.1 on hold it twice, once without the build number, which the link replaces.
  */
 export function findLinuxBanner(bytes: Uint8Array): string | null {
-  const buffer = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   const view = new ByteView(bytes, 'banner');
   let first: string | null = null;
-  for (let at = buffer.indexOf(BANNER, 0, 'latin1'); at >= 0; at = buffer.indexOf(BANNER, at + 1, 'latin1')) {
+  for (let at = indexOfText(bytes, BANNER); at >= 0; at = indexOfText(bytes, BANNER, at + 1)) {
     const line = view.text(at, 1024).split('\n', 1)[0] ?? '';
     // The format string of /proc/version also begins so, with %s where the release is.
     if (!/^Linux version \d/.test(line)) continue;
@@ -59,7 +59,7 @@ const BARE_VERSION = /\d+\.\d+[\w.+~-]* \([\w.+~-]+@[\w.+~-]+\) #\d[\x20-\x7e]{0
 
 /** The version that a boot program's own code states: its banner, or the same words without `Linux version`. */
 export function findStatedVersion(bytes: Uint8Array): string | null {
-  const text = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString('latin1');
+  const text = latin1Text(bytes);
   return findKernelVersion(bytes) ?? BARE_VERSION.exec(text)?.[0]?.trim() ?? null;
 }
 

@@ -11,8 +11,9 @@ import {
 } from '../codecs/compress.ts';
 import { codecByName } from '../codecs/registry.ts';
 import { BootscopeError } from '../error.ts';
+import { concatBytes, sha256Hex } from '../host/host.ts';
 import type { ImageParts } from './image-parts.ts';
-import { type PartManifest, sha256 } from './part-manifest.ts';
+import type { PartManifest } from './part-manifest.ts';
 import { findPeSection, type PeSection, readPe } from './pe.ts';
 import { withoutSignatures } from './pe-signature.ts';
 import { type FieldChange, type NewPayload, repackX86, signatureNotice } from './repack-x86.ts';
@@ -121,7 +122,7 @@ async function readFolder(
   let changedPart = false;
   for (const part of manifest.parts) {
     const bytes = await read(part.file);
-    const changed = bytes.length !== part.size || sha256(bytes) !== part.sha256;
+    const changed = bytes.length !== part.size || sha256Hex(bytes) !== part.sha256;
     if (part.role === 'payload') {
       payload = bytes;
       changedPayload = changed;
@@ -142,7 +143,7 @@ async function readFolder(
   const unpacked = await Promise.all(
     manifest.unpacked.map(async (part) => ({ ...part, bytes: await read(part.file) })),
   );
-  const changedContent = unpacked.some(({ bytes, sha256: known }) => sha256(bytes) !== known);
+  const changedContent = unpacked.some(({ bytes, sha256: known }) => sha256Hex(bytes) !== known);
   const kernel = unpacked.find(({ role }) => role === 'kernel')?.bytes ?? null;
   const relocations = unpacked.find(({ role }) => role === 'relocations')?.bytes ?? new Uint8Array(0);
   if (changedContent && changedPayload) {
@@ -151,8 +152,8 @@ async function readFolder(
       'both the payload and what is unpacked of it were changed: one of them has to be as it was, to know which counts',
     );
   }
-  const bytes = Buffer.concat(pieces);
-  const content = kernel === null ? new Uint8Array(0) : Buffer.concat([kernel, relocations]);
+  const bytes = concatBytes(pieces);
+  const content = kernel === null ? new Uint8Array(0) : concatBytes([kernel, relocations]);
   const image = imageRange(manifest);
   const oldContent =
     changedContent && payload !== null && manifest.image.codec !== null
@@ -199,7 +200,7 @@ function stubFolder(manifest: PartManifest, stub: ImageParts, content: Uint8Arra
     codec: stub.codec,
     payload:
       payload === undefined ? null : stub.bytes.subarray(payload.offset, payload.offset + payload.length),
-    oldContent: Buffer.concat(stub.unpacked.map(({ bytes }) => bytes)),
+    oldContent: concatBytes(stub.unpacked.map(({ bytes }) => bytes)),
   };
 }
 
@@ -243,7 +244,7 @@ async function makePayload(
   const content =
     changes.kernel === null && changes.relocations === null
       ? folder.content
-      : Buffer.concat([changes.kernel ?? folder.kernel, changes.relocations ?? folder.relocations]);
+      : concatBytes([changes.kernel ?? folder.kernel, changes.relocations ?? folder.relocations]);
   const compress = async (level: CompressionLevel): Promise<CompressedKernel> => {
     const compressed = await compressKernel(codec, content, level);
     const { payload } = base;
@@ -307,7 +308,7 @@ function setUkiCmdline(path: string, bytes: Uint8Array, cmdline: string, notices
       `${path} has no place for a command line: a Unified Kernel Image has one in its section .cmdline, a bzImage gets its own from the boot loader`,
     );
   }
-  const text = Buffer.from(cmdline, 'utf8');
+  const text = new TextEncoder().encode(cmdline);
   if (text.length > section.fileSize) {
     throw new BootscopeError(
       'pack-cmdline',

@@ -1,9 +1,9 @@
 // The list of an image's parts that lies beside them in a folder: enough to put the image together again, and to see which part
 // has been changed.
 
-import { createHash } from 'node:crypto';
 import type { CodecName } from '../codecs/codec.ts';
 import { BootscopeError } from '../error.ts';
+import { sha256Hex } from '../host/host.ts';
 import type { FileKind } from './identify.ts';
 import type { ImageParts, PartRole, UnpackedPart } from './image-parts.ts';
 
@@ -50,10 +50,6 @@ export interface PartManifest {
   readonly unpacked: readonly ManifestUnpacked[];
 }
 
-export function sha256(bytes: Uint8Array): string {
-  return createHash('sha256').update(bytes).digest('hex');
-}
-
 export function makeManifest(name: string, apart: ImageParts): PartManifest {
   const { bytes } = apart;
   return {
@@ -62,7 +58,7 @@ export function makeManifest(name: string, apart: ImageParts): PartManifest {
       name,
       kind: apart.kind,
       size: bytes.length,
-      sha256: sha256(bytes),
+      sha256: sha256Hex(bytes),
       kernelVersion: apart.kernelVersion,
       codec: apart.codec,
       wrappers: apart.wrappers,
@@ -73,7 +69,7 @@ export function makeManifest(name: string, apart: ImageParts): PartManifest {
       role: part.role,
       fileOffset: offset,
       size: length,
-      sha256: sha256(bytes.subarray(offset, offset + length)),
+      sha256: sha256Hex(bytes.subarray(offset, offset + length)),
       what: part.what,
       madeBy: part.madeBy,
     })),
@@ -82,7 +78,7 @@ export function makeManifest(name: string, apart: ImageParts): PartManifest {
       role: part.role,
       from: part.from,
       size: content.length,
-      sha256: sha256(content),
+      sha256: sha256Hex(content),
       what: part.what,
       madeBy: part.madeBy,
     })),

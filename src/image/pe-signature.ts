@@ -1,7 +1,8 @@
 // The Authenticode signatures of an EFI program: PKCS #7 SignedData over a hash of the file (Windows Authenticode Portable
 // Executable Signature Format; RFC 2315). Who signed is read, and whether the file still has that hash; no chain is checked.
 
-import { createHash, X509Certificate } from 'node:crypto';
+import { hashHex, hexDigits, readCertificate } from '../host/host.ts';
+import type { Certificate, HashName } from '../host/host-types.ts';
 import { ByteView } from './byte-view.ts';
 import { type PeFile, readPe } from './pe.ts';
 
@@ -20,7 +21,7 @@ export interface PeSignature {
 }
 
 const PKCS_SIGNED_DATA = 2;
-const HASH_OIDS: Readonly<Record<string, string>> = {
+const HASH_OIDS: Readonly<Record<string, HashName>> = {
   '2b0e03021a': 'sha1',
   '608648016503040201': 'sha256',
   '608648016503040202': 'sha384',
@@ -114,6 +115,7 @@ function readSignedData(der: Uint8Array, bytes: Uint8Array, pe: PeFile): PeSigna
   const signer = rest.at(-1);
   const { algorithm, digest } = readDigest(content);
   const certificate = signerCertificate(certificates, signer);
+  const computed = algorithm === null || digest === null ? null : peDigest(bytes, pe, algorithm);
   const oneLine = (text: string): string => text.replaceAll('\n', ', ');
   return {
     subject: certificate === null ? null : oneLine(certificate.subject),
@@ -121,20 +123,20 @@ function readSignedData(der: Uint8Array, bytes: Uint8Array, pe: PeFile): PeSigna
     validTo: certificate?.validTo ?? null,
     algorithm,
     digest,
-    digestMatches: algorithm === null || digest === null ? null : peDigest(bytes, pe, algorithm) === digest,
+    digestMatches: computed === null ? null : computed === digest,
   };
 }
 
 /** SpcIndirectDataContent: what was hashed, then the algorithm and the hash. */
-function readDigest(content: Element | undefined): { algorithm: string | null; digest: string | null } {
+function readDigest(content: Element | undefined): { algorithm: HashName | null; digest: string | null } {
   const wrapped = content === undefined ? undefined : elements(content.content)[1];
   const indirect = wrapped === undefined ? undefined : elements(wrapped.content)[0];
   const info = indirect === undefined ? undefined : elements(indirect.content)[1];
   const [algorithm, digest] = info === undefined ? [] : elements(info.content);
   const oid = algorithm === undefined ? undefined : elements(algorithm.content)[0];
   return {
-    algorithm: oid === undefined ? null : (HASH_OIDS[Buffer.from(oid.content).toString('hex')] ?? null),
-    digest: digest === undefined ? null : Buffer.from(digest.content).toString('hex'),
+    algorithm: oid === undefined ? null : (HASH_OIDS[hexDigits(oid.content)] ?? null),
+    digest: digest === undefined ? null : hexDigits(digest.content),
   };
 }
 
@@ -142,31 +144,29 @@ function readDigest(content: Element | undefined): { algorithm: string | null; d
 function signerCertificate(
   certificates: Element | undefined,
   signerInfos: Element | undefined,
-): X509Certificate | null {
+): Certificate | null {
   const [signer] = signerInfos === undefined ? [] : elements(signerInfos.content);
   const identifier = signer === undefined ? undefined : elements(signer.content)[1];
   const serial = identifier === undefined ? undefined : elements(identifier.content)[1];
   if (certificates === undefined || serial === undefined) return null;
-  const wanted = Buffer.from(serial.content).toString('hex').replace(/^0+/, '').toUpperCase();
+  const wanted = hexDigits(serial.content).replace(/^0+/, '').toUpperCase();
   for (const { whole } of elements(certificates.content)) {
-    try {
-      const certificate = new X509Certificate(whole);
-      if (certificate.serialNumber.replace(/^0+/, '') === wanted) return certificate;
-    } catch {
-      // A damaged certificate is not the signer's.
-    }
+    // A damaged certificate is not the signer's.
+    const certificate = readCertificate(whole);
+    if (certificate?.serialNumber.replace(/^0+/, '') === wanted) return certificate;
   }
   return null;
 }
 
 /** The hash of all but the CheckSum field, the directory entry of the signatures, and the signatures themselves. */
-function peDigest(bytes: Uint8Array, pe: PeFile, algorithm: string): string | null {
+function peDigest(bytes: Uint8Array, pe: PeFile, algorithm: HashName): string | null {
   const { checksumOffset, certificateEntryOffset, certificates } = pe;
   if (checksumOffset === null || certificateEntryOffset === null || certificates === null) return null;
-  return createHash(algorithm)
-    .update(bytes.subarray(0, checksumOffset))
-    .update(bytes.subarray(checksumOffset + 4, certificateEntryOffset))
-    .update(bytes.subarray(certificateEntryOffset + 8, certificates.offset))
-    .update(bytes.subarray(certificates.offset + certificates.length))
-    .digest('hex');
+  return hashHex(
+    algorithm,
+    bytes.subarray(0, checksumOffset),
+    bytes.subarray(checksumOffset + 4, certificateEntryOffset),
+    bytes.subarray(certificateEntryOffset + 8, certificates.offset),
+    bytes.subarray(certificates.offset + certificates.length),
+  );
 }

@@ -1,6 +1,7 @@
 // Puts a boot image together again from what is left of one in memory: the setup header in boot_params, and the
 // protected-mode code. Its setup code is gone, so that only the 32-bit and 64-bit entries can be used.
 
+import { concatBytes } from '../host/host.ts';
 import { readSetupHeader, SETUP_HEADER_MAGIC } from '../protocol/setup-header.ts';
 
 const SECTOR_SIZE = 512;
@@ -34,5 +35,5 @@ export function imageFromBootParams(page: Uint8Array, code: Uint8Array): Uint8Ar
   setup.set(page.subarray(HEADER_OFFSET, headerEnd), HEADER_OFFSET);
   setup.set([0x55, 0xaa], BOOT_FLAG_OFFSET);
   const size = header.protocol >= SYSSIZE_32_BITS ? header.get('syssize') * 16 : LARGEST_OLD_CODE;
-  return Buffer.concat([setup, code.subarray(0, Math.min(size, code.length))]);
+  return concatBytes([setup, code.subarray(0, Math.min(size, code.length))]);
 }

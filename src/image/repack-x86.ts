@@ -3,6 +3,7 @@
 
 import { BootscopeError } from '../error.ts';
 import { hex } from '../hex.ts';
+import { equalBytes, indexOfBytes } from '../host/host.ts';
 import { readSetupHeader, type SetupHeaderField, writeSetupHeaderField } from '../protocol/setup-header.ts';
 import { buildCrc, imageChecksum } from './describe-x86.ts';
 import { type ElfFile, isElf, PT_LOAD, readElf } from './elf.ts';
@@ -33,7 +34,7 @@ const DERIVED_FIELDS: readonly SetupHeaderField[] = [
   'payload_length',
 ];
 /** `mov 0x260(%rsi), %ebx` and its like: the stub reads init_size from boot_params to find its place. */
-const INIT_SIZE_OPERAND = '60020000';
+const INIT_SIZE_OPERAND = Uint8Array.of(0x60, 0x02, 0x00, 0x00);
 const PAGE = 0x1000;
 
 /**
@@ -202,8 +203,8 @@ function growInitSize(
     contentLength + (contentLength >> 8) - payloadLength;
   const growth = need(content.length, bytes.length) - need(oldContent.length, image.payload!.length);
   if (growth <= 0) return;
-  const head = Buffer.from(image.protectedModeCode.subarray(0, image.payload!.offset));
-  if (!image.header.has('init_size') || !head.includes(Buffer.from(INIT_SIZE_OPERAND, 'hex'))) {
+  const head = image.protectedModeCode.subarray(0, image.payload!.offset);
+  if (!image.header.has('init_size') || indexOfBytes(head, INIT_SIZE_OPERAND) < 0) {
     throw new BootscopeError(
       'pack-stub',
       `the new kernel needs ${growth} bytes more room to be decompressed in, which this boot stub has as a constant`,
@@ -243,7 +244,7 @@ function writeChecksum(output: Uint8Array): void {
 /** Reads the image as a boot does and compares: what was put in must come out. */
 async function prove(path: string, output: Uint8Array, { content }: NewPayload): Promise<void> {
   const { bytes } = await extractVmlinux(await readKernelImage(path, output));
-  if (Buffer.compare(bytes, content) !== 0) {
+  if (!equalBytes(bytes, content)) {
     throw new BootscopeError(
       'pack-proof',
       `the packed image does not give its kernel back: ${bytes.length} bytes came out, ${content.length} were put in`,

@@ -1,10 +1,11 @@
 // Finds the compressed kernel in code that does not say where it is: every magic with a sound header behind it is a candidate,
 // and the last one that unpacks is the kernel, since a boot program's own constants stand before what it carries.
 
-import { crc32 } from 'node:zlib';
+import { crc32 } from '../codecs/checksums.ts';
 import type { CodecName } from '../codecs/codec.ts';
 import { MATCHERS } from '../codecs/magic.ts';
 import { BootscopeError } from '../error.ts';
+import { indexOfText } from '../host/host.ts';
 import { ByteView } from './byte-view.ts';
 import { inflateGzipStart } from './gzip-stream.ts';
 import { unpackStream } from './unpack.ts';
@@ -110,18 +111,16 @@ function isSoundZstd(view: ByteView, at: number): boolean {
 
 /** Every sound candidate, in the order of their offsets. */
 export function findCandidates(bytes: Uint8Array): StreamCandidate[] {
-  const buffer = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   const view = new ByteView(bytes, 'compressed kernel');
   const found: StreamCandidate[] = [];
   for (const { codec, prefix, prefixAt = 0, isSound } of SEARCHES) {
-    const needle = Buffer.from(prefix, 'latin1');
-    let at = buffer.indexOf(needle);
+    let at = indexOfText(bytes, prefix);
     for (let tries = 0; at >= 0 && tries < MOST_CANDIDATES; tries++) {
       const offset = at - prefixAt;
       if (offset >= 0 && MATCHERS[codec](bytes.subarray(offset, offset + 64)) && isSound(view, offset)) {
         found.push({ codec, offset });
       }
-      at = buffer.indexOf(needle, at + 1);
+      at = indexOfText(bytes, prefix, at + 1);
     }
   }
   return found.sort((a, b) => a.offset - b.offset);

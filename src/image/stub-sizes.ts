@@ -1,6 +1,7 @@
 // Where a boot stub's own code has the sizes of its payload: the words that mkpiggy writes (input_len, output_len) and the
 // instructions that load z_input_len and z_output_len.
 
+import { indexOfBytes } from '../host/host.ts';
 import { ByteView } from './byte-view.ts';
 
 /** Offsets in the protected-mode code of 32-bit words; empty where the stub shows none. */
@@ -55,12 +56,11 @@ function findWord(
   payload: { readonly offset: number; readonly length: number },
   value: number,
 ): number[] {
-  const buffer = Buffer.from(code.buffer, code.byteOffset, code.byteLength);
-  const word = Buffer.alloc(4);
-  word.writeUInt32LE(value);
+  const word = new Uint8Array(4);
+  new DataView(word.buffer).setUint32(0, value, true);
   const found: number[] = [];
   const end = payload.offset + payload.length;
-  for (let at = buffer.indexOf(word); at >= 0; at = buffer.indexOf(word, at + 1)) {
+  for (let at = indexOfBytes(code, word); at >= 0; at = indexOfBytes(code, word, at + 1)) {
     if (at + 4 <= payload.offset || at >= end) found.push(at);
     else if (at < end - 4) at = Math.max(at, end - 8);
   }

@@ -1,6 +1,6 @@
 // U-Boot's legacy uImage: a 64-byte big-endian header with two CRC-32s, one or several images behind it (U-Boot, include/image.h).
 
-import { crc32 } from 'node:zlib';
+import { crc32 } from '../codecs/checksums.ts';
 import { ByteView } from './byte-view.ts';
 
 const MAGIC = 0x27051956;

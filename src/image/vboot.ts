@@ -1,6 +1,7 @@
 // A ChromeOS kernel partition (vboot_reference, firmware/2lib/include/2struct.h): key block, preamble, then a body of the
 // protected-mode code, a page of command line, a page of boot_params, a boot loader, and the kernel's own setup at the end.
 
+import { concatBytes } from '../host/host.ts';
 import { ByteView } from './byte-view.ts';
 import { imageFromBootParams } from './rebuild-image.ts';
 
@@ -44,7 +45,7 @@ export function readVboot(bytes: Uint8Array): VbootPartition | null {
   const hasSetupCode = setupLength > 0 && body.has(setupAt, setupLength);
   const paramsAt = cmdlineAt + PAGE;
   const image = hasSetupCode
-    ? Buffer.concat([body.slice(setupAt, setupLength), body.slice(0, Math.max(cmdlineAt, 0))])
+    ? concatBytes([body.slice(setupAt, setupLength), body.slice(0, Math.max(cmdlineAt, 0))])
     : body.has(paramsAt, PAGE)
       ? imageFromBootParams(body.slice(paramsAt, PAGE), body.slice(0, cmdlineAt))
       : null;

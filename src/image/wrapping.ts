@@ -2,6 +2,7 @@
 // firmware. Each is opened by one step inwards.
 
 import { BootscopeError } from '../error.ts';
+import { concatBytes, hexDigits } from '../host/host.ts';
 import { readAndroidBoot } from './android-boot.ts';
 import { ByteView } from './byte-view.ts';
 import { readDeviceTree } from './device-tree.ts';
@@ -106,7 +107,7 @@ async function unwrapFit(path: string, bytes: Uint8Array): Promise<Unwrapped | n
   const parts = setup === null ? [kernel] : [setup, kernel];
   return {
     wrapper: `FIT image ${kernel.name}`,
-    bytes: parts.length === 1 ? await unpack(kernel) : Buffer.concat(await Promise.all(parts.map(unpack))),
+    bytes: parts.length === 1 ? await unpack(kernel) : concatBytes(await Promise.all(parts.map(unpack))),
   };
 }
 
@@ -114,7 +115,7 @@ async function unwrapFit(path: string, bytes: Uint8Array): Promise<Unwrapped | n
 async function unpackAsNamed(path: string, bytes: Uint8Array, named: string): Promise<Uint8Array> {
   const compression = detectCompression(bytes.subarray(0, 64));
   if (compression !== null) return (await unpackStream(path, bytes, compression)).content;
-  const start = Buffer.from(bytes.subarray(0, 8)).toString('hex');
+  const start = hexDigits(bytes.subarray(0, 8));
   throw new BootscopeError(
     'image-corrupt',
     `${path}: the kernel in it should be compressed with ${named}, but begins with ${start}, which no known format does`,
