@@ -222,6 +222,11 @@ export class QemuMachine {
     return bytes;
   }
 
+  /** All of its memory and the registers, as an ELF core. */
+  async dumpMemory(path: string): Promise<void> {
+    await this.#qmp('dump-guest-memory', { paging: false, protocol: `file:${path}` });
+  }
+
   async writePhysical(address: bigint, bytes: Uint8Array): Promise<void> {
     await this.#demand('Qqemu.PhyMemMode:1');
     for (let offset = 0; offset < bytes.length; offset += MAXIMUM_WRITE) {

@@ -13,7 +13,7 @@ import { hex } from '../hex.ts';
 import { nextTurn } from '../host/host.ts';
 import type { KernelImage } from '../image/kernel-image.ts';
 import { Machine, type MachineOptions } from '../machine/machine.ts';
-import type { BootParamsAtJump, KernelAtJump, Phase, PhaseName } from '../trace/boot-trace.ts';
+import type { BootParamsAtJump, Hazard, KernelAtJump, Phase, PhaseName } from '../trace/boot-trace.ts';
 import { AccessObserver, type ObservedAccess } from './access-observer.ts';
 import { BootRecord } from './boot-record.ts';
 import { CpuModeReader } from './cpu-mode.ts';
@@ -53,6 +53,8 @@ interface Findings {
   /** The ELF file that nobody here decompressed: the guest did, or it was loaded as it is. */
   kernelFile: KernelFileParts | null;
   kernel: KernelAtJump | null;
+  /** What another loader has done wrong. */
+  handover: readonly Hazard[];
   /** As the kernel gets it. */
   bootParamsAtJump: BootParamsAtJump | null;
 }
@@ -81,7 +83,7 @@ export class BootRun {
   readonly found: Findings = {
     ...{ loaded: null, zo: null, copyAddress: null, bootParams: null },
     ...{ extraction: null, kernelFile: null, kernel: null },
-    bootParamsAtJump: null,
+    ...{ handover: [], bootParamsAtJump: null },
   };
   #image: KernelImage;
   #stub: StubLayout | null;

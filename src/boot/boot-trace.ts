@@ -84,7 +84,11 @@ export function traceOf(boot: BootRun): BootTrace {
     kernel: found.kernel,
     bootParams: found.bootParamsAtJump,
     stopped: boot.stopped,
-    hazards: [...efiHazards(boot), ...findHazards(facts, placementRules(image, found.loaded!))],
+    hazards: [
+      ...efiHazards(boot),
+      ...found.handover,
+      ...findHazards(facts, placementRules(image, found.loaded!)),
+    ],
     events: record.events,
     console: record.console,
     notices: record.notices,

@@ -74,7 +74,7 @@ export function layoutFacts(machine: Machine, image: KernelImage, seen: Observat
     bootParams:
       seen.bootParams === null ? null : { start: seen.bootParams, end: seen.bootParams + BOOT_PARAMS_SIZE },
     bootParamsByLoader: loaded.bootParams !== null,
-    loaderMemory: loaded.bootParams === null ? null : LOADER_MEMORY,
+    loaderMemory: loaded.bootParams === null || loaded.loaderMemory === null ? null : LOADER_MEMORY,
     setupData:
       seen.bootParams === null || header.protocol < 0x0209
         ? []

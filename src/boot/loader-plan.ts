@@ -11,9 +11,11 @@ import { readXenNotes } from '../image/vmlinux.ts';
 import { BOOT_PARAMS_SIZE } from '../protocol/boot-params.ts';
 import { runArea } from '../trace/hazards.ts';
 import type { Extent } from '../trace/placements.ts';
+import { type HandoverEntry, handoverTexts } from './handover-rules.ts';
 import { headerRules } from './layout-facts.ts';
 
 const FOUR_GIB = 2 ** 32;
+const PAGE = 0x1000;
 const ONE_MIB = 0x100000;
 /** Lowest end of conventional memory that loaders reckon with: an EBDA of 1 KiB. */
 const LOW_MEMORY_END = 0x9fc00;
@@ -50,11 +52,17 @@ export interface EntryPlan {
   readonly parts: readonly PlannedPart[];
   /** For the addresses that boot.rst proposes; elsewhere they move along. */
   readonly overwrites: readonly PlannedOverwrite[];
+  /** What the kernel expects in setup or boot_params, and of the CPU: the rules that a loader's state is judged by. */
+  readonly fields: readonly string[];
   readonly cpu: readonly string[];
   readonly notes: readonly string[];
 }
 
-const MISSING = { jump: '', parts: [], overwrites: [], cpu: [], notes: [] } as const;
+const MISSING = { jump: '', parts: [], overwrites: [], fields: [], cpu: [], notes: [] } as const;
+
+function expected(image: KernelImage, entry: HandoverEntry): Pick<EntryPlan, 'fields' | 'cpu'> {
+  return { fields: handoverTexts(image, entry, 'fields'), cpu: handoverTexts(image, entry, 'cpu') };
+}
 
 /**
  * Plans every way in.
@@ -147,11 +155,7 @@ function planReal16(image: KernelImage): EntryPlan {
       ...(header.protocol >= 0x0200 ? [initrdPart(image, false)] : []),
     ],
     overwrites: overwritten(image, load),
-    cpu: [
-      'real mode, interrupts off',
-      'DS, ES, FS, GS and SS = segment of setup; SP = end of the heap',
-      'A20 may be off',
-    ],
+    ...expected(image, 'real16'),
     notes: [],
   };
 }
@@ -182,8 +186,8 @@ function planProtected(image: KernelImage, entry: 'prot32' | 'long64'): EntryPla
         size: protectedModeCode.length,
         from: relocatable ? ONE_MIB : header.get('code32_start') || ONE_MIB,
         to,
-        // 32-bit code realigns itself (boot.rst, "kernel_alignment").
-        alignment: long ? alignmentOf(image) : 1,
+        // It realigns itself to kernel_alignment (boot.rst), but its own sections are linked to lie on pages.
+        alignment: PAGE,
         note: relocatable
           ? `relocatable: pref_address ${hex(header.get('pref_address'))}, where it need not move, is the best`
           : 'not relocatable: it goes where code32_start says',
@@ -198,16 +202,7 @@ function planProtected(image: KernelImage, entry: 'prot32' | 'long64'): EntryPla
       initrdPart(image, above),
     ],
     overwrites: overwritten(image, ONE_MIB),
-    cpu: long
-      ? [
-          '64-bit mode, interrupts off, RSI = boot_params',
-          'CS = 0x10 read/execute, DS, ES and SS = 0x18 read/write, flat',
-          'page tables that map the run area, boot_params and the command line to themselves',
-        ]
-      : [
-          '32-bit protected mode, paging off, interrupts off, ESI = boot_params, EBP = EDI = EBX = 0',
-          'CS = 0x10 read/execute, DS, ES and SS = 0x18 read/write, flat',
-        ],
+    ...expected(image, entry),
     notes: above ? ['kernel, boot_params, command line and initrd may lie above 4 GiB'] : [],
   };
 }
@@ -234,10 +229,7 @@ async function planPvh(image: KernelImage): Promise<EntryPlan> {
       { ...initrdPart(image, false), note: 'the first module of hvm_start_info' },
     ],
     overwrites: [],
-    cpu: [
-      '32-bit protected mode, paging off, interrupts off, EBX = hvm_start_info',
-      'CS read/execute, DS, ES and SS read/write, flat; TR a 32-bit TSS; CR4 = 0',
-    ],
+    ...expected(image, 'pvh'),
     notes: [],
   };
 }
@@ -257,6 +249,7 @@ function planEfi(image: KernelImage): EntryPlan {
     jump: "the PE header's entry",
     parts: [],
     overwrites: [],
+    fields: [],
     cpu: ['as the firmware calls an application: image handle and system table, boot services on'],
     notes: [
       'LoadImage of the firmware places it; command line by LoadOptions, initrd by LoadFile2',
@@ -276,7 +269,9 @@ function planKexec(image: KernelImage, entry: 'kexec' | 'kdump'): EntryPlan {
     ...plan,
     entry,
     parts: plan.parts.map((part) =>
-      part.what === 'protected-mode code' ? { ...part, size, note: whole } : part,
+      part.what === 'protected-mode code'
+        ? { ...part, size, alignment: alignmentOf(image), note: whole }
+        : part,
     ),
     notes: [
       ...plan.notes,

@@ -2,6 +2,7 @@
 
 import type { Cpu, EngineName } from '../cpu/cpu.ts';
 import type { KaslrOption } from '../decompressor/kaslr-entropy.ts';
+import type { LoaderState } from '../image/loader-state.ts';
 import type { MachineModel } from '../machine/memory-map.ts';
 import type { EfiFault } from '../machine/uefi/faults.ts';
 import type { OptionalProtocol } from '../machine/uefi/optional-protocols.ts';
@@ -38,6 +39,8 @@ export interface BootOptions {
   readonly efiMemoryMap: readonly EfiMemoryDescriptor[] | null;
   /** What the firmware has, where it is EFI, beside what all have. */
   readonly efiProtocols: readonly OptionalProtocol[];
+  /** What another loader has left: it is entered as it is, and nothing is loaded. */
+  readonly state: LoaderState | null;
   /** EFI services that fail though nothing is wrong. */
   readonly efiFaults: readonly EfiFault[];
   /** SHA-256 of the image and of each segment at the jump. */
@@ -79,6 +82,7 @@ export const DEFAULT_BOOT_OPTIONS: BootOptions = {
   bootParamsAddress: null,
   memoryMap: null,
   efiProtocols: [],
+  state: null,
   efiFaults: [],
   efiMemoryMap: null,
   hash: true,

@@ -21,7 +21,9 @@ import type { ObservedAccess } from './access-observer.ts';
 import { snapshot } from './boot-record.ts';
 import { BootRun } from './boot-run.ts';
 import { layoutOf, traceOf } from './boot-trace.ts';
+import { entryOfState, fromState, optionsOfState } from './entries/from-state.ts';
 import { enterBy, findEntry } from './entries/table.ts';
+import type { HandoverEntry } from './handover-rules.ts';
 import type { HoldConditions } from './hold.ts';
 import type { InstructionListener, InstructionStream } from './instruction-stream.ts';
 import { cmdlineForGuest } from './kaslr-request.ts';
@@ -152,12 +154,21 @@ export class HeldBoot implements BootSession {
   /** @param decompressAhead - whether the payload is wanted, so that decompressing it may begin at once */
   static async open(given: KernelImage, options: BootOptions, decompressAhead = true): Promise<HeldBoot> {
     // The guest's own code draws unless it is told not to.
-    const entry = findEntry(given, options.entry);
+    const { state } = options;
+    const entry = findEntry(
+      given,
+      state === null ? options.entry : entryOfState(state, given, options.entry),
+    );
     const image = entry.prepare === undefined ? given : await entry.prepare(given);
     // An EFI boot runs systemd-stub, which takes the sections by itself.
-    const whole = entry.name === 'efi' ? options : withUkiSections(given, options);
+    const whole =
+      state !== null
+        ? optionsOfState(state, image, options, entry.name as HandoverEntry)
+        : entry.name === 'efi'
+          ? options
+          : withUkiSections(given, options);
     const guestDraws = options.decompress === 'emulated' || entry.drawsItself === true;
-    const cmdline = guestDraws ? cmdlineForGuest(image, whole) : whole.cmdline;
+    const cmdline = guestDraws && state === null ? cmdlineForGuest(image, whole) : whole.cmdline;
     const own = { ...whole, cmdline, entry: entry.name };
     const wanted = decompressAhead && options.decompress === 'hooked';
     const ahead = wanted ? await PayloadAhead.begin(image) : null;
@@ -395,7 +406,8 @@ async function attempt(
   const cpu =
     typeof options.engine === 'function' ? await options.engine() : await openCpu({ engine: options.engine });
   try {
-    const entry = findEntry(image, options.entry);
+    const found = findEntry(image, options.entry);
+    const entry = options.state === null ? found : fromState(found, options.state);
     const run = new BootRun(cpu, image, options, entry.machine?.(image, options), ahead);
     enterBy(entry, run);
     return { cpu, run };

@@ -46,6 +46,7 @@ export interface BootFlags {
   readonly bootParamsAddress?: number;
   readonly memoryMap?: string;
   readonly efiProtocol?: readonly OptionalProtocol[];
+  readonly fromState?: string;
   /** As they were typed: reading them takes the firmware's code. */
   readonly efiFail?: readonly string[];
   readonly hash?: boolean;
@@ -68,7 +69,7 @@ const BOOT_OPTION_NAMES: readonly (keyof BootFlags)[] = [
     'decompress',
   ] as const),
   ...(['loadAddress', 'initrdAddress', 'cmdlineAddress', 'bootParamsAddress'] as const),
-  ...(['memoryMap', 'efiProtocol', 'efiFail', 'hash', 'maxInstructions', 'timeout'] as const),
+  ...(['memoryMap', 'fromState', 'efiProtocol', 'efiFail', 'hash', 'maxInstructions', 'timeout'] as const),
 ];
 
 /** How a command's boot options differ from those of `boot`. */
@@ -144,6 +145,10 @@ function bootOptionList(timeouts: string): readonly Option[] {
       'memory map: lines of START END TYPE (END exclusive), a log with BIOS-e820 or efi: mem lines, /proc/iomem, ' +
         `/sys/kernel/boot_params/data, or the output of: ${FIRMWARE_MEMMAP_LOOP}`,
     ),
+    new Option(
+      '--from-state <folder>',
+      'go on from what another loader has left: an ELF core of dump-guest-memory, or state.json with memory dumps',
+    ),
     repeatable(
       new Option('--efi-protocol <name>', 'what the EFI firmware has beside what all have')
         .choices(OPTIONAL_PROTOCOLS)
@@ -213,6 +218,7 @@ export async function readBootRequest(path: string | undefined, flags: BootFlags
       `--initrd-address ${hex(flags.initrdAddress)} has no effect without --initrd`,
     );
   }
+  if (flags.fromState !== undefined) return readStateRequest(path, flags, flags.fromState);
   if (path !== undefined) {
     if (entry === 'boot-sector' && floppy !== undefined) {
       throw new BootscopeError(
@@ -234,6 +240,38 @@ export async function readBootRequest(path: string | undefined, flags: BootFlags
   }
   const options = await bootOptions({ ...flags, entry: 'boot-sector' });
   return { image: await readBootImage(floppy, 'boot-sector', options.floppy), options };
+}
+
+/** What a state decides, with the options that would say something else. */
+const DECIDED_BY_STATE = [
+  ...(['cmdline', 'initrd', 'floppy', 'loadAddress', 'initrdAddress'] as const),
+  ...(['cmdlineAddress', 'bootParamsAddress', 'efiProtocol', 'efiFail'] as const),
+] as const satisfies readonly (keyof BootFlags)[];
+
+/** @throws BootscopeError `cli-unused-options`, `cli-image`, and those of `readLoaderState` */
+async function readStateRequest(
+  path: string | undefined,
+  flags: BootFlags,
+  folder: string,
+): Promise<BootRequest> {
+  const unused = DECIDED_BY_STATE.find((name) => flags[name] !== undefined && flags[name] !== '');
+  if (unused !== undefined) {
+    const option = unused.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
+    throw new BootscopeError(
+      'cli-unused-options',
+      `--${option} has no effect with --from-state ${folder}: the loader has decided it`,
+    );
+  }
+  const { readLoaderState } = await import('../image/loader-state.ts');
+  const state = readLoaderState(folder);
+  const file = path ?? state.image;
+  if (file === null) {
+    throw new BootscopeError(
+      'cli-image',
+      `${folder} does not name the kernel that was loaded: name its file, too`,
+    );
+  }
+  return { image: await readBootImage(file, flags.entry), options: { ...(await bootOptions(flags)), state } };
 }
 
 /** MIN_KERNEL_ALIGN of arch/x86/include/asm/boot.h where the header does not say more: of every stub that draws an address. */

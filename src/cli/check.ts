@@ -103,7 +103,7 @@ export function registerCheck(program: Command): void {
     ['bootscope check vmlinuz ref.json --initrd-address 0x1343000', 'what would this address change?'],
     ['bootscope check --matrix images.json --shard 1/2 --junit report.xml', 'many images, on two machines'],
   ]);
-  addBootOptions(command).action(
+  addBootOptions(command, { without: ['fromState'] }).action(
     async (image: string | undefined, reference: string | undefined, flags: Flags) => {
       if (flags.junit !== undefined) checkOutput(flags.junit, flags.force === true);
       const given = givenOptions(command);

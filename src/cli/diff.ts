@@ -30,7 +30,7 @@ export function registerDiff(program: Command): void {
     )
     .argument('<a>', 'a trace in JSON, or an image')
     .argument('<b>', 'a trace in JSON, or an image');
-  addBootOptions(command)
+  addBootOptions(command, { without: ['fromState'] })
     .option('--a-options <options>', 'boot options for A alone, such as "--cmdline nokaslr"')
     .option('--b-options <options>', 'boot options for B alone; the others go to both')
     .option('--registers', 'print each register that differs')
@@ -99,7 +99,7 @@ async function side(
 
 /** Only what the text really says, so that it goes over the shared options and no default does. */
 function parseOwnOptions(text: string, option: string): Partial<BootFlags> {
-  const parser = addBootOptions(new Command(option))
+  const parser = addBootOptions(new Command(option), { without: ['fromState'] })
     .exitOverride()
     .configureOutput({ writeErr: () => {} });
   try {

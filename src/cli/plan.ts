@@ -60,7 +60,7 @@ function jsonOf({ path, kind, header }: KernelImage, entries: readonly EntryPlan
 function textOf({ path, kind, header }: KernelImage, entries: readonly EntryPlan[]): string {
   const blocks = entries.map((entry) => {
     if (entry.unavailable !== null) return `${entry.entry}: not this image: ${entry.unavailable}\n`;
-    const { parts, overwrites, cpu, notes } = entry;
+    const { parts, overwrites, fields, cpu, notes } = entry;
     let text = `${entry.entry}: entered at ${entry.jump}\n`;
     if (parts.length > 0) {
       text += formatColumns(
@@ -70,6 +70,7 @@ function textOf({ path, kind, header }: KernelImage, entries: readonly EntryPlan
     }
     for (const { start, end, by, when } of overwrites)
       text += `overwritten: ${hex(start)}..${hex(end)} (${by}), ${when}\n`;
+    for (const line of fields) text += `field: ${line}\n`;
     for (const line of cpu) text += `CPU: ${line}\n`;
     for (const line of notes) text += `note: ${line}\n`;
     return text;

@@ -31,7 +31,7 @@ export function registerRecord(program: Command): void {
       'for builds whose code may change',
     ],
   ]);
-  addBootOptions(addOutputOptions(command, { what: 'where the reference goes' }))
+  addBootOptions(addOutputOptions(command, { what: 'where the reference goes' }), { without: ['fromState'] })
     .option('--ignore <field...>', 'fields that checks against this reference leave out')
     .action(async (path: string | undefined, flags: Flags) => {
       checkOutput(flags.output, flags.force === true);

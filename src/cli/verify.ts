@@ -26,7 +26,7 @@ export function registerVerify(program: Command): void {
     ['bootscope verify vmlinuz', "before a new kernel's layout is relied on"],
     ['bootscope verify vmlinuz --kaslr seed:1 --json', 'with KASLR, for a script'],
   ]);
-  addBootOptions(command, { without: ['decompress', 'hash'] });
+  addBootOptions(command, { without: ['decompress', 'hash', 'fromState'] });
   addJsonOption(command, 'the comparison').action(async (path: string | undefined, flags: Flags) => {
     const { image, options } = await readBootRequest(path, flags);
     const result = await withProgress(`verifying ${image.path}`, () => verify(image, options));

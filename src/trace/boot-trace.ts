@@ -140,6 +140,19 @@ export const HAZARD_CODES = [
   'efi-exit-refused',
   'init-size-too-small',
   'stray-variables',
+  'handover-code',
+  'handover-boot-params',
+  'handover-header',
+  'handover-loader-type',
+  'handover-load-flags',
+  'handover-heap-end',
+  'handover-command-line',
+  'handover-initrd',
+  'handover-memory-map',
+  'handover-start-info',
+  'handover-registers',
+  'handover-segments',
+  'handover-page-tables',
 ] as const;
 
 /** Something that goes wrong, or would, by where things were placed. */

@@ -28,6 +28,8 @@ export interface LoadedImage {
   readonly bootParams: number | null;
   /** The EFI stub allocates memory for the kernel: nothing is kept at the address and of the size that the header asks for. */
   readonly allocatesKernel?: true;
+  /** What a loader that is not ours keeps for itself while the kernel starts; absent: what ours does. */
+  readonly loaderMemory?: null;
   /** The kernel proper; null where it is decompressed later. */
   readonly kernel: LoadedKernel | null;
   /** Linear address of the first instruction. */

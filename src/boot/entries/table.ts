@@ -4,11 +4,13 @@ import { BootscopeError } from '../../error.ts';
 import type { KernelImage } from '../../image/kernel-image.ts';
 import type { EntryPoint } from '../../trace/boot-trace.ts';
 import type { BootRun } from '../boot-run.ts';
+import { type HandoverEntry, judgeHandover } from '../handover-rules.ts';
 import { recordLoaded } from '../record-placements.ts';
 import { bootSector } from './boot-sector.ts';
 import { efi } from './efi.ts';
 import { efiHandover } from './efi-handover.ts';
 import type { Entry } from './entry.ts';
+import { handoverOf } from './from-state.ts';
 import { long64 } from './long64.ts';
 import { prot32 } from './prot32.ts';
 import { pvh } from './pvh.ts';
@@ -48,6 +50,11 @@ export function enterBy(entry: Entry, boot: BootRun): void {
   const loaded = entry.load(boot.machine, boot.image, boot.options);
   boot.found.loaded = loaded;
   boot.found.bootParams = loaded.bootParams;
+  const { state } = boot.options;
+  if (state !== null) {
+    const handover = handoverOf(state, loaded.entry as HandoverEntry, boot.machine.memory);
+    boot.found.handover = judgeHandover(boot.image, handover);
+  }
   entry.enter(boot.machine, loaded);
   boot.countInstructions();
   recordLoaded(boot);

@@ -74,8 +74,7 @@ export function loadKernelSegments(
     );
   }
   const { memory } = machine;
-  const loads = loadSegments(image.path, elf);
-  for (const { paddr, bytes, memsz, index } of loads) {
+  for (const { paddr, bytes, memsz, index } of loadSegments(image.path, elf)) {
     if (!memory.contains(Number(paddr), Number(memsz))) {
       throw new BootscopeError(
         'boot-memory',
@@ -86,14 +85,23 @@ export function loadKernelSegments(
     memory.view(Number(paddr), bytes.length).set(bytes);
     memory.fill(Number(paddr) + bytes.length, Number(memsz) - bytes.length, 0);
   }
+  return describeKernelSegments(image);
+}
+
+/** The kernel as its file says that it lies in memory, and where it ends. */
+export function describeKernelSegments(image: KernelImage): {
+  readonly kernel: LoadedKernel;
+  readonly end: number;
+} {
+  const loads = loadSegments(image.path, readElf(image.bytes));
   const segments = loads.map(({ paddr, vaddr, bytes, memsz, flags }) => ({
     ...{ paddr, vaddr, filesz: BigInt(bytes.length), memsz },
     flags: `${flags & PF_R ? 'r' : '-'}${flags & PF_W ? 'w' : '-'}${flags & PF_X ? 'x' : '-'}`,
   }));
   const lowest = segments.reduce((low, segment) => (segment.paddr < low.paddr ? segment : low));
-  const end = segments.reduce((high, { paddr, memsz }) => (paddr + memsz > high ? paddr + memsz : high), 0n);
+  const ends = segments.map(({ paddr, memsz }) => Number(paddr + memsz));
   return {
-    end: Number(end),
+    end: Math.max(...ends),
     kernel: {
       output: lowest.paddr,
       virtualBase: lowest.vaddr,
