@@ -121,7 +121,6 @@ export const ERROR_CODES = [
   'session-closed',
   'session-count',
   'session-past',
-  'session-reads',
   'stub-arguments',
   'stub-memory',
   'stub-page-tables',

@@ -5,13 +5,13 @@ export { type KaslrLocation, type KaslrSurvey, surveyKaslr } from './boot/kaslr-
 export { type BootOptions, DEFAULT_BOOT_OPTIONS } from './boot/options.ts';
 export { type BootSession, openBoot, type SessionMemory } from './boot/session.ts';
 export type {
-  ObservedWrite,
   PlaceOrText,
   Position,
   RunOptions,
   Stop,
   StopCause,
   StopReason,
+  WatchedAccess,
   WatchedRange,
 } from './boot/stop.ts';
 export { type Verification, verify } from './boot/verify.ts';

@@ -3,13 +3,13 @@
 export { type BootOptions, DEFAULT_BOOT_OPTIONS } from './boot/options.ts';
 export { type BootSession, openBoot, type SessionMemory } from './boot/session.ts';
 export type {
-  ObservedWrite,
   PlaceOrText,
   Position,
   RunOptions,
   Stop,
   StopCause,
   StopReason,
+  WatchedAccess,
   WatchedRange,
 } from './boot/stop.ts';
 export { type Place, parsePlace, placeName } from './trace/place.ts';

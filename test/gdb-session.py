@@ -1,57 +1,21 @@
 """Drives gdb through a boot that `bootscope gdb` holds, and prints what it saw as lines of JSON.
 
-Run by gdb.test.ts: gdb -nx -batch -ex "python port = 1234; root = '...'; places = {...}" -x gdb-session.py
+Run by gdb.test.ts: gdb -nx -batch -ex "python remote = '...'; root = '...'; places = {...}" -x gdb-session.py
 """
 
-import json
+import sys
 
 import gdb
 
-NAMES = "rax rbx rcx rdx rsi rdi rbp rsp r8 r9 r10 r11 r12 r13 r14 r15 cs ds es fs gs ss cr0 cr3 cr4 efer".split()
-
-
-def number(expression):
-    return int(gdb.parse_and_eval("(unsigned long) (%s)" % expression))
-
-
-def tell(what, **more):
-    registers = {name: hex(number("$" + name)) for name in NAMES}
-    gdb.write(
-        "SEEN "
-        + json.dumps(
-            {
-                "what": what,
-                "rip": hex(number("$rip")),
-                "ip": hex(number("$ip")),
-                "mode": str(gdb.parse_and_eval("$mode")),
-                "instructions": number("$instructions"),
-                "registers": registers,
-                "text": gdb.execute("x/i $rip", to_string=True).split(":", 1)[1].strip(),
-                **more,
-            }
-        )
-        + "\n"
-    )
-
-
-def refused(command):
-    try:
-        gdb.execute(command, to_string=True)
-    except gdb.error as error:
-        return str(error)
-    return None
+sys.path.insert(0, root + "/test")
+from gdb_tools import byte_at, number, prepare, refused, tell
 
 
 def connect():
-    gdb.execute("target remote 127.0.0.1:%d" % port)
+    gdb.execute("target remote " + remote)
 
 
-for setting in ("pagination off", "confirm off", "width 0"):
-    gdb.execute("set " + setting)
-# Else gdb 13 never sends a reverse-continue that Python asks for.
-gdb.execute("maintenance set target-async off")
-gdb.execute("source %s/gdb/bootscope.py" % root)
-
+prepare(root)
 connect()
 tell("entry")
 
@@ -77,29 +41,42 @@ for index, (name, address) in enumerate(places):
         tell("into long64")
         gdb.execute("reverse-stepi")
         tell("before long64")
-    if name == "extract_kernel" and number("$mode") == 4:
-        # The last byte of the first page table entry that the root has.
-        entry = number("$cr3")
+        # The far return that goes there reads the stack.
+        gdb.execute("rwatch *(unsigned int *) %d" % (number("$rsp") + 4))
+        gdb.execute("continue")
+        tell("behind the read")
+        gdb.execute("reverse-continue")
+        tell("before the read")
+        gdb.execute("delete")
 
 gdb.execute("delete")
 
 # Backwards from the kernel's entry to the last write of a byte of the page tables.
 byte = number("$cr3") + 1
-before = number("*(unsigned char *) %d" % byte)
+before = byte_at(byte)
 gdb.execute("watch *(unsigned char *) %d" % byte)
 gdb.execute("reverse-continue")
-tell("last write", byte=hex(byte), after=before, value=number("*(unsigned char *) %d" % byte))
+tell("last write", byte=hex(byte), after=before, value=byte_at(byte))
 gdb.execute("stepi")
-tell("behind the write", value=number("*(unsigned char *) %d" % byte))
+tell("behind the write", value=byte_at(byte))
 gdb.execute("delete")
+
+# The first access to that byte from startup_32 on.
+gdb.execute("bootscope-goto startup_32")
+gdb.execute("awatch *(unsigned char *) %d" % byte)
+gdb.execute("continue")
+tell("first access")
+gdb.execute("delete")
+gdb.execute("bootscope-goto kernel")
 
 # Memory that the debugger writes, and monitor commands.
 gdb.execute("set *(unsigned int *) 0x500 = 0x11223344")
+written = number("*(unsigned int *) 0x500")
 monitor = {
-    name: gdb.execute("monitor " + name, to_string=True)
-    for name in ("phases", "regions", "events mode", "where", "symbols", "show e820", "nonsense")
+    name.split(" 0x")[0]: gdb.execute("monitor " + name, to_string=True)
+    for name in ("phases", "regions", "events mode", "where", "symbols", "show e820", "nonsense", "who 0x%x" % byte, "readers 0x%x" % (byte - 1))
 }
-tell("monitor", written=number("*(unsigned int *) 0x500"), monitor=monitor)
+tell("monitor", written=written, monitor=monitor)
 gdb.execute("bootscope-goto startup_32")
 tell("gone to startup_32")
 gdb.execute("reverse-continue")

@@ -1,7 +1,7 @@
 // Drives real gdb through boots that `bootscope gdb` holds; what it sees is compared with the trace of the same boot.
 
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
-import { readFileSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterEach, beforeAll, describe, expect, it } from 'vitest';
@@ -11,6 +11,7 @@ import { buildCommand } from './command.ts';
 
 const ROOT = fileURLToPath(new URL('..', import.meta.url));
 const DEMO = join(ROOT, 'images/demo/demo-lz4.bzImage');
+const EFI_KERNEL = join(ROOT, 'images/cache/debian/vmlinuz-6.1.0-50-cloud-amd64');
 const PHASES = ['startup_32', 'startup_64', 'relocated', 'extract_kernel', 'kernel'] as const;
 const MODES = ['real16', 'prot16', 'prot32', 'compat32', 'long64'];
 
@@ -29,6 +30,9 @@ interface Seen {
   readonly mode: string;
   readonly instructions: number;
   readonly registers: Readonly<Record<string, string>>;
+  readonly value?: number;
+  readonly after?: number;
+  readonly monitor?: Readonly<Record<string, string>>;
   readonly text: string;
   readonly [more: string]: unknown;
 }
@@ -39,28 +43,35 @@ afterEach(() => {
   server = null;
 });
 
-/** @returns the port */
-async function serve(args: readonly string[]): Promise<number> {
-  const child = spawn(
-    process.execPath,
-    [join(ROOT, 'dist/bootscope.cjs'), 'gdb', DEMO, '--port', '0', ...args],
-    {
-      stdio: ['ignore', 'ignore', 'pipe'],
-    },
-  );
+const BOOTSCOPE = join(ROOT, 'dist/bootscope.cjs');
+
+/** @returns where gdb finds it */
+async function serve(args: readonly string[]): Promise<string> {
+  const child = spawn(process.execPath, [BOOTSCOPE, 'gdb', ...args, '--port', '0'], {
+    stdio: ['ignore', 'ignore', 'pipe'],
+  });
   server = child;
   let said = '';
   return new Promise((resolve, reject) => {
     child.stderr!.setEncoding('utf8').on('data', (text: string) => {
       said += text;
       const port = /127\.0\.0\.1:(\d+)/.exec(said);
-      if (port !== null) resolve(Number(port[1]));
+      if (port !== null) resolve(port[0]);
     });
     child.on('exit', () => reject(new Error(`it ended: ${said}`)));
   });
 }
 
-async function runGdb(args: readonly string[]): Promise<ReadonlyMap<string, Seen>> {
+/** @param remote - what `target remote` is given */
+async function runGdb(
+  script: string,
+  remote: string,
+  places: readonly (readonly string[])[],
+): Promise<(what: string) => Seen> {
+  const given = Object.entries({ remote, root: ROOT, places }).map(
+    ([name, value]) => `${name} = ${JSON.stringify(value)}`,
+  );
+  const args = ['-ex', `python ${given.join('; ')}`, '-x', join(ROOT, 'test', script)];
   const child = spawn('gdb', ['-nx', '-batch', ...args], { stdio: ['ignore', 'pipe', 'pipe'] });
   let output = '';
   for (const stream of [child.stdout, child.stderr]) {
@@ -75,11 +86,12 @@ async function runGdb(args: readonly string[]): Promise<ReadonlyMap<string, Seen
     .map((line) => JSON.parse(line.slice(5)) as Seen);
   if (!seen.some(({ what }) => what === 'the end'))
     throw new Error(`gdb did not come to the end:\n${output}`);
-  return new Map(seen.map((each) => [each.what, each]));
+  const byName = new Map(seen.map((each) => [each.what, each]));
+  return (what) => byName.get(what)!;
 }
 
-async function traceOf(options: Partial<BootOptions>) {
-  const image = await readKernelImage(DEMO, readFileSync(DEMO));
+async function traceOf(path: string, options: Partial<BootOptions>) {
+  const image = await readKernelImage(path, readFileSync(path));
   const finished = await boot(image, {
     ...DEFAULT_BOOT_OPTIONS,
     cmdline: 'nokaslr',
@@ -95,17 +107,11 @@ describe.skipIf(missing !== '')(`bootscope gdb${missing}`, () => {
 
   for (const decompress of ['hooked', 'emulated'] as const) {
     it(`holds a boot for gdb, forward and back, decompression ${decompress}`, async () => {
-      const trace = await traceOf({ decompress });
+      const trace = await traceOf(DEMO, { decompress });
       const phase = (name: string) => trace.phases.find((each) => each.name === name)!;
-      const port = await serve(['--cmdline', 'nokaslr', '--engine', 'native', '--decompress', decompress]);
+      const options = ['--cmdline', 'nokaslr', '--engine', 'native', '--decompress', decompress];
       const places = PHASES.map((name) => [name, `0x${phase(name).address.toString(16)}`]);
-      const seen = await runGdb([
-        '-ex',
-        `python port = ${port}; root = ${JSON.stringify(ROOT)}; places = ${JSON.stringify(places)}`,
-        '-x',
-        join(ROOT, 'test/gdb-session.py'),
-      ]);
-      const at = (what: string): Seen => seen.get(what)!;
+      const at = await runGdb('gdb-session.py', await serve([DEMO, ...options]), places);
 
       // The first instruction, in real mode: RIP is linear, the guest's IP its own.
       expect(at('entry')).toMatchObject({ rip: '0x90200', ip: '0x0', mode: 'real16', instructions: 0 });
@@ -141,12 +147,22 @@ describe.skipIf(missing !== '')(`bootscope gdb${missing}`, () => {
       expect(at('before long64').text).toMatch(/^ljmp|^lret/);
       expect(MODES.indexOf(at('startup_64').mode)).toBe(4);
 
+      // It reads where it goes to from the stack.
+      expect(at('behind the read').instructions).toBe(at('into long64').instructions);
+      expect(at('before the read').instructions).toBe(at('before long64').instructions);
+
       // Backwards to what wrote the page table, and over it again.
       expect(at('last write').instructions).toBeLessThan(at('kernel').instructions);
       expect(at('last write').value).not.toBe(at('last write').after);
       expect(at('behind the write').value).toBe(at('last write').after);
 
-      const { monitor } = at('monitor') as unknown as { readonly monitor: Readonly<Record<string, string>> };
+      expect(at('first access').instructions).toBeLessThan(at('last write').instructions);
+      expect(at('first access').instructions).toBeGreaterThan(at('startup_32').instructions);
+
+      const monitor = at('monitor').monitor!;
+      const writer = new RegExp(`^ +#${at('last write').instructions} .*${at('last write').rip} `);
+      expect(monitor.who).toMatch(writer);
+      expect(monitor.readers).toMatch(/^nobody before #\d+$/m);
       expect(at('monitor').written).toBe(0x11223344);
       expect(monitor.phases).toMatch(/^setup +0x90200 real16/);
       expect(monitor.regions).toContain('BIOS ROM');
@@ -164,4 +180,51 @@ describe.skipIf(missing !== '')(`bootscope gdb${missing}`, () => {
       expect(server!.exitCode).toBe(0);
     });
   }
+
+  it('speaks through standard input and output, and ends with gdb', async () => {
+    const command = `| ${process.execPath} ${BOOTSCOPE} gdb ${DEMO} --cmdline nokaslr --engine native --stdio`;
+    const trace = await traceOf(DEMO, {});
+    const { address, instructions } = trace.phases.find(({ name }) => name === 'startup_64')!;
+    const args = ['-ex', `target remote ${command}`, '-ex', `break *${address}`, '-ex', 'continue'];
+    const { status, stdout } = spawnSync(
+      'gdb',
+      ['-nx', '-batch', ...args, '-ex', 'print $instructions', '-ex', 'print $mode', '-ex', 'kill'],
+      { encoding: 'utf8' },
+    );
+    expect(stdout).toContain(`$1 = ${instructions}\n$2 = long64`);
+    expect(status).toBe(0);
+  });
+
+  const kernel = existsSync(EFI_KERNEL) ? '' : ` (left out: no ${EFI_KERNEL.slice(ROOT.length)})`;
+  it.skipIf(kernel !== '')(`holds an EFI boot for gdb, forward and back${kernel}`, async () => {
+    const trace = await traceOf(EFI_KERNEL, { entry: 'efi' });
+    const calls = trace.events.filter(({ kind }) => kind === 'efi');
+    const phases = trace.phases.filter(({ name }) => !['decompressed', 'parse_elf'].includes(name)).slice(1);
+    const places = phases.map(({ name, address }) => [name, `0x${address.toString(16)}`]);
+    const options = ['--cmdline', 'nokaslr', '--engine', 'native', '--entry', 'efi'];
+    const at = await runGdb('gdb-efi-session.py', await serve([EFI_KERNEL, ...options]), places);
+
+    expect(at('entry')).toMatchObject({ mode: 'long64', instructions: 0 });
+    expect(at('back at the entry')).toEqual({ ...at('entry'), what: 'back at the entry' });
+    expect(phases.length).toBeGreaterThan(2);
+    for (const { name, address, instructions, registers } of phases) {
+      expect(at(name)).toMatchObject({ rip: `0x${address.toString(16)}`, mode: 'long64', instructions });
+      expect(BigInt(at(name).registers.rsi!)).toBe(registers.rsi);
+    }
+    // The number of E820 entries, by the stub's own code.
+    expect(at('last write').value).not.toBe(at('last write').after);
+    expect(at('behind the write')).toMatchObject({
+      value: at('last write').after,
+      instructions: at('last write').instructions + 1,
+    });
+    const monitor = at('monitor').monitor!;
+    expect(monitor.who).toMatch(
+      new RegExp(`^ +#${at('last write').instructions} .*${at('last write').rip} `),
+    );
+    expect(monitor['events efi']!.trim().split('\n').length).toBeLessThanOrEqual(calls.length);
+    expect(monitor['show efi-memory-map']).toMatch(/LoaderCode|LoaderData/);
+    expect(at('before the call').instructions).toBe(calls[2]!.instructions);
+    expect(at('before the call again')).toEqual({ ...at('before the call'), what: 'before the call again' });
+    expect(at('the end').instructions).toBe(0);
+  });
 });

@@ -2,15 +2,13 @@
 // host does in place of the guest.
 
 import type { Cpu, Unhook } from '../cpu/cpu.ts';
-import { BootscopeError } from '../error.ts';
 import { equalBytes } from '../host/host.ts';
 import type { CpuMode, PhaseName } from '../trace/boot-trace.ts';
-import type { HostWrite } from './hold.ts';
-import type { ObservedWrite, WatchedRange } from './stop.ts';
+import type { HostAccess, HostAccessListener } from './hold.ts';
+import type { WatchedAccess, WatchedRange } from './stop.ts';
 
 /** One access to an observed range. */
-export interface ObservedAccess extends ObservedWrite {
-  readonly access: 'read' | 'write';
+export interface ObservedAccess extends WatchedAccess {
   /** Instructions executed before it; null where they are not counted. */
   readonly instructions: number | null;
   readonly phase: PhaseName | null;
@@ -31,12 +29,14 @@ export interface ObserverParts {
   readonly phase: () => PhaseName | null;
 }
 
+const LAST_ADDRESS = 0xffff_ffff_ffff_ffffn;
 /** Firmware in real mode writes below this address; of more than that its writes are not looked for. */
 const REAL_MODE_END = 0x11_0000;
 
-export class AccessObserver {
+export class AccessObserver implements HostAccessListener {
   readonly #parts: ObserverParts;
   readonly #range: WatchedRange;
+  readonly #access: 'read' | 'write';
   readonly #tell: (access: ObservedAccess) => void;
   /** The range as it was after the last write. */
   readonly #shadow: Uint8Array;
@@ -53,19 +53,25 @@ export class AccessObserver {
     this.#range = range;
     this.#tell = tell;
     const { cpu } = parts;
-    if (access === 'read' && cpu.engineVersion.startsWith('2.0.')) {
-      throw new BootscopeError(
-        'session-reads',
-        `Unicorn ${cpu.engineVersion} runs far returns wrongly where reads are watched: that needs Unicorn 2.1`,
-      );
-    }
+    this.#access = access;
     this.#shadow =
       access === 'write' ? cpu.memory.copyOut(range.start, range.end - range.start) : new Uint8Array(0);
     const [first, last] = [BigInt(range.start), BigInt(range.end - 1)];
-    this.#unhook =
-      access === 'write'
-        ? cpu.hookMemoryWrite(first, last, (at, size, value) => this.#onGuestWrite(Number(at), size, value))
-        : cpu.hookMemoryRead(first, last, (at, size) => this.#onGuestRead(Number(at), size));
+    if (access === 'write') {
+      this.#unhook = cpu.hookMemoryWrite(first, last, (at, size, value) =>
+        this.#onGuestWrite(Number(at), size, value),
+      );
+      return;
+    }
+    const unhookReads = cpu.hookMemoryRead(first, last, (at, size) => this.#onGuestRead(Number(at), size));
+    // Unicorn 2.0 knows the instruction of some reads only so: those of descriptors, and of IRET.
+    const everything = cpu.engineVersion.startsWith('2.0.')
+      ? cpu.hookCode(0n, LAST_ADDRESS, () => {})
+      : () => {};
+    this.#unhook = () => {
+      unhookReads();
+      everything();
+    };
   }
 
   end(): void {
@@ -80,21 +86,29 @@ export class AccessObserver {
     this.#report({ start, end, instruction, by: 'guest' }, bytes.subarray(start - at, end - at), start - at);
   }
 
-  #onGuestRead(at: number, size: number): void {
-    const { cpu, address, mode, phase } = this.#parts;
-    const { start, end } = this.#clip(at, at + size);
+  #onGuestRead(start: number, size: number): void {
+    const instruction = BigInt(this.#parts.address());
+    this.#reportRead({ start, end: start + size, instruction, by: 'guest' });
+  }
+
+  onHostRead(read: HostAccess): void {
+    if (this.#access === 'read') this.#reportRead(read);
+  }
+
+  #reportRead({ start: from, end: to, ...read }: Omit<WatchedAccess, 'access'>): void {
+    const { cpu, mode, phase } = this.#parts;
+    const { start, end } = this.#clip(from, to);
+    if (end <= start) return;
     const bytes = cpu.memory.copyOut(start, end - start);
     this.#tell({
-      ...{ access: 'read', start, end, instruction: BigInt(address()), by: 'guest' },
-      ...{ instructions: cpu.instructions, phase: phase(), mode: mode(), before: bytes, after: bytes },
-      offset: start - at,
+      ...{ access: 'read', ...read, start, end, instructions: cpu.instructions },
+      ...{ phase: phase(), mode: mode(), before: bytes, after: bytes, offset: start - from },
     });
   }
 
-  /** The host has written in place of the guest. */
-  onHostWrite({ start: from, end: to, ...write }: HostWrite): void {
+  onHostWrite({ start: from, end: to, ...write }: HostAccess): void {
     const { start, end } = this.#clip(from, to);
-    if (this.#shadow.length === 0 || end <= start) return;
+    if (this.#access === 'read' || end <= start) return;
     const source = write.source === undefined ? {} : { source: write.source + start - from };
     const after = this.#parts.cpu.memory.copyOut(start, end - start);
     this.#report({ ...write, start, end, ...source }, after, start - from);
@@ -104,7 +118,7 @@ export class AccessObserver {
   onHostAction(by: 'firmware' | 'extract_kernel'): void {
     const { start } = this.#range;
     const end = by === 'firmware' ? Math.min(this.#range.end, REAL_MODE_END) : this.#range.end;
-    if (this.#shadow.length === 0 || end <= start) return;
+    if (this.#access === 'read' || end <= start) return;
     const now = this.#parts.cpu.memory.view(start, end - start);
     const known = this.#shadow.subarray(0, end - start);
     if (equalBytes(now, known)) return;
@@ -114,7 +128,7 @@ export class AccessObserver {
     this.#report(write, now.slice(first, last), 0);
   }
 
-  #report(write: ObservedWrite, after: Uint8Array, offset: number): void {
+  #report(write: Omit<WatchedAccess, 'access'>, after: Uint8Array, offset: number): void {
     const { cpu, mode, phase } = this.#parts;
     const at = write.start - this.#range.start;
     const before = this.#shadow.slice(at, at + after.length);

@@ -365,7 +365,7 @@ export class BootRun {
       if (action === undefined || this.ended || (action.changes && this.hold.found !== null)) return;
       this.#queue.shift();
       await this.#attempt(action.act);
-      this.hold.takeWrite();
+      this.hold.takeAccess();
     }
   }
 

@@ -4,7 +4,7 @@
 import type { Cpu, Unhook } from '../cpu/cpu.ts';
 import type { BootEvent, PhaseName } from '../trace/boot-trace.ts';
 import type { Place } from '../trace/place.ts';
-import type { ObservedWrite, StopCause, WatchedRange } from './stop.ts';
+import type { StopCause, WatchedAccess, WatchedRange } from './stop.ts';
 
 const EVERYWHERE = 0xffff_ffff_ffff_ffffn;
 /** Looking at each of so few instructions is cheaper than to look at the blocks first. */
@@ -18,6 +18,7 @@ export interface HoldConditions {
   readonly phases: readonly PhaseName[];
   readonly events: readonly (Place & { kind: 'event' })[];
   readonly writes: readonly WatchedRange[];
+  readonly reads: readonly WatchedRange[];
   /** Total count to stop at; null for none. */
   readonly count: number | null;
   /** What is said of a stop for `count`. */
@@ -28,15 +29,20 @@ export interface HoldConditions {
 export interface HostSteps {
   before(address: number): boolean;
   readonly room: number;
-  onHostWrite(write: HostWrite): void;
+  /** To be told before anything is written. */
+  onHostRead(read: HostAccess): void;
+  onHostWrite(write: HostAccess): void;
 }
 
-/** What the host has written in place of the guest. */
-export type HostWrite = ObservedWrite & { readonly by: Exclude<ObservedWrite['by'], 'guest'> };
+/** What the host has written or read in place of the guest; which of the two, says the call that tells of it. */
+export type HostAccess = Omit<WatchedAccess, 'access'> & {
+  readonly by: Exclude<WatchedAccess['by'], 'guest'>;
+};
 
 /** Whoever is told of what the host does to memory, whether the boot is held for it or not. */
-export interface HostWriteListener {
-  onHostWrite(write: HostWrite): void;
+export interface HostAccessListener {
+  onHostRead(read: HostAccess): void;
+  onHostWrite(write: HostAccess): void;
   onHostAction(by: 'firmware' | 'extract_kernel'): void;
 }
 
@@ -44,22 +50,23 @@ export interface HostWriteListener {
 export const NOT_HELD: HostSteps = {
   before: () => false,
   room: Number.POSITIVE_INFINITY,
+  onHostRead: () => {},
   onHostWrite: () => {},
 };
 
 export class Hold implements HostSteps {
   readonly #cpu: Cpu;
   readonly #held: (address: number) => void;
-  readonly listeners = new Set<HostWriteListener>();
+  readonly listeners = new Set<HostAccessListener>();
   #conditions: HoldConditions | null = null;
   readonly #breakpoints = new Map<number, { readonly place: Place; readonly unhook: Unhook }>();
   /** Where the last run ended: it is not held there again. Without a count only the first look at the address is let through. */
   #left: { readonly address: number; readonly count: number | null } | null = null;
   #unhookAll: Unhook | null = null;
   #unhookBlocks: Unhook | null = null;
-  #unhookWrites: Unhook[] = [];
+  #unhookAccesses: Unhook[] = [];
   #compared: Uint8Array[] | null = null;
-  #write: ObservedWrite | null = null;
+  #access: WatchedAccess | null = null;
   /** The instruction that was looked at last. */
   #last = 0;
   #found: StopCause | null = null;
@@ -99,10 +106,10 @@ export class Hold implements HostSteps {
   }
 
   #causeAt(address: number): StopCause | null {
-    if (this.#write !== null) {
-      const write = this.#write;
-      this.#write = null;
-      return { reason: 'watchpoint', write };
+    if (this.#access !== null) {
+      const access = this.#access;
+      this.#access = null;
+      return { reason: 'watchpoint', access };
     }
     const { count, countCause } = this.#conditions!;
     const now = this.#cpu.instructions;
@@ -128,7 +135,7 @@ export class Hold implements HostSteps {
   /** @param address - linear, of the instruction that runs next */
   begin(conditions: HoldConditions, address: number): void {
     this.#found = null;
-    this.#write = null;
+    this.#access = null;
     this.#conditions = conditions;
     this.#left = { address, count: this.#cpu.instructions };
     const wanted = new Set(conditions.addresses.map((place) => place.address));
@@ -147,19 +154,24 @@ export class Hold implements HostSteps {
     }
     this.#watchCount(conditions);
     for (const { start, end } of conditions.writes) {
-      this.#unhookWrites.push(
-        this.#cpu.hookMemoryWrite(BigInt(start), BigInt(end - 1), (where, size) =>
-          this.#onGuestWrite(Number(where), size),
-        ),
+      const unhook = this.#cpu.hookMemoryWrite(BigInt(start), BigInt(end - 1), (where, size) =>
+        this.#onGuestAccess('write', Number(where), size),
       );
+      this.#unhookAccesses.push(unhook);
+    }
+    for (const { start, end } of conditions.reads) {
+      const unhook = this.#cpu.hookMemoryRead(BigInt(start), BigInt(end - 1), (where, size) =>
+        this.#onGuestAccess('read', Number(where), size),
+      );
+      this.#unhookAccesses.push(unhook);
     }
     this.#compare();
   }
 
-  /** Hooks for a count and for writes; that on each instruction stays from run to run while it is needed, which makes steps cheap. */
-  #watchCount({ count, writes }: HoldConditions): void {
+  /** Hooks for a count and for accesses; that on each instruction stays from run to run while it is needed, which makes steps cheap. */
+  #watchCount({ count, writes, reads }: HoldConditions): void {
     const now = this.#cpu.instructions ?? 0;
-    const everything = writes.length > 0 || (count !== null && count - now <= FEW);
+    const everything = writes.length + reads.length > 0 || (count !== null && count - now <= FEW);
     if (everything) this.#watchAll();
     else {
       this.#unhookAll?.();
@@ -183,7 +195,7 @@ export class Hold implements HostSteps {
     this.#conditions = null;
     this.#unhookBlocks?.();
     this.#unhookBlocks = null;
-    for (const unhook of this.#unhookWrites.splice(0)) unhook();
+    for (const unhook of this.#unhookAccesses.splice(0)) unhook();
     this.#compared = null;
   }
 
@@ -200,20 +212,24 @@ export class Hold implements HostSteps {
     if (wanted) this.hold({ reason: 'event', event });
   }
 
-  #onGuestWrite(start: number, size: number): void {
+  #onGuestAccess(access: 'read' | 'write', start: number, size: number): void {
     if (this.#conditions === null) return;
-    this.#write ??= { start, end: start + size, instruction: BigInt(this.#last), by: 'guest' };
+    this.#access ??= { access, start, end: start + size, instruction: BigInt(this.#last), by: 'guest' };
   }
 
-  /** The host has written in place of the guest. */
-  onHostWrite(write: HostWrite): void {
+  onHostRead(read: HostAccess): void {
+    for (const listener of this.listeners) listener.onHostRead(read);
+    this.#lookAtHost({ access: 'read', ...read }, this.#conditions?.reads);
+  }
+
+  onHostWrite(write: HostAccess): void {
     for (const listener of this.listeners) listener.onHostWrite(write);
-    this.#lookAtHostWrite(write);
+    this.#lookAtHost({ access: 'write', ...write }, this.#conditions?.writes);
   }
 
-  #lookAtHostWrite(write: HostWrite): void {
-    const hit = this.#conditions?.writes.some((range) => range.start < write.end && write.start < range.end);
-    if (hit) this.#write ??= write;
+  #lookAtHost(access: WatchedAccess, watched: readonly WatchedRange[] = []): void {
+    const hit = watched.some((range) => range.start < access.end && access.start < range.end);
+    if (hit) this.#access ??= access;
   }
 
   /** The trapped extract_kernel is done: not all that it writes has been told one by one. */
@@ -232,10 +248,8 @@ export class Hold implements HostSteps {
       const first = now.findIndex((byte, at) => byte !== before[at]);
       if (first < 0) continue;
       const last = now.findLastIndex((byte, at) => byte !== before[at]);
-      this.#lookAtHostWrite({
-        ...{ start: range.start + first, end: range.start + last + 1 },
-        ...{ by: 'firmware', instruction: null },
-      });
+      const written = { start: range.start + first, end: range.start + last + 1 };
+      this.#lookAtHost({ access: 'write', ...written, by: 'firmware', instruction: null }, writes);
     }
     this.#compare();
   }
@@ -249,10 +263,10 @@ export class Hold implements HostSteps {
       : null;
   }
 
-  /** A write that was seen while the CPU stood still, which no instruction follows that would tell of it. */
-  takeWrite(): void {
-    if (this.#write === null || this.#found !== null) return;
-    this.#found = { reason: 'watchpoint', write: this.#write };
-    this.#write = null;
+  /** An access that was seen while the CPU stood still, which no instruction follows that would tell of it. */
+  takeAccess(): void {
+    if (this.#access === null || this.#found !== null) return;
+    this.#found = { reason: 'watchpoint', access: this.#access };
+    this.#access = null;
   }
 }

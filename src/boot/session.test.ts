@@ -182,19 +182,19 @@ describeEachEngine('a session', (_, engine) => {
   it('stops behind a write by the guest, by the host for it, by firmware and by the trap', async () => {
     using session = await open('demo-lz4.bzImage', { engine });
     const table = await session.run({ writes: { start: 0x103b000, end: 0x103b008 } });
-    expect(table).toMatchObject({ reason: 'watchpoint', write: { by: 'fill', start: 0x103b000 } });
+    expect(table).toMatchObject({ reason: 'watchpoint', access: { by: 'fill', start: 0x103b000 } });
     const entry = await session.run({ writes: { start: 0x103b000, end: 0x103b008 } });
-    expect(entry).toMatchObject({ reason: 'watchpoint', write: { by: 'guest', start: 0x103b000 } });
+    expect(entry).toMatchObject({ reason: 'watchpoint', access: { by: 'guest', start: 0x103b000 } });
     expect(session.memory.u64(0x103b000)).not.toBe(0n);
-    const { instruction } = (entry as unknown as { write: { instruction: bigint } }).write;
+    const { instruction } = (entry as unknown as { access: { instruction: bigint } }).access;
     await session.goTo(entry.instructions! - 1);
     expect(session.stop.address).toBe(instruction);
     expect(session.memory.u64(0x103b000)).toBe(0n);
     const kernel = await session.run({ writes: { start: 0x1000000, end: 0x1000010 } });
-    expect(kernel).toMatchObject({ reason: 'watchpoint', write: { by: 'extract_kernel' } });
+    expect(kernel).toMatchObject({ reason: 'watchpoint', access: { by: 'extract_kernel' } });
     await session.goTo('setup');
     const screen = await session.run({ writes: { start: 0xb8000, end: 0xb8100 } });
-    expect(screen).toMatchObject({ reason: 'watchpoint', write: { by: 'firmware' } });
+    expect(screen).toMatchObject({ reason: 'watchpoint', access: { by: 'firmware' } });
   });
 
   it('ends a run by its budget, by a signal, and says why', async () => {

@@ -289,6 +289,7 @@ export class HeldBoot implements BootSession {
   #run(options: RunOptions): Promise<Stop> {
     const places = [options.until ?? []].flat().map(placeOf);
     const writes = [options.writes ?? []].flat();
+    const reads = [options.reads ?? []].flat();
     const counts = places.filter((place) => place.kind === 'count').map((place) => place.instructions);
     const count = counts.length > 0 ? Math.min(...counts) : null;
     if (count !== null && count < this.#counted(`#${count}`)) {
@@ -306,6 +307,7 @@ export class HeldBoot implements BootSession {
         phases: places.filter((place) => place.kind === 'phase').map(({ phase }) => phase),
         events: places.filter((place) => place.kind === 'event'),
         writes,
+        reads,
         count: isBudget ? budget : count,
         countCause: isBudget ? { reason: 'budget', budget: 'instructions' } : { reason: 'count' },
       }),
@@ -427,7 +429,8 @@ function countPlace(instructions: number): Place {
 
 function conditions(some: Partial<HoldConditions>): HoldConditions {
   return {
-    ...{ addresses: [], phases: [], events: [], writes: [], count: null, countCause: { reason: 'count' } },
+    ...{ addresses: [], phases: [], events: [], writes: [], reads: [] },
+    ...{ count: null, countCause: { reason: 'count' } },
     ...some,
   };
 }

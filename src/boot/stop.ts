@@ -15,17 +15,18 @@ export interface Position {
   readonly instructions: number | null;
 }
 
-/** Bytes that were written, physical [start, end), and by what. */
-export interface ObservedWrite {
+/** Bytes that were written or read, physical [start, end), and by what. */
+export interface WatchedAccess {
+  readonly access: 'read' | 'write';
   readonly start: number;
   readonly end: number;
-  /** Linear address of the instruction; null where the host wrote in place of the guest. */
+  /** Linear address of the instruction; null where the host did it in place of the guest, and no single one would have. */
   readonly instruction: bigint | null;
   /** `guest` for an instruction; else what the host did: `extract_kernel`, `firmware`, `copy`, `fill`. */
   readonly by: 'guest' | 'firmware' | 'copy' | 'fill' | 'extract_kernel';
-  /** Of a copy, where the byte at `start` came from. */
+  /** Of what a copy wrote, where the byte at `start` came from. */
   readonly source?: number;
-  /** Of extract_kernel, what it put there; `segment` is the number of the program header. */
+  /** Of what extract_kernel wrote, what it is; `segment` is the number of the program header. */
   readonly role?: WrittenRange['role'];
   readonly segment?: number;
 }
@@ -38,8 +39,8 @@ export type StopCause =
   | { readonly reason: 'phase' }
   /** A place that is an address. */
   | { readonly reason: 'breakpoint'; readonly place: Place }
-  /** Something was written in a watched range; the write has been done. */
-  | { readonly reason: 'watchpoint'; readonly write: ObservedWrite }
+  /** Something in a watched range was written or read; that has been done. */
+  | { readonly reason: 'watchpoint'; readonly access: WatchedAccess }
   /** So many instructions have been executed. */
   | { readonly reason: 'count' }
   /** Just before the instruction of the event where instructions are counted, else behind it. */
@@ -65,6 +66,8 @@ export interface RunOptions {
   readonly until?: PlaceOrText | readonly PlaceOrText[];
   /** Stops behind the first write into one of these. Slow: every instruction is looked at. */
   readonly writes?: WatchedRange | readonly WatchedRange[];
+  /** Behind the first read of one of these, likewise; what firmware reads is not among them. */
+  readonly reads?: WatchedRange | readonly WatchedRange[];
   /** At most so many more. */
   readonly instructions?: number;
   /** Host time. Where such a run ends is not determined by the boot. */

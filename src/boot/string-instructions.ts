@@ -148,11 +148,13 @@ export function hookStringInstruction(cpu: Cpu, address: number, options: String
     }
 
     const [from, to, bytes] = [Number(source ?? 0n), Number(target), Number(length)];
+    const by = { by: instruction.kind, instruction: BigInt(address) };
+    if (source !== null) hold.onHostRead({ start: from, end: from + bytes, ...by });
     if (source !== null) memory.copyWithin(to, from, bytes);
     else fill(memory, to, bytes, rax!, instruction.width);
     cpu.invalidateCode(to, bytes);
     hold.onHostWrite({
-      ...{ start: to, end: to + bytes, by: instruction.kind, instruction: BigInt(address) },
+      ...{ start: to, end: to + bytes, ...by },
       ...(source === null ? {} : { source: from }),
     });
     const step = backward ? -length : length;

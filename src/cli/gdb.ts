@@ -68,7 +68,7 @@ export function registerGdb(program: Command): void {
       const session = await openBoot(image, { ...options, hash: false, snapshotMemory: SNAPSHOT_MEMORY });
       try {
         if (flags.at !== undefined) await session.goTo(flags.at);
-        const target = new SessionTarget(session, files);
+        const target = new SessionTarget(session, image, files);
         if (flags.stdio === true) await serveStandardInput(target);
         else await serveSocket(target, flags.port);
       } finally {

@@ -38,7 +38,7 @@ export function registerWho(program: Command): void {
   ]);
   addStubSymbolOptions(addBootOptions(command, { without: ['hash'] }));
   addPlaceOption(command, 'the jump into the kernel')
-    .option('--readers', 'who read it instead: instructions only, not firmware or the trapped extract_kernel')
+    .option('--readers', 'who read it instead, but for firmware')
     .addOption(
       new Option('--limit <n>', 'so many of them')
         .argParser(wholeNumber('lines', 1, 1_000_000))

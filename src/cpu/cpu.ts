@@ -215,10 +215,7 @@ export interface Cpu {
     end: bigint,
     hook: (address: bigint, size: number, value: bigint) => void,
   ): Unhook;
-  /**
-   * Called before each guest read in [begin, end], fetches of code not among them; RIP as for writes. Unicorn 2.0 runs a far
-   * return wrongly whose operands are in there.
-   */
+  /** Called before each guest read in [begin, end], fetches of code not among them; RIP as for writes. */
   hookMemoryRead(begin: bigint, end: bigint, hook: (address: bigint, size: number) => void): Unhook;
   /** Called for an access to unmapped or protected memory. Return true to retry it, false to end the run. */
   hookInvalidAccess(hook: (access: InvalidAccess) => boolean): Unhook;

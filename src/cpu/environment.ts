@@ -11,6 +11,10 @@ export interface GuestEnvironment {
   readCsBase(): bigint;
   /** Attributes in the hidden part of CS, at the bits that they have in a descriptor's second doubleword. */
   readCsAttributes(): number;
+  /** Hidden part of SS: its base, and attributes as those of CS. */
+  readStackSegment(): { readonly base: bigint; readonly attributes: number };
+  /** Loads CS as real mode does: the base follows from the selector, the rest stays. */
+  loadRealModeCs(selector: number): void;
   /** Sets or clears EFER.NXE. */
   setNoExecute(enabled: boolean): void;
   /** Sets the hidden copy of CR4.OSFXSR; true where it was clear. */
@@ -42,6 +46,7 @@ const SEGMENT_BASE = 8;
 const SEGMENT_LIMIT = 16;
 const SEGMENT_FLAGS = 20;
 const CS = 1;
+const SS = 2;
 /** After the six segments come LDT and TR. */
 const GDT = 8;
 /** From `dr[0]`: error_code, exception_is_int and exception_next_eip lie before it, old_exception behind it. */
@@ -136,14 +141,29 @@ export function findEnvironment(transport: Transport, scratch: Pointer): GuestEn
     // A view on a heap that has grown since throws when asked for its own length.
     if (view.buffer.byteLength === 0) view = context();
   };
+  const cs = regs + SEGMENTS + CS * SEGMENT_SIZE;
+  const ss = regs + SEGMENTS + SS * SEGMENT_SIZE;
   return {
     readCsBase() {
       save();
-      return view.getBigUint64(regs + SEGMENTS + CS * SEGMENT_SIZE + SEGMENT_BASE, true);
+      return view.getBigUint64(cs + SEGMENT_BASE, true);
     },
     readCsAttributes() {
       save();
-      return view.getUint32(regs + SEGMENTS + CS * SEGMENT_SIZE + SEGMENT_FLAGS, true);
+      return view.getUint32(cs + SEGMENT_FLAGS, true);
+    },
+    readStackSegment() {
+      save();
+      return {
+        base: view.getBigUint64(ss + SEGMENT_BASE, true),
+        attributes: view.getUint32(ss + SEGMENT_FLAGS, true),
+      };
+    },
+    loadRealModeCs(selector) {
+      save();
+      view.setUint32(cs, selector, true);
+      view.setBigUint64(cs + SEGMENT_BASE, BigInt(selector) << 4n, true);
+      transport.contextRestore(probe);
     },
     setNoExecute(enabled) {
       save();

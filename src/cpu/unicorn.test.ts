@@ -376,6 +376,47 @@ describeEachEngine('a CPU', (open, engine) => {
       expect(seen).toEqual([1n, 5n, 7n]);
     }));
 
+  it('runs far returns of real mode rightly while reads are hooked, and calls other hooks on them first', () =>
+    withCpu((cpu, ram) => {
+      // At 0x90300: far pointers, and what comes after them.
+      ram.set([0x10, 0, 0x20, 0x90, 0x20, 0, 0, 0, 0x10, 0x90, 0, 0, 0x30, 0, 0x20, 0x90], 0x90300);
+      ram.set([0xee, 0xee, 0xee, 0xee, 0x77, 0x77], 0x90310);
+      real(cpu, ram, [0xbc, 0x00, 0x03, 0xcb]); // mov sp, 300h; retf
+      ram.set([0x40, 0x66, 0xcb], 0x90210); // inc ax; retf with 32-bit operands, to 9010:0020
+      ram.set([0x90, 0xca, 0x04, 0x00], 0x90120); // nop; retf 4, to 9020:0030
+      ram.set([0x5b, HLT], 0x90230); // pop bx; hlt
+      cpu.countInstructions(blockDecoder(cpu.memory, () => 16));
+      const reads: unknown[] = [];
+      cpu.hookMemoryRead(0x90302n, 0x9ffffn, (address, size) => {
+        reads.push([address, size, cpu.readRegister('rip'), cpu.instructions]);
+      });
+      const called: unknown[] = [];
+      const note = (address: bigint): unknown => called.push([address, cpu.instructions]);
+      cpu.hookCode(0x90203n, 0x90203n, note);
+      cpu.hookCode(0x90211n, 0x90211n, (address) => {
+        note(address);
+        // It comes when that instruction has its hook.
+        if (called.length === 2) cpu.hookCode(0x90211n, 0x90211n, note);
+      });
+      expect(cpu.run()).toEqual({ kind: 'halted' });
+      const names = ['cs', 'rip', 'rsp', 'rax', 'rbx'] as const;
+      expect(names.map((name) => cpu.readRegister(name))).toEqual([0x9020n, 0x32n, 0x316n, 1n, 0x7777n]);
+      expect(reads).toEqual([
+        [0x90302n, 2, 3n, 1],
+        [0x90304n, 4, 0x11n, 3],
+        [0x90308n, 4, 0x11n, 3],
+        [0x9030cn, 2, 0x21n, 5],
+        [0x9030en, 2, 0x21n, 5],
+        [0x90314n, 2, 0x30n, 6],
+      ]);
+      expect(called).toEqual([
+        [0x90203n, 1],
+        [0x90211n, 3],
+        [0x90211n, 3],
+      ]);
+      expect(cpu.instructions).toBe(8);
+    }));
+
   it('tells of guest reads of a range, and not of others', () =>
     withCpu((cpu, ram) => {
       // mov eax, [0x200000]; mov al, [0x200010]; hlt

@@ -4,6 +4,7 @@
 import { BootscopeError } from '../error.ts';
 import { hex } from '../hex.ts';
 import { CR0_PE, CR0_PG } from '../x86/control-registers.ts';
+import { decodeInstruction, opcodeOffset } from '../x86/instruction.ts';
 import { type MemoryBlock, PhysicalMemory } from '../x86/physical-memory.ts';
 import type {
   BlockDecoder,
@@ -73,12 +74,21 @@ const EFER_NXE = 1n << 11n;
 const RDTSC_HOOKABLE_SINCE = 0x020102;
 
 const PAGE_SIZE = 4096;
+/** Linear addresses in real mode end below this. */
+const REAL_MODE_END = 0x11_0000;
 /** Bytes of the widest registers. */
 const LONGEST_ACCESS = 64n;
 const MAX_64 = 0xffff_ffff_ffff_ffffn;
 const MASK_32 = 0xffff_ffffn;
 /** What the boot stub's own page tables are made of. */
 const LARGE_PAGE = 0x20_0000;
+const MASK_16 = 0xffffn;
+const LONGEST_INSTRUCTION = 15;
+/** RET far, without and with bytes to take off the stack. */
+const FAR_RETURN = 0xcb;
+const FAR_RETURN_POP = 0xca;
+/** The B flag of a stack segment's descriptor (Intel SDM 3A 3.4.5): ESP counts, not SP. */
+const SEGMENT_BIG = 1 << 22;
 /** Bytes of zeroes that count as code of nobody. */
 const EMPTY_CODE = 64;
 /** Blocks (or instructions) between two looks at the clock where slices are counted in hooks. */
@@ -101,6 +111,13 @@ interface HookRecord {
   skip: bigint | null;
 }
 
+/** Who is told of reads of a linear [begin, end]. */
+interface ReadHook {
+  readonly begin: bigint;
+  readonly end: bigint;
+  readonly hook: (address: bigint, size: number) => void;
+}
+
 type InterruptHook = Parameters<Cpu['hookInterrupt']>[0];
 type InstructionHook = Parameters<Cpu['hookInstruction']>[1];
 
@@ -109,6 +126,18 @@ interface Exit {
   readonly address: number;
   readonly blockStart: number;
   readonly blockEnd: number;
+}
+
+/**
+ * Where a far return may begin at the end of the block [start, end) of real-mode code: with its prefixes, or behind bytes that
+ * only look like some.
+ */
+function farReturnsAt(ram: Uint8Array, start: number, end: number): readonly number[] {
+  const opcode = ram[end - 1] === FAR_RETURN ? end - 1 : ram[end - 3] === FAR_RETURN_POP ? end - 3 : -1;
+  if (opcode < start) return [];
+  const found = [opcode];
+  for (let at = opcode - 1; at >= start && opcodeOffset(ram, at, 16) === opcode; at--) found.push(at);
+  return found;
 }
 
 function isWhole(hook: HookRecord): boolean {
@@ -153,8 +182,8 @@ class UnicornCpu implements Cpu, BlockWatcher {
   #counter: InstructionCounter | null = null;
   #stepBuffer: StepBuffer | null = null;
   #lastInstruction = 0n;
-  /** Linear address of the IN or OUT that a hook is called for, where it is known. */
-  #portInstruction: bigint | null = null;
+  /** Linear address of the IN, OUT or access to memory that a hook is called for, where it is known. */
+  #accessInstruction: bigint | null = null;
   #inMemoryHook = false;
   #hasInterruptHook = false;
   #invalidInstruction = false;
@@ -183,6 +212,10 @@ class UnicornCpu implements Cpu, BlockWatcher {
   readonly #afterCr4 = new Set<bigint>();
   /** Linear addresses of special instructions that have their hook. */
   readonly #hookedInstructions = new Set<number>();
+  /** What looks for far returns while reads are hooked, and the hook on each by its address. */
+  readonly #readHooks = new Set<ReadHook>();
+  #farReturnWatch: HookRecord | null = null;
+  readonly #farReturns = new Map<bigint, HookRecord>();
   #emptyCodeHook: ((address: number) => void) | null = null;
   #environment: GuestEnvironment | null | undefined;
   #closed = false;
@@ -284,14 +317,14 @@ class UnicornCpu implements Cpu, BlockWatcher {
       return;
     }
     const linear =
-      this.#hookAddress ?? this.#portInstruction ?? (this.#ripIsLinear ? values[ripIndex]! : null);
+      this.#hookAddress ?? this.#accessInstruction ?? (this.#ripIsLinear ? values[ripIndex]! : null);
     if (linear !== null) values[ripIndex] = this.#offsetInCs(linear, cs(), cr0());
   }
 
   readRegister(name: RegisterName): bigint {
     if (name === 'rip') {
       if (this.#pendingRip !== null) return this.#pendingRip;
-      const linear = this.#hookAddress ?? this.#portInstruction;
+      const linear = this.#hookAddress ?? this.#accessInstruction;
       if (linear !== null) return this.#ripOf(linear);
       if (this.#ripIsLinear) return this.#ripOf(this.#registers.read('rip'));
     }
@@ -598,6 +631,7 @@ class UnicornCpu implements Cpu, BlockWatcher {
     };
     this.#hooks.push(record);
     this.#hooksChanged = true;
+    if (kind === 'code') this.#keepFarReturnsLast(record);
     if (this.#emulating) this.#requestRestart();
     return record;
   }
@@ -882,14 +916,14 @@ class UnicornCpu implements Cpu, BlockWatcher {
   hookIn(hook: (port: number, size: 1 | 2 | 4) => number): Unhook {
     return this.#addHook('in', UC_HOOK_INSN, UC_X86_INS_IN, (record) => (port, size) => {
       if (record.removed) return 0;
-      this.#portInstruction = this.#addressOfPortAccess();
+      this.#accessInstruction = this.#addressOfPortAccess();
       try {
         return hook(port, size as 1 | 2 | 4) >>> 0;
       } catch (error) {
         this.#keep(error);
         return 0;
       } finally {
-        this.#portInstruction = null;
+        this.#accessInstruction = null;
       }
     });
   }
@@ -897,13 +931,13 @@ class UnicornCpu implements Cpu, BlockWatcher {
   hookOut(hook: (port: number, size: 1 | 2 | 4, value: number) => void): Unhook {
     return this.#addHook('out', UC_HOOK_INSN, UC_X86_INS_OUT, (record) => (port, size, value) => {
       if (record.removed) return;
-      this.#portInstruction = this.#addressOfPortAccess();
+      this.#accessInstruction = this.#addressOfPortAccess();
       try {
         hook(port, size as 1 | 2 | 4, value);
       } catch (error) {
         this.#keep(error);
       } finally {
-        this.#portInstruction = null;
+        this.#accessInstruction = null;
       }
     });
   }
@@ -967,7 +1001,82 @@ class UnicornCpu implements Cpu, BlockWatcher {
   }
 
   hookMemoryRead(begin: bigint, end: bigint, hook: (address: bigint, size: number) => void): Unhook {
-    return this.#hookMemory(UC_HOOK_MEM_READ, begin, end, hook);
+    const unhook = this.#hookMemory(UC_HOOK_MEM_READ, begin, end, hook);
+    const told: ReadHook = { begin, end, hook };
+    this.#readHooks.add(told);
+    this.#watchFarReturns();
+    return () => {
+      unhook();
+      this.#readHooks.delete(told);
+      this.#watchFarReturns();
+    };
+  }
+
+  /**
+   * Before it tells of a read, the library puts the address of the instruction into RIP: 2.0 where any read is hooked, 2.1 where
+   * this one is. By the second read of a far return in real mode RIP holds where that goes to, so such returns are done here.
+   */
+  #watchFarReturns(): void {
+    if (this.#closed || this.#readHooks.size > 0 === (this.#farReturnWatch !== null)) return;
+    if (this.#farReturnWatch !== null) {
+      this.#removeRecord(this.#farReturnWatch);
+      this.#farReturnWatch = null;
+      for (const record of this.#farReturns.values()) this.#removeRecord(record);
+      this.#farReturns.clear();
+      return;
+    }
+    this.#farReturnWatch = this.#addInstructionHook(
+      'block',
+      0n,
+      BigInt(REAL_MODE_END - 1),
+      (address, size) => {
+        for (const at of farReturnsAt(this.ram(0), Number(address), Number(address) + size)) {
+          if (!this.#farReturns.has(BigInt(at))) this.#hookFarReturn(BigInt(at));
+        }
+      },
+    );
+  }
+
+  #hookFarReturn(at: bigint): void {
+    this.#farReturns.set(
+      at,
+      this.#addInstructionHook('code', at, at, () => this.#doFarReturn(Number(at))),
+    );
+  }
+
+  /** A hook that moves RIP is the last that is called for its instruction. */
+  #keepFarReturnsLast(added: HookRecord): void {
+    for (const [at, record] of [...this.#farReturns]) {
+      if (at < added.begin || at > added.end || record.removed) continue;
+      this.#farReturns.delete(at);
+      this.#removeRecord(record);
+      this.#hookFarReturn(at);
+    }
+  }
+
+  /** RET far of real mode (Intel SDM 2B). */
+  #doFarReturn(address: number): void {
+    const found = decodeInstruction(this.memory.viewUpTo(address, LONGEST_INSTRUCTION), 0, 16);
+    const stack = this.#hidden()?.readStackSegment();
+    const isReturn = found?.opcode === FAR_RETURN || found?.opcode === FAR_RETURN_POP;
+    if (!isReturn || stack === undefined || (this.#registers.read('cr0') & CR0_PE) !== 0n) return;
+    const size = found.operand16 ? 2 : 4;
+    const mask = (stack.attributes & SEGMENT_BIG) !== 0 ? MASK_32 : MASK_16;
+    const rsp = this.#registers.read('rsp');
+    const pop = (number: number): number => {
+      const at = stack.base + ((rsp + BigInt(number * size)) & mask);
+      for (const { begin, end, hook } of this.#readHooks) {
+        if (at <= end && at + BigInt(size) > begin) hook(at, size);
+      }
+      return size === 2 ? this.memory.read16(Number(at)) : this.memory.read32(Number(at));
+    };
+    const offset = pop(0);
+    const selector = pop(1) & 0xffff;
+    const next = rsp + BigInt(2 * size + (found.immediate & 0xffff));
+    this.#registers.write('rsp', (rsp & ~mask) | (next & mask));
+    this.#hidden()!.loadRealModeCs(selector);
+    this.#csBase = null;
+    this.writeRegister('rip', BigInt(offset));
   }
 
   #hookMemory(
@@ -982,11 +1091,13 @@ class UnicornCpu implements Cpu, BlockWatcher {
       this.#add('memory', type, first, end, 0, (_type, address, size, value) => {
         if (record.removed || address + BigInt(size) <= begin) return;
         this.#inMemoryHook = true;
+        if (this.#wholeCodeHooks > 0) this.#accessInstruction = this.#lastInstruction;
         try {
           hook(address, size, value);
         } catch (error) {
           this.#keep(error);
         }
+        this.#accessInstruction = null;
         this.#inMemoryHook = false;
       }),
     );
@@ -1059,7 +1170,7 @@ class UnicornCpu implements Cpu, BlockWatcher {
     if (this.#inInterrupt) return counter.total - 1;
     const linear = this.#emulating
       ? (this.#hookAddress ??
-        this.#portInstruction ??
+        this.#accessInstruction ??
         (this.#inMemoryHook ? this.#memoryInstruction() : null))
       : null;
     return linear === null ? counter.total : counter.before(Number(linear));

@@ -1,4 +1,4 @@
-// Where a held boot was last before now at one of some addresses, or about to write to one of some ranges: what a debugger that
+// Where a held boot was last before now at one of some addresses, or about to access one of some ranges: what a debugger that
 // runs backwards asks for. Found by running forward again over ever longer spans that end now.
 
 import type { BootSession } from '../boot/session.ts';
@@ -9,9 +9,10 @@ export interface WatchedPoints {
   readonly addresses: readonly number[];
   /** Physical. */
   readonly writes: readonly WatchedRange[];
+  readonly reads: readonly WatchedRange[];
 }
 
-/** The stop, and how many instructions had been executed before it (before the instruction that wrote). */
+/** The stop, and how many instructions had been executed before it (before the instruction that did the access). */
 export interface LastStop {
   readonly stop: Stop;
   readonly instructions: number;
@@ -55,6 +56,7 @@ async function lastWithin(
   cancelled: () => boolean,
 ): Promise<LastStop | null> {
   const until = points.addresses.map((address) => ({ kind: 'address', address }) as const);
+  const { writes, reads } = points;
   let last: LastStop | null = null;
   let stop = await session.goTo(start);
   // It stands on the first instruction of the span, which a run would leave out.
@@ -67,10 +69,10 @@ async function lastWithin(
   while (!cancelled()) {
     const left = end - session.instructions!;
     if (left <= 0) break;
-    stop = await session.run({ until, writes: points.writes, instructions: left });
+    stop = await session.run({ until, writes, reads, instructions: left });
     if (stop.reason !== 'breakpoint' && stop.reason !== 'watchpoint') break;
     const now = stop.instructions!;
-    // The write has been done: the instruction before it is meant.
+    // The access has been done: the instruction before it is meant.
     const instructions = stop.reason === 'watchpoint' ? now - 1 : now;
     if (instructions >= end) break;
     last = { stop, instructions };

@@ -4,12 +4,16 @@ import { InstructionDecoder } from '../boot/instruction-decoder.ts';
 import type { BootSession } from '../boot/session.ts';
 import { BootscopeError } from '../error.ts';
 import { hex } from '../hex.ts';
+import type { KernelImage } from '../image/kernel-image.ts';
 import { eventLine } from '../report/event-lines.ts';
 import { EVENT_KINDS } from '../trace/boot-trace.ts';
 import { type DecodeContext, decodeStructure, STRUCTURE_NAMES } from '../trace/decode/decode.ts';
 import { formatDecoded } from '../trace/decode/decoded.ts';
+import { parseRange, RANGE_HELP } from '../trace/memory-range.ts';
 import { PLACE_HELP, parsePlace } from '../trace/place.ts';
+import { accessorLine } from './accessor-lines.ts';
 import { decodeContext } from './session-context.ts';
+import { findAccessors } from './writers.ts';
 
 /** Files with symbols, for what debuggers load themselves. */
 export interface MonitorFiles {
@@ -21,6 +25,8 @@ export interface MonitorFiles {
 
 /** Where boot.rst has setup, for symbols of setup.elf. */
 const SETUP_ADDRESS = 0x90000;
+/** Lines of `who`. */
+const SHOWN_ACCESSORS = 20;
 
 interface Command {
   readonly usage: string;
@@ -30,12 +36,15 @@ interface Command {
 
 export class Monitor {
   readonly #session: BootSession;
+  readonly #image: KernelImage;
   readonly #files: MonitorFiles;
   readonly #commands: Readonly<Record<string, Command>>;
   #decoder: InstructionDecoder<true> | null = null;
 
-  constructor(session: BootSession, files: MonitorFiles) {
+  /** @param image - what the session boots */
+  constructor(session: BootSession, image: KernelImage, files: MonitorFiles) {
     this.#session = session;
+    this.#image = image;
     this.#files = files;
     this.#commands = {
       where: { usage: 'where', help: 'phase, mode and count of instructions', run: () => this.#where() },
@@ -54,6 +63,16 @@ export class Monitor {
         usage: 'show STRUCTURE [ADDRESS]',
         help: `memory decoded: ${STRUCTURE_NAMES.join(', ')}`,
         run: (argument) => this.#show(argument),
+      },
+      who: {
+        usage: 'who RANGE',
+        help: `who wrote it before now, the last first; as going back does, it forgets what was changed by hand: ${RANGE_HELP}`,
+        run: (range) => this.#who(range, 'write'),
+      },
+      readers: {
+        usage: 'readers RANGE',
+        help: 'who read it before now',
+        run: (range) => this.#who(range, 'read'),
       },
       goto: {
         usage: 'goto PLACE',
@@ -133,6 +152,19 @@ export class Monitor {
     if (structure === undefined) return `show one of: ${STRUCTURE_NAMES.join(', ')}\n`;
     const context: DecodeContext = decodeContext(this.#session, parseAddress(address));
     return formatDecoded(decodeStructure(structure, context));
+  }
+
+  /** Runs the boot again up to where it stands. */
+  async #who(text: string, access: 'read' | 'write'): Promise<string> {
+    const session = this.#session;
+    const range = parseRange(text, session.layout(), 1);
+    const here = { kind: 'count', instructions: session.instructions ?? 0 } as const;
+    const { accessors, dropped } = await findAccessors(session, this.#image, range, access, here);
+    const shown = accessors.toReversed().slice(0, SHOWN_ACCESSORS);
+    const lines = shown.map((accessor) => `${accessorLine(accessor, null)}\n`);
+    const left = accessors.length + dropped - shown.length;
+    if (left > 0) lines.push(`and ${left} before\n`);
+    return lines.length === 0 ? `nobody before #${here.instructions}\n` : lines.join('');
   }
 
   async #goTo(text: string): Promise<string> {

@@ -5,6 +5,7 @@ import type { BootSession } from '../boot/session.ts';
 import type { Stop, WatchedRange } from '../boot/stop.ts';
 import type { RegisterName } from '../cpu/cpu.ts';
 import { hex } from '../hex.ts';
+import type { KernelImage } from '../image/kernel-image.ts';
 import { GDB_MODES, type GdbRegisterName } from './gdb/registers.ts';
 import type { GdbMemoryRange, GdbPoint, GdbResume, GdbStop, GdbTarget } from './gdb/target.ts';
 import { findLastStop } from './last-stop.ts';
@@ -16,6 +17,13 @@ const ROM_END = 0x100000;
 const MAX_OFFSET_16 = 0xffffn;
 const MAX_OFFSET_32 = 0xffff_ffffn;
 
+const POINT_KINDS = ['software', 'hardware', 'write', 'read', 'access'] as const;
+/** Points that each access stops for. */
+const WATCHES: Readonly<Record<'read' | 'write', readonly GdbPoint['kind'][]>> = {
+  read: ['read', 'access'],
+  write: ['write', 'access'],
+};
+
 const WRITABLE: ReadonlySet<string> = new Set<RegisterName>([
   ...(['rax', 'rbx', 'rcx', 'rdx', 'rsi', 'rdi', 'rbp', 'rsp'] as const),
   ...(['r8', 'r9', 'r10', 'r11', 'r12', 'r13', 'r14', 'r15'] as const),
@@ -26,16 +34,16 @@ const READABLE: ReadonlySet<string> = new Set<RegisterName>([
 ]);
 
 export class SessionTarget implements GdbTarget {
-  /** What reads is not watched: Unicorn 2.0 runs far returns wrongly then. */
-  readonly pointKinds: ReadonlySet<GdbPoint['kind']> = new Set(['software', 'hardware', 'write'] as const);
+  readonly pointKinds: ReadonlySet<GdbPoint['kind']> = new Set(POINT_KINDS);
   readonly #session: BootSession;
   readonly #monitor: Monitor;
   #points: readonly GdbPoint[] = [];
   #abort: AbortController | null = null;
 
-  constructor(session: BootSession, files: MonitorFiles = {}) {
+  /** @param image - what the session boots */
+  constructor(session: BootSession, image: KernelImage, files: MonitorFiles = {}) {
     this.#session = session;
-    this.#monitor = new Monitor(session, files);
+    this.#monitor = new Monitor(session, image, files);
   }
 
   // Registers
@@ -180,7 +188,8 @@ export class SessionTarget implements GdbTarget {
   async #forward(step: boolean): Promise<GdbStop> {
     const stop = await this.#session.run({
       until: step ? [] : this.#breakpoints.map((address) => ({ kind: 'address', address })),
-      writes: this.#watched,
+      writes: this.#watched('write'),
+      reads: this.#watched('read'),
       signal: this.#abort!.signal,
       ...(step ? { instructions: 1 } : {}),
     });
@@ -196,7 +205,8 @@ export class SessionTarget implements GdbTarget {
       return { kind: 'step' };
     }
     const signal = this.#abort!.signal;
-    const points = { addresses: this.#breakpoints, writes: this.#watched };
+    const [writes, reads] = [this.#watched('write'), this.#watched('read')];
+    const points = { addresses: this.#breakpoints, writes, reads };
     const last = await findLastStop(session, points, () => signal.aborted);
     if (last !== null) return this.#asGdb(last.stop);
     return signal.aborted ? { kind: 'interrupted' } : { kind: 'beginning' };
@@ -209,8 +219,10 @@ export class SessionTarget implements GdbTarget {
   }
 
   /** Physical, as the page tables map them now. */
-  get #watched(): readonly WatchedRange[] {
-    return this.#points.filter(({ kind }) => kind === 'write').flatMap((point) => this.#physicalRange(point));
+  #watched(access: 'read' | 'write'): readonly WatchedRange[] {
+    return this.#points
+      .filter(({ kind }) => WATCHES[access].includes(kind))
+      .flatMap((point) => this.#physicalRange(point));
   }
 
   #physicalRange({ address, length }: GdbPoint): readonly WatchedRange[] {
@@ -227,13 +239,14 @@ export class SessionTarget implements GdbTarget {
         return { kind: 'breakpoint', point: point?.kind === 'hardware' ? 'hardware' : 'software' };
       }
       case 'watchpoint': {
-        const { start, end } = stop.write;
+        const { access, start, end } = stop.access;
         const hit = this.#points.find(
           (point) =>
-            point.kind === 'write' &&
+            WATCHES[access].includes(point.kind) &&
             this.#physicalRange(point).some((range) => range.start < end && start < range.end),
         );
-        return { kind: 'watchpoint', point: 'write', address: hit?.address ?? BigInt(start) };
+        const kind = hit?.kind === 'access' ? 'access' : access;
+        return { kind: 'watchpoint', point: kind, address: hit?.address ?? BigInt(start) };
       }
       case 'aborted':
         return { kind: 'interrupted' };

@@ -121,20 +121,26 @@ describeEachEngine('findAccessors', (_, engine) => {
     session.close();
   });
 
-  it('finds readers, where the engine can watch reads', async () => {
+  it('finds readers: instructions, also of the stack and of descriptors, the copy, and the trap', async () => {
     const { session, image } = await open();
-    const { kernel: jump } = (await session.run(), session.trace());
-    const range = { start: Number(jump!.bootParams), end: Number(jump!.bootParams) + 0x1000 };
-    const found = findAccessors(session, image, range, 'read', kernel);
-    if (session.machine.cpu.engineVersion.startsWith('2.0.')) {
-      await expect(found).rejects.toThrow('that needs Unicorn 2.1');
-    } else {
-      const { accessors } = await found;
-      expect(accessors.length).toBeGreaterThan(0);
-      expect(
-        accessors.every(({ by, before, after }) => by === 'guest' && before.join() === after.join()),
-      ).toBe(true);
+    const straight = (await session.run(), session.trace());
+    const all = { start: 0, end: session.memory.size };
+    const { accessors, stop } = await findAccessors(session, image, all, 'read', kernel);
+    // Far returns of real mode and all else go the way that they go when nobody looks.
+    expect(stop).toMatchObject({ reason: 'ended', stopped: null });
+    expect(session.trace().phases.map(({ instructions }) => instructions)).toEqual(
+      straight.phases.map(({ instructions }) => instructions),
+    );
+    expect(accessors.every(({ before, after }) => before.join() === after.join())).toBe(true);
+    const texts = accessors.map(({ instruction }) => instruction?.text ?? '');
+    for (const text of [/^lret/, /^mov %[a-z]+,%ds/, /^pop/, /^rep movs/, /^lgdt/]) {
+      expect([text, texts.some((each) => text.test(each))]).toEqual([text, true]);
     }
+    expect(accessors.find(({ by }) => by === 'copy')).toMatchObject({ start: 0x100000 });
+    const payload = session.zo! + image.payload!.offset;
+    expect(accessors.at(-1)!.by === 'guest' ? accessors.at(-2) : accessors.at(-1)).toMatchObject({
+      ...{ by: 'extract_kernel', start: payload, end: payload + image.payload!.length },
+    });
     session.close();
   });
 });

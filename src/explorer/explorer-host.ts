@@ -240,7 +240,7 @@ function detailOf(stop: Stop): string {
     case 'breakpoint':
       return placeName(stop.place);
     case 'watchpoint': {
-      const { start, end, by, instruction } = stop.write;
+      const { start, end, by, instruction } = stop.access;
       const who = instruction === null ? by : `the instruction at ${hex(instruction)}`;
       return `${hex(start)}..${hex(end)} written by ${who}`;
     }

@@ -10,6 +10,8 @@ export interface Instruction {
   readonly opcode: number;
   /** REX.W, or a 64-bit operand by default (push, pop, near branches keep false). */
   readonly wide: boolean;
+  /** Whether operands are 16 bits where neither `wide` nor the opcode says otherwise. */
+  readonly operand16: boolean;
   /** F2 or F3 prefix, 0 without one. */
   readonly repeat: 0 | 0xf2 | 0xf3;
   /** ModRM fields with their REX bits; -1 without a ModRM byte. */
@@ -330,6 +332,7 @@ export function decodeInstruction(code: Uint8Array, offset: number, bits: 16 | 3
     next: at,
     opcode,
     wide,
+    operand16,
     repeat,
     mod,
     reg,

@@ -10,7 +10,7 @@ import { codeOf } from '../efi-code.ts';
 import type { LoadedImage } from '../entries/loaded-image.ts';
 import { recordBootParams, recordImage } from '../record-placements.ts';
 import { watchEfiChoice } from './efi-kaslr.ts';
-import { tellExtraction } from './extract-kernel.ts';
+import { tellExtraction, tellPayloadRead } from './extract-kernel.ts';
 import { onKernel } from './kernel.ts';
 import { watchStub } from './startup.ts';
 
@@ -94,6 +94,7 @@ async function decompress(boot: BootRun, firmware: UefiFirmware, address: number
   const allocated = firmware.allocations.findLast(
     ({ start, freedIn }) => start === output && freedIn === null,
   );
+  tellPayloadRead(boot);
   const extraction = await decompressKernel({
     image,
     address,

@@ -41,6 +41,7 @@ async function trap(boot: BootRun): Promise<void> {
   if (cmdlineForGuest(boot.image, boot.options) !== boot.options.cmdline) {
     record.notice('KASLR is off, since no seed was given: the kernel goes where nokaslr would put it');
   }
+  tellPayloadRead(boot);
   const extraction = await extractKernel(extractionContext(boot)!);
   boot.found.extraction = extraction;
   if (extraction.cr3 !== null) cpu.writeRegister('cr3', extraction.cr3);
@@ -50,6 +51,13 @@ async function trap(boot: BootRun): Promise<void> {
   returnFromCall(boot, extraction.returnValue);
   const entry = Number(extraction.entry);
   boot.watch(entry, () => onKernel(boot, entry));
+}
+
+/** It is about to be decompressed in TypeScript, which may write over it. */
+export function tellPayloadRead({ hold, image, found }: BootRun): void {
+  const { offset, length } = image.payload!;
+  const start = found.zo! + offset;
+  hold.onHostRead({ start, end: start + length, by: 'extract_kernel', instruction: null });
 }
 
 /** The function was done in TypeScript: its phases, with what lies where at each. */

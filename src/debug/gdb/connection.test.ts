@@ -117,6 +117,21 @@ describe('GdbConnection', () => {
     expect(sent.slice(-2)).toEqual(['QC1', 'QC1']);
   });
 
+  it('sends no old packet to a debugger that has grown tired of waiting for the next', async () => {
+    const { connection, ask, sent, raw } = connect();
+    await ask('qC');
+    const from = sent.length;
+    connection.receive(encodePacket('vCont;c'));
+    raw('-');
+    await connection.settled;
+    expect(sent.slice(from).filter((each) => each === 'QC1')).toEqual([]);
+    expect(sent.at(-1)).toMatch(/^T05/);
+    await ask('QStartNoAckMode');
+    raw('-');
+    expect(sent.at(-1)).toBe('OK');
+    expect(sent.at(-2)).toBe('ack');
+  });
+
   it('offers going back, the description and the memory map, and takes no packet that it does not offer', async () => {
     const { ask } = connect();
     const [features] = await ask('qSupported:multiprocess+;swbreak+');

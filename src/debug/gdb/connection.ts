@@ -57,6 +57,7 @@ export class GdbConnection {
   #ended = false;
   /** Packets are answered one after the other; a resume may take long. */
   #work: Promise<void> = Promise.resolve();
+  #unanswered = 0;
 
   /** @param onEnd - called once, when the debugger has gone or is to go */
   constructor(target: GdbTarget, stream: GdbStream, onEnd: (how: GdbFarewell) => void) {
@@ -87,7 +88,9 @@ export class GdbConnection {
       case 'ack':
         return;
       case 'nack':
-        if (this.#lastSent !== null) this.#stream.send(this.#lastSent);
+        // gdb sends it, too, when it has waited long for an answer that is to come yet, even where nothing is acknowledged.
+        if (this.#acknowledge && this.#lastSent !== null && this.#unanswered === 0)
+          this.#stream.send(this.#lastSent);
         return;
       case 'damaged':
         if (this.#acknowledge) this.#stream.send(Uint8Array.of(0x2d));
@@ -99,6 +102,7 @@ export class GdbConnection {
       case 'packet': {
         if (this.#acknowledge) this.#stream.send(Uint8Array.of(0x2b));
         const { payload } = incoming;
+        this.#unanswered++;
         this.#work = this.#work.then(() => this.#answer(payload));
       }
     }
@@ -112,6 +116,7 @@ export class GdbConnection {
     } catch (error) {
       reply = `E.${(error as Error).message}`;
     }
+    this.#unanswered--;
     if (reply !== null && !this.#ended) this.#send(reply);
     if (payload === 'QStartNoAckMode') this.#acknowledge = false;
     else if (payload.startsWith('D')) this.#end('detached');
