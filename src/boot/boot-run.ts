@@ -11,6 +11,7 @@ import type { StubLayout } from '../decompressor/stub.ts';
 import { BootscopeError } from '../error.ts';
 import { hex } from '../hex.ts';
 import { nextTurn } from '../host/host.ts';
+import { isBootDisk } from '../image/boot-disk.ts';
 import type { KernelImage } from '../image/kernel-image.ts';
 import { Machine, type MachineOptions } from '../machine/machine.ts';
 import type { BootParamsAtJump, Hazard, KernelAtJump, Phase, PhaseName } from '../trace/boot-trace.ts';
@@ -119,6 +120,8 @@ export class BootRun {
       model: options.machine,
       seed: machineSeed(options.kaslr),
       ...(options.floppy === null ? {} : { floppy: options.floppy }),
+      disks: options.disks,
+      ...(options.cdrom === null ? {} : { cdrom: options.cdrom }),
       ...(options.memoryMap === null ? {} : { memoryMap: options.memoryMap }),
       ...machine,
       onEvent: (event) => this.record.onMachineEvent(event),
@@ -132,7 +135,7 @@ export class BootRun {
   }
 
   #noticeWhatIsMissing(): void {
-    if (['floppy', 'vmlinux', 'efi-program'].includes(this.#image.kind)) return;
+    if (isBootDisk(this.#image) || ['vmlinux', 'efi-program'].includes(this.#image.kind)) return;
     const { header, program } = this.#image;
     if (this.options.entry !== 'efi') {
       for (const notice of ukiNotices(this.#image, this.options)) this.record.notice(notice);
@@ -180,7 +183,7 @@ export class BootRun {
 
   /** Seconds that a boot may take when nobody says otherwise. */
   get #patience(): number {
-    if (this.#image.kind === 'floppy') return PATIENCE_HOOKED;
+    if (isBootDisk(this.#image)) return PATIENCE_HOOKED;
     if (!this.holdsKernel) return PATIENCE_WITHOUT_KERNEL;
     return this.decompress === 'emulated' ? PATIENCE_EMULATED : PATIENCE_HOOKED;
   }
@@ -288,6 +291,13 @@ export class BootRun {
     });
   }
 
+  /** Calls `hook` before each block that runs for the first time where it lies; the hook may be called for one again. */
+  hookNewCode(hook: (address: number) => void): Unhook {
+    return this.cpu.hookNewCode((address) => {
+      if (!this.hold.before(address)) hook(address);
+    });
+  }
+
   /** Takes these away with all other hooks on single instructions. */
   keep(...unhooks: readonly Unhook[]): void {
     this.#unhooks.push(...unhooks);
@@ -384,8 +394,7 @@ export class BootRun {
     const { phase, diskCalled } = this.record;
     if (phase === 'boot-sector' && !diskCalled) {
       // Where the first kernels had a loader, later ones have a message, the latest nothing.
-      const otherwise =
-        this.#image.kind === 'floppy' ? '' : '; the entry real16 starts it as boot loaders do';
+      const otherwise = isBootDisk(this.#image) ? '' : '; the entry real16 starts it as boot loaders do';
       this.#stopped = `the boot sector loads no kernel: it ended without reading the disk (${reason})${otherwise}`;
       return;
     }

@@ -64,7 +64,8 @@ export function traceOf(boot: BootRun): BootTrace {
   return {
     image: {
       path: image.path,
-      sha256: options.hash ? sha256Hex(image.bytes) : null,
+      // A disk is not read whole.
+      sha256: options.hash && image.bytes.length > 0 ? sha256Hex(image.bytes) : null,
       kind: image.kind,
       bootProtocol: image.header.version,
       kernelVersion: image.kernelVersion,

@@ -17,7 +17,7 @@ import type { KernelPart, SetupMemory } from '../trace/place-boot.ts';
 import type { Extent } from '../trace/placements.ts';
 import type { PhysicalMemory } from '../x86/physical-memory.ts';
 import type { LoadedImage, Placed } from './entries/loaded-image.ts';
-import { BOOT_SECTOR_ADDRESS, LOADER_MEMORY } from './low-memory.ts';
+import { LOADER_MEMORY } from './low-memory.ts';
 
 /** What was seen while the boot ran; null for what did not happen. */
 export interface Observations {
@@ -64,8 +64,7 @@ export function layoutFacts(machine: Machine, image: KernelImage, seen: Observat
     reserved: machine.memoryMap
       .filter(({ type }) => type !== 1)
       .map(({ address, size, type }) => ({ start: Number(address), end: Number(address + size), type })),
-    bootSector:
-      loaded.entry === 'boot-sector' ? { start: BOOT_SECTOR_ADDRESS, end: BOOT_SECTOR_ADDRESS + 512 } : null,
+    bootSector: extentOf(loaded.bootCode ?? null),
     setup: extentOf(loaded.setup),
     setupMemory: setupMemory(image, loaded),
     setupStackEnd: loaded.heapEnd,

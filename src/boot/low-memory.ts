@@ -1,7 +1,5 @@
 // Places below 1 MiB where BIOS, boot loaders and old kernels put things.
 
-/** Where the BIOS puts the first sector of a disk and jumps to. */
-export const BOOT_SECTOR_ADDRESS = 0x7c00;
 /** Where boot.rst's sample loader, and every kernel before protocol 2.02, wants boot sector and setup. */
 export const SETUP_ADDRESS = 0x90000;
 /** setup moves a zImage's system down to here. */

@@ -2,7 +2,9 @@
 
 import type { Cpu, EngineName } from '../cpu/cpu.ts';
 import type { KaslrOption } from '../decompressor/kaslr-entropy.ts';
+import type { DiskImage } from '../image/disk-image.ts';
 import type { LoaderState } from '../image/loader-state.ts';
+import { type BootDevice, DEFAULT_BOOT_ORDER } from '../machine/drives.ts';
 import type { MachineModel } from '../machine/memory-map.ts';
 import type { EfiFault } from '../machine/uefi/faults.ts';
 import type { OptionalProtocol } from '../machine/uefi/optional-protocols.ts';
@@ -27,6 +29,12 @@ export interface BootOptions {
   readonly initrd: { readonly path: string; readonly bytes: Uint8Array } | null;
   /** The disk in drive A; for the boot-sector entry the image itself, when null. */
   readonly floppy: Uint8Array | null;
+  /** Hard disks from drive 80h on, which are read as they are asked for. */
+  readonly disks: readonly DiskImage[];
+  /** In the CD drive. */
+  readonly cdrom: DiskImage | null;
+  /** Where the BIOS looks for something to boot, in this order. */
+  readonly bootOrder: readonly BootDevice[];
   /** Where prot32 and long64 put the protected-mode code; null: where the boot protocol puts it. */
   readonly loadAddress: number | null;
   /** Another loader's choices; null: Bootscope's own. */
@@ -76,6 +84,9 @@ export const DEFAULT_BOOT_OPTIONS: BootOptions = {
   kaslr: { kind: 'off' },
   initrd: null,
   floppy: null,
+  disks: [],
+  cdrom: null,
+  bootOrder: DEFAULT_BOOT_ORDER,
   loadAddress: null,
   initrdAddress: null,
   cmdlineAddress: null,

@@ -35,11 +35,10 @@ import {
   setupDataNodes,
   setupMemory,
 } from './layout-facts.ts';
-import { BOOT_SECTOR_ADDRESS, LOADER_MEMORY } from './low-memory.ts';
+import { LOADER_MEMORY } from './low-memory.ts';
 
 /** From this protocol on the setup header has a list of setup_data. */
 const FIRST_PROTOCOL_WITH_SETUP_DATA = 0x0209;
-const SECTOR_SIZE = 512;
 
 function stubParts({ image }: BootRun): readonly ZoPart[] {
   return findStubParts(image, findStubDetails(image));
@@ -61,17 +60,21 @@ export function recordLoaded(boot: BootRun): void {
   if (machine.uefi === null) {
     placeFirmware(placements, { start: machine.ebdaAddress, end: 0xa0000 }, reserved);
   }
-  if (loaded.entry === 'boot-sector') {
-    placeBootSector(placements, { start: BOOT_SECTOR_ADDRESS, end: BOOT_SECTOR_ADDRESS + SECTOR_SIZE });
-  } else {
-    recordImage(boot);
-  }
-  placeCommandLine(placements, extentOf(loaded.commandLine));
-  placeInitrd(placements, extentOf(loaded.initrd));
-  placeBootParams(placements, bootParamsExtent(loaded.bootParams), 'loader');
+  if (loaded.bootCode !== undefined) placeBootSector(placements, extentOf(loaded.bootCode)!);
+  else recordImage(boot);
+  recordLoadedData(boot);
   if (loaded.kernel !== null) {
     placeKernel(placements, kernelParts(loaded.kernel.segments, loaded.kernel.file), 'loader');
   }
+}
+
+/** What a loader gives a kernel beside itself. */
+export function recordLoadedData(boot: BootRun): void {
+  const { placements } = boot.record;
+  const { commandLine, initrd, bootParams } = boot.found.loaded!;
+  placeCommandLine(placements, extentOf(commandLine));
+  placeInitrd(placements, extentOf(initrd));
+  placeBootParams(placements, bootParamsExtent(bootParams), 'loader');
 }
 
 /** Setup and the compressed kernel are where the loader wanted them. */

@@ -1,17 +1,19 @@
 // The options of every subcommand that boots an image, and how their texts become numbers.
 
-import { type Command, Option } from 'commander';
+import { type Command, InvalidArgumentError, Option } from 'commander';
 import { ENTRIES } from '../boot/entries/table.ts';
 import { type BootOptions, DEFAULT_BOOT_OPTIONS } from '../boot/options.ts';
 import type { EngineName } from '../cpu/cpu.ts';
 import { type KaslrOption, parseKaslrOption } from '../decompressor/kaslr-entropy.ts';
 import { BootscopeError } from '../error.ts';
 import { hex } from '../hex.ts';
+import { bootDisk, readFloppyImage } from '../image/boot-disk.ts';
+import { openDisk } from '../image/disk-file.ts';
 import { readEfiImage } from '../image/efi-program.ts';
-import { readFloppyImage } from '../image/floppy-image.ts';
 import { readImageFile } from '../image/image-file.ts';
 import { type KernelImage, readKernelImage } from '../image/kernel-image.ts';
 import { cpuProfiles } from '../machine/cpu-profiles.ts';
+import { BOOT_DEVICES, type BootDevice } from '../machine/drives.ts';
 import { MACHINE_MODELS } from '../machine/memory-map.ts';
 import { OPTIONAL_PROTOCOLS, type OptionalProtocol } from '../machine/uefi/optional-protocols.ts';
 import { FIRMWARE_MEMMAP_LOOP, readMemoryMap } from '../protocol/memory-map-text.ts';
@@ -34,6 +36,9 @@ export interface BootFlags {
   readonly kaslr?: KaslrOption;
   readonly initrd?: string;
   readonly floppy?: string;
+  readonly disk?: readonly string[];
+  readonly cdrom?: string;
+  readonly bootOrder?: BootOptions['bootOrder'];
   readonly machine?: BootOptions['machine'];
   readonly memory: number;
   readonly engine: 'auto' | EngineName;
@@ -61,6 +66,9 @@ const BOOT_OPTION_NAMES: readonly (keyof BootFlags)[] = [
     'kaslr',
     'initrd',
     'floppy',
+    'disk',
+    'cdrom',
+    'bootOrder',
     'machine',
     'memory',
     'engine',
@@ -128,6 +136,19 @@ function bootOptionList(timeouts: string): readonly Option[] {
       .choices(['hooked', 'emulated'])
       .default(defaults.decompress),
     new Option('--floppy <file>', 'disk in drive A; without an image, the machine boots from it'),
+    repeatable(
+      new Option(
+        '--disk <file>',
+        'raw hard disk, the next one from drive 80h on; it is read as it is asked for, and never written',
+      ).argParser(collect),
+    ),
+    new Option('--cdrom <file>', 'ISO image in the CD drive'),
+    new Option(
+      '--boot-order <devices>',
+      `where the BIOS looks for a boot loader: ${BOOT_DEVICES.join(', ')}; without an image it boots from there`,
+    )
+      .argParser(parseBootOrder)
+      .default(defaults.bootOrder, defaults.bootOrder.join(',')),
     new Option('--engine <name>', 'the Unicorn to run on; auto takes WASM where it is installed')
       .choices(['auto', 'wasm', 'native'])
       .default(defaults.engine),
@@ -176,6 +197,14 @@ function protocol(text: string, before: readonly OptionalProtocol[] = []): reado
   return [...before, found];
 }
 
+function parseBootOrder(text: string): readonly BootDevice[] {
+  return text.split(',').map((word) => {
+    const device = BOOT_DEVICES.find((each) => each === word.trim());
+    if (device !== undefined) return device;
+    throw new InvalidArgumentError(`it is a list of ${BOOT_DEVICES.join(', ')}.`);
+  });
+}
+
 function collect(text: string, before: readonly string[] = []): readonly string[] {
   return [...before, text];
 }
@@ -196,7 +225,7 @@ export function givenOptions(command: Command): ReadonlySet<string> {
 /** How every command that boots tells of its argument. */
 export const IMAGE_ARGUMENT = [
   '[image]',
-  'bzImage, zImage, vmlinux, a gzip of one, or a Unified Kernel Image; none to boot from the disk in --floppy',
+  'bzImage, zImage, vmlinux, a gzip of one, or a Unified Kernel Image; none to boot from --disk, --floppy or --cdrom',
 ] as const;
 
 /** What a command boots, and how. */
@@ -206,7 +235,7 @@ export interface BootRequest {
 }
 
 /**
- * Reads the files that argument and flags name. With `--floppy` alone the disk is what boots.
+ * Reads the files that argument and flags name. With a disk alone that is what boots.
  *
  * @throws BootscopeError `cli-image` where neither image nor disk is named, or more than one disk, or a disk with another entry
  */
@@ -230,16 +259,33 @@ export async function readBootRequest(path: string | undefined, flags: BootFlags
     checkAlignment(image, flags);
     return { image, options: await bootOptions(flags) };
   }
-  if (floppy === undefined)
-    throw new BootscopeError('cli-image', 'name an image to boot, or a disk with --floppy');
+  return readDiskRequest(flags);
+}
+
+/** Without an image the machine boots by its BIOS, from the first device in its order that there is. */
+async function readDiskRequest(flags: BootFlags): Promise<BootRequest> {
+  const { entry, floppy, disk, cdrom, bootOrder = DEFAULT_BOOT_OPTIONS.bootOrder } = flags;
+  const paths = { floppy, disk: disk?.[0], cdrom, network: undefined };
+  const there = Object.values(paths).filter((path) => path !== undefined);
+  if (there.length === 0) {
+    throw new BootscopeError(
+      'cli-image',
+      'name an image to boot, or a disk with --disk, --floppy or --cdrom',
+    );
+  }
   if (entry !== undefined && entry !== 'real16' && entry !== 'boot-sector') {
     throw new BootscopeError(
       'cli-image',
-      `--entry ${entry} needs an image; without one the machine boots from the disk ${floppy}`,
+      `--entry ${entry} needs an image; without one the machine boots from the disk ${there.join(', ')}`,
     );
   }
   const options = await bootOptions({ ...flags, entry: 'boot-sector' });
-  return { image: await readBootImage(floppy, 'boot-sector', options.floppy), options };
+  const first = bootOrder.find((device) => paths[device] !== undefined) ?? 'disk';
+  const path = paths[first] ?? there[0]!;
+  if (first === 'floppy' && there.length === 1 && options.floppy !== null) {
+    return { image: await readFloppyImage(path, options.floppy), options };
+  }
+  return { image: bootDisk(path, first === 'network' ? 'disk' : first), options };
 }
 
 /** What a state decides, with the options that would say something else. */
@@ -324,6 +370,9 @@ export async function bootOptions(flags: BootFlags): Promise<BootOptions> {
     memory: flags.memory,
     cpu: flags.cpu,
     floppy: flags.floppy === undefined ? null : await readImageFile(flags.floppy, { what: 'floppy disk' }),
+    disks: (flags.disk ?? []).map(openDisk),
+    cdrom: flags.cdrom === undefined ? null : openDisk(flags.cdrom),
+    bootOrder: flags.bootOrder ?? DEFAULT_BOOT_OPTIONS.bootOrder,
     entry: flags.entry ?? null,
     decompress: flags.decompress ?? DEFAULT_BOOT_OPTIONS.decompress,
     cmdline: flags.cmdline,

@@ -52,7 +52,7 @@ const HINTS: Readonly<Partial<Record<ErrorCode, string>>> = {
   'kaslr-option': '--kaslr takes one',
   'kaslr-emulated': '--kaslr, --decompress',
   'kaslr-entropy': '--kaslr lists them',
-  'image-disk': '--floppy boots from it',
+  'image-disk': '--disk, --floppy or --cdrom boots from it',
   'image-initrd': '--initrd takes it beside a kernel',
   'report-not-a-trace': '`bootscope boot --json` writes one',
 };

@@ -217,6 +217,7 @@ class UnicornCpu implements Cpu, BlockWatcher {
   #farReturnWatch: HookRecord | null = null;
   readonly #farReturns = new Map<bigint, HookRecord>();
   #emptyCodeHook: ((address: number) => void) | null = null;
+  readonly #newCodeHooks = new Set<(address: number) => void>();
   #environment: GuestEnvironment | null | undefined;
   #closed = false;
 
@@ -434,7 +435,7 @@ class UnicornCpu implements Cpu, BlockWatcher {
       if (this.#counter !== null) {
         // The block that is ended early may count as one more.
         this.#counter.stopAt = exit === null ? this.#lastTotal : this.#lastTotal! + 1;
-        this.#counter.tellAll(exit !== null);
+        this.#counter.tellAll(exit !== null || this.#newCodeHooks.size > 0);
       }
       // Where to end becomes part of the translation.
       if (exit !== null) this.#dropTranslations(BigInt(exit.blockStart), BigInt(exit.blockEnd));
@@ -490,6 +491,13 @@ class UnicornCpu implements Cpu, BlockWatcher {
     if (this.#emptyCodeHook !== null && size >= EMPTY_CODE && this.#isEmpty(address)) {
       try {
         this.#emptyCodeHook(address);
+      } catch (error) {
+        this.#keep(error);
+      }
+    }
+    for (const hook of this.#newCodeHooks) {
+      try {
+        hook(address);
       } catch (error) {
         this.#keep(error);
       }
@@ -1148,6 +1156,15 @@ class UnicornCpu implements Cpu, BlockWatcher {
 
   hookEmptyCode(hook: (address: number) => void): void {
     this.#emptyCodeHook = hook;
+  }
+
+  hookNewCode(hook: (address: number) => void): Unhook {
+    // The same function may be given twice.
+    const each = (address: number): void => hook(address);
+    this.#newCodeHooks.add(each);
+    return () => {
+      this.#newCodeHooks.delete(each);
+    };
   }
 
   /** Linear address of the instruction that accesses memory now. In these hooks Unicorn 2.0's own RIP is that. */

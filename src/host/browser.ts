@@ -2,7 +2,15 @@
 
 import type * as Iced from 'iced-x86';
 import * as pako from 'pako';
-import type { Certificate, FileStatus, HashName, Inflated, InflateFault, ToolResult } from './host-types.ts';
+import type {
+  Certificate,
+  FileStatus,
+  HashName,
+  Inflated,
+  InflateFault,
+  OpenFile,
+  ToolResult,
+} from './host-types.ts';
 import type * as node from './node.ts';
 import { sha256 } from './sha256.ts';
 
@@ -154,6 +162,10 @@ export function fileStatus(path: string): FileStatus {
 }
 
 export function readFile(path: string): Uint8Array {
+  throw noFile(path);
+}
+
+export function openFile(path: string): OpenFile {
   throw noFile(path);
 }
 

@@ -38,3 +38,11 @@ export interface ToolResult {
   readonly output: Uint8Array | null;
   readonly why: string;
 }
+
+/** A file that is open for reading a piece at a time. */
+export interface OpenFile {
+  readonly size: number;
+  /** Fills `target` with the bytes from `offset` on; what lies behind the end reads as zeroes. */
+  read(offset: number, target: Uint8Array): void;
+  close(): void;
+}

@@ -1,13 +1,21 @@
 // The host that is Node.
 
 import { createHash, X509Certificate } from 'node:crypto';
-import { existsSync, readFileSync, statSync } from 'node:fs';
+import { closeSync, existsSync, fstatSync, openSync, readFileSync, readSync, statSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { availableParallelism } from 'node:os';
 import { dirname, resolve } from 'node:path';
 import { setImmediate } from 'node:timers/promises';
 import type * as Iced from 'iced-x86';
-import type { Certificate, FileStatus, HashName, Inflated, InflateFault, ToolResult } from './host-types.ts';
+import type {
+  Certificate,
+  FileStatus,
+  HashName,
+  Inflated,
+  InflateFault,
+  OpenFile,
+  ToolResult,
+} from './host-types.ts';
 
 /** The hash of pieces one behind the other, lower-case hex; null for an algorithm that this host does not have. */
 export function hashHex(algorithm: HashName, ...pieces: readonly Uint8Array[]): string | null {
@@ -131,6 +139,24 @@ export function fileStatus(path: string): FileStatus {
 /** At once: Node reads a large file in many pieces otherwise. @throws as `fileStatus` */
 export function readFile(path: string): Uint8Array {
   return readFileSync(fileName(path));
+}
+
+/** Opens it for reading only; throws what Node throws. */
+export function openFile(path: string): OpenFile {
+  const file = openSync(fileName(path), 'r');
+  return {
+    size: fstatSync(file).size,
+    read: (offset, target) => {
+      let done = 0;
+      while (done < target.length) {
+        const count = readSync(file, target, done, target.length - done, offset + done);
+        if (count === 0) break;
+        done += count;
+      }
+      target.fill(0, done);
+    },
+    close: () => closeSync(file),
+  };
 }
 
 /** What comes in through standard input, piece by piece. */

@@ -74,7 +74,7 @@ async function readStandardInput(what: string, limit: number): Promise<Uint8Arra
   return concatBytes(pieces);
 }
 
-function unreadable(path: string, error: unknown): BootscopeError {
+export function unreadable(path: string, error: unknown): BootscopeError {
   switch (errorCode(error)) {
     case 'ENOENT':
     case 'ENOTDIR':

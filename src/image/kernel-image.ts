@@ -21,10 +21,10 @@ export interface KernelImage {
   /** What it was taken out of, outermost first: `gzip`, `xz`, `UKI section .linux`; empty for a plain image. */
   readonly wrappers: readonly string[];
   /**
-   * By LOADED_HIGH in loadflags; `floppy`: a boot loader's disk, whose kernel is known once it has been loaded; `vmlinux`: the
-   * kernel's own ELF file, without setup, header and stub.
+   * By LOADED_HIGH in loadflags; `floppy`, `disk`, `cdrom`: a boot loader's, whose kernel is known once it has been loaded;
+   * `vmlinux`: the kernel's own ELF file, without setup, header and stub.
    */
-  readonly kind: 'bzImage' | 'zImage' | 'floppy' | 'vmlinux' | 'efi-program';
+  readonly kind: 'bzImage' | 'zImage' | 'floppy' | 'disk' | 'cdrom' | 'vmlinux' | 'efi-program';
   readonly header: SetupHeader;
   /** Bytes of boot sector and setup, (setup_sects + 1) * 512, with 0 sectors meaning 4. */
   readonly setupSize: number;

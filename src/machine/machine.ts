@@ -13,7 +13,7 @@ import { isFarOfRegister, nameInstruction } from '../x86/undefined-instruction.t
 import { Bios } from './bios/bios.ts';
 import { diskVector } from './bios/disk.ts';
 import { keyboardVector, pushKey } from './bios/keyboard.ts';
-import { COM1_PORT, equipmentWord, installFirmware } from './bios/rom.ts';
+import { BDA_HARD_DISKS, COM1_PORT, equipmentWord, installFirmware } from './bios/rom.ts';
 import { linear } from './bios/service.ts';
 import { smallVectors } from './bios/small-services.ts';
 import { systemVector } from './bios/system.ts';
@@ -29,10 +29,10 @@ import {
   isAmd,
   physicalAddressBits,
 } from './cpu-profiles.ts';
+import { type BootCode, type BootDevice, type DriveImages, Drives } from './drives.ts';
 import { Entropy } from './entropy.ts';
 import type { MachineEvent } from './events.ts';
 import { FDC_DIGITAL_INPUT, FDC_DIGITAL_OUTPUT, FloppyController } from './floppy-controller.ts';
-import { FloppyDisk } from './floppy-disk.ts';
 import { Interrupts } from './interrupts.ts';
 import { KBC_DATA, KBC_STATUS_COMMAND, KeyboardController } from './keyboard-controller.ts';
 import {
@@ -95,15 +95,13 @@ export type DeviceUse =
   | { readonly kind: 'out'; readonly port: number; readonly size: 1 | 2 | 4; readonly value: number }
   | { readonly kind: 'rdtsc' | 'rdrand' };
 
-export interface MachineOptions {
+export interface MachineOptions extends DriveImages {
   /** Bytes of RAM, from `MINIMUM_MEMORY` to what the processor can address; a multiple of 4096. */
   readonly memory: number;
   /** Which of QEMU's machines RAM and its map follow. Default `pc`. */
   readonly model?: MachineModel;
   /** Name of a profile in cpu-profiles.ts. */
   readonly cpuProfile?: string;
-  /** Image of the disk in drive A:; without it there is no drive. */
-  readonly floppy?: Uint8Array;
   /** Determines RDRAND and where TSC and PIT stand at power-on. */
   readonly seed?: bigint;
   /** Replaces the memory map that the BIOS gives out; where it has RAM there is some, too. */
@@ -132,7 +130,7 @@ export class Machine {
   readonly vga = new Vga();
   readonly screen: TextScreen;
   readonly floppyController = new FloppyController();
-  readonly floppy: FloppyDisk | null;
+  readonly drives: Drives;
   readonly bios: Bios;
   readonly interrupts: Interrupts;
 
@@ -169,13 +167,15 @@ export class Machine {
     const ram = { low: Math.max(sizes.low, told.low), high: Math.max(sizes.high, told.high) };
     checkMemory(options.memory, ram, profile);
     this.cpu = cpu;
-    this.floppy = options.floppy === undefined ? null : new FloppyDisk(options.floppy);
+    this.drives = new Drives(options);
     this.memoryMap = options.memoryMap ?? machineMemoryMap(model, sizes, amd);
 
     mapRam(cpu, ram, this.#notices);
     this.memory = cpu.memory;
-    const floppyGeometry = this.floppy?.geometry ?? null;
-    if (options.bios !== false) installFirmware(this.memory, { floppy: floppyGeometry });
+    const floppyGeometry = this.drives.floppy?.geometry ?? null;
+    if (options.bios !== false) {
+      installFirmware(this.memory, { floppy: floppyGeometry, hardDisks: this.drives.hardDisks });
+    }
 
     this.entropy = new Entropy(options.seed ?? 0n);
     this.#tscPhase = this.entropy.next64() % TSC_PHASES;
@@ -235,6 +235,18 @@ export class Machine {
   /** Where conventional memory ends. */
   get ebdaAddress(): number {
     return EBDA_ADDRESS;
+  }
+
+  /**
+   * Does what INT 19h does but for the jump: the first sectors of what can be booted are in memory then.
+   *
+   * @throws BootscopeError `machine-boot` where nothing can be booted
+   */
+  loadBootCode(order: readonly BootDevice[]): BootCode {
+    const code = this.drives.boot(order);
+    this.memory.copyIn(code.address, code.bytes);
+    this.memory.write8(BDA_HARD_DISKS, this.drives.hardDisks);
+    return code;
   }
 
   /** What the guest sent through the first serial port. */
@@ -455,7 +467,7 @@ export class Machine {
       [
         ...timerVectors(time, this.#ticks),
         videoVector({ memory, screen, vga, onCharacter: (code) => this.#onCharacter(code) }),
-        diskVector({ memory, controller: this.floppyController, floppy: this.floppy }),
+        diskVector({ memory, controller: this.floppyController, drives: this.drives }),
         systemVector({
           memory,
           clock,

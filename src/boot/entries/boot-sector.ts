@@ -1,10 +1,13 @@
-// The image as a floppy in drive A: the BIOS has read its first sector to 0x7c00 and jumps there; everything else is
-// loaded by the image's own boot sector through INT 13h.
+// The machine boots by its BIOS: that has read the first sector of a disk to 0x7c00, or what a CD's catalog says to where it says, and
+// jumps there; everything else is loaded by what it has read, through INT 13h.
 
 import { enterRealMode } from '../../cpu/enter-mode.ts';
+import { isBootDisk } from '../../image/boot-disk.ts';
 import type { KernelImage } from '../../image/kernel-image.ts';
+import type { BootDevice } from '../../machine/drives.ts';
 import type { Machine } from '../../machine/machine.ts';
-import { BOOT_SECTOR_ADDRESS, SETUP_ADDRESS, ZIMAGE_RUN_ADDRESS } from '../low-memory.ts';
+import { SETUP_ADDRESS, ZIMAGE_RUN_ADDRESS } from '../low-memory.ts';
+import type { BootOptions } from '../options.ts';
 import { recordImage } from '../record-placements.ts';
 import { watchForKernelOfLoader } from '../watch/kernel-from-disk.ts';
 import { watchStartup32 } from '../watch/startup.ts';
@@ -14,58 +17,75 @@ import type { LoadedImage } from './loaded-image.ts';
 const SECTOR_SIZE = 512;
 const LOW_LOAD_ADDRESS = 0x10000;
 const HIGH_LOAD_ADDRESS = 0x100000;
+/** Where the stack of a BIOS ends as it jumps to what it has loaded. */
+const STACK_TOP = 0x7c00;
+const ONLY_FLOPPY: readonly BootDevice[] = ['floppy'];
 
 export const bootSector: Entry = {
   name: 'boot-sector',
   summary: 'the image as the floppy that the BIOS boots from',
-  accepts: (image) => image.kind === 'floppy' || speaksBootProtocol(image),
-  machine: (image, { floppy }) => ({ floppy: floppy ?? image.bytes }),
+  accepts: (image) => isBootDisk(image) || speaksBootProtocol(image),
+  machine: (image, { floppy }) => {
+    const disk = floppy ?? (image.bytes.length > 0 ? image.bytes : null);
+    return disk === null ? {} : { floppy: disk };
+  },
   load: loadBootSector,
   enter: enterBootSector,
   watch: (boot, { startup32 }) => {
     boot.beginPhase('boot-sector');
+    if (isBootDisk(boot.image) || boot.image.program !== null) {
+      watchForKernelOfLoader(boot);
+      return;
+    }
     boot.watch(SETUP_ADDRESS + SECTOR_SIZE, () => {
       // Else the CPU has run through empty memory to there.
       if (!boot.record.diskCalled) return;
       recordImage(boot);
       boot.beginPhase('setup');
     });
-    if (boot.image.kind === 'floppy' || boot.image.program !== null) watchForKernelOfLoader(boot);
-    else watchStartup32(boot, startup32);
+    watchStartup32(boot, startup32);
   },
 };
 
-/** Puts the first sector at 0x7c00. Where the rest goes is the boot sector's choice; the usual places are returned. */
-export function loadBootSector(machine: Machine, image: KernelImage): LoadedImage {
-  machine.memory.view(BOOT_SECTOR_ADDRESS, SECTOR_SIZE).set(image.bytes.subarray(0, SECTOR_SIZE));
+/** Has the BIOS load what it boots. Where the rest goes is the boot sector's choice; of a kernel's own the usual places are returned. */
+export function loadBootSector(
+  machine: Machine,
+  image: KernelImage,
+  { bootOrder }: Pick<BootOptions, 'bootOrder'>,
+): LoadedImage {
+  const isDisk = isBootDisk(image);
+  const code = machine.loadBootCode(isDisk ? bootOrder : ONLY_FLOPPY);
   const low = image.kind === 'zImage';
   const address = low ? LOW_LOAD_ADDRESS : HIGH_LOAD_ADDRESS;
   return {
     entry: 'boot-sector',
-    setup: { address: SETUP_ADDRESS, size: image.setupSize },
+    bootCode: { address: code.address, size: code.bytes.length, drive: code.drive },
+    setup: isDisk ? null : { address: SETUP_ADDRESS, size: image.setupSize },
     heapEnd: null,
-    protectedModeCode: { address, size: image.protectedModeCode.length },
+    protectedModeCode: isDisk ? null : { address, size: image.protectedModeCode.length },
     startup32: low ? ZIMAGE_RUN_ADDRESS : address,
     commandLine: null,
     initrd: null,
     bootParams: null,
+    loaderMemory: null,
     kernel: null,
-    start: BOOT_SECTOR_ADDRESS,
+    start: code.address,
   };
 }
 
-/** CPU at 0000:7c00 with DL = 0, the first floppy drive; the stack below, as BIOSes leave it. */
-export function enterBootSector(machine: Machine): void {
+/** CPU at what was loaded, with CS 0 where that can be, and the drive's number in DL; the stack as BIOSes leave it. */
+export function enterBootSector(machine: Machine, { start, bootCode }: LoadedImage): void {
+  const segment = (start >>> 4) & 0xf000;
   enterRealMode(machine.cpu, {
-    cs: 0,
-    ip: BOOT_SECTOR_ADDRESS,
+    cs: segment,
+    ip: start - segment * 16,
     ss: 0,
-    sp: BOOT_SECTOR_ADDRESS,
+    sp: STACK_TOP,
     ds: 0,
     es: 0,
     fs: 0,
     gs: 0,
-    rdx: 0n,
+    rdx: BigInt(bootCode?.drive ?? 0),
     flags: 0x202,
   });
 }

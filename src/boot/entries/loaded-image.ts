@@ -12,6 +12,8 @@ export interface Placed {
 /** Physical addresses and byte sizes of what was put into memory before the first instruction. */
 export interface LoadedImage {
   readonly entry: EntryPoint;
+  /** What the BIOS has loaded from a disk, and that disk's number; missing where no BIOS boots. */
+  readonly bootCode?: Placed & { readonly drive: number };
   /** Boot sector and setup code; null for prot32 and long64. */
   readonly setup: Placed | null;
   /** Setup's heap, from the end of setup to the initial stack pointer; null for prot32 and long64. */

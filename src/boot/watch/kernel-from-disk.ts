@@ -1,32 +1,143 @@
-// How the kernel is recognised that a boot loader has put into memory and jumps to, one on a disk or a program such as MEMDISK:
-// the code that runs at one of the two places for it, with boot_params in ESI. Loaders run code of their own there, too.
+// How the kernel is recognised that a boot loader has put into memory and jumps to: one on a disk, or a program such as MEMDISK. Loaders
+// run code of their own at the kernel's usual places, too, so that the header decides.
 
-import { readKernelInMemory } from '../../image/floppy-image.ts';
-import { holdsSetupHeader } from '../../image/rebuild-image.ts';
+import { readKernelInMemory, readSetupInMemory } from '../../image/boot-disk.ts';
+import type { KernelImage } from '../../image/kernel-image.ts';
+import { holdsSetupHeader, systemAddress } from '../../image/rebuild-image.ts';
 import { BOOT_PARAMS_SIZE } from '../../protocol/boot-params.ts';
+import { readSetupHeader, SETUP_HEADER_MAGIC, type SetupHeader } from '../../protocol/setup-header.ts';
+import { CR0_PE } from '../../x86/control-registers.ts';
 import type { BootRun } from '../boot-run.ts';
+import type { LoadedImage } from '../entries/loaded-image.ts';
 import { ZIMAGE_RUN_ADDRESS } from '../low-memory.ts';
-import { onStartup32 } from './startup.ts';
+import { recordImage, recordLoadedData } from '../record-placements.ts';
+import { onStartup32, watchStartup32 } from './startup.ts';
 
 const HIGH_LOAD_ADDRESS = 0x100000;
+const SECTOR_SIZE = 512;
+/** `jmp` over the header: setup's first instruction, which the magic follows. */
+const SHORT_JUMP = 0xeb;
+const JUMP_SIZE = 2;
+const CODE32_START = 0x214;
+/** COMMAND_LINE_SIZE of arch/x86/include/asm/setup.h, and twice as much. */
+const LONGEST_COMMAND_LINE = 4096;
+/** setup_move_size, ramdisk_image and heap_end_ptr are new in it. */
+const PROTOCOL_2_00 = 0x0200;
+const PROTOCOL_2_01 = 0x0201;
+/** cmd_line_ptr is new in it. */
+const PROTOCOL_2_02 = 0x0202;
 
 export function watchForKernelOfLoader(boot: BootRun): void {
   const loader = boot.image;
-  for (const address of [ZIMAGE_RUN_ADDRESS, HIGH_LOAD_ADDRESS]) {
-    boot.hookInstruction(address, () => {
-      if (boot.image !== loader) return;
-      const bootParams = Number(boot.cpu.readRegister('rsi') & 0xffff_ffffn);
-      if (!holdsSetupHeader(boot.machine.memory.viewUpTo(bootParams, BOOT_PARAMS_SIZE))) return;
+  const { memory } = boot.machine;
+  /** When what looked like a kernel's first instruction was found to be none: it then runs. */
+  let refused: number | null = null;
+  const unhook = boot.hookNewCode((address) => {
+    if (boot.busy || boot.image !== loader || boot.cpu.instructions === refused) return;
+    if (isSetup(address)) {
       boot.defer(async () => {
-        const image = await readKernelInMemory(boot.image, boot.machine.memory, bootParams, address);
-        if (image === null || image.program !== null) return;
-        boot.changeImage(image);
-        boot.found.loaded = {
-          ...boot.found.loaded!,
-          protectedModeCode: { address, size: image.protectedModeCode.length },
-        };
-        onStartup32(boot, address);
+        const at = address - SECTOR_SIZE;
+        const image = await readSetupInMemory(boot.image, memory, at);
+        if (!isKernel(image)) return;
+        unhook();
+        onSetup(boot, image, at);
       });
-    });
+    } else if (isStartup32(address)) {
+      const bootParams = esi();
+      boot.defer(async () => {
+        const image = await readKernelInMemory(boot.image, memory, bootParams, address);
+        if (!isKernel(image)) return;
+        unhook();
+        onProtectedMode(boot, image, address, bootParams);
+      });
+    }
+  });
+
+  function isKernel(image: KernelImage | null): image is KernelImage {
+    refused = boot.cpu.instructions;
+    return image !== null && image.program === null;
   }
+
+  function esi(): number {
+    return Number(boot.cpu.readRegister('rsi') & 0xffff_ffffn);
+  }
+
+  function isSetup(address: number): boolean {
+    const start = memory.viewUpTo(address, JUMP_SIZE + 4);
+    return (
+      start.length === JUMP_SIZE + 4 &&
+      start[0] === SHORT_JUMP &&
+      memory.read32(address + JUMP_SIZE) === SETUP_HEADER_MAGIC &&
+      (boot.cpu.readRegister('cr0') & CR0_PE) === 0n
+    );
+  }
+
+  /** With boot_params in ESI, whose header says that it is entered there. */
+  function isStartup32(address: number): boolean {
+    if (address < ZIMAGE_RUN_ADDRESS) return false;
+    const bootParams = esi();
+    const page = memory.viewUpTo(bootParams, BOOT_PARAMS_SIZE);
+    if (!holdsSetupHeader(page)) return false;
+    return (
+      address === ZIMAGE_RUN_ADDRESS ||
+      address === HIGH_LOAD_ADDRESS ||
+      memory.read32(bootParams + CODE32_START) === address
+    );
+  }
+}
+
+/** The loader goes by the 16-bit protocol: setup is about to run, its boot sector at `at`. */
+function onSetup(boot: BootRun, image: KernelImage, at: number): void {
+  const { memory } = boot.machine;
+  const header = readSetupHeader(memory.view(at, 2 * SECTOR_SIZE));
+  const { protocol } = header;
+  const modern = protocol >= PROTOCOL_2_02;
+  const isHigh = image.kind === 'bzImage';
+  const heapEnd = protocol >= PROTOCOL_2_01 ? at + header.get('heap_end_ptr') + SECTOR_SIZE : null;
+  const address = systemAddress(header);
+  follow(boot, image, {
+    setup: { address: at, size: image.setupSize },
+    heapEnd,
+    protectedModeCode: { address, size: image.protectedModeCode.length },
+    startup32: isHigh ? address : ZIMAGE_RUN_ADDRESS,
+    commandLine: modern ? commandLineAt(boot, header.get('cmd_line_ptr')) : null,
+    initrd: protocol >= PROTOCOL_2_00 ? initrdOf(header) : null,
+  });
+  recordImage(boot);
+  recordLoadedData(boot);
+  boot.beginPhase('setup');
+  const code = memory.view(at, image.setupSize);
+  boot.keep(...boot.record.watchSystemInstructions(at, code, 0, image.setupSize, true));
+  watchStartup32(boot, boot.found.loaded!.startup32);
+}
+
+/** The loader goes by the 32-bit protocol. */
+function onProtectedMode(boot: BootRun, image: KernelImage, address: number, bootParams: number): void {
+  const header = readSetupHeader(boot.machine.memory.view(bootParams, 2 * SECTOR_SIZE));
+  follow(boot, image, {
+    protectedModeCode: { address, size: image.protectedModeCode.length },
+    startup32: address,
+    bootParams,
+    commandLine: header.protocol >= PROTOCOL_2_02 ? commandLineAt(boot, header.get('cmd_line_ptr')) : null,
+    initrd: initrdOf(header),
+  });
+  recordLoadedData(boot);
+  onStartup32(boot, address);
+}
+
+function follow(boot: BootRun, image: KernelImage, loaded: Partial<LoadedImage>): void {
+  boot.changeImage(image);
+  boot.found.loaded = { ...boot.found.loaded!, ...loaded };
+}
+
+/** With its end; null where the loader gave none. */
+function commandLineAt(boot: BootRun, address: number): LoadedImage['commandLine'] {
+  if (address === 0) return null;
+  const length = boot.machine.memory.viewUpTo(address, LONGEST_COMMAND_LINE).indexOf(0);
+  return length < 0 ? null : { address, size: length + 1 };
+}
+
+function initrdOf(header: SetupHeader): LoadedImage['initrd'] {
+  const size = header.get('ramdisk_size');
+  return size === 0 ? null : { address: header.get('ramdisk_image'), size };
 }

@@ -1,45 +1,56 @@
-// INT 13h: the floppy drive A:, answered as SeaBIOS answers; there are no hard disks.
+// INT 13h: the floppy drive A:, answered as SeaBIOS answers, and which drive a call is for.
 
 import { hex } from '../../hex.ts';
 import type { PhysicalMemory } from '../../x86/physical-memory.ts';
+import { type Drives, FIRST_HARD_DISK } from '../drives.ts';
 import type { FloppyController } from '../floppy-controller.ts';
 import { type FloppyDisk, SECTOR_SIZE } from '../floppy-disk.ts';
-import { BDA_FLOPPY_STATUS, ROM_DISK_TABLE, ROM_SEGMENT } from './rom.ts';
+import {
+  STATUS_BAD_PARAMETER,
+  STATUS_DISK_CHANGED,
+  STATUS_DMA_BOUNDARY,
+  STATUS_OK,
+  STATUS_SECTOR_NOT_FOUND,
+} from './disk-status.ts';
+import { hardDiskServices, SUCCESS } from './hard-disk.ts';
+import { BDA_DISK_STATUS, BDA_FLOPPY_STATUS, ROM_DISK_TABLE, ROM_SEGMENT } from './rom.ts';
 import { type BiosRegisters, type BiosService, type BiosVector, linear } from './service.ts';
-
-// Status in AH (IBM PS/2 BIOS interface, INT 13h).
-const STATUS_OK = 0x00;
-const STATUS_BAD_PARAMETER = 0x01;
-const STATUS_SECTOR_NOT_FOUND = 0x04;
-const STATUS_DISK_CHANGED = 0x06;
-const STATUS_DMA_BOUNDARY = 0x09;
 
 const FLOPPY_WITHOUT_CHANGE_LINE = 0x01;
 const DMA_PAGE = 0x10000;
-const DRIVE_A = 0x00;
 
 export interface DiskParts {
   readonly memory: PhysicalMemory;
   readonly controller: FloppyController;
-  /** The disk in drive A:, null where there is no drive. */
-  readonly floppy: FloppyDisk | null;
+  readonly drives: Drives;
 }
 
 /** The services of INT 13h. A drive that is not there and an unknown function fail with AH=01h and carry. */
 export function diskVector(parts: DiskParts): BiosVector {
-  const { memory, controller, floppy } = parts;
+  const { memory, controller, drives } = parts;
+  const onDrive = hardDiskServices(parts);
 
-  function finish(r: BiosRegisters, status: number): void {
-    r.ah = status;
+  /** @param success - what AH says where all went well */
+  function finish(r: BiosRegisters, drive: number, status: number, success = STATUS_OK): void {
+    r.ah = status === STATUS_OK ? success : status;
     r.carry = status !== STATUS_OK;
-    memory.write8(BDA_FLOPPY_STATUS, status);
+    memory.write8(drive < FIRST_HARD_DISK ? BDA_FLOPPY_STATUS : BDA_DISK_STATUS, status);
   }
 
-  /** Wraps a function of drive A:, so that any other drive fails. */
-  function onFloppy(run: (r: BiosRegisters, disk: FloppyDisk) => number): BiosService['run'] {
+  /** What a call is for: a floppy's own function, or that of any other drive. */
+  function onWhich(
+    ah: number,
+    run: ((r: BiosRegisters, disk: FloppyDisk) => number) | null,
+  ): BiosService['run'] {
+    const other = onDrive.get(ah) ?? null;
     return (r) => {
-      const disk = r.dl === DRIVE_A ? floppy : null;
-      finish(r, disk === null ? STATUS_BAD_PARAMETER : run(r, disk));
+      const number = r.dl;
+      const floppy = drives.floppyDrive(number);
+      const drive = drives.drive(number);
+      let status: number | undefined;
+      if (floppy !== null) status = run?.(r, floppy);
+      else if (drive !== null) status = other?.(r, drive);
+      finish(r, number, status ?? STATUS_BAD_PARAMETER, floppy === null ? SUCCESS.get(ah) : STATUS_OK);
     };
   }
 
@@ -95,33 +106,61 @@ export function diskVector(parts: DiskParts): BiosVector {
   }
 
   function lastStatus(r: BiosRegisters): void {
-    finish(r, r.dl === DRIVE_A && floppy !== null ? memory.read8(BDA_FLOPPY_STATUS) : STATUS_BAD_PARAMETER);
+    const number = r.dl;
+    const isFloppy = drives.floppyDrive(number) !== null;
+    const isThere = isFloppy || drives.drive(number) !== null;
+    const address = number < FIRST_HARD_DISK ? BDA_FLOPPY_STATUS : BDA_DISK_STATUS;
+    finish(r, number, isThere ? memory.read8(address) : STATUS_BAD_PARAMETER);
   }
 
+  const ofDrives = onWhich(0x15, null);
   function driveKind(r: BiosRegisters): void {
-    const present = r.dl === DRIVE_A && floppy !== null;
+    if (drives.drive(r.dl) !== null) {
+      ofDrives(r);
+      return;
+    }
     r.ax = FLOPPY_WITHOUT_CHANGE_LINE << 8;
-    r.carry = !present;
+    r.carry = drives.floppyDrive(r.dl) === null;
   }
 
-  const absent = (name: string): BiosService => ({ name, run: (r) => finish(r, STATUS_BAD_PARAMETER) });
+  const services: readonly (readonly [
+    ah: number,
+    name: string,
+    onFloppy: ((r: BiosRegisters, disk: FloppyDisk) => number) | null,
+  ])[] = [
+    [0x00, 'reset disk system', () => STATUS_OK],
+    [0x02, 'read sectors', read],
+    [0x03, 'write sectors', write],
+    [0x04, 'verify sectors', (r, disk) => transfer(r, disk, () => {})],
+    [0x05, 'format track', null],
+    [0x09, 'initialize drive pair', null],
+    [0x0c, 'seek', null],
+    [0x0d, 'alternate disk reset', null],
+    [0x10, 'check drive ready', null],
+    [0x11, 'recalibrate', null],
+    [0x14, 'controller diagnostic', null],
+    [0x16, 'detect disk change', () => STATUS_DISK_CHANGED],
+    [0x41, 'EDD: check extensions present', null],
+    [0x42, 'EDD: extended read', null],
+    [0x43, 'EDD: extended write', null],
+    [0x44, 'EDD: verify sectors', null],
+    [0x45, 'EDD: lock drive', null],
+    [0x46, 'EDD: eject medium', null],
+    [0x47, 'EDD: extended seek', null],
+    [0x48, 'EDD: get drive parameters', null],
+    [0x49, 'EDD: extended media change', null],
+    [0x4b, 'bootable CD-ROM: terminate emulation or get status', null],
+    [0x4e, 'EDD: set hardware configuration', null],
+  ];
   const byAh: readonly (readonly [number, BiosService])[] = [
-    [0x00, { name: 'reset disk system', run: onFloppy(() => STATUS_OK) }],
+    ...services.map(([ah, name, onFloppy]) => [ah, { name, run: onWhich(ah, onFloppy) }] as const),
     [0x01, { name: 'get status of last operation', run: lastStatus }],
-    [0x02, { name: 'read sectors', run: onFloppy(read) }],
-    [0x03, { name: 'write sectors', run: onFloppy(write) }],
-    [0x04, { name: 'verify sectors', run: onFloppy((r, disk) => transfer(r, disk, () => {})) }],
-    [0x08, { name: 'get drive parameters', returnsSegment: true, run: onFloppy(parameters) }],
+    [0x08, { name: 'get drive parameters', returnsSegment: true, run: onWhich(0x08, parameters) }],
     [0x15, { name: 'get disk type', run: driveKind }],
-    [0x16, { name: 'detect disk change', run: onFloppy(() => STATUS_DISK_CHANGED) }],
-    [0x41, absent('EDD: check extensions present')],
-    [0x42, absent('EDD: extended read')],
-    [0x48, absent('EDD: get drive parameters')],
-    [0x4b, absent('bootable CD-ROM: terminate emulation or get status')],
   ];
   return {
     vector: 0x13,
     byAh: new Map(byAh),
-    unknown: (r) => finish(r, STATUS_BAD_PARAMETER),
+    unknown: (r) => finish(r, r.dl, STATUS_BAD_PARAMETER),
   };
 }

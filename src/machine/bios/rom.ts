@@ -59,6 +59,7 @@ export const BDA_ACTIVE_PAGE = 0x462;
 export const BDA_CRTC_PORT = 0x463;
 export const BDA_TICKS = 0x46c;
 export const BDA_MIDNIGHT = 0x470;
+export const BDA_DISK_STATUS = 0x474;
 export const BDA_HARD_DISKS = 0x475;
 export const BDA_KEYBOARD_START = 0x480;
 export const BDA_KEYBOARD_END = 0x482;
@@ -84,6 +85,8 @@ const POINTER_VECTORS: readonly (readonly [vector: number, offset: number])[] = 
 export interface FirmwareOptions {
   /** Of the disk in drive A:, null where there is no drive. */
   readonly floppy: FloppyGeometry | null;
+  /** How many there are; none where it is missing. */
+  readonly hardDisks?: number;
 }
 
 /** Equipment word at 0x410: what is plugged in. */
@@ -134,7 +137,7 @@ function installDataAreas(memory: PhysicalMemory, options: FirmwareOptions): voi
   memory.write16(BDA_PAGE_SIZE, 0x1000);
   memory.write16(BDA_CURSOR_SHAPE, 0x0607);
   memory.write16(BDA_CRTC_PORT, 0x3d4);
-  memory.write8(BDA_HARD_DISKS, 0);
+  memory.write8(BDA_HARD_DISKS, options.hardDisks ?? 0);
   memory.write8(BDA_ROWS, 24);
   memory.write16(BDA_FONT_HEIGHT, 16);
   memory.write8(BDA_VIDEO_CONTROL, 0x60); // 256 KiB, cursor emulation on

@@ -7,6 +7,7 @@ import { join } from 'node:path';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { enterRealMode } from '../../cpu/enter-mode.ts';
 import { openCpu } from '../../cpu/open.ts';
+import { diskOfBytes } from '../../image/disk-image.ts';
 import { Machine } from '../machine.ts';
 import { call } from '../real-mode-program.ts';
 
@@ -102,12 +103,41 @@ const CALLS: readonly (readonly [
   ['serial status', 0x14, { eax: 0x0300, edx: 0 }],
 ];
 
+/** In the boot sector: a packet for 42h and room for what 48h tells. */
+const PACKET = 0x7d80;
+const PARAMETERS = 0x7da0;
+const PARAMETERS_SIZE = 74;
+
+const HARD_DISK_CALLS: typeof CALLS = [
+  ['reset', 0x13, { eax: 0, edx: 0x80 }],
+  ['read the first sector', 0x13, { eax: 0x0201, ebx: 0xa000, ecx: 1, edx: 0x80 }],
+  ['read 3 sectors of the next head', 0x13, { eax: 0x0203, ebx: 0xa000, ecx: 0x3f, edx: 0x180 }],
+  ['read sector 64', 0x13, { eax: 0x0201, ebx: 0xa000, ecx: 0x40, edx: 0x80 }],
+  ['read head 16', 0x13, { eax: 0x0201, ebx: 0xa000, ecx: 1, edx: 0x1080 }],
+  ['read behind the last cylinder', 0x13, { eax: 0x0201, ebx: 0xa000, ecx: 0xffc1, edx: 0x80 }],
+  ['read no sectors', 0x13, { eax: 0x0200, ebx: 0xa000, ecx: 1, edx: 0x80 }],
+  ['verify', 0x13, { eax: 0x0402, ebx: 0xa000, ecx: 1, edx: 0x80 }],
+  ['parameters', 0x13, { eax: 0x0800, edx: 0x80 }],
+  ['parameters of the second', 0x13, { eax: 0x0800, edx: 0x81 }],
+  ['kind', 0x13, { eax: 0x1500, ecx: 0xffff, edx: 0x80 }],
+  ['kind of the second', 0x13, { eax: 0x1500, ecx: 0xffff, edx: 0x81 }],
+  ['EDD present', 0x13, { eax: 0x4100, ebx: 0x55aa, edx: 0x80 }],
+  ['EDD present without magic', 0x13, { eax: 0x4100, ebx: 0, edx: 0x80 }],
+  ['EDD of the second', 0x13, { eax: 0x4100, ebx: 0x55aa, edx: 0x81 }],
+  ['EDD read', 0x13, { eax: 0x4200, edx: 0x80, esi: PACKET }],
+  ['EDD seek', 0x13, { eax: 0x4700, edx: 0x80, esi: PACKET }],
+  ['EDD parameters', 0x13, { eax: 0x4800, edx: 0x80, esi: PARAMETERS }],
+  ['no CD was booted', 0x13, { eax: 0x4b01, edx: 0x80, esi: 0x600 }],
+  ['an unknown function', 0x13, { eax: 0x7700, edx: 0x80 }],
+  ['its status', 0x13, { eax: 0x0100, edx: 0x80 }],
+];
+
 function word(value: number): readonly number[] {
   return [value & 0xff, value >>> 8];
 }
 
 /** A 1.44M disk: the boot sector reads the program to 8000h, and the program makes the calls. */
-function makeDisk(): Uint8Array {
+function makeDisk(calls: typeof CALLS): Uint8Array {
   const start = [
     ...[0x31, 0xc0, 0x8e, 0xd8, 0x8e, 0xc0, 0x8e, 0xd0, 0xbc, 0x00, 0x7c], // DS = ES = SS = 0, SP = 7C00h
     ...[0xb8, 0x10, 0x02, 0xbb, ...word(PROGRAM), 0xb9, 0x02, 0x00, 0x31, 0xd2, 0xcd, 0x13], // read 16 sectors
@@ -120,10 +150,12 @@ function makeDisk(): Uint8Array {
     ...[0x1f, 0x07, 0x66, 0x61, 0x66, 0x9d, 0xc3],
   ];
   const program: number[] = [];
-  for (const [, vector, registers] of CALLS) {
+  for (const [, vector, registers] of calls) {
     program.push(...call(vector, { ...NOTHING, ...registers }));
     program.push(0xe8, ...word((REPORT - (PROGRAM + program.length + 3)) & 0xffff));
   }
+  // Behind the records, what 48h has told.
+  program.push(0xbe, ...word(PARAMETERS), 0xb9, ...word(PARAMETERS_SIZE), 0xac, 0xe6, DEBUG_PORT, 0xe2, 0xfb);
   program.push(0xba, ...word(EXIT_PORT), 0xee, 0xfa, 0xf4);
   if (program.length > 16 * 512) {
     throw new Error(`the program has ${program.length} bytes, the boot sector reads 8192`);
@@ -131,8 +163,20 @@ function makeDisk(): Uint8Array {
   const disk = new Uint8Array(1_474_560);
   disk.set(start);
   disk.set(report, REPORT - 0x7c00);
+  disk.set([16, 0, 2, 0, ...word(0xa000), 0, 0, 5], PACKET - 0x7c00);
+  disk.set(word(PARAMETERS_SIZE), PARAMETERS - 0x7c00);
   disk.set([0x55, 0xaa], 510);
   disk.set(program, 512);
+  return disk;
+}
+
+/** A hard disk of 40 MiB with a partition, whose sectors begin with their numbers. */
+function makeHardDisk(): Uint8Array {
+  const disk = new Uint8Array(40 * MIB);
+  const view = new DataView(disk.buffer);
+  for (let at = 0; at < disk.length; at += 512) view.setUint32(at, at / 512, true);
+  disk.set([0x80, 0x20, 0x21, 0, 0x83, 15, 63, 80, 0, 8, 0, 0, 0, 0x30, 1, 0], 446);
+  disk.set([0x55, 0xaa], 510);
   return disk;
 }
 
@@ -156,12 +200,13 @@ function parseRecords(bytes: Uint8Array): readonly Readonly<Record<Result, numbe
   });
 }
 
-async function runHere(disk: Uint8Array): Promise<Uint8Array> {
+async function runHere(disk: Uint8Array, hardDisk: Uint8Array | null): Promise<Uint8Array> {
   const cpu = await openCpu();
   const output: number[] = [];
   const machine = new Machine(cpu, {
     memory: 512 * MIB,
     floppy: disk,
+    disks: hardDisk === null ? [] : [diskOfBytes('disk.img', hardDisk)],
     onEvent: (event) => {
       if (event.kind === 'port' && event.port === DEBUG_PORT) {
         output.push(event.value);
@@ -177,16 +222,19 @@ async function runHere(disk: Uint8Array): Promise<Uint8Array> {
   return Uint8Array.from(output);
 }
 
-function runInQemu(disk: Uint8Array): Uint8Array {
+function runInQemu(disk: Uint8Array, hardDisk: Uint8Array | null): Uint8Array {
   const folder = mkdtempSync(join(tmpdir(), 'bootscope-seabios-'));
   try {
     const [image, output] = [join(folder, 'disk.img'), join(folder, 'output')];
     writeFileSync(image, disk);
+    const second = join(folder, 'hard-disk.img');
+    if (hardDisk !== null) writeFileSync(second, hardDisk);
     spawnSync(
       'qemu-system-x86_64',
       [
         ...['-M', 'pc', '-m', '512', '-nodefaults', '-vga', 'std', '-serial', 'null', '-display', 'none'],
         ...['-drive', `if=floppy,format=raw,file=${image}`, '-boot', 'a'],
+        ...(hardDisk === null ? [] : ['-drive', `if=ide,format=raw,file=${second}`]),
         ...['-debugcon', `file:${output}`, '-device', `isa-debug-exit,iobase=${EXIT_PORT}`],
       ],
       { timeout: 60_000, stdio: 'ignore' },
@@ -208,30 +256,45 @@ function hasQemu(): boolean {
 
 const suite = hasQemu() ? describe : describe.skip;
 
-suite(`BIOS calls answered as by SeaBIOS${hasQemu() ? '' : ' (left out: no qemu-system-x86_64)'}`, () => {
-  let ours: ReturnType<typeof parseRecords> = [];
-  let theirs: ReturnType<typeof parseRecords> = [];
+suite.each([
+  ['', CALLS, null],
+  [' with a hard disk', HARD_DISK_CALLS, makeHardDisk()],
+] as const)(
+  `BIOS calls answered as by SeaBIOS%s${hasQemu() ? '' : ' (left out: no qemu-system-x86_64)'}`,
+  (_, calls, hardDisk) => {
+    let ours: ReturnType<typeof parseRecords> = [];
+    let theirs: ReturnType<typeof parseRecords> = [];
+    let told: readonly Uint8Array[] = [];
 
-  beforeAll(async () => {
-    const disk = makeDisk();
-    ours = parseRecords(await runHere(disk));
-    theirs = parseRecords(runInQemu(disk));
-  });
+    beforeAll(async () => {
+      const disk = makeDisk(calls);
+      const [here, there] = [await runHere(disk, hardDisk), runInQemu(disk, hardDisk)];
+      const records = calls.length * RECORD_SIZE;
+      ours = parseRecords(here.subarray(0, records));
+      theirs = parseRecords(there.subarray(0, records));
+      told = [here, there].map((bytes) => bytes.slice(records));
+    });
 
-  it('come back from every call in both', () => {
-    expect([ours.length, theirs.length]).toEqual([CALLS.length, CALLS.length]);
-  });
+    it('come back from every call in both', () => {
+      expect([ours.length, theirs.length]).toEqual([calls.length, calls.length]);
+    });
 
-  it.each(CALLS.map(([name, , , mayDiffer], index) => ({ name, index, mayDiffer: mayDiffer ?? [] })))(
-    '$name',
-    ({ index, mayDiffer }) => {
-      const compared = (record: Readonly<Record<Result, number>> | undefined) =>
-        Object.fromEntries(
-          Object.entries(record ?? {})
-            .filter(([name]) => !mayDiffer.includes(name as Result))
-            .map(([name, value]) => [name, value.toString(16)]),
-        );
-      expect(compared(ours[index])).toEqual(compared(theirs[index]));
-    },
-  );
-});
+    it('tell the same of the drive, but for where a table lies', () => {
+      const [here, there] = told.map((bytes) => [...bytes.fill(0, 26, 30)]);
+      expect(here).toEqual(there);
+    });
+
+    it.each(calls.map(([name, , , mayDiffer], index) => ({ name, index, mayDiffer: mayDiffer ?? [] })))(
+      '$name',
+      ({ index, mayDiffer }) => {
+        const compared = (record: Readonly<Record<Result, number>> | undefined) =>
+          Object.fromEntries(
+            Object.entries(record ?? {})
+              .filter(([name]) => !mayDiffer.includes(name as Result))
+              .map(([name, value]) => [name, value.toString(16)]),
+          );
+        expect(compared(ours[index])).toEqual(compared(theirs[index]));
+      },
+    );
+  },
+);
