@@ -31,7 +31,9 @@ export function errorCodesInSources(): readonly string[] {
 export function errorCodesFile(codes: readonly string[]): string {
   return (
     '// The codes of all errors, by which a program tells them apart; made by scripts/error-codes.ts.\n\n' +
+    '/** Every code that a {@link BootscopeError} can have. */\n' +
     `export const ERROR_CODES = [\n${codes.map((code) => `  '${code}',\n`).join('')}] as const;\n\n` +
+    '/** By what a program tells one error from another. */\n' +
     'export type ErrorCode = (typeof ERROR_CODES)[number];\n'
   );
 }

@@ -1,5 +1,6 @@
 // The codes of all errors, by which a program tells them apart; made by scripts/error-codes.ts.
 
+/** Every code that a {@link BootscopeError} can have. */
 export const ERROR_CODES = [
   'boot-above-4g',
   'boot-cmdline',
@@ -134,4 +135,5 @@ export const ERROR_CODES = [
   'trace-zo-vmlinux',
 ] as const;
 
+/** By what a program tells one error from another. */
 export type ErrorCode = (typeof ERROR_CODES)[number];

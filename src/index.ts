@@ -1,8 +1,11 @@
 // The library's public face: read an image, boot it, and turn the trace into JSON or text. The command uses the same.
 
 export { boot, type FinishedBoot } from './boot/boot.ts';
+export type { InstructionListener } from './boot/instruction-stream.ts';
 export { type KaslrLocation, type KaslrSurvey, surveyKaslr } from './boot/kaslr-slots.ts';
+export { type EntryPlan, planLoading } from './boot/loader-plan.ts';
 export { type BootOptions, DEFAULT_BOOT_OPTIONS } from './boot/options.ts';
+export { optionsOf, type RecordedOptions, recordedOptions } from './boot/recorded-options.ts';
 export { type BootSession, openBoot, type SessionMemory } from './boot/session.ts';
 export type {
   PlaceOrText,
@@ -16,15 +19,34 @@ export type {
 } from './boot/stop.ts';
 export { type Verification, verify } from './boot/verify.ts';
 export type { CodecName } from './codecs/codec.ts';
-export type { EngineName } from './cpu/cpu.ts';
+export type { Cpu, EngineName } from './cpu/cpu.ts';
 export { type KaslrOption, parseKaslrOption } from './decompressor/kaslr-entropy.ts';
 export { BootscopeError, type ErrorData } from './error.ts';
 export { ERROR_CODES, type ErrorCode } from './error-codes.ts';
 export { readKernelFile } from './image/describe-file.ts';
 export { type ElfFile, readElf } from './image/elf.ts';
 export { type ExtractedKernel, extractVmlinux } from './image/extract-vmlinux.ts';
+export {
+  type ImagePart,
+  type ImageParts,
+  type PartRole,
+  takeApart,
+  type UnpackedPart,
+} from './image/image-parts.ts';
 export type { KernelFile } from './image/kernel-file.ts';
 export { type KernelImage, readKernelImage } from './image/kernel-image.ts';
+export { type PackChanges, type Packed, packImage } from './image/pack.ts';
+export {
+  MANIFEST_NAME,
+  type ManifestPart,
+  type ManifestUnpacked,
+  makeManifest,
+  type PartManifest,
+  parseManifest,
+} from './image/part-manifest.ts';
+export { countRelocationLists, hasRelocations, makeRelocations } from './image/relocations.ts';
+export type { FieldChange } from './image/repack-x86.ts';
+export { type DescribedMemoryMap, type MemoryMapForm, readMemoryMap } from './protocol/memory-map-text.ts';
 export { formatFindings } from './report/check-text.ts';
 export {
   compareTraces,
@@ -40,8 +62,14 @@ export {
   type ReferenceDifference,
   unknownPatterns,
 } from './report/reference.ts';
+export {
+  type CheckOptions,
+  checkAgainstReference,
+  makeReference,
+  readReference,
+} from './report/reference-file.ts';
 export { type ReportModel, reportModel } from './report/report-model.ts';
-export { findGrowth, type GrowthLimit, imageSizes } from './report/size-limits.ts';
+export { findGrowth, type Growth, type GrowthLimit, imageSizes } from './report/size-limits.ts';
 export { formatSvg } from './report/svg.ts';
 export { formatTrace } from './report/table.ts';
 export { checkTrace, parseTraceJson, type TraceJson } from './report/trace-json.ts';
@@ -58,6 +86,13 @@ export type {
   PhaseName,
 } from './trace/boot-trace.ts';
 export { findKallsyms } from './trace/kallsyms.ts';
+export {
+  type KernelSymbolPaths,
+  nameTrace,
+  readKernelSymbols,
+  readStubSymbols,
+  type StubSymbolPaths,
+} from './trace/kernel-names.ts';
 export { kernelNames } from './trace/kernel-symbols.ts';
 export { compareRegions, type LayoutChanges } from './trace/layout-changes.ts';
 export { type AddressNames, nameAddresses } from './trace/name-addresses.ts';

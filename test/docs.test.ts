@@ -1,10 +1,11 @@
 // Every command of README and docs does what is printed there. `UPDATE_DOCS=1` writes the outputs anew, to be reviewed in the diff.
 
 import { spawnSync } from 'node:child_process';
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { transformSync } from 'esbuild';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { buildCommand } from './command.ts';
 import {
@@ -27,8 +28,11 @@ for (const document of documents()) {
   const commands = commandsOf(readDocument(document));
   if (commands.length === 0) continue;
   describe(document, () => {
-    const folder = mkdtempSync(join(tmpdir(), 'bootscope-docs-'));
-    prepareFolder(folder);
+    let folder = '';
+    beforeAll(() => {
+      folder = mkdtempSync(join(tmpdir(), 'bootscope-docs-'));
+      prepareFolder(folder);
+    });
     let text = readDocument(document);
     let grown = 0;
     afterAll(() => {
@@ -56,19 +60,51 @@ for (const document of documents()) {
   });
 }
 
-describe('the examples of docs/library.md', () => {
+/** Of docs/library.md, and behind `@example` in the docstrings of what is public. */
+function examples(): readonly { readonly title: string; readonly code: string }[] {
+  const inDocument = [...readDocument('docs/library.md').matchAll(/^```ts\n(.*?)^```$/gms)].map(
+    ([, code], index) => ({ title: `docs/library.md, ${index + 1}`, code: code! }),
+  );
+  const sources = readdirSync(join(ROOT, 'src'), { recursive: true, encoding: 'utf8' }).filter((name) =>
+    name.endsWith('.ts'),
+  );
+  const inDocstrings = sources.flatMap((name) =>
+    [...readFileSync(join(ROOT, 'src', name), 'utf8').matchAll(/@example\n \* ```ts\n(.*?)^ \* ```$/gms)].map(
+      ([, code]) => ({ title: `src/${name}`, code: code!.replace(/^ \* ?/gm, '') }),
+    ),
+  );
+  return [...inDocument, ...inDocstrings];
+}
+
+/** Runs each `TITLE=FILE` of its arguments, in one process, since starting one takes longer than an example. */
+const RUNNER = `
+let ran = 0;
+for (const [title, file] of process.argv.slice(2).map((word) => word.split('='))) {
+  try {
+    await import(file);
+    ran++;
+  } catch (error) {
+    console.log('failed: ' + title + ': ' + error);
+  }
+}
+console.log(ran + ' ran');
+`;
+
+describe('the examples of docs/library.md and of the API reference', () => {
   // Inside the checkout, where `bootscope` is the package itself.
   const folder = join(ROOT, 'images/cache/library-examples');
-  const blocks = [...readDocument('docs/library.md').matchAll(/^```ts\n(.*?)^```$/gms)].map(
-    ([, code]) => code!,
-  );
+  const blocks = examples();
+  const isTest = (code: string): boolean => code.includes("from 'vitest'");
   beforeAll(() => {
     rmSync(folder, { recursive: true, force: true });
     mkdirSync(folder, { recursive: true });
     prepareFolder(folder);
-    for (const [index, code] of blocks.entries()) {
-      writeExample(folder, `example-${index}${code.includes("from 'vitest'") ? '.spec' : ''}.ts`, code);
+    for (const [index, { code }] of blocks.entries()) {
+      writeExample(folder, `example-${index}${isTest(code) ? '.spec' : ''}.ts`, code);
+      const { code: script } = transformSync(code, { loader: 'ts', format: 'esm', target: 'node20' });
+      writeExample(folder, `example-${index}.mjs`, script);
     }
+    writeFileSync(join(folder, 'all.mjs'), RUNNER);
     const compilerOptions = {
       ...{ target: 'ES2023', module: 'nodenext', strict: true, noEmit: true, types: ['node'] },
       ...{ exactOptionalPropertyTypes: true, noUncheckedIndexedAccess: true, skipLibCheck: true },
@@ -80,7 +116,7 @@ describe('the examples of docs/library.md', () => {
   afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
   const run = (command: string, ...args: readonly string[]) => {
-    const ended = spawnSync(process.execPath, [join(ROOT, command), ...args], {
+    const ended = spawnSync(process.execPath, [command, ...args], {
       cwd: folder,
       encoding: 'utf8',
     });
@@ -88,14 +124,30 @@ describe('the examples of docs/library.md', () => {
   };
 
   it('compile under the strictest rules', () => {
-    expect(run('node_modules/typescript/bin/tsc', '-p', '.')).toMatchObject({ status: 0, output: '' });
+    expect(run(join(ROOT, 'node_modules/typescript/bin/tsc'), '-p', '.')).toMatchObject({
+      status: 0,
+      output: '',
+    });
   });
 
-  it.each(blocks.map((code, index) => [index, code.split('\n')[0]!] as const))('%i runs: %s', (index) => {
-    const isTest = blocks[index]!.includes("from 'vitest'");
-    const ended = isTest
-      ? run('node_modules/vitest/vitest.mjs', 'run', '--root', '.', `example-${index}.spec.ts`)
-      : run('node_modules/tsx/dist/cli.mjs', `example-${index}.ts`);
+  it('are there for every way in and every kind of question', () => {
+    const ways = new Set(blocks.flatMap(({ code }) => code.match(/(?<=from ')bootscope[^']*/g) ?? []));
+    expect(ways.size).toBeGreaterThanOrEqual(5);
+    expect(blocks.length).toBeGreaterThan(12);
+  });
+
+  it('run', () => {
+    const scripts = [...blocks.entries()].filter(([, { code }]) => !isTest(code));
+    const ended = run(
+      join(folder, 'all.mjs'),
+      ...scripts.map(([index, { title }]) => `${title}=./example-${index}.mjs`),
+    );
+    expect(ended.output.match(/^(failed: .*|Assertion failed.*)$/gm) ?? []).toEqual([]);
+    expect(ended).toMatchObject({ status: 0, output: expect.stringContaining(`${scripts.length} ran`) });
+  });
+
+  it('are tests that pass where they are tests', () => {
+    const ended = run(join(ROOT, 'node_modules/vitest/vitest.mjs'), 'run', '--root', '.');
     expect(ended.status, ended.output).toBe(0);
   });
 });

@@ -8,6 +8,8 @@ import { openBoot } from './session.ts';
 
 /** A finished boot; the machine stays open so that its memory can be looked at. */
 export interface FinishedBoot {
+  /** As they were asked for, and the defaults. */
+  readonly options: BootOptions;
   readonly trace: BootTrace;
   readonly machine: Machine;
   /** Frees the machine; `machine.ram` must not be used any more. */
@@ -17,15 +19,26 @@ export interface FinishedBoot {
 /**
  * Boots an image. A guest that stops before the jump is no error: the trace then says where and why.
  *
- * @throws BootscopeError when image and options do not go together, or no engine is there; what `options.signal` says when it
- *   aborts
+ * @param options - what differs from {@link DEFAULT_BOOT_OPTIONS}
+ * @throws {@link BootscopeError} when image and options do not go together, or no engine is there; what `options.signal` says
+ *   when it aborts
+ * @example
+ * ```ts
+ * import { boot, readKernelImage } from 'bootscope';
+ *
+ * const { trace, machine, close } = await boot(await readKernelImage('demo-zstd.bzImage'), { memory: 256 << 20 });
+ * if (trace.kernel === null) console.log(`no kernel was reached: ${trace.stopped}`);
+ * else console.log('first bytes of the kernel', machine.memory.view(Number(trace.kernel.entry), 16));
+ * close();
+ * ```
  */
 export async function boot(image: KernelImage, options: Partial<BootOptions> = {}): Promise<FinishedBoot> {
   const session = await openBoot(image, options);
   try {
     await session.run();
     options.signal?.throwIfAborted();
-    return { trace: session.trace(), machine: session.machine, close: () => session.close() };
+    const { options: whole, machine } = session;
+    return { options: whole, trace: session.trace(), machine, close: () => session.close() };
   } catch (error) {
     session.close();
     throw error;

@@ -10,7 +10,7 @@ import type { KernelImage } from '../image/kernel-image.ts';
 import type { Machine } from '../machine/machine.ts';
 import { findEntry } from './entries/table.ts';
 import { machineEntropy } from './kaslr-request.ts';
-import type { BootOptions } from './options.ts';
+import { type BootOptions, DEFAULT_BOOT_OPTIONS } from './options.ts';
 import { HeldBoot } from './session.ts';
 import { extractionContext } from './watch/extract-kernel.ts';
 
@@ -20,6 +20,7 @@ export interface KaslrLocation {
   readonly virtual: number | null;
 }
 
+/** Where KASLR may put a kernel, and where it does put it. */
 export interface KaslrSurvey {
   readonly slots: KaslrSlots;
   /** 32 or 64. */
@@ -31,14 +32,30 @@ export interface KaslrSurvey {
 }
 
 /**
+ * Where KASLR may put a kernel on this machine, and where it does.
+ *
  * @param draws - how many boots to draw for; boot n has the machine of a boot with the seed n
- * @throws BootscopeError `kaslr-none` for a kernel without KASLR, `kaslr-not-reached` when extract_kernel was not reached
+ * @throws {@link BootscopeError} `kaslr-none` for a kernel without KASLR, `kaslr-not-reached` when extract_kernel was not
+ *   reached
+ * @example
+ * ```ts
+ * import { BootscopeError, readKernelImage, surveyKaslr } from 'bootscope';
+ *
+ * try {
+ *   const { draws } = await surveyKaslr(await readKernelImage('demo-xz.bzImage'), { memory: 1 << 30 }, 100);
+ *   console.log(draws[0]);
+ * } catch (error) {
+ *   // The demo kernels are built without KASLR.
+ *   console.assert(error instanceof BootscopeError && error.code === 'kaslr-none');
+ * }
+ * ```
  */
 export async function surveyKaslr(
   image: KernelImage,
-  options: BootOptions,
+  asked: Partial<BootOptions>,
   draws: number,
 ): Promise<KaslrSurvey> {
+  const options = { ...DEFAULT_BOOT_OPTIONS, ...asked };
   if (await drawsInEfiStub(image, options)) {
     const { surveyEfiKaslr } = await import('./efi-slots.ts');
     return surveyEfiKaslr(image, options, draws);

@@ -43,6 +43,7 @@ export interface PlannedOverwrite extends Extent {
   readonly when: string;
 }
 
+/** What a boot loader must know and keep free to enter a kernel in one way. */
 export interface EntryPlan {
   readonly entry: PlannedEntry;
   /** Null: this image can be entered so; else why not. */
@@ -67,7 +68,15 @@ function expected(image: KernelImage, entry: HandoverEntry): Pick<EntryPlan, 'fi
 /**
  * Plans every way in.
  *
- * @throws BootscopeError `plan-image` for what is no bzImage or zImage
+ * @throws {@link BootscopeError} `plan-image` for what is no bzImage or zImage
+ * @example
+ * ```ts
+ * import { planLoading, readKernelImage } from 'bootscope';
+ *
+ * const plans = await planLoading(await readKernelImage('demo-zstd.bzImage'));
+ * const { parts, overwrites } = plans.find(({ entry }) => entry === 'prot32')!;
+ * console.log(parts.map(({ what, from, alignment }) => `${what} from ${from}, aligned to ${alignment}`), overwrites);
+ * ```
  */
 export async function planLoading(image: KernelImage): Promise<readonly EntryPlan[]> {
   if (image.kind !== 'bzImage' && image.kind !== 'zImage') {

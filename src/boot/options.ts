@@ -12,6 +12,7 @@ import type { E820Entry } from '../protocol/e820.ts';
 import type { EfiMemoryDescriptor } from '../protocol/efi-memory-map.ts';
 import type { DecompressMode, EntryPoint } from '../trace/boot-trace.ts';
 
+/** How an image is booted; each field that is left out has its value of {@link DEFAULT_BOOT_OPTIONS}. */
 export interface BootOptions {
   /** Which Unicorn, or what opens one. */
   readonly engine: 'auto' | EngineName | (() => Promise<Cpu>);

@@ -108,8 +108,20 @@ export const SNAPSHOT_MEMORY: number = 256 * 1024 * 1024;
 /**
  * Opens a boot that stands before its first instruction.
  *
- * @param options - what differs from `DEFAULT_BOOT_OPTIONS`
- * @throws BootscopeError when image and options do not go together, or no engine is there
+ * @param options - what differs from {@link DEFAULT_BOOT_OPTIONS}
+ * @throws {@link BootscopeError} when image and options do not go together, or no engine is there
+ * @example
+ * ```ts
+ * import { readKernelImage } from 'bootscope';
+ * import { openBoot } from 'bootscope/session';
+ *
+ * const session = await openBoot(await readKernelImage('demo-gzip.bzImage'));
+ * const stop = await session.run({ until: 'startup_32' });
+ * await session.step(3);
+ * console.log(stop.phase, session.registers.rip - stop.address, 'bytes of code executed');
+ * await session.goTo(stop.instructions ?? 0);
+ * session.close();
+ * ```
  */
 export function openBoot(image: KernelImage, options: Partial<BootOptions> = {}): Promise<BootSession> {
   return HeldBoot.open(image, { ...DEFAULT_BOOT_OPTIONS, snapshotMemory: SNAPSHOT_MEMORY, ...options });

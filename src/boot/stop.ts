@@ -49,7 +49,9 @@ export type StopCause =
   | { readonly reason: 'aborted' }
   /** The jump into the kernel was reached, or the guest stopped: then `stopped` says why. It does not run on. */
   | { readonly reason: 'ended'; readonly stopped: string | null };
+/** The reasons for which a boot stands, in a word. */
 export type StopReason = StopCause['reason'];
+/** Where a boot stands and why. */
 export type Stop = Position & StopCause;
 
 /** A place, as data or in its grammar: `startup_64`, `0x100000`, `#4711`, `bios:3`. */

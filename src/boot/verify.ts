@@ -8,7 +8,7 @@ import type { BootTrace, KernelSegment, MemoryRegion, Phase, RegisterSnapshot } 
 import type { PhysicalMemory } from '../x86/physical-memory.ts';
 import { boot, type FinishedBoot } from './boot.ts';
 import { cmdlineForGuest } from './kaslr-request.ts';
-import type { BootOptions } from './options.ts';
+import { type BootOptions, DEFAULT_BOOT_OPTIONS } from './options.ts';
 
 /** What differs in one region, from the first differing byte to the last, [start, end). */
 export interface MemoryDifference {
@@ -29,6 +29,7 @@ export interface RegisterDifference {
   readonly expected: string | null;
 }
 
+/** How two boots of an image compare, one with `extract_kernel` done in TypeScript, one with the guest's own. */
 export interface Verification {
   readonly hooked: BootTrace;
   readonly emulated: BootTrace;
@@ -69,9 +70,20 @@ const SCRATCH_REGIONS: Readonly<Record<string, string>> = {
 };
 
 /**
- * @throws BootscopeError as `boot`
+ * Boots twice and compares memory and registers at the jump into the kernel.
+ *
+ * @throws {@link BootscopeError} as `boot`
+ * @example
+ * ```ts
+ * import { readKernelImage, verify } from 'bootscope';
+ *
+ * const { equal, problems, memory } = await verify(await readKernelImage('demo-lz4.bzImage'));
+ * console.assert(equal, problems.join('; '));
+ * console.log(memory.map(({ start, end, region, expected }) => `${start}..${end} ${region}: ${expected}`));
+ * ```
  */
-export async function verify(image: KernelImage, options: BootOptions): Promise<Verification> {
+export async function verify(image: KernelImage, asked: Partial<BootOptions> = {}): Promise<Verification> {
+  const options = { ...DEFAULT_BOOT_OPTIONS, ...asked };
   const shared = { ...options, cmdline: cmdlineForGuest(image, options) };
   const hooked = await boot(image, { ...shared, decompress: 'hooked' });
   try {

@@ -9,11 +9,9 @@ import { optionsOf } from '../boot/recorded-options.ts';
 import { BootscopeError } from '../error.ts';
 import { readImageFile } from '../image/image-file.ts';
 import { findingLines, formatFindings } from '../report/check-text.ts';
-import type { Json } from '../report/json.ts';
 import { type CheckedCase, formatJunit } from '../report/junit.ts';
-import { compareWithReference, unknownPatterns } from '../report/reference.ts';
-import { readReference, recordedTrace } from '../report/reference-file.ts';
-import { findGrowth, type GrowthLimit, isLimited } from '../report/size-limits.ts';
+import { checkAgainstReference, readReference } from '../report/reference-file.ts';
+import type { GrowthLimit } from '../report/size-limits.ts';
 import { addBootOptions, type BootFlags, bootOptions, givenOptions, readBootImage } from './boot-options.ts';
 import { addExamples, addJsonOption, parseSize, repeatable, wholeNumber } from './common-options.ts';
 import { checkOutput, writeOutput } from './output-file.ts';
@@ -157,37 +155,23 @@ async function checkOne(
   const reference = await readReference(referencePath);
   const asked = Object.entries(await bootOptions(flags)).filter(([name]) => given.has(name));
   const options = {
-    ...(await optionsOf(referencePath, reference as { readonly options?: unknown })),
+    ...(await optionsOf(referencePath, reference)),
     ...Object.fromEntries(asked),
   };
   const image = await readBootImage(path, options.entry);
   const { trace, close } = await boot(image, { ...options, engine: flags.engine });
   close();
-  const actual = recordedTrace(trace, image);
-  const unknown = unknownPatterns(flags.ignore ?? [], actual, reference);
-  if (unknown.length > 0) {
-    throw new BootscopeError(
-      'check-ignore',
-      `--ignore: neither the boot nor ${referencePath} has a field ${unknown.join(' or ')}`,
-    );
-  }
-  const limits = flags.allowGrowth ?? [];
-  // What was asked to be another way is no difference.
-  const changed = [...given].map((name) => `machine.${MACHINE_FIELDS[name] ?? name}`);
-  const differences = compareWithReference(actual, reference, [...(flags.ignore ?? []), ...changed]);
   return {
     name: path,
     seconds: (performance.now() - startedAt) / 1000,
-    differences: [
-      ...findGrowth(actual, reference as unknown as Json, limits),
-      ...differences.filter((difference) => !isLimited(difference, limits)),
-    ],
+    differences: checkAgainstReference(trace, image, reference, {
+      ignore: flags.ignore ?? [],
+      limits: flags.allowGrowth ?? [],
+      otherwise: [...given],
+    }),
     error: null,
   };
 }
-
-/** Boot options that have another name in the trace. */
-const MACHINE_FIELDS: Readonly<Record<string, string>> = { memory: 'ram' };
 
 /** Each image in a process of its own, so that one that fails badly takes no other with it. */
 async function checkMatrix(path: string, flags: Flags): Promise<CheckedCase[]> {

@@ -54,6 +54,7 @@ const HINTS: Readonly<Partial<Record<ErrorCode, string>>> = {
   'kaslr-entropy': '--kaslr lists them',
   'image-disk': '--disk, --floppy or --cdrom boots from it',
   'image-initrd': '--initrd takes it beside a kernel',
+  'check-ignore': '--ignore',
   'report-not-a-trace': '`bootscope boot --json` writes one',
 };
 

@@ -4,9 +4,7 @@ import { dirname, relative, resolve } from 'node:path';
 import type { Command } from 'commander';
 import { boot } from '../boot/boot.ts';
 import { recordedOptions } from '../boot/recorded-options.ts';
-import { BootscopeError } from '../error.ts';
-import { unknownPatterns } from '../report/reference.ts';
-import { recordedTrace } from '../report/reference-file.ts';
+import { makeReference } from '../report/reference-file.ts';
 import { addBootOptions, type BootFlags, IMAGE_ARGUMENT, readBootRequest } from './boot-options.ts';
 import { addExamples, addOutputOptions } from './common-options.ts';
 import { checkOutput, writeOutput } from './output-file.ts';
@@ -38,11 +36,6 @@ export function registerRecord(program: Command): void {
       const { image, options } = await readBootRequest(path, flags);
       const { trace, close } = await withProgress(`booting ${image.path}`, () => boot(image, options));
       close();
-      const json = recordedTrace(trace, image);
-      const unknown = unknownPatterns(flags.ignore ?? [], json);
-      if (unknown.length > 0) {
-        throw new BootscopeError('check-ignore', `--ignore: the boot has no field ${unknown.join(' or ')}`);
-      }
       const recorded = recordedOptions(
         options,
         trace.machine.entry,
@@ -51,11 +44,8 @@ export function registerRecord(program: Command): void {
       const here = flags.output === '-' ? process.cwd() : dirname(resolve(flags.output));
       const fromHere = (file: string | null | undefined): string | null =>
         file == null ? null : relative(here, resolve(file));
-      const reference = {
-        options: { ...recorded, initrd: fromHere(recorded.initrd), floppy: fromHere(recorded.floppy) },
-        policy: { ignore: flags.ignore ?? [] },
-        ...json,
-      };
+      const files = { initrd: fromHere(recorded.initrd), floppy: fromHere(recorded.floppy) };
+      const reference = makeReference(trace, image, { ...recorded, ...files }, flags.ignore);
       await writeOutput(flags.output, `${JSON.stringify(reference, null, 2)}\n`, flags.force === true);
       if (trace.stopped !== null) {
         printError(`bootscope: no kernel was reached: ${trace.stopped}\n`);

@@ -2,6 +2,7 @@
 
 import type { MemoryBlock, PhysicalMemory } from '../x86/physical-memory.ts';
 
+/** The bindings of Unicorn: the system's library, and Unicorn.js. */
 export type EngineName = 'native' | 'wasm';
 
 /** Registers that can be read and written by name. Segment registers are selectors. */

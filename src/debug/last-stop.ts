@@ -4,6 +4,7 @@
 import type { BootSession } from '../boot/session.ts';
 import type { Stop, WatchedRange } from '../boot/stop.ts';
 
+/** Addresses and ranges to look for. */
 export interface WatchedPoints {
   /** Linear addresses of instructions. */
   readonly addresses: readonly number[];

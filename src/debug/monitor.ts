@@ -34,6 +34,7 @@ interface Command {
   run(argument: string): Promise<string> | string;
 }
 
+/** The commands behind `monitor`, for one held boot. */
 export class Monitor {
   readonly #session: BootSession;
   readonly #image: KernelImage;

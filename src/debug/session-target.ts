@@ -33,6 +33,7 @@ const READABLE: ReadonlySet<string> = new Set<RegisterName>([
   ...(['cs', 'ss', 'ds', 'es', 'fs', 'gs', 'cr0', 'cr2', 'cr3', 'cr4', 'efer'] as const),
 ]);
 
+/** A held boot as what gdb debugs. */
 export class SessionTarget implements GdbTarget {
   readonly pointKinds: ReadonlySet<GdbPoint['kind']> = new Set(POINT_KINDS);
   readonly #session: BootSession;

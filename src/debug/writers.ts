@@ -34,6 +34,7 @@ export interface Accessor {
   readonly what: string | null;
 }
 
+/** Who wrote or read a range of memory, up to a place in the boot. */
 export interface Accessors {
   readonly range: WatchedRange;
   readonly stop: Stop;
@@ -57,10 +58,24 @@ const MOST_KEPT = 10_000;
 type Mutable<T> = { -readonly [K in keyof T]: T[K] };
 
 /**
+ * Who wrote a range of memory, or read it, up to a place in the boot.
+ *
  * @param session - its place is lost; it then stands at `place`
  * @param image - what the session boots
  * @param range - all of it is RAM
  * @param place - in the boot
+ * @example
+ * ```ts
+ * import { readKernelImage } from 'bootscope';
+ * import { findAccessors } from 'bootscope/debug';
+ * import { openBoot, parsePlace } from 'bootscope/session';
+ *
+ * const image = await readKernelImage('demo-lz4.bzImage');
+ * using session = await openBoot(image);
+ * const range = { start: 0x100000, end: 0x100010 };
+ * const { accessors } = await findAccessors(session, image, range, 'write', parsePlace('startup_32'));
+ * console.assert(accessors[0]?.by === 'loader');
+ * ```
  */
 export async function findAccessors(
   session: BootSession,

@@ -35,7 +35,13 @@ const START_KERNEL_MAP = 0xffff_ffff_8000_0000n;
  * Reads `off`, `seed:N`, `entropy:RDTSC1,RDTSC2`, with `,rng:HEX` for what EFI gives, `phys:ADDR`, `virt:ADDR` or `phys:ADDR,virt:ADDR`. A virtual address is the
  * kernel's own (0xffffffff9a000000) or its distance from __START_KERNEL_map (0x1a000000).
  *
- * @throws BootscopeError `kaslr-option` for anything else
+ * @throws {@link BootscopeError} `kaslr-option` for anything else
+ * @example
+ * ```ts
+ * import { parseKaslrOption } from 'bootscope';
+ *
+ * console.assert(parseKaslrOption('phys:0x2000000').kind === 'forced');
+ * ```
  */
 export function parseKaslrOption(text: string): KaslrOption {
   if (text === 'off') {

@@ -100,6 +100,7 @@ export interface ElfNote {
   readonly description: Uint8Array;
 }
 
+/** An ELF file, read as far as a boot needs it. */
 export interface ElfFile {
   readonly bytes: Uint8Array;
   readonly bits: 32 | 64;

@@ -12,6 +12,7 @@ import type { Payload } from './payload.ts';
 /** Tried in turn where the payload does not say how much it holds. */
 const GUESSED_LENGTHS: readonly number[] = [0x2000000, 0x8000000, 0x40000000];
 
+/** The kernel in an image, decompressed. */
 export interface ExtractedKernel {
   /** All that the payload holds: the kernel and the relocation lists behind it. */
   readonly bytes: Uint8Array;
@@ -24,7 +25,7 @@ export interface ExtractedKernel {
 /**
  * Decompresses the payload of an image.
  *
- * @throws BootscopeError `image-no-payload` where there is none Bootscope can read, and the codecs' errors
+ * @throws {@link BootscopeError} `image-no-payload` where there is none Bootscope can read, and the codecs' errors
  */
 export async function extractVmlinux(
   image: KernelImage,

@@ -50,6 +50,7 @@ export interface UnpackedPart {
   readonly madeBy: string;
 }
 
+/** An image taken apart. */
 export interface ImageParts {
   readonly path: string;
   readonly kind: FileKind;
@@ -82,7 +83,10 @@ const PAYLOAD_SUFFIXES: Readonly<Record<CodecName, string>> = {
 const MAX_WRAPPERS = 3;
 
 /**
- * @throws BootscopeError `image-nothing-to-unpack` for a file that is not built of such pieces, and what reading it throws
+ * The pieces of an image, in their order, and what is compressed in them.
+ *
+ * @param path - how to name the file in messages
+ * @throws {@link BootscopeError} `image-nothing-to-unpack` for a file that is not built of such pieces, and what reading it throws
  */
 export async function takeApart(path: string, bytes: Uint8Array): Promise<ImageParts> {
   const wrappers: string[] = [];

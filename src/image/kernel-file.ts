@@ -183,6 +183,7 @@ export interface OtherFile extends Described {
   readonly kind: 'xip-image' | 'elf' | 'disk' | 'other' | 'empty';
 }
 
+/** What a file is, whatever the machine: as much of it as its format says. */
 export type KernelFile =
   | X86BootFile
   | VmlinuxFile

@@ -11,6 +11,7 @@ import { findPayload, type Payload } from './payload.ts';
 import { isX86Vmlinux } from './vmlinux.ts';
 import { contentIsNoKernel, unwrapOnce } from './wrapping.ts';
 
+/** A kernel image that is ready to be booted. */
 export interface KernelImage {
   /** As the user named it. */
   readonly path: string;

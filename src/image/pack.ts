@@ -35,6 +35,7 @@ export interface PackChanges {
   readonly fields: readonly FieldChange[];
 }
 
+/** An image that was put together, and what there is to say of it. */
 export interface Packed {
   readonly bytes: Uint8Array;
   /** Nothing was changed: the image has the bytes it had. */
@@ -45,15 +46,46 @@ export interface Packed {
   readonly command: string | null;
 }
 
+/** Nothing: the image as it was. */
+const NO_CHANGES: PackChanges = {
+  kernel: null,
+  relocations: null,
+  level: null,
+  stub: null,
+  codec: null,
+  cmdline: null,
+  fields: [],
+};
+
 /**
+ * Puts an image together from its parts.
+ *
+ * @param manifest - which parts there are, as `makeManifest` lists them
  * @param read - the bytes of a part in the folder
- * @throws BootscopeError `pack-…` for a change that cannot be made, with the reason
+ * @param asked - what is to be different
+ * @returns the image, byte for byte what it was where nothing is different
+ * @throws {@link BootscopeError} `pack-…` for a change that cannot be made, with the reason
+ * @example
+ * ```ts
+ * import { readFileSync } from 'node:fs';
+ * import { makeManifest, packImage, takeApart } from 'bootscope';
+ *
+ * const apart = await takeApart('demo-gzip.bzImage', readFileSync('demo-gzip.bzImage'));
+ * const parts = new Map<string, Uint8Array>(apart.unpacked.map(({ file, bytes }) => [file, bytes]));
+ * for (const { file, offset, length } of apart.parts) parts.set(file, apart.bytes.subarray(offset, offset + length));
+ * const read = async (file: string) => parts.get(file)!;
+ * const manifest = makeManifest('demo-gzip.bzImage', apart);
+ * console.assert((await packImage(manifest, read)).same);
+ * const changed = await packImage(manifest, read, { fields: [['vid_mode', 0xfffdn]] });
+ * console.assert(!changed.same && changed.bytes.length > 0);
+ * ```
  */
 export async function packImage(
   manifest: PartManifest,
   read: (file: string) => Promise<Uint8Array>,
-  changes: PackChanges,
+  asked: Partial<PackChanges> = {},
 ): Promise<Packed> {
+  const changes = { ...NO_CHANGES, ...asked };
   const folder = await readFolder(manifest, read);
   const { cmdline, fields, stub } = changes;
   const wantsPayload =

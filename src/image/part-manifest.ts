@@ -7,9 +7,11 @@ import { sha256Hex } from '../host/host.ts';
 import type { FileKind } from './identify.ts';
 import type { ImageParts, PartRole, UnpackedPart } from './image-parts.ts';
 
+/** The name of the list of parts, in their folder. */
 export const MANIFEST_NAME = 'manifest.json';
 const FORMAT = 'bootscope image parts, version 1';
 
+/** A piece of the image, in the order of the file. */
 export interface ManifestPart {
   readonly file: string;
   readonly role: PartRole;
@@ -22,6 +24,7 @@ export interface ManifestPart {
   readonly madeBy: string;
 }
 
+/** What is compressed in a piece, as a file of its own. */
 export interface ManifestUnpacked {
   readonly file: string;
   readonly role: UnpackedPart['role'];
@@ -33,6 +36,7 @@ export interface ManifestUnpacked {
   readonly madeBy: string;
 }
 
+/** The list of the parts of an image. */
 export interface PartManifest {
   readonly format: string;
   readonly image: {
@@ -50,6 +54,7 @@ export interface PartManifest {
   readonly unpacked: readonly ManifestUnpacked[];
 }
 
+/** @param name - the file's name, without its folder */
 export function makeManifest(name: string, apart: ImageParts): PartManifest {
   const { bytes } = apart;
   return {
@@ -86,6 +91,8 @@ export function makeManifest(name: string, apart: ImageParts): PartManifest {
 }
 
 /**
+ * Reads a list of parts.
+ *
  * @param path - how to name the file in messages
  * @throws BootscopeError `pack-manifest` for a text that is no such list
  */

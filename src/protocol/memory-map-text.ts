@@ -16,6 +16,7 @@ import {
 } from './e820.ts';
 import { type EfiMemoryDescriptor, e820TypeOf, isEfiMemoryMap, parseEfiMemoryMap } from './efi-memory-map.ts';
 
+/** The texts and files that a memory map is read from. */
 export type MemoryMapForm = 'table' | 'log' | 'iomem' | 'firmware' | 'boot-params' | 'efi';
 
 /** A map, and what else its source tells of the boot it is from. */

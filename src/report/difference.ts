@@ -23,6 +23,7 @@ export const DIFFERENCE_AREAS = [
   'console',
 ] as const;
 
+/** One thing in which two traces differ. */
 export interface Difference {
   readonly area: (typeof DIFFERENCE_AREAS)[number];
   /** The phase in which it was seen; null for what belongs to none. */
@@ -45,6 +46,19 @@ const INCOMPARABLE: ReadonlySet<string> = new Set(['path', 'engine', 'engineVers
 /**
  * All differences, in the order of `DIFFERENCE_AREAS` and there in the order of the boot. What one of the two did not
  * record (hashes, instruction counts, page tables) is not compared.
+ *
+ * @example
+ * ```ts
+ * import { boot, checkTrace, compareTraces, readKernelImage, traceToJson } from 'bootscope';
+ *
+ * const traces = [];
+ * for (const memory of [256 << 20, 512 << 20]) {
+ *   const { trace, close } = await boot(await readKernelImage('demo-lz4.bzImage'), { memory });
+ *   traces.push(checkTrace('demo', traceToJson(trace)));
+ *   close();
+ * }
+ * console.log(compareTraces(traces[0]!, traces[1]!).map(({ area, name, a, b }) => `${area} ${name}: ${a} ${b}`));
+ * ```
  */
 export function compareTraces(
   a: TraceJson,

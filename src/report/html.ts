@@ -15,6 +15,7 @@ export interface HtmlOptions {
 /** A page stays below this, in bytes, whatever the guest did. */
 const MAX_PAGE_BYTES = 1_900_000;
 
+/** The report as one page that needs nothing else. */
 export async function formatHtml(
   model: ReportModel,
   options: HtmlOptions = { scale: 'folded' },

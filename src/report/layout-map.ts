@@ -18,6 +18,7 @@ import type { PageTableWalk } from '../x86/page-tables.ts';
 import * as ansi from './ansi.ts';
 import { coverage, type MemoryAxis, memoryAxis } from './memory-axis.ts';
 
+/** What a drawn layout shows. */
 export interface LayoutMapOptions {
   /** The one phase to show; absent: all. */
   readonly phase?: PhaseName;
@@ -100,6 +101,7 @@ const MIN_BAR = 18;
 /** Columns that a tick of the scale needs, with the space behind it. */
 const TICK_COLUMNS = 7;
 
+/** Physical memory, drawn phase by phase in lines of text. */
 export function formatLayout(trace: BootTrace, options: LayoutMapOptions): string {
   const paint = ansi.painter(options.color);
   const barColumns = Math.max(

@@ -9,10 +9,13 @@ import type { Json } from './json.ts';
 
 /** A recorded boot: the JSON of a trace, with what to leave out when comparing. */
 export interface Reference {
+  /** How the boot was made, as `recordedOptions` gives it; missing in one from elsewhere. */
+  readonly options?: object;
   readonly policy?: { readonly ignore?: readonly string[] };
   readonly [key: string]: unknown;
 }
 
+/** One field in which a boot is not as recorded. */
 export interface ReferenceDifference {
   readonly area: (typeof DIFFERENCE_AREAS)[number];
   /** The phase in which it was seen; null for what belongs to none. */

@@ -123,6 +123,7 @@ export interface ModelSegment extends ModelRange {
   readonly symbol: string | null;
 }
 
+/** A trace as the page, the picture and the time line show it. */
 export interface ReportModel {
   readonly image: BootTrace['image'];
   readonly machine: BootTrace['machine'];
@@ -147,6 +148,7 @@ export interface ReportModel {
   readonly detailsLeftOut: boolean;
 }
 
+/** A trace made ready to be drawn: what the page, the picture and the time line show. */
 export function reportModel(trace: BootTrace): ReportModel {
   const phases: ModelPhase[] = [];
   for (const [index, phase] of trace.phases.entries()) {

@@ -55,6 +55,7 @@ function sizesOf(trace: Fields, name: string): readonly Sized[] {
   return found;
 }
 
+/** Something that has grown beyond its limit. */
 export interface Growth extends ReferenceDifference {
   /** One sentence with the sizes and the limit. */
   readonly text: string;

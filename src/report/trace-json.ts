@@ -41,6 +41,7 @@ export interface SegmentJson {
   readonly sha256: string | null;
 }
 
+/** A trace in JSON, checked as far as comparing needs it; docs/trace.schema.json has all of it. */
 export interface TraceJson {
   readonly image: Readonly<Record<string, unknown>>;
   readonly machine: Readonly<Record<string, unknown>>;

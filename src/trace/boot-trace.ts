@@ -22,6 +22,7 @@ export const PHASE_NAMES = [
   'exit_boot_services',
   'kernel',
 ] as const;
+/** The phases of a boot, each a point that its code comes to; which of them occur is up to the entry. */
 export type PhaseName = (typeof PHASE_NAMES)[number];
 
 export type CpuMode = 'real16' | 'prot16' | 'prot32' | 'compat32' | 'long64';
@@ -291,6 +292,7 @@ export interface BootEvent {
   readonly details: Readonly<Record<string, string | number | boolean | null>>;
 }
 
+/** What was observed of a boot, from the entry to where it stands. Addresses are `bigint` and physical unless they say otherwise. */
 export interface BootTrace {
   readonly image: {
     readonly path: string;

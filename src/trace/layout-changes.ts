@@ -4,6 +4,7 @@ import type { MemoryRegion } from './boot-trace.ts';
 
 export type RegionChange = 'added' | 'moved' | 'resized' | 'same';
 
+/** What has changed between two layouts. */
 export interface LayoutChanges {
   /** By name of the later phase's regions, all of them. */
   readonly changes: ReadonlyMap<string, RegionChange>;

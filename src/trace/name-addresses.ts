@@ -4,6 +4,7 @@
 import type { BootTrace, KernelAtJump, Phase } from './boot-trace.ts';
 import type { SymbolNames } from './symbols.ts';
 
+/** Where names for the addresses of a trace come from. */
 export interface AddressNames {
   /** Names offsets in the protected-mode code; null where there are no symbols of the stub. */
   readonly stub: SymbolNames | null;
@@ -11,7 +12,21 @@ export interface AddressNames {
   readonly kernel: ((physical: bigint) => string | null) | null;
 }
 
-/** The same trace with `symbol` and `entrySymbol` where an address has a name. */
+/**
+ * The same trace with `symbol` and `entrySymbol` where an address has a name.
+ *
+ * @example
+ * ```ts
+ * import { boot, nameAddresses, readKernelImage, readSystemMap } from 'bootscope';
+ *
+ * const { trace, close } = await boot(await readKernelImage('demo-lz4.bzImage'));
+ * close();
+ * const map = '0000000001000000 T _text\n0000000001000040 T startup_64\n';
+ * const symbols = readSystemMap('System.map', new TextEncoder().encode(map));
+ * const named = nameAddresses(trace, { stub: null, kernel: (address) => symbols.name(address) });
+ * console.assert(named.kernel?.entrySymbol === 'startup_64');
+ * ```
+ */
 export function nameAddresses(trace: BootTrace, names: AddressNames): BootTrace {
   const phaseByName = new Map(trace.phases.map((phase) => [phase.name, phase]));
   const inStub = (phase: Phase | undefined, address: bigint): { symbol?: string } =>

@@ -5,6 +5,7 @@ import { BootscopeError } from '../error.ts';
 import { hex } from '../hex.ts';
 import { EVENT_KINDS, type EventKind, PHASE_NAMES, type PhaseName } from './boot-trace.ts';
 
+/** A place in a boot, as data; {@link parsePlace} reads its grammar. */
 export type Place =
   /** `startup_64`: where the phase begins. */
   | { readonly kind: 'phase'; readonly phase: PhaseName }
@@ -20,6 +21,8 @@ export const PLACE_HELP =
   'a phase, a linear address 0x…, an instruction count #N, or an event such as bios:3';
 
 /**
+ * Reads the grammar of places.
+ *
  * @param text - `startup_32`, `0x100000`, `#4711`, `bios:3`
  * @throws BootscopeError `place`
  */

@@ -24,6 +24,7 @@ export function plainest(names: readonly string[]): string {
   return names.reduce((best, name) => (underscores(name) < underscores(best) ? name : best));
 }
 
+/** Symbols by address. */
 export class SymbolTable implements SymbolNames {
   readonly #addresses: BigUint64Array;
   readonly #names: readonly string[];

@@ -29,6 +29,7 @@ export interface MappedRange {
   readonly pageSize: number;
 }
 
+/** One table of a page table walk. */
 export interface PageTable {
   /** Physical address and length in bytes. */
   readonly address: bigint;

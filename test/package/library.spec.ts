@@ -9,6 +9,10 @@ import {
   readKernelImage,
   traceToJson,
 } from 'bootscope';
+import { findAccessors } from 'bootscope/debug';
+import { hasNativeEngine, openNativeCpu } from 'bootscope/engine/native';
+import { findWasmEngine, openWasmCpu } from 'bootscope/engine/wasm';
+import { openBoot, parsePlace } from 'bootscope/session';
 import { expect, test } from 'vitest';
 
 const DEMO = process.env['DEMO'] ?? '';
@@ -28,4 +32,20 @@ test('what is no kernel is an error with a code', async () => {
   );
   expect(error).toBeInstanceOf(BootscopeError);
   expect((error as BootscopeError).code).toBe('image-not-bootable');
+});
+
+test('a boot runs on the engine that it is given, and tells who wrote what', async () => {
+  const openers = [
+    ...(hasNativeEngine() ? [() => openNativeCpu()] : []),
+    ...(findWasmEngine() === null ? [] : [openWasmCpu]),
+  ];
+  expect(openers).not.toEqual([]);
+  const image = await readKernelImage(DEMO);
+  for (const engine of openers) {
+    const session = await openBoot(image, { engine });
+    const range = { start: 0x100000, end: 0x100004 };
+    const { accessors } = await findAccessors(session, image, range, 'write', parsePlace('startup_32'));
+    expect(accessors.map(({ by }) => by)).toEqual(['loader']);
+    session.close();
+  }
 });

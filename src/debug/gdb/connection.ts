@@ -36,14 +36,17 @@ const EXPEDITED: readonly number[] = ['rbp', 'rsp', 'rip', 'mode', 'ip'].map((na
   GDB_REGISTERS.findIndex((register) => register.name === name),
 );
 
+/** Where packets go. */
 export interface GdbStream {
   send(bytes: Uint8Array): void;
   /** Ends the stream from this side. */
   end(): void;
 }
 
+/** How a debugger went. */
 export type GdbFarewell = 'detached' | 'killed' | 'closed';
 
+/** One debugger at one target: packets in, packets out, whatever they travel by. */
 export class GdbConnection {
   readonly #target: GdbTarget;
   readonly #stream: GdbStream;

@@ -84,6 +84,7 @@ export const GDB_REGISTERS = [
   system('instructions'),
 ] as const satisfies readonly GdbRegisterRow[];
 
+/** The registers that a debugger is told of. */
 export type GdbRegisterName = (typeof GDB_REGISTERS)[number]['name'];
 
 /** Values of `mode`, by their place. */

@@ -10,6 +10,7 @@ export interface GdbPoint {
   readonly length: number;
 }
 
+/** Why a target has stopped. */
 export type GdbStop =
   /** Stepped, or as asked for. */
   | { readonly kind: 'step' }
@@ -22,18 +23,21 @@ export type GdbStop =
   /** At the kernel's entry, or where the guest stopped for good; `text` says which. */
   | { readonly kind: 'end'; readonly text: string };
 
+/** How a target is to run on. */
 export interface GdbResume {
   readonly direction: 'forward' | 'backward';
   /** One instruction; else until something stops it. */
   readonly step: boolean;
 }
 
+/** A piece of the physical address space, for the debugger's memory map. */
 export interface GdbMemoryRange {
   readonly start: bigint;
   readonly length: bigint;
   readonly type: 'ram' | 'rom';
 }
 
+/** A machine that can be debugged. */
 export interface GdbTarget {
   /** Null for a register that this machine does not show. */
   readRegister(name: GdbRegisterName): bigint | null;

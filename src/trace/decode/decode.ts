@@ -41,7 +41,9 @@ const DECODERS = {
   'efi-memory-map': (context) => decodeEfiMemoryMap(context.memory, at(context)),
 } as const satisfies Readonly<Record<string, Decoder>>;
 
+/** The name of a structure that memory can be shown as. */
 export type StructureName = keyof typeof DECODERS;
+/** What memory can be shown as. */
 export const STRUCTURE_NAMES = Object.keys(DECODERS) as readonly StructureName[];
 
 /** @throws BootscopeError where there is no such structure at the place */

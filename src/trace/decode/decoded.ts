@@ -2,6 +2,7 @@
 
 import { hex } from '../../hex.ts';
 
+/** A field of a structure in memory, read. */
 export interface DecodedField {
   /** `e820_entries`, `[2]`; nested ones with dots: `hdr.code32_start`. */
   readonly name: string;
