@@ -12,6 +12,7 @@ import { snapshot } from './boot-record.ts';
 import type { BootRun } from './boot-run.ts';
 import { efiHazards } from './efi-hazards.ts';
 import { layoutFacts, placementRules } from './layout-facts.ts';
+import { ukiHazards } from './uki-sections.ts';
 
 function factsOf(boot: BootRun): LayoutFacts {
   return layoutFacts(boot.machine, boot.image, { ...boot.found, loaded: boot.found.loaded! });
@@ -88,6 +89,7 @@ export function traceOf(boot: BootRun): BootTrace {
     hazards: [
       ...efiHazards(boot),
       ...found.handover,
+      ...ukiHazards(image, options.entry),
       ...findHazards(facts, placementRules(image, found.loaded!)),
     ],
     events: record.events,

@@ -97,9 +97,18 @@ describe('the kernel of a Unified Kernel Image', () => {
       expect.arrayContaining([
         'the command line is that of section .cmdline: quiet nokaslr',
         'the initial RAM disk is that of section .initrd, 500 bytes',
-        expect.stringContaining('section .initrd lies at 0x3000'),
       ]),
     );
+  });
+
+  it('is in danger of losing what lies behind it within init_size, by a stub that starts it in its place', async () => {
+    const trace = (await boot(await readKernelImage('uki', uki), { entry: 'real16' })).trace;
+    expect(trace.hazards).toEqual([
+      expect.objectContaining({
+        code: 'uki-section-in-run-area',
+        text: expect.stringMatching(/^section \.initrd lies at .* loses 0x1f4 bytes of \.initrd$/),
+      }),
+    ]);
   });
 
   it('gets what the caller gives instead, with a notice', async () => {

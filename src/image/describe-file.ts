@@ -28,7 +28,7 @@ import { findPeSection, missingSectionBytes, type PeFile, peSectionBytes, readPe
 import { readPeSignatures } from './pe-signature.ts';
 import { findCandidates, findLastStream } from './stream-search.ts';
 import { readUImage } from './uimage.ts';
-import { sectionsInsideInitSize, ukiTexts } from './uki.ts';
+import { runAreaSentence, sectionsInRunArea, ukiTexts } from './uki.ts';
 import { detectCompression } from './unpack.ts';
 import { readVboot } from './vboot.ts';
 import { describeVmlinux } from './vmlinux.ts';
@@ -354,7 +354,7 @@ async function describeUki(common: Described, bytes: Uint8Array, depth: number):
     summaries: summarise(bytes, pe, texts, found.inner, initrd),
     initrd,
     problem,
-    notices: sectionsInsideInitSize(pe, initSize),
+    notices: sectionsInRunArea(pe, initSize).map(runAreaSentence),
     kernelVersion: found.kernelVersion ?? texts['.uname'] ?? null,
   };
 }

@@ -54,21 +54,43 @@ export function readUkiSections(bytes: Uint8Array, pe: PeFile): UkiSections {
   };
 }
 
+/** Sections that are read when the kernel has taken its memory: what is in the others the stub has copied by then. */
+const READ_LATE = ['.initrd', '.ucode', '.dtb'];
+
+/** A section that a kernel started where `.linux` lies writes over; addresses count from the start of the image. */
+export interface SectionInRunArea {
+  readonly name: string;
+  readonly start: number;
+  readonly end: number;
+  /** Of these the part within `init_size` bytes from `.linux`. */
+  readonly lost: number;
+  /** Where the kernel's memory begins and ends. */
+  readonly linux: { readonly start: number; readonly end: number };
+}
+
 /**
- * The sections that a kernel started where its section lies would write over: those that begin within init_size bytes
- * from `.linux`. One sentence each.
+ * The sections within init_size bytes from `.linux`.
  *
  * @param initSize - of the kernel in `.linux`, in bytes
  */
-export function sectionsInsideInitSize(pe: PeFile, initSize: number): string[] {
+export function sectionsInRunArea(pe: PeFile, initSize: number): SectionInRunArea[] {
   const linux = findPeSection(pe, '.linux');
   if (linux === undefined || initSize === 0) return [];
-  const start = linux.virtualAddress;
-  return pe.sections
-    .filter(({ virtualAddress }) => virtualAddress > start && virtualAddress < start + initSize)
-    .map(
-      ({ name, virtualAddress, virtualSize }) =>
-        `section ${name} lies at ${hex(virtualAddress)} to ${hex(virtualAddress + virtualSize)}, within the ${hex(initSize)} ` +
-        `bytes of init_size from .linux at ${hex(start)}: a kernel that is started where its section lies writes over it`,
-    );
+  const area = { start: linux.virtualAddress, end: linux.virtualAddress + initSize };
+  return pe.sections.flatMap(({ name, virtualAddress: start, virtualSize }) => {
+    const end = start + virtualSize;
+    const lost = Math.min(end, area.end) - start;
+    return READ_LATE.includes(name) && start > area.start && lost > 0
+      ? [{ name, start, end, lost, linux: area }]
+      : [];
+  });
+}
+
+/** What is lost, as a clause. */
+export function runAreaSentence({ name, start, end, lost, linux }: SectionInRunArea): string {
+  return (
+    `section ${name} lies at ${hex(start)}..${hex(end)} of the image, and the kernel in .linux takes ` +
+    `${hex(linux.start)}..${hex(linux.end)} (init_size ${hex(linux.end - linux.start)}): a stub that starts it where its section ` +
+    `lies loses ${hex(lost)} bytes of ${name}`
+  );
 }

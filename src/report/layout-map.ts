@@ -140,7 +140,8 @@ export function formatHazards(
   return hazards
     .map(
       ({ code, text, advice, start, end }) =>
-        `${paint(code, ansi.RED, ansi.BOLD)} ${hex(start)}..${hex(end)}\n` +
+        // Some have no bytes of physical memory.
+        `${paint(code, ansi.RED, ansi.BOLD)}${start < end ? ` ${hex(start)}..${hex(end)}` : ''}\n` +
         wrap(`  ${hazardSentence(text)}`, width, '    ', (line) => line) +
         wrap(`  ${hazardSentence(advice)}`, width, '    ', (line) => paint(line, ansi.GREEN)),
     )

@@ -154,6 +154,7 @@ export const HAZARD_CODES = [
   'handover-registers',
   'handover-segments',
   'handover-page-tables',
+  'uki-section-in-run-area',
 ] as const;
 
 /** Something that goes wrong, or would, by where things were placed. */
