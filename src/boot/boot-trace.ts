@@ -89,7 +89,7 @@ export function traceOf(boot: BootRun): BootTrace {
     hazards: [
       ...efiHazards(boot),
       ...found.handover,
-      ...ukiHazards(image, options.entry),
+      ...ukiHazards(boot),
       ...findHazards(facts, placementRules(image, found.loaded!)),
     ],
     events: record.events,

@@ -6,6 +6,7 @@ import type { KernelImage } from '../image/kernel-image.ts';
 import { findPeSection, readPe } from '../image/pe.ts';
 import { readUkiSections, runAreaSentence, sectionsInRunArea } from '../image/uki.ts';
 import type { Hazard } from '../trace/boot-trace.ts';
+import type { BootRun } from './boot-run.ts';
 import type { BootOptions } from './options.ts';
 
 /** The options with `.cmdline` and `.initrd` where the caller gave none. */
@@ -51,19 +52,22 @@ export function ukiNotices(image: KernelImage, options: BootOptions): string[] {
 }
 
 /**
- * What the stub of a UKI loses that starts the kernel where its section lies: systemd-stub before 252 does, and later ones where
- * they use the handover protocol. The entries that leave the stub out cannot see it happen; `efi` runs the stub.
+ * What is lost where the kernel of a UKI runs where its section lies. By the entry `efi`, it was seen to; the others leave the stub
+ * out that might have it so: systemd-stub before 252 does, through the handover protocol.
  */
-export function ukiHazards(image: KernelImage, entry: BootOptions['entry']): Hazard[] {
-  const pe = image.uki === undefined || entry === 'efi' ? null : readPe(image.uki);
-  if (pe === null) return [];
+export function ukiHazards({ image, machine, found }: BootRun): Hazard[] {
+  const pe = image.uki === undefined ? null : readPe(image.uki);
+  const linux = pe === null ? undefined : findPeSection(pe, '.linux');
+  if (pe === null || linux === undefined) return [];
+  const base = machine.uefi?.images[0]?.base ?? null;
+  if (base !== null && found.zo !== base + linux.virtualAddress + image.setupSize) return [];
   return sectionsInRunArea(pe, image.header.get('init_size')).map((section) => ({
     code: 'uki-section-in-run-area',
     text: runAreaSentence(section),
     advice:
-      `let .linux be the last section, or ${section.name} lie at ${hex(section.linux.end)} or above; what this image's own stub ` +
-      'does, the entry efi shows',
-    start: 0n,
-    end: 0n,
+      `let .linux be the last section, or ${section.name} lie at ${hex(section.linux.end)} or above` +
+      (base === null ? "; what this image's own stub does, the entry efi shows" : ''),
+    start: BigInt(base === null ? 0 : base + section.start),
+    end: BigInt(base === null ? 0 : base + section.start + section.lost),
   }));
 }

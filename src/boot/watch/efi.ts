@@ -3,7 +3,7 @@
 
 import { decompressKernel } from '../../decompressor/decompress-kernel.ts';
 import { addressOf, findDecompressKernel } from '../../decompressor/find-decompress-kernel.ts';
-import { readPe } from '../../image/pe.ts';
+import { findPeSection, readPe } from '../../image/pe.ts';
 import type { LoadedImageRecord, UefiFirmware } from '../../machine/uefi/firmware.ts';
 import type { BootRun } from '../boot-run.ts';
 import { codeOf } from '../efi-code.ts';
@@ -26,12 +26,41 @@ export function watchEfi(boot: BootRun, loaded: LoadedImage): void {
   }
   boot.beginPhase('efi_program');
   if (boot.image.kind === 'efi-program') return;
-  firmware.onImageStarted = (image) => {
-    // The kernel of a UKI: the image that holds the protected-mode code.
-    if (!holdsKernel(boot, image)) return;
+  watchKernelOfUki(boot, loaded, firmware);
+}
+
+/** ENTRY_64 of the handover protocol (boot.rst): the 64-bit entry lies so far behind the 32-bit one. */
+const HANDOVER_64 = 0x200;
+
+/**
+ * The kernel of a UKI is started as an image of its own; or systemd-stub jumps into it without the firmware: where its section
+ * lies, or in memory that it has put the kernel into, through its PE entry or the handover entry.
+ */
+function watchKernelOfUki(boot: BootRun, loaded: LoadedImage, firmware: UefiFirmware): void {
+  let found = false;
+  const begin = (image: StubImage, phase: 'efi_pe_entry' | 'efi_handover_entry'): void => {
+    if (found || !holdsKernel(boot, image)) return;
+    found = true;
     boot.found.loaded = { ...loaded, protectedModeCode: codeOf(boot.image, image.base) };
     recordImage(boot);
-    onKernelImage(boot, firmware, image);
+    onKernelImage(boot, firmware, image, phase);
+  };
+  firmware.onImageStarted = (image) => begin(image, 'efi_pe_entry');
+
+  const kernel = readPe(boot.image.bytes);
+  const section = findPeSection(readPe(boot.image.uki!)!, '.linux');
+  if (kernel === null || section === undefined) return;
+  const offset = boot.image.header.get('handover_offset');
+  const watchAt = (base: number, size: number): void => {
+    const entry = base + kernel.entryPoint;
+    boot.watch(entry, () => begin({ base, size, entry }, 'efi_pe_entry'));
+    if (offset === 0) return;
+    const handover = codeOf(boot.image, base).address + offset + HANDOVER_64;
+    boot.watch(handover, () => begin({ base, size, entry: handover }, 'efi_handover_entry'));
+  };
+  watchAt(firmware.images[0]!.base + section.virtualAddress, section.virtualSize);
+  firmware.onCodePages = (start, end) => {
+    if (!found && end - start >= section.virtualSize) watchAt(start, end - start);
   };
 }
 
@@ -45,7 +74,7 @@ export function watchHandover(boot: BootRun, loaded: LoadedImage): void {
   onKernelImage(boot, firmware, { base, size: end - base, entry: loaded.start }, 'efi_handover_entry');
 }
 
-function holdsKernel({ image, machine }: BootRun, { base, size }: LoadedImageRecord): boolean {
+function holdsKernel({ image, machine }: BootRun, { base, size }: StubImage): boolean {
   const { address, size: length } = codeOf(image, base);
   if (address + length > base + size + 0x1000) return false;
   const code = image.protectedModeCode;

@@ -374,6 +374,7 @@ export class UefiFirmware {
       instructions: call?.instructions ?? null,
       freedIn: null,
     });
+    if (type === 'LoaderCode') this.onCodePages?.(start, end);
   }
 
   #freed(start: number, end: number): void {
@@ -602,6 +603,9 @@ export class UefiFirmware {
 
   /** Called before the first instruction of an image that another one starts. */
   onImageStarted: ((image: LoadedImageRecord) => void) | null = null;
+
+  /** Called for each piece of memory that is allocated for code, [start, end). */
+  onCodePages: ((start: number, end: number) => void) | null = null;
 
   readonly #notices: string[] = [];
 
