@@ -87,7 +87,8 @@ async function compare(name: string, draw: boolean): Promise<void> {
   const zo = output + image.header.get('init_size') - details.end!;
   const cpu = await openCpu();
   try {
-    const initial = cpu.mapRam(0, RAM);
+    cpu.mapRam(0, RAM);
+    const initial = cpu.ram(0);
     initial.set(image.protectedModeCode, zo);
     writeBootParams(
       initial,

@@ -13,7 +13,8 @@ describeEachEngine('the mode of the CPU', (open) => {
   async function withCpu(test: (cpu: Cpu, ram: Uint8Array, mode: CpuModeReader) => void): Promise<void> {
     const cpu = await open();
     try {
-      const ram = cpu.mapRam(0, 8 * MIB);
+      cpu.mapRam(0, 8 * MIB);
+      const ram = cpu.ram(0);
       // A page of zeroes is one long block, which some builds of Unicorn.js cannot translate.
       ram[0x7c00] = HLT;
       ram[MIB] = HLT;

@@ -99,7 +99,8 @@ async function run(open: () => Promise<Cpu>, given: Given, hooked: boolean) {
   const [code, [pointer, end, value]] = LOOPS[given.loop];
   const cpu = await open();
   try {
-    const ram = cpu.mapRam(0, RAM);
+    cpu.mapRam(0, RAM);
+    const ram = cpu.ram(0);
     ram.set(noise(2 * MIB, 7), 4 * MIB);
     ram.set([...code, HLT], CODE);
     const [loop] = findFillLoops(ram.subarray(CODE, CODE + code.length), 0, code.length);

@@ -64,7 +64,8 @@ function writePageTables(ram: Uint8Array, fourMib: number): void {
 async function run(open: () => Promise<Cpu>, given: Case, fast: boolean | null): Promise<Outcome> {
   const cpu = await open();
   try {
-    const ram = cpu.mapRam(0, RAM);
+    cpu.mapRam(0, RAM);
+    const ram = cpu.ram(0);
     ram.set(noise(2 * MIB, 7), 4 * MIB);
     ram.set([given.backward === true ? STD : CLD, STC, ...given.code, HLT], CODE);
     if (given.mode === 'prot32') {

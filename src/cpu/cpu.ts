@@ -130,11 +130,9 @@ export interface Cpu {
   /**
    * Maps guest-physical [address, address + size) to a block shared with JavaScript, zero-filled; page-aligned. Pages that
    * nobody touches cost no memory where the host can do that.
-   *
-   * @returns as `ram(address)`
    */
-  mapRam(address: number, size: number): Uint8Array;
-  /** The same for what is no RAM: it is not one of `blocks`, and no part of `memory`. */
+  mapRam(address: number, size: number): void;
+  /** The same for what is no RAM: it is not one of `blocks`, and no part of `memory`. @returns its bytes */
   mapDevice(address: number, size: number): Uint8Array;
   /** What was mapped as RAM, by address. */
   readonly blocks: readonly MemoryBlock[];

@@ -58,7 +58,8 @@ describeEachEngine('an engine that breaks down', (open) => {
   it('ends the run, and leaves the process and the next engine as they were', async () => {
     for (let times = 0; times < 2; times++) {
       const cpu = await open();
-      cpu.mapRam(0, 0x10_0000).set(FAR_CALL_OF_REGISTER, 0x1000);
+      cpu.mapRam(0, 0x10_0000);
+      cpu.ram(0).set(FAR_CALL_OF_REGISTER, 0x1000);
       cpu.writeRegister('rip', 0x1000n);
       cpu.hookInterrupt(() => cpu.stop());
       const end = cpu.run();

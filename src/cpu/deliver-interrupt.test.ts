@@ -15,7 +15,8 @@ describeEachEngine('delivering an interrupt', (open, engine) => {
   async function withCpu(test: (cpu: Cpu, ram: Uint8Array, view: DataView) => void): Promise<void> {
     const cpu = await open();
     try {
-      const ram = cpu.mapRam(0, 16 * MIB);
+      cpu.mapRam(0, 16 * MIB);
+      const ram = cpu.ram(0);
       test(cpu, ram, new DataView(ram.buffer, ram.byteOffset, ram.byteLength));
     } finally {
       cpu.close();

@@ -21,7 +21,8 @@ describeEachEngine('entering a mode', (open) => {
   async function withCpu(test: (cpu: Cpu, ram: Uint8Array) => void): Promise<void> {
     const cpu = await open();
     try {
-      test(cpu, cpu.mapRam(0, 16 * MIB));
+      cpu.mapRam(0, 16 * MIB);
+      test(cpu, cpu.ram(0));
     } finally {
       cpu.close();
     }

@@ -43,7 +43,8 @@ describeEachEngine('the count of instructions', (open) => {
 
   /** 32-bit code at CODE, about to run; what follows it is HLT. */
   function load(code: readonly number[]): Uint8Array {
-    const ram = cpu.mapRam(0, 8 * MIB);
+    cpu.mapRam(0, 8 * MIB);
+    const ram = cpu.ram(0);
     ram.set([...code, 0xf4], CODE);
     enterProtectedMode(cpu, { eip: CODE, gdtAddress: 0x8000, rsp: 0x7000n });
     decoded = 0;

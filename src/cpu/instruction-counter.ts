@@ -1,10 +1,13 @@
 // Counts executed instructions: whole blocks as they begin, taken back where one is left before its end.
 
+import type { PhysicalMemory } from '../x86/physical-memory.ts';
 import { blockCheck, ENTRY_SIZE, NO_STOP, REPEATS, STATE, STATE_SIZE, TABLE_MASK } from './block-counter.ts';
 import type { BlockDecoder, DecodedBlock } from './cpu.ts';
 import type { Pointer, Transport } from './transport.ts';
 
 const TWO_32 = 2 ** 32;
+/** Bytes at the beginning and at the end of a block that tell it from others. */
+const CHECKED = 8;
 /** The state is read and written as 32-bit words: these are their numbers. */
 const TOTAL = STATE.total / 4;
 const ADDRESS = STATE.address / 4;
@@ -39,12 +42,11 @@ export interface BlockWatcher {
 export class InstructionCounter {
   readonly #transport: Transport;
   readonly #state: Pointer;
-  readonly #ram: () => Uint8Array;
+  readonly #memory: PhysicalMemory;
   readonly #decode: BlockDecoder;
   readonly #watcher: BlockWatcher;
   readonly #known = new Map<number, KnownBlock>();
   #words: Uint32Array;
-  #code: DataView | null = null;
   /** The block, by the total at its beginning, that port instructions were last looked for in, and how many were found. */
   #portBlock = -1;
   #portsFound = 0;
@@ -56,14 +58,14 @@ export class InstructionCounter {
   constructor(
     transport: Transport,
     state: Pointer,
-    ram: () => Uint8Array,
+    memory: PhysicalMemory,
     decode: BlockDecoder,
     watcher: BlockWatcher,
     special: readonly number[],
   ) {
     this.#transport = transport;
     this.#state = state;
-    this.#ram = ram;
+    this.#memory = memory;
     this.#decode = decode;
     this.#watcher = watcher;
     this.#words = this.#view();
@@ -80,13 +82,6 @@ export class InstructionCounter {
   #fields(): Uint32Array {
     if (this.#words.length === 0) this.#words = this.#view();
     return this.#words;
-  }
-
-  #codeView(): DataView {
-    const ram = this.#ram();
-    if (this.#code === null || this.#code.buffer !== ram.buffer)
-      this.#code = new DataView(ram.buffer, ram.byteOffset, ram.length);
-    return this.#code;
   }
 
   /** Instructions of all blocks that began, less those that are known not to have run. */
@@ -143,24 +138,26 @@ export class InstructionCounter {
     add(fields, count);
     fields[COUNTED] = count;
     setRepeatEnd(fields, block.repeats ? end : 0);
-    if (!this.#isReadable(address, end)) return;
-    const { low, high } = blockCheck(this.#codeView(), address, end);
+    const check = this.#check(address, end);
+    if (check === null) return;
     const entry = TABLE + (address & TABLE_MASK) * (ENTRY_SIZE / 4);
     fields[entry] = address;
     fields[entry + 1] = size | ((block.repeats ? count | REPEATS : count) << 16);
-    fields[entry + 2] = low;
-    fields[entry + 3] = high;
+    fields[entry + 2] = check.low;
+    fields[entry + 3] = check.high;
   }
 
-  #isReadable(address: number, end: number): boolean {
-    return address >= 8 && end + 8 <= this.#ram().length;
+  /** Null where the hook does not look a block up. */
+  #check(address: number, end: number): ReturnType<typeof blockCheck> | null {
+    const first = Math.min(address, end - CHECKED);
+    const length = Math.max(address + CHECKED, end) - first;
+    if (address < CHECKED || end + CHECKED > this.#memory.blocks[0]!.end) return null;
+    return blockCheck(this.#memory.dataView(first, length), address - first, end - first);
   }
 
   #blockAt(address: number, size: number): DecodedBlock {
     const end = address + size;
-    const { low, high } = this.#isReadable(address, end)
-      ? blockCheck(this.#codeView(), address, end)
-      : { low: 0, high: 0 };
+    const { low, high } = this.#check(address, end) ?? { low: 0, high: 0 };
     const known = this.#known.get(address);
     if (known?.size === size && known.low === low && known.high === high) return known.block;
     const block = this.#decode(address, size);

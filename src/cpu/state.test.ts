@@ -13,7 +13,8 @@ describeEachEngine('the state of a CPU', (open) => {
 
   async function start(): Promise<Cpu> {
     const cpu = await open();
-    const ram = cpu.mapRam(0, 8 * MIB);
+    cpu.mapRam(0, 8 * MIB);
+    const ram = cpu.ram(0);
     ram.set(CODE, MIB);
     enterProtectedMode(cpu, { eip: MIB, gdtAddress: 0x8000, rsp: 0x7000n });
     cpu.countInstructions((address, size) => {

@@ -19,7 +19,8 @@ describeEachEngine('steps', (open, engine) => {
 
   /** 32-bit code at CODE, and HLT behind it. */
   function load(code: readonly number[]): Uint8Array {
-    const ram = cpu.mapRam(0, 8 * MIB);
+    cpu.mapRam(0, 8 * MIB);
+    const ram = cpu.ram(0);
     ram.set([...code, 0xf4], CODE);
     enterProtectedMode(cpu, { eip: CODE, gdtAddress: 0x8000, rsp: 0x7000n });
     return cpu.ram(0);

@@ -98,6 +98,14 @@ const HOOKS_PER_LOOK = 2048;
  * A hook comes and goes only while the library isn't running: code and block hooks and the check for write
  * hooks are made part of translated code, and koffi can't call a callback that was made during the running call.
  */
+/** Guest memory that the host has given. */
+interface Block {
+  readonly pointer: Pointer;
+  readonly size: number;
+  /** Null where nobody has asked for all of it. */
+  view: Uint8Array<ArrayBuffer> | null;
+}
+
 interface HookRecord {
   readonly kind: 'code' | 'block' | 'access' | 'other';
   readonly begin: bigint;
@@ -153,7 +161,7 @@ class UnicornCpu implements Cpu, BlockWatcher {
   readonly #registers: Registers;
   blocks: readonly MemoryBlock[] = [];
   readonly memory = new PhysicalMemory(this);
-  readonly #blocks = new Map<number, { pointer: Pointer; size: number; view: Uint8Array<ArrayBuffer> }>();
+  readonly #blocks = new Map<number, Block>();
 
   #running = false;
   /** The library is between `uc_emu_start` and its return. */
@@ -266,13 +274,16 @@ class UnicornCpu implements Cpu, BlockWatcher {
     }
   }
 
-  mapRam(address: number, size: number): Uint8Array<ArrayBuffer> {
-    const view = this.mapDevice(address, size);
+  mapRam(address: number, size: number): void {
+    this.#map(address, size);
     this.blocks = [...this.blocks, { start: address, end: address + size }].sort((a, b) => a.start - b.start);
-    return view;
   }
 
   mapDevice(address: number, size: number): Uint8Array<ArrayBuffer> {
+    return this.#whole(this.#map(address, size));
+  }
+
+  #map(address: number, size: number): Block {
     if (address % PAGE_SIZE !== 0 || size % PAGE_SIZE !== 0 || size <= 0) {
       throw new BootscopeError(
         'cpu-memory',
@@ -285,9 +296,16 @@ class UnicornCpu implements Cpu, BlockWatcher {
     }
     const error = this.#transport.memMapPtr(BigInt(address), size, UC_PROT_ALL, pointer);
     this.#check(error, `Mapping ${size} bytes at ${hex(address)}`);
-    const view = this.#transport.view(pointer, Math.min(size, MAX_VIEW));
-    this.#blocks.set(address, { pointer, size, view });
-    return view;
+    const block = { pointer, size, view: null };
+    this.#blocks.set(address, block);
+    return block;
+  }
+
+  #whole(block: Block): Uint8Array<ArrayBuffer> {
+    if (block.view === null || block.view.byteLength === 0) {
+      block.view = this.#transport.view(block.pointer, Math.min(block.size, MAX_VIEW));
+    }
+    return block.view;
   }
 
   ram(address: number, length?: number): Uint8Array<ArrayBuffer> {
@@ -300,14 +318,9 @@ class UnicornCpu implements Cpu, BlockWatcher {
       const what = length === undefined ? 'No RAM block starts' : `No RAM block holds ${length} bytes`;
       throw new BootscopeError('cpu-memory', `${what} at ${hex(address)}`);
     }
-    if (block.view.byteLength === 0) {
-      block.view = this.#transport.view(block.pointer, Math.min(block.size, MAX_VIEW));
-    }
-    if (length === undefined) return block.view;
-    const offset = address - start;
-    return offset + length <= block.view.length
-      ? block.view.subarray(offset, offset + length)
-      : this.#transport.view(block.pointer + offset, length);
+    return length === undefined
+      ? this.#whole(block)
+      : this.#transport.view(block.pointer + (address - start), length);
   }
 
   readRegisters(names: readonly RegisterName[], values: BigUint64Array): void {
@@ -507,10 +520,10 @@ class UnicornCpu implements Cpu, BlockWatcher {
   }
 
   #isEmpty(address: number): boolean {
-    const ram = this.ram(0);
-    if (address + EMPTY_CODE > ram.length) return false;
-    for (let at = address; at < address + EMPTY_CODE; at++) if (ram[at] !== 0) return false;
-    return true;
+    return (
+      this.memory.contains(address, EMPTY_CODE) &&
+      this.memory.view(address, EMPTY_CODE).every((byte) => byte === 0)
+    );
   }
 
   /** The first time that an instruction of a kind with a hook is about to run, it gets a code hook. */
@@ -1141,8 +1154,14 @@ class UnicornCpu implements Cpu, BlockWatcher {
     const added = this.#transport.hookAddBlockCounter(block.pointer, block.size, missed);
     if (added === null) throw new BootscopeError('cpu-memory', 'The host has no memory left for counting');
     this.#check(added.error, 'Adding a hook that counts');
-    const ram = () => this.ram(0);
-    this.#counter = new InstructionCounter(this.#transport, added.state, ram, decode, this, SPECIAL_OPCODES);
+    this.#counter = new InstructionCounter(
+      this.#transport,
+      added.state,
+      this.memory,
+      decode,
+      this,
+      SPECIAL_OPCODES,
+    );
     if (this.#translated) this.#flushBeforeRun = true;
     this.#allowVectorExtensions();
     // Ours has to be called first: the next run adds this one behind it.
