@@ -26,6 +26,13 @@ for (const source of [...Object.values(libraryEntries), commandEntry, launcherEn
   if (!existsSync(source)) throw new Error(`${source} is missing`);
 }
 
+/** What few commands need, in files of their own beside the command: reading it would slow every start. */
+const PACKAGES_APART = {
+  pako: 'packages/pako',
+  ws: 'packages/ws',
+  'xz-decompress': 'packages/xz-decompress',
+  zstddec: 'packages/zstddec',
+};
 const startedAt = new Date();
 const types = emitTypes();
 
@@ -42,19 +49,24 @@ const common = {
   logLevel: 'warning',
   write: false,
 };
-const pageAssets = {
-  BOOTSCOPE_PAGE_ASSETS: JSON.stringify(await bundlePage()),
-  BOOTSCOPE_EXPLORER_ASSETS: JSON.stringify(await bundleExplorer()),
-};
+const pages = { page: await bundlePage(), explorer: await bundleExplorer() };
 
 /** The command is one CommonJS file: Node starts it faster than modules, and V8 can cache its code as a whole. */
 const command = {
   ...common,
   format: 'cjs',
   outExtension: { '.js': '.cjs' },
-  define: { ...pageAssets, 'import.meta.url': 'moduleUrl' },
-  banner: { js: "const moduleUrl = require('node:url').pathToFileURL(__filename).href;" },
-  plugins: [lazyBuiltins()],
+  define: {
+    BOOTSCOPE_PAGE_ASSETS: 'pages.page',
+    BOOTSCOPE_EXPLORER_ASSETS: 'pages.explorer',
+    'import.meta.url': 'moduleUrl',
+  },
+  banner: {
+    js:
+      "const moduleUrl = require('node:url').pathToFileURL(__filename).href;" +
+      "const pages = { get page() { return require('./page.json'); }, get explorer() { return require('./explorer.json'); } };",
+  },
+  plugins: [lazyBuiltins(), packagesApart()],
 };
 const results = await Promise.all([
   build({
@@ -63,11 +75,20 @@ const results = await Promise.all([
     format: 'esm',
     splitting: true,
     chunkNames: 'chunks/[name]-[hash]',
-    define: pageAssets,
+    define: {
+      BOOTSCOPE_PAGE_ASSETS: JSON.stringify(pages.page),
+      BOOTSCOPE_EXPLORER_ASSETS: JSON.stringify(pages.explorer),
+    },
     // CommonJS packages in the bundle ask for Node's own modules through `require`.
     banner: { js: "import { createRequire as r } from 'node:module'; const require = r(import.meta.url);" },
   }),
   build({ ...command, entryPoints: { command: commandEntry } }),
+  build({
+    ...common,
+    entryPoints: Object.fromEntries(Object.entries(PACKAGES_APART).map(([name, file]) => [file, name])),
+    format: 'cjs',
+    outExtension: { '.js': '.cjs' },
+  }),
   build({
     ...common,
     entryPoints: { bootscope: launcherEntry },
@@ -92,6 +113,8 @@ for (const file of results.flatMap(({ outputFiles }) => outputFiles)) {
   await rename(`${path}.new`, path);
   written.add(name);
 }
+for (const [name, assets] of Object.entries(pages))
+  await writeFile(`dist/${name}.json`, JSON.stringify(assets));
 for (const file of await readdir('dist', { recursive: true })) {
   if (/(\.(c?js|txt|new|cache)|^\.build-stamp)$/.test(file) && !written.has(file))
     await rm(join('dist', file), { force: true });
@@ -129,6 +152,19 @@ async function emitTypes() {
 function forLauncher(text) {
   if (/[^\0-\x7f]/.test(text)) throw new Error('command.cjs is not all ASCII');
   return text.replaceAll(/\bimport\(/g, 'importModule(');
+}
+
+function packagesApart() {
+  return {
+    name: 'packages-apart',
+    setup({ onResolve }) {
+      onResolve({ filter: /^[a-z-]+$/ }, ({ path }) =>
+        PACKAGES_APART[path] === undefined
+          ? undefined
+          : { path: `./${PACKAGES_APART[path]}.cjs`, external: true },
+      );
+    },
+  };
 }
 
 /**

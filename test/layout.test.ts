@@ -224,9 +224,14 @@ describe.skipIf(missing !== null)(
         const path = join(BUILT, 'x64-lz4', 'bzImage');
         const hooked = await bootFile(path);
         const emulated = await bootFile(path, { decompress: 'emulated' });
+        // Who put it there, and when, is what differs.
         const kernelRegions = (trace: BootTrace) =>
-          [...regionsOf(trace, 'kernel').values()].filter(({ source }) => /^(program|ELF)/.test(source));
-        expect(kernelRegions(emulated.trace)).toEqual(kernelRegions(hooked.trace));
+          [...regionsOf(trace, 'kernel').values()]
+            .filter(({ source }) => /^(program|ELF)/.test(source))
+            .map(({ by: _by, since: _since, ...region }) => region);
+        const regions = kernelRegions(hooked.trace);
+        expect(regions.length).toBeGreaterThan(5);
+        expect(kernelRegions(emulated.trace)).toEqual(regions);
       },
     );
 
@@ -247,7 +252,9 @@ describe.skipIf(missing !== null)(
         const decompressed = trace.phases.find(({ name }) => name === 'decompressed')!;
         expect(decompressed.overwritten).toContainEqual({
           region: 'initrd',
+          role: 'initrd',
           by: 'the decompressed kernel',
+          writer: 'decompressed',
           start: 0x134_3000n,
           end: 0x138_3000n,
         });

@@ -54,8 +54,8 @@ describe('physical memory', () => {
     memory.read8(0x500);
     memory.read8(4 * GIB + 0x200);
     expect(windows).toEqual([
-      [4 * GIB, GIB],
-      [0, 0x100000],
+      [4 * GIB, 0x80_0000],
+      [0, 0x10_0000],
     ]);
   });
 
@@ -64,7 +64,14 @@ describe('physical memory', () => {
     memory.view(5 * GIB - 0x1000, 0x2000);
     expect(windows).toEqual([[5 * GIB - 0x1000, 0x2000]]);
     memory.view(6 * GIB, 0x1000);
-    expect(windows.at(-1)).toEqual([6 * GIB, GIB / 2]);
+    expect(windows.at(-1)).toEqual([6 * GIB, 0x80_0000]);
+  });
+
+  it('opens a large window for what crosses small ones, and stays with it', () => {
+    const { memory, windows } = machine();
+    memory.view(6 * GIB + 0x10_0000, 0x80_0000);
+    memory.read8(6 * GIB);
+    expect(windows).toEqual([[6 * GIB, GIB / 2]]);
   });
 
   it('knows where its holes are', () => {
