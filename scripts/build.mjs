@@ -116,6 +116,8 @@ for (const file of results.flatMap(({ outputFiles }) => outputFiles)) {
 for (const [name, assets] of Object.entries(pages))
   await writeFile(`dist/${name}.json`, JSON.stringify(assets));
 for (const file of await readdir('dist', { recursive: true })) {
+  // Of scripts/build-web.mjs.
+  if (/^web\b/.test(file)) continue;
   if (/(\.(c?js|txt|new|cache)|^\.build-stamp)$/.test(file) && !written.has(file))
     await rm(join('dist', file), { force: true });
 }

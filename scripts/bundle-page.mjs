@@ -15,10 +15,15 @@ export async function bundlePage() {
 
 /** @returns {Promise<{ script: string, style: string }>} */
 export function bundleExplorer() {
-  return bundle('../src/explorer/page/', 'main.tsx', 'explorer.css');
+  return bundle('../src/explorer/page/', 'served.ts', 'explorer.css');
 }
 
-async function bundle(folder, script, style) {
+/** The explorer's page for a host of plain files. @returns {Promise<{ script: string, style: string }>} */
+export function bundleStaticExplorer() {
+  return bundle('../src/explorer/page/', 'static.ts', 'explorer.css', 'esm');
+}
+
+async function bundle(folder, script, style, format = 'iife') {
   const page = fileURLToPath(new URL(folder, import.meta.url));
   const { outputFiles } = await build({
     entryPoints: [`${page}${script}`, `${page}${style}`],
@@ -27,7 +32,7 @@ async function bundle(folder, script, style) {
     jsxImportSource: 'preact',
     bundle: true,
     minify: true,
-    format: 'iife',
+    format,
     // Browsers that know light-dark().
     target: ['chrome123', 'firefox120', 'safari17.5'],
     charset: 'ascii',

@@ -1,5 +1,6 @@
 // The core bundles for a browser as it is: without a stand-in for anything of Node's.
 
+import { spawnSync } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { type BuildResult, build, type Metafile } from 'esbuild';
 import { beforeAll, describe, expect, it } from 'vitest';
@@ -86,5 +87,19 @@ describe('the core in a browser', () => {
       ([text]) => text,
     );
     expect(found.filter((text) => !GUARDED.some((known) => text.includes(known)))).toEqual([]);
+  });
+});
+
+describe('the static page', () => {
+  it('is not built without an engine, and says so in a sentence', () => {
+    const { status, stderr } = spawnSync(process.execPath, ['--import', 'tsx', 'scripts/build-web.mjs'], {
+      cwd: ROOT,
+      encoding: 'utf8',
+      env: { ...process.env, BOOTSCOPE_UNICORN_JS: '/nowhere/unicorn.js' },
+    });
+    expect({ status, stderr }).toEqual({
+      status: 2,
+      stderr: 'build:web: BOOTSCOPE_UNICORN_JS names /nowhere/unicorn.js, which does not exist\n',
+    });
   });
 });

@@ -1,14 +1,17 @@
-// The explorer in a browser, as a person uses it: the built command serves, headless Chromium looks and presses keys.
+// The explorer in a browser, as a person uses it, on each of its hosts: headless Chromium looks and presses keys.
 
-import { type ChildProcess, spawn } from 'node:child_process';
+import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { createServer, type Server } from 'node:http';
 import { createRequire } from 'node:module';
-import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
+import type { AddressInfo } from 'node:net';
+import { basename, extname, join } from 'node:path';
+import { fileURLToPath, pathToFileURL } from 'node:url';
 import { type Browser, chromium, type Page } from 'playwright-core';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { hasNativeEngine } from '../src/cpu/native.ts';
+import { findWasmEngine } from '../src/cpu/wasm-file.ts';
 import { buildCommand } from './command.ts';
 
 const ROOT = fileURLToPath(new URL('..', import.meta.url));
@@ -16,22 +19,120 @@ const COMMAND = join(ROOT, 'dist/bootscope.cjs');
 const DEBIAN = join(ROOT, 'images/cache/debian');
 const DEMO = 'images/demo/demo-gzip.bzImage';
 const BROWSER = process.env.BOOTSCOPE_CHROMIUM ?? '/usr/bin/chromium';
-const missing = !hasNativeEngine()
-  ? 'there is no native Unicorn'
-  : existsSync(BROWSER)
-    ? null
-    : `${BROWSER} is missing; BOOTSCOPE_CHROMIUM names another`;
+const noBrowser = existsSync(BROWSER) ? null : `${BROWSER} is missing; BOOTSCOPE_CHROMIUM names another`;
 const cloud = existsSync(DEBIAN) ? readdirSync(DEBIAN).find((name) => /cloud/.test(name)) : undefined;
 const AXE = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
 
-const describePage = missing === null ? describe : describe.skip;
+/** A boot that a page can be opened on. */
+interface Site {
+  readonly url: string;
+  /** What a person does once the page is there. */
+  enter(page: Page): Promise<void>;
+}
 
-describePage(missing === null ? 'the explorer' : `the explorer (${missing})`, () => {
+/** Where the page's machine is. */
+interface Host {
+  readonly name: string;
+  /** Why it is left out; null where it is not. */
+  readonly missing: string | null;
+  start(): Promise<void>;
+  site(image: string, options?: { readonly decompress?: 'emulated' }): Promise<Site>;
+  /** Of one test; its servers' processes end. */
+  clear(): Promise<void>;
+  stop(): void;
+}
+
+const servers: ChildProcess[] = [];
+
+const loopback: Host = {
+  name: 'the explorer',
+  missing: hasNativeEngine() ? noBrowser : 'there is no native Unicorn',
+  async start() {
+    buildCommand();
+  },
+  async site(image, { decompress } = {}) {
+    const options = decompress === undefined ? [] : ['--decompress', decompress];
+    const server = spawn(process.execPath, [COMMAND, 'explore', image, ...options, '--no-open'], {
+      cwd: ROOT,
+      stdio: ['ignore', 'pipe', 'pipe'],
+    });
+    servers.push(server);
+    let output = '';
+    server.stdout.setEncoding('utf8').on('data', (text: string) => {
+      output += text;
+    });
+    await expect.poll(() => output, { timeout: 60_000 }).toMatch(/^http:.*\n/);
+    return { url: output.trim(), enter: async () => {} };
+  },
+  async clear() {
+    for (const server of servers.splice(0)) {
+      if (server.exitCode !== null) continue;
+      server.kill('SIGINT');
+      await once(server, 'close');
+    }
+  },
+  stop: () => {},
+};
+
+const WEB = join(ROOT, 'dist/web');
+const TYPES: Readonly<Record<string, string>> = {
+  '.html': 'text/html',
+  '.js': 'text/javascript',
+  '.css': 'text/css',
+  '.txt': 'text/plain',
+};
+let files: Server | null = null;
+
+const staticPage: Host = {
+  name: 'the explorer as a static page',
+  missing:
+    findWasmEngine() === null
+      ? 'left out: neither BOOTSCOPE_UNICORN_JS nor @alexaltea/unicorn-js is there'
+      : noBrowser,
+  async start() {
+    const built = spawnSync(process.execPath, ['--import', 'tsx', 'scripts/build-web.mjs'], {
+      cwd: ROOT,
+      encoding: 'utf8',
+    });
+    if (built.status !== 0) throw new Error(`the page was not built: ${built.stderr}`);
+    files = createServer((request, response) => {
+      const name = request.url === '/' ? 'index.html' : basename(request.url ?? '');
+      const known = existsSync(join(WEB, name));
+      response.writeHead(known ? 200 : 404, { 'Content-Type': TYPES[extname(name)] ?? 'text/plain' });
+      response.end(known ? readFileSync(join(WEB, name)) : '');
+    });
+    files.listen(0, '127.0.0.1');
+    await once(files, 'listening');
+  },
+  async site(image, { decompress } = {}) {
+    const url = `http://127.0.0.1:${(files!.address() as AddressInfo).port}/`;
+    if (image === DEMO) return { url, enter: async () => {} };
+    return {
+      url: `${url}#image=${basename(image)}`,
+      async enter(page) {
+        await page.locator('#asked').waitFor();
+        if (decompress !== undefined) await page.locator('#decompress').selectOption(decompress);
+        await page.locator('#kernel-file').setInputFiles(image);
+      },
+    };
+  },
+  async clear() {},
+  stop: () => files?.close(),
+};
+
+describe.each([loopback, staticPage])('', (host) => {
+  const { name: hostName, missing } = host;
+  (missing === null ? describe : describe.skip)(
+    missing === null ? hostName : `${hostName} (${missing})`,
+    () => suite(host),
+  );
+});
+
+function suite(host: Host): void {
   let browser: Browser;
-  const servers: ChildProcess[] = [];
 
   beforeAll(async () => {
-    buildCommand();
+    await host.start();
     browser = await chromium.launch({
       executablePath: BROWSER,
       args: [
@@ -44,33 +145,15 @@ describePage(missing === null ? 'the explorer' : `the explorer (${missing})`, ()
   });
   afterEach(async () => {
     for (const context of browser.contexts()) await context.close();
-    for (const server of servers.splice(0)) {
-      if (server.exitCode !== null) continue;
-      server.kill('SIGINT');
-      await once(server, 'close');
-    }
+    await host.clear();
   });
   afterAll(async () => {
     await browser.close();
+    host.stop();
   });
 
-  /** Starts the command; its address. */
-  async function serve(...args: string[]): Promise<string> {
-    const server = spawn(process.execPath, [COMMAND, 'explore', ...args, '--no-open'], {
-      cwd: ROOT,
-      stdio: ['ignore', 'pipe', 'pipe'],
-    });
-    servers.push(server);
-    let output = '';
-    server.stdout.setEncoding('utf8').on('data', (text: string) => {
-      output += text;
-    });
-    await expect.poll(() => output, { timeout: 60_000 }).toMatch(/^http:.*\n/);
-    return output.trim();
-  }
-
   async function open(
-    url: string,
+    site: Site,
     size = { width: 1280, height: 900 },
     theme: 'light' | 'dark' = 'light',
   ): Promise<Page> {
@@ -79,7 +162,8 @@ describePage(missing === null ? 'the explorer' : `the explorer (${missing})`, ()
     page.on('pageerror', (error) => {
       throw error;
     });
-    await page.goto(url);
+    await page.goto(site.url);
+    await site.enter(page);
     await page.locator('#position').waitFor({ timeout: 60_000 });
     return page;
   }
@@ -109,8 +193,8 @@ describePage(missing === null ? 'the explorer' : `the explorer (${missing})`, ()
     ...(cloud === undefined ? [] : [['a distribution’s kernel', join(DEBIAN, cloud)]]),
   ] as [string, string][]) {
     it(`goes to a phase, steps, steps back, and leads back by a link: ${name}`, async () => {
-      const url = await serve(image);
-      const page = await open(url);
+      const site = await host.site(image);
+      const page = await open(site);
       await closeTour(page);
       expect(await instructions(page)).toBe(0);
       await page.locator('.step', { hasText: 'startup_64' }).click({ timeout: 60_000 });
@@ -130,7 +214,7 @@ describePage(missing === null ? 'the explorer' : `the explorer (${missing})`, ()
       await press(page, 'Shift+S');
       await press(page, 'Shift+S');
       expect([await momentOf(page), await instructions(page)]).toEqual([before, at]);
-      const again = await open(page.url());
+      const again = await open({ ...site, url: page.url() });
       await expect
         .poll(() => again.locator('#phase-name').innerText(), { timeout: 60_000 })
         .toBe('startup_64');
@@ -142,7 +226,7 @@ describePage(missing === null ? 'the explorer' : `the explorer (${missing})`, ()
   }
 
   it('stops where something writes, and where a code line was marked', async () => {
-    const page = await open(await serve(DEMO));
+    const page = await open(await host.site(DEMO));
     await closeTour(page);
     await page.locator('#stops input').fill('write 0x90000..0x9fc00');
     await page.locator('#stops button', { hasText: 'Set' }).click();
@@ -168,7 +252,7 @@ describePage(missing === null ? 'the explorer' : `the explorer (${missing})`, ()
   });
 
   it('says what is no place, in a sentence, and goes on', async () => {
-    const page = await open(await serve(DEMO));
+    const page = await open(await host.site(DEMO));
     await closeTour(page);
     await page.keyboard.press('g');
     await page.keyboard.type('nowhere');
@@ -182,7 +266,7 @@ describePage(missing === null ? 'the explorer' : `the explorer (${missing})`, ()
   });
 
   it.skipIf(cloud === undefined)('cancels a long run where it stands', async () => {
-    const page = await open(await serve(join(DEBIAN, cloud!), '--decompress', 'emulated'));
+    const page = await open(await host.site(join(DEBIAN, cloud!), { decompress: 'emulated' }));
     await closeTour(page);
     await page.keyboard.press('c');
     await expect
@@ -204,7 +288,7 @@ describePage(missing === null ? 'the explorer' : `the explorer (${missing})`, ()
   ] as const)(
     'is usable at %i pixels in the %s theme, also for assistive technology',
     async (width, theme) => {
-      const page = await open(await serve(DEMO), { width, height: 844 }, theme);
+      const page = await open(await host.site(DEMO), { width, height: 844 }, theme);
       await closeTour(page);
       await page.locator('#event-list').waitFor({ timeout: 60_000 });
       await press(page, 'p');
@@ -218,11 +302,51 @@ describePage(missing === null ? 'the explorer' : `the explorer (${missing})`, ()
     },
   );
 
-  it('ends when its last page has gone', async () => {
-    const page = await open(await serve(DEMO));
+  it.runIf(host === loopback)('ends when its last page has gone', async () => {
+    const page = await open(await host.site(DEMO));
     const server = servers.at(-1)!;
     const ended = once(server, 'close');
     await page.close();
     expect((await ended)[0]).toBe(0);
   });
-});
+
+  it.runIf(host === staticPage)('lets nothing leave the browser', async () => {
+    const site = await host.site(DEMO);
+    const context = await browser.newContext();
+    const page = await context.newPage();
+    const asked: string[] = [];
+    page.on('request', (request) => asked.push(`${request.method()} ${request.url()}`));
+    await page.goto(site.url);
+    await page.locator('#event-list').waitFor({ timeout: 60_000 });
+    expect(
+      asked.filter((each) => !/^GET (http:\/\/127\.0\.0\.1:\d+\/[a-z.]*|blob:.*|data:.*)$/.test(each)),
+    ).toEqual([]);
+    const other = createServer((_, response) => response.end('heard'));
+    other.listen(0, '127.0.0.1');
+    await once(other, 'listening');
+    const { port } = other.address() as AddressInfo;
+    expect(
+      await page.evaluate(`fetch('http://127.0.0.1:${port}/').then(() => 'heard', () => 'refused')`),
+    ).toBe('refused');
+    other.close();
+  });
+
+  it.runIf(host === staticPage)('boots from one file on the disk', async () => {
+    const page = await open({
+      url: pathToFileURL(join(WEB, 'bootscope-explorer.html')).href,
+      enter: async () => {},
+    });
+    await closeTour(page);
+    await page.locator('.step', { hasText: 'startup_64' }).click({ timeout: 60_000 });
+    await expect.poll(() => page.locator('#phase-name').innerText(), { timeout: 60_000 }).toBe('startup_64');
+  });
+
+  it.runIf(host === staticPage)('says in a sentence what cannot be booted', async () => {
+    const page = await open(await host.site(DEMO));
+    await closeTour(page);
+    await page.locator('#kernel-file').setInputFiles(join(ROOT, 'README.md'));
+    await expect
+      .poll(() => page.locator('[role=alert]').innerText(), { timeout: 60_000 })
+      .toContain('README.md is ');
+  });
+}

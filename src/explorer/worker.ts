@@ -9,14 +9,7 @@ import { BootscopeError } from '../error.ts';
 import { provideIced } from '../host/browser.ts';
 import { readKernelImage } from '../image/kernel-image.ts';
 import { ExplorerHost } from './explorer-host.ts';
-
-/** The first message to a worker; every later one is a text of `protocol.ts`. */
-export interface WorkerBoot {
-  /** Names the image in messages. */
-  readonly name: string;
-  readonly bytes: Uint8Array;
-  readonly cmdline: string;
-}
+import type { WorkerBoot } from './worker-boot.ts';
 
 /** What the build puts beside the core. */
 export interface WorkerParts {
@@ -29,6 +22,7 @@ export interface WorkerParts {
 interface WorkerScope {
   onmessage: ((event: { readonly data: WorkerBoot | string }) => void) | null;
   postMessage(text: string): void;
+  onunhandledrejection: ((event: { readonly reason: unknown }) => void) | null;
 }
 
 export function startWorker({ unicorn, iced }: WorkerParts): void {
@@ -37,18 +31,21 @@ export function startWorker({ unicorn, iced }: WorkerParts): void {
   const engine: WasmEngine = { name: 'Unicorn.js', factory: unicorn, module: null };
   /** Texts that come while the image is read follow it. */
   let host: Promise<ExplorerHost | null> = Promise.resolve(null);
+  scope.onunhandledrejection = ({ reason }) => {
+    scope.postMessage(JSON.stringify({ lost: reason instanceof Error ? reason.message : String(reason) }));
+  };
   scope.onmessage = ({ data }) => {
     if (typeof data !== 'string') host = open(data);
     else void host.then((ready) => ready?.receive(data));
   };
 
-  async function open({ name, bytes, cmdline }: WorkerBoot): Promise<ExplorerHost | null> {
+  async function open({ name, bytes, ...options }: WorkerBoot): Promise<ExplorerHost | null> {
     try {
       const image = await readKernelImage(name, bytes);
       const session = () =>
         openBoot(image, {
           engine: async () => createUnicorn(await openWasm(engine)),
-          cmdline,
+          ...options,
           hash: false,
         });
       return new ExplorerHost({ image, open: session, survey: session }, (message) => {

@@ -1,6 +1,7 @@
 // The page's end of the line to its machine: requests with answers, whatever carries the texts.
 
-import type { Answers, Command, Message } from '../protocol.ts';
+import type { Answers, Command, Message, Request } from '../protocol.ts';
+import type { WorkerBoot } from '../worker-boot.ts';
 
 /** A socket, or a worker. */
 export interface Line {
@@ -79,4 +80,41 @@ export async function socketLine(): Promise<Line> {
     );
   });
   return line;
+}
+
+/**
+ * A worker of its own for each machine: one for the boot that is held, another while the whole boot is surveyed.
+ * @param source - the worker's script; it may go where the page's own policy lets it go
+ */
+export function workerLine(source: string, boot: WorkerBoot): Line & { close(): void } {
+  const workers = new Set<Worker>();
+  const line = {
+    send: (text: string) => {
+      if ((JSON.parse(text) as Request).command.do === 'survey') start(true).postMessage(text);
+      else held.postMessage(text);
+    },
+    close: () => {
+      for (const worker of workers) worker.terminate();
+    },
+    onText: null as Line['onText'],
+    onClose: null as Line['onClose'],
+  };
+  const held = start(false);
+  return line;
+
+  function start(once: boolean): Worker {
+    const address = URL.createObjectURL(new Blob([source], { type: 'text/javascript' }));
+    const worker = new Worker(address);
+    URL.revokeObjectURL(address);
+    workers.add(worker);
+    worker.addEventListener('message', (event) => {
+      line.onText?.(String(event.data));
+      if (once) worker.terminate();
+    });
+    worker.addEventListener('error', (event) => {
+      line.onText?.(JSON.stringify({ lost: event.message || 'the browser could not start it' }));
+    });
+    worker.postMessage(boot);
+    return worker;
+  }
 }

@@ -227,7 +227,9 @@ export class Explorer {
   #writeLink(): void {
     const { moment, memoryAt } = this.view;
     if (moment === null) return;
-    const link = new URLSearchParams({ at: `#${moment.instructions}`, memory: `0x${memoryAt.toString(16)}` });
+    const link = new URLSearchParams(location.hash.slice(1));
+    link.set('at', `#${moment.instructions}`);
+    link.set('memory', `0x${memoryAt.toString(16)}`);
     history.replaceState(null, '', `#${link}`);
   }
 }

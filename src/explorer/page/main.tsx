@@ -1,4 +1,4 @@
-// The explorer's page: a time line over the whole boot, the memory map of the moment that it is held at, and panels to look into it.
+// What the explorer's page shows of a boot: a time line over the whole boot, the memory map of the moment that it is held at, and panels to look into it.
 
 import { type JSX, render } from 'preact';
 import { useEffect, useRef, useState } from 'preact/hooks';
@@ -9,7 +9,7 @@ import type { ViewState } from '../../report/page/state.ts';
 import { wordsDialog } from '../../report/page/words-dialog.ts';
 import type { ModelRegion, ReportModel } from '../../report/report-model.ts';
 import type { Moment } from '../protocol.ts';
-import { Connection, type Line, RequestError, socketLine } from './connection.ts';
+import { Connection, type Line, RequestError } from './connection.ts';
 import { HelpDialog, TourDialog } from './dialogs.tsx';
 import { Explorer, type View } from './explorer.ts';
 import { CodePanel, MemoryPanel, RegistersPanel, StopsPanel, StructuresPanel, WhoPanel } from './panels.tsx';
@@ -99,7 +99,7 @@ const VISITED = 'bootscope-visited';
 
 /** The tour shows itself once; a link into a moment is no first visit. */
 function firstVisit(): boolean {
-  if (location.hash !== '') return false;
+  if (new URLSearchParams(location.hash.slice(1)).has('at')) return false;
   try {
     const first = localStorage.getItem(VISITED) === null;
     localStorage.setItem(VISITED, '1');
@@ -326,25 +326,32 @@ function ConsoleCard({ moment }: { readonly moment: Moment | null }): JSX.Elemen
   );
 }
 
-async function start(): Promise<void> {
-  const root = document.createElement('div');
-  document.body.append(root);
+/**
+ * Shows the boot at the other end of a line, whatever carries it, until `close` of what it returns.
+ * @param connect - may fail with a `RequestError`, whose sentence is shown then
+ */
+export async function showBoot(root: HTMLElement, connect: () => Promise<Line>): Promise<{ close(): void }> {
   let line: Line;
   try {
-    line = await socketLine();
+    line = await connect();
   } catch (error) {
     if (!(error instanceof RequestError)) throw error;
-    root.append(h('p', { role: 'alert' }, error.message));
-    return;
+    root.replaceChildren(h('p', { role: 'alert' }, error.message));
+    return { close: () => root.replaceChildren() };
   }
   const draw = (view: View): void => render(<App view={view} explorer={explorer} />, root);
   const explorer = new Explorer(new Connection(line), draw);
   draw(explorer.view);
-  window.addEventListener('hashchange', () => {
+  const onHash = (): void => {
     const at = new URLSearchParams(location.hash.slice(1)).get('at');
     if (at !== null && at !== `#${explorer.view.moment?.instructions}`) void explorer.goTo(at);
-  });
-  await explorer.start();
+  };
+  window.addEventListener('hashchange', onHash);
+  void explorer.start();
+  return {
+    close: () => {
+      window.removeEventListener('hashchange', onHash);
+      render(null, root);
+    },
+  };
 }
-
-void start();
