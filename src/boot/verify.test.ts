@@ -113,12 +113,36 @@ describe.skipIf(why !== '')(`hooked and emulated${why}`, () => {
     expect(problems.map((problem) => problem.split(':')[0])).toEqual([
       ...['entry', 'segment 0', 'segment 1', 'console'],
     ]);
+    const more = await verifyTampered((boot) => {
+      const kernel = boot.trace.kernel!;
+      const segments = [...kernel.segments, kernel.segments[0]!];
+      return { ...boot, trace: { ...boot.trace, kernel: { ...kernel, segments } } };
+    });
+    expect(more.problems.map((problem) => problem.split(',')[0])).toEqual(['segment 2: hooked none']);
     const ended = await verifyTampered((boot) => ({
       ...boot,
       trace: { ...boot.trace, kernel: null, stopped: 'the guest halted' },
     }));
     expect(ended.problems).toEqual(['emulated: no kernel was reached: the guest halted']);
     expect(ended.equal).toBe(false);
+  });
+
+  it('differ by a phase that lies elsewhere, is in another mode or is missing', async () => {
+    const { problems } = await verifyTampered((boot) => {
+      const phases = boot.trace.phases
+        .filter(({ name }) => name !== 'relocated')
+        .map((phase) => ({
+          ...phase,
+          ...(phase.name === 'startup_32' ? { address: 0n } : {}),
+          ...(phase.name === 'startup_64' ? { mode: 'prot32' as const } : {}),
+        }));
+      return { ...boot, trace: { ...boot.trace, phases } };
+    });
+    expect(problems).toEqual([
+      'phase startup_32: hooked 0x100000 prot32, emulated 0x0 prot32',
+      'phase startup_64: hooked 0x100200 long64, emulated 0x100200 prot32',
+      expect.stringMatching(/^phase relocated: hooked 0x[0-9a-f]+ long64, emulated none$/),
+    ]);
   });
 
   it('is not claimed to agree where nothing could be compared', async () => {

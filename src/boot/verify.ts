@@ -4,7 +4,14 @@
 import { findStub, findStubDetails } from '../decompressor/find-stub.ts';
 import { equalBytes } from '../host/host.ts';
 import type { KernelImage } from '../image/kernel-image.ts';
-import type { BootTrace, KernelSegment, MemoryRegion, Phase, RegisterSnapshot } from '../trace/boot-trace.ts';
+import type {
+  BootTrace,
+  KernelSegment,
+  MemoryRegion,
+  Phase,
+  PhaseName,
+  RegisterSnapshot,
+} from '../trace/boot-trace.ts';
 import type { PhysicalMemory } from '../x86/physical-memory.ts';
 import { boot, type FinishedBoot } from './boot.ts';
 import { cmdlineForGuest } from './kaslr-request.ts';
@@ -59,6 +66,9 @@ const STACK_REACH = 0x10000;
 const LARGEST_HEAP = 0x10000;
 /** Differing bytes closer together than this are told as one range. */
 const MERGE_DISTANCE = 64;
+
+/** What only the trap shows of its work. */
+const INSIDE_THE_TRAP: readonly PhaseName[] = ['decompressed', 'parse_elf', 'handle_relocations'];
 
 /** The System V ABI lets a function change these; extract_kernel's own values are never used again. */
 const CALLER_SAVED: readonly string[] = ['rcx', 'rdx', 'rdi', 'r8', 'r9', 'r10', 'r11', 'rflags', 'cr2'];
@@ -135,21 +145,36 @@ function compareTraces(hooked: BootTrace, emulated: BootTrace): string[] {
     const [ours, theirs] = [hooked.kernel[name], emulated.kernel[name]];
     if (ours !== theirs) problems.push(`${name}: hooked ${show(ours)}, emulated ${show(theirs)}`);
   }
-  for (const [index, segment] of hooked.kernel.segments.entries()) {
-    const other = emulated.kernel.segments[index];
-    if (other === undefined || other.paddr !== segment.paddr || other.sha256 !== segment.sha256) {
-      problems.push(
-        `segment ${index}: hooked ${show(segment.paddr)} ${segment.sha256}, emulated ` +
-          `${other === undefined ? 'none' : `${show(other.paddr)} ${other.sha256}`}`,
-      );
-    }
+  const count = Math.max(hooked.kernel.segments.length, emulated.kernel.segments.length);
+  for (let index = 0; index < count; index++) {
+    const [ours, theirs] = [hooked.kernel.segments[index], emulated.kernel.segments[index]].map((segment) =>
+      segment === undefined ? 'none' : `${show(segment.paddr)} ${segment.sha256}`,
+    );
+    if (ours !== theirs) problems.push(`segment ${index}: hooked ${ours}, emulated ${theirs}`);
   }
+  problems.push(...comparePhases(hooked, emulated));
   if (hooked.console !== emulated.console) {
     problems.push(
       `console: hooked ${JSON.stringify(hooked.console)}, emulated ${JSON.stringify(emulated.console)}`,
     );
   }
   return problems;
+}
+
+/** All phases that both boots come to: those inside the trap are steps of its own. */
+function comparePhases(hooked: BootTrace, emulated: BootTrace): string[] {
+  const phasesOf = (trace: BootTrace): ReadonlyMap<PhaseName, string> =>
+    new Map(
+      trace.phases
+        .filter(({ name }) => !INSIDE_THE_TRAP.includes(name))
+        .map(({ name, address, mode }) => [name, `${show(address)} ${mode}`]),
+    );
+  const [ours, theirs] = [phasesOf(hooked), phasesOf(emulated)];
+  return [...new Set([...ours.keys(), ...theirs.keys()])]
+    .filter((name) => ours.get(name) !== theirs.get(name))
+    .map(
+      (name) => `phase ${name}: hooked ${ours.get(name) ?? 'none'}, emulated ${theirs.get(name) ?? 'none'}`,
+    );
 }
 
 function show(value: bigint | string): string {
