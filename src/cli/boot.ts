@@ -6,7 +6,7 @@ import { traceToJson } from '../report/json.ts';
 import { formatTrace } from '../report/table.ts';
 import { addBootOptions, type BootFlags, IMAGE_ARGUMENT, readBootRequest } from './boot-options.ts';
 import { addExamples, addJsonOption } from './common-options.ts';
-import { isTerminal, printError } from './standard-output.ts';
+import { isTerminal, printError, printStatus } from './standard-output.ts';
 import {
   addKernelSymbolOptions,
   addStubSymbolOptions,
@@ -52,8 +52,8 @@ export function registerBoot(program: Command): void {
         events: false,
       });
       if (isTerminal('stderr') && !json) {
-        for await (const { phase } of session.phases()) printError(`\r\x1b[K${phase} …`);
-        printError('\r\x1b[K');
+        for await (const { phase } of session.phases()) printStatus(`${phase} …`);
+        printStatus();
       } else {
         await session.run();
       }

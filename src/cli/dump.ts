@@ -12,6 +12,7 @@ import { formatDecoded } from '../trace/decode/decoded.ts';
 import { type MemoryRange, parseRange, RANGE_HELP } from '../trace/memory-range.ts';
 import { addBootOptions, type BootFlags, IMAGE_ARGUMENT, readBootRequest } from './boot-options.ts';
 import { addExamples, addJsonOption, addOutputOptions } from './common-options.ts';
+import { showable, withoutControls } from './control-characters.ts';
 import { checkOutput, writeOutput } from './output-file.ts';
 import { addPlaceOption, goToPlace, type PlaceFlags } from './place-option.ts';
 
@@ -94,7 +95,7 @@ function decoded(
     throw new BootscopeError('cli-range', '--raw writes bytes and --as decodes them: take one');
   const address = text === undefined ? null : rangeOf(session, text).start;
   const fields = decodeStructure(name, decodeContext(session, address));
-  if (json !== true) return formatDecoded(fields);
+  if (json !== true) return withoutControls(formatDecoded(fields));
   const listed = fields.map((field) => ({ ...field, address: hex(field.address) }));
   return document({ at: position(session), structure: name, fields: toJson(listed) });
 }
@@ -105,5 +106,5 @@ function position({ stop, instructions }: BootSession): Json {
 }
 
 function document(value: Json): string {
-  return `${JSON.stringify(value, null, 2)}\n`;
+  return `${showable(JSON.stringify(value, null, 2))}\n`;
 }

@@ -7,10 +7,11 @@ import { toJson } from '../report/json.ts';
 import { EVENT_KINDS, type EventKind } from '../trace/boot-trace.ts';
 import { addBootOptions, type BootFlags, IMAGE_ARGUMENT, readBootRequest } from './boot-options.ts';
 import { addExamples, addJsonOption } from './common-options.ts';
+import { showable } from './control-characters.ts';
 import { withProgress } from './progress.ts';
 import { print, printError } from './standard-output.ts';
 import { addStubSymbolOptions, namesOnRequest, type StubSymbolFlags } from './symbol-options.ts';
-import { printText, showable } from './text-output.ts';
+import { printText } from './text-output.ts';
 
 interface Flags extends BootFlags, StubSymbolFlags {
   readonly only?: ReadonlySet<EventKind>;

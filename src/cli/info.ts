@@ -7,10 +7,11 @@ import { readKernelFile } from '../image/describe-file.ts';
 import { readImageFile } from '../image/image-file.ts';
 import { isKernelFile, type KernelFile } from '../image/kernel-file.ts';
 import { addExamples, addJsonOption } from './common-options.ts';
+import { showable } from './control-characters.ts';
 import { kernelFileToText } from './info-format.ts';
 import { kernelFileToJson } from './info-json.ts';
 import { print } from './standard-output.ts';
-import { printText, showable } from './text-output.ts';
+import { printText } from './text-output.ts';
 
 /** Adds the subcommand `info`. */
 export function registerInfo(program: Command): void {

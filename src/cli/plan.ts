@@ -8,7 +8,7 @@ import { type KernelImage, readKernelImage } from '../image/kernel-image.ts';
 import { formatColumns } from '../report/table.ts';
 import { formatSize } from '../size.ts';
 import { addExamples, addJsonOption } from './common-options.ts';
-import { print } from './standard-output.ts';
+import { printJson, printText } from './text-output.ts';
 
 /** Adds the subcommand `plan`. */
 export function registerPlan(program: Command): void {
@@ -28,7 +28,8 @@ export function registerPlan(program: Command): void {
   addJsonOption(command, 'the plan').action(async (path: string, flags: { readonly json?: boolean }) => {
     const image = await readKernelImage(path, await readImageFile(path));
     const entries = await planLoading(image);
-    print(flags.json === true ? jsonOf(image, entries) : textOf(image, entries));
+    if (flags.json === true) printJson(jsonOf(image, entries));
+    else printText(textOf(image, entries));
   });
 }
 
@@ -37,8 +38,8 @@ function limit(address: number): string | null {
   return address === Number.MAX_SAFE_INTEGER ? null : hex(address);
 }
 
-function jsonOf({ path, kind, header }: KernelImage, entries: readonly EntryPlan[]): string {
-  const value = {
+function jsonOf({ path, kind, header }: KernelImage, entries: readonly EntryPlan[]): unknown {
+  return {
     image: { path, kind, bootProtocol: header.version },
     entries: entries.map(({ parts, overwrites, ...entry }) => ({
       ...entry,
@@ -54,7 +55,6 @@ function jsonOf({ path, kind, header }: KernelImage, entries: readonly EntryPlan
       })),
     })),
   };
-  return `${JSON.stringify(value, null, 2)}\n`;
 }
 
 function textOf({ path, kind, header }: KernelImage, entries: readonly EntryPlan[]): string {

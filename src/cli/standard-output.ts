@@ -4,6 +4,7 @@
 import { fstatSync, writeSync } from 'node:fs';
 import { isatty } from 'node:tty';
 import { BootscopeError, systemReason } from '../error.ts';
+import { withoutControls } from './control-characters.ts';
 
 export const STDOUT = 1;
 const STDERR = 2;
@@ -49,9 +50,14 @@ export function print(content: string | Uint8Array): void {
   if (!read) process.exit(0);
 }
 
-/** Writes to standard error, whether somebody reads it or not. */
+/** Writes to standard error, whether somebody reads it or not: names in it may come from any file. */
 export function printError(text: string): void {
-  writeFully(STDERR, Buffer.from(text));
+  writeFully(STDERR, Buffer.from(withoutControls(text)));
+}
+
+/** Writes text of the command's own over the line of the terminal that standard error is; none takes the line away. */
+export function printStatus(text = ''): void {
+  writeFully(STDERR, Buffer.from(`\r\x1b[K${text}`));
 }
 
 /** Whether standard output or standard error is a terminal. */

@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
-import { printable, showable, withoutControls, wrapLine } from './text-output.ts';
+import { showable, withoutControls } from './control-characters.ts';
+import { printable, wrapLine } from './text-output.ts';
 
 describe('text from a file', () => {
   it('keeps line ends and tabs, and loses what a terminal would take for commands', () => {

@@ -2,6 +2,7 @@
 // that fit a terminal; JSON that can be shown on one.
 
 import { BOLD, GREEN, painter, RED } from '../report/ansi.ts';
+import { showable, withoutControls } from './control-characters.ts';
 import { isTerminal, print } from './standard-output.ts';
 import { terminal } from './terminal.ts';
 
@@ -17,18 +18,6 @@ export function printText(text: string): void {
 /** Indented, with escapes for the characters that a terminal would take for commands or that change the direction of text. */
 export function printJson(value: unknown): void {
   print(`${showable(JSON.stringify(value, null, 2))}\n`);
-}
-
-export function showable(json: string): string {
-  return json.replace(
-    /[\u007f-\u009f\u200b-\u200f\u2028-\u202e\u2066-\u2069]/g,
-    (character) => `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`,
-  );
-}
-
-/** Line ends and tabs are what a text may hold. */
-export function withoutControls(text: string): string {
-  return text.replace(/(?![\n\t])[\p{Cc}\u200b-\u200f\u2028-\u202e\u2066-\u2069]/gu, '?');
 }
 
 /** The same in all texts of plain data, for what is coloured as it is made. */

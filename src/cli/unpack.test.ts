@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Command } from 'commander';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import { makePe } from '../image/test-images.ts';
 import { readSetupHeader } from '../protocol/setup-header.ts';
 import { registerPack } from './pack.ts';
 import { takePrinted } from './test-output.ts';
@@ -50,6 +51,33 @@ describe('bootscope unpack and pack', () => {
     expect(text).toMatch(/Boot sector 512 bytes\.\n +Setup is 2048 bytes\.\n +System is 11 kB/);
     expect(await run('pack', parts, '-o', image)).toContain('the image as it was, byte for byte');
     expect(Buffer.compare(readFileSync(image), readFileSync(DEMO))).toBe(0);
+  });
+
+  it('write sections into the folder alone, whatever they are called, and no control characters to the terminal', async () => {
+    const uki = makePe({
+      '.linux': readFileSync(DEMO),
+      '/../../x': Buffer.from('out'),
+      '.\u001b[2J': Buffer.from('clear'),
+      '..': Buffer.from('up'),
+    });
+    const path = join(folder, 'uki.efi');
+    writeFileSync(path, uki);
+    const text = await run('unpack', path, '-o', parts, '--explain');
+    expect(text).not.toContain('\u001b');
+    expect(readdirSync(folder).sort()).toEqual(['parts', 'uki.efi']);
+    expect(readdirSync(parts).sort()).toEqual([
+      ...[
+        'linux',
+        'manifest.json',
+        'padding.bin',
+        'pe-headers.bin',
+        'section._',
+        'section.__2J',
+        'section_.__.__x',
+      ],
+    ]);
+    await run('pack', parts, '-o', image);
+    expect(Buffer.compare(readFileSync(image), uki)).toBe(0);
   });
 
   it('set fields of the header by name, values and flags by theirs', async () => {

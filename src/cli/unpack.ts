@@ -11,7 +11,8 @@ import { addExamples, addJsonOption, addOutputOptions } from './common-options.t
 import { writeKernelProper } from './extract.ts';
 import { writeOutput } from './output-file.ts';
 import { formatParts, tellStory } from './parts-format.ts';
-import { print, printError } from './standard-output.ts';
+import { printError } from './standard-output.ts';
+import { printJson, printText } from './text-output.ts';
 
 interface UnpackFlags {
   readonly output: string;
@@ -71,9 +72,9 @@ async function unpack(path: string, flags: UnpackFlags): Promise<void> {
   for (const { file, bytes: content } of apart.unpacked) await writePart(flags.output, file, content);
   const text = `${JSON.stringify(manifest, null, 2)}\n`;
   await writePart(flags.output, MANIFEST_NAME, text);
-  if (flags.json === true) print(text);
-  else print(formatParts(flags.output, manifest));
-  if (flags.explain === true) print(`\n${tellStory(manifest, apart)}`);
+  if (flags.json === true) printJson(manifest);
+  else printText(formatParts(flags.output, manifest));
+  if (flags.explain === true) printText(`\n${tellStory(manifest, apart)}`);
   for (const wrapper of apart.wrappers) {
     printError(
       `notice: the image was taken out of its wrapping first (${wrapper}), which packing does not make again\n`,

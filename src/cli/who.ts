@@ -12,8 +12,8 @@ import { type Place, placeName } from '../trace/place.ts';
 import { addBootOptions, type BootFlags, IMAGE_ARGUMENT, readBootRequest } from './boot-options.ts';
 import { addExamples, addJsonOption, wholeNumber } from './common-options.ts';
 import { addPlaceOption, goToPlace, type PlaceFlags } from './place-option.ts';
-import { print } from './standard-output.ts';
 import { addStubSymbolOptions, type StubSymbolFlags } from './symbol-options.ts';
+import { printJson, printText } from './text-output.ts';
 
 const SHOWN = 20;
 
@@ -70,7 +70,8 @@ export function registerWho(program: Command): void {
             ? (symbols?.name(BigInt(offset)) ?? null)
             : null;
         };
-        print(flags.json === true ? asJson(found, flags, nameOf) : asText(found, flags, place, nameOf));
+        if (flags.json === true) printJson(asJson(found, flags, nameOf));
+        else printText(asText(found, flags, place, nameOf));
       } finally {
         session.close();
       }
@@ -113,17 +114,13 @@ function asJson(
   { range, stop, accessors, dropped }: Accessors,
   { limit, readers }: Flags,
   nameOf: NameOf,
-): string {
+): unknown {
   const rows = accessors.toReversed().slice(0, limit);
   const { phase, address, mode, instructions } = stop;
-  return `${JSON.stringify(
-    {
-      ...{ start: hex(range.start), end: hex(range.end), access: readers === true ? 'read' : 'write' },
-      at: { phase, address: hex(address), mode, instructions },
-      accessors: rows.map((accessor) => accessorJson(accessor, nameOf(accessor))),
-      left: accessors.length + dropped - rows.length,
-    },
-    null,
-    2,
-  )}\n`;
+  return {
+    ...{ start: hex(range.start), end: hex(range.end), access: readers === true ? 'read' : 'write' },
+    at: { phase, address: hex(address), mode, instructions },
+    accessors: rows.map((accessor) => accessorJson(accessor, nameOf(accessor))),
+    left: accessors.length + dropped - rows.length,
+  };
 }

@@ -264,6 +264,11 @@ async function unpackedParts(image: KernelImage, from: string): Promise<Unpacked
   return parts;
 }
 
+/** A file's name for a section, whose own may hold anything: no folders, nothing that leads out of one. */
+function sectionFile(name: string): string {
+  return `section${name.replace(/[^\w.-]/g, '_').replaceAll('..', '._')}`;
+}
+
 async function takeApartUki(path: string, bytes: Uint8Array): Promise<Inner> {
   const pe = readPe(bytes);
   if (pe === null) throw new BootscopeError('image-damaged', `${path} is damaged: it has no PE header`);
@@ -298,7 +303,7 @@ async function takeApartUki(path: string, bytes: Uint8Array): Promise<Inner> {
       );
       continue;
     }
-    const file = `section${name}`;
+    const file = sectionFile(name);
     parts.push({
       file: parts.some((part) => part.file === file) ? `${file}-${fileOffset.toString(16)}` : file,
       role: 'pe-section',

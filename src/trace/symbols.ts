@@ -18,6 +18,11 @@ export interface SymbolNames {
 /** An address farther behind its symbol than this has no name. */
 export const MAX_OFFSET = 0x100_0000n;
 
+/** A file of symbols may hold anything; no compiler makes names of other characters. */
+function printable(name: string): string {
+  return name.replace(/[^\x20-\x7e]/g, '?');
+}
+
 /** Of several names of one address the one with the fewest leading underscores, the first of those. */
 export function plainest(names: readonly string[]): string {
   const underscores = (name: string): number => /^_*/.exec(name)![0].length;
@@ -38,7 +43,7 @@ export class SymbolTable implements SymbolNames {
       else known.push(name);
     }
     this.#addresses = BigUint64Array.from(names.keys()).sort();
-    this.#names = Array.from(this.#addresses, (address) => plainest(names.get(address)!));
+    this.#names = Array.from(this.#addresses, (address) => printable(plainest(names.get(address)!)));
   }
 
   get size(): number {
