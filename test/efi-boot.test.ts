@@ -1,5 +1,6 @@
 // Boots through UEFI firmware that no reference of OVMF's covers: handover, KASLR, five levels of page tables, what goes wrong.
 
+import { createHash } from 'node:crypto';
 import { existsSync, readFileSync } from 'node:fs';
 import { afterEach, describe, expect, it } from 'vitest';
 import { surveyKaslr } from '../src/boot/kaslr-slots.ts';
@@ -163,6 +164,95 @@ describe('a boot through UEFI firmware', () => {
       expect(ever.hazards[0]!.text).toContain('refused 2 times');
     },
   );
+
+  kernelTest(
+    KERNEL,
+    'names the bytes that the stub clears where a boot loader allocated the size of the file alone',
+    async () => {
+      const initrd = { path: 'initrd', bytes: new Uint8Array(200_000).fill(0x42) };
+      const options = { entry: 'efi-handover', cmdline: 'nokaslr', initrd } as const;
+      const lost = await open(KERNEL, { ...options, handoverRoom: 'file' });
+      await lost.run({ until: 'decompress_kernel' });
+      const [hazard] = lost.trace().hazards;
+      expect(hazard).toMatchObject({ code: 'efi-handover-room' });
+      expect(hazard!.text).toMatch(
+        /allocated 0xb7e000 bytes .* 0x65000 bytes further.* 0x30d40 bytes of the initrd/,
+      );
+      expect(hazard!.end - hazard!.start).toBe(200_000n);
+      expect([...lost.memory.read(hazard!.start, 4)]).toEqual([0, 0, 0, 0]);
+      session?.close();
+      const whole = await open(KERNEL, options);
+      await whole.run({ until: 'decompress_kernel' });
+      expect(whole.trace().hazards).toEqual([]);
+    },
+  );
+
+  const NX = { efiNx: true, efiProtocols: ['memory-attribute'] } as const;
+
+  kernelTest(
+    KERNEL,
+    'lets a stub that asks for it run where the firmware keeps data from running, and names code that stays writable',
+    async () => {
+      const asked = await traceOf(KERNEL, NX);
+      expect(asked).toMatchObject({ stopped: null, hazards: [] });
+      session?.close();
+      // Without the protocol the stub goes by the DXE services, which have no way to make code read-only.
+      const writable = await traceOf(KERNEL, { efiNx: true });
+      expect(writable.stopped).toBeNull();
+      expect(writable.hazards.map(({ code }) => code)).toEqual(['efi-writable-code']);
+      expect(writable.hazards[0]!.text).toMatch(/bytes are writable and executable at once: 0x1600000 to 0x/);
+    },
+  );
+
+  kernelTest(
+    KERNEL,
+    'stops where a kernel is data to the firmware that keeps data from running, and says whose memory it is',
+    async () => {
+      const trace = await traceOf(KERNEL, {
+        ...NX,
+        efiFaults: [parseEfiFault('MemoryAttribute.ClearMemoryAttributes=SUCCESS')],
+      });
+      expect(trace.stopped).toContain('the guest goes on at 0x1600b53, which the firmware maps as data');
+      expect(trace.hazards.map(({ code }) => code)).toEqual(['efi-not-executable']);
+      expect(trace.hazards[0]!.text).toMatch(
+        /in LoaderCode that vmlinuz\S+ got of AllocatePages \(call 12\)/,
+      );
+    },
+  );
+
+  kernelTest(
+    KERNEL,
+    'explains the jump to address 0 of a stub that finds neither RDRAND nor a time stamp counter',
+    async () => {
+      const trace = await traceOf(KERNEL, { cpu: 'no-tsc', kaslr: { kind: 'seed', seed: 1n } });
+      expect(trace.stopped).toMatch(/^the EFI stub called address 0: KASLR asks the i8254/);
+      expect(trace.hazards.map(({ code }) => code)).toEqual(['efi-no-entropy']);
+      session?.close();
+      const off = await traceOf(KERNEL, { cpu: 'no-tsc' });
+      expect(off).toMatchObject({ stopped: null, hazards: [] });
+    },
+  );
+
+  kernelTest(KERNEL, 'tells what is measured into a TPM, where there is one', async () => {
+    const bytes = new Uint8Array(100).fill(0x42);
+    const opened = await open(KERNEL, {
+      efiProtocols: ['tcg2'],
+      cmdline: 'nokaslr',
+      initrd: { path: 'initrd', bytes },
+    });
+    await opened.run();
+    const sha256 = (data: Uint8Array): string => createHash('sha256').update(data).digest('hex');
+    expect(opened.machine.uefi!.measurements).toEqual([
+      {
+        ...{ pcr: 9, type: 'EV_EVENT_TAG', description: 'LOADED_IMAGE::LoadOptions', size: 16 },
+        sha256: sha256(Buffer.from('nokaslr\0', 'utf16le')),
+      },
+      { pcr: 9, type: 'EV_EVENT_TAG', description: 'Linux initrd', size: 100, sha256: sha256(bytes) },
+    ]);
+    const told = opened.events.filter(({ details }) => details.service === 'Tcg2.HashLogExtendEvent');
+    expect(told[1]!.text).toContain('PCR 9 EV_EVENT_TAG "Linux initrd", 100 bytes, sha256');
+    expect(opened.trace().console).toContain('Measured initrd data into PCR 9');
+  });
 
   const SYSTEMD_BOOT = '/usr/lib/systemd/boot/efi/systemd-bootx64.efi';
   const noSystemdBoot = existsSync(SYSTEMD_BOOT) ? '' : ` (left out: ${SYSTEMD_BOOT} is not there)`;

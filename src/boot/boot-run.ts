@@ -355,6 +355,8 @@ export class BootRun {
         await this.#attempt(this.whenAtZero);
       } else if (end.kind === 'error') {
         this.#stopAt(end.error);
+      } else if (this.hold.found === null && this.whenAtZero !== null && this.address === 0) {
+        await this.#attempt(this.whenAtZero);
       } else if (this.hold.found === null) {
         this.#stopAt(this.machine.stopReason ?? 'the CPU stopped without a reason');
       }

@@ -12,6 +12,9 @@ import type { E820Entry } from '../protocol/e820.ts';
 import type { EfiMemoryDescriptor } from '../protocol/efi-memory-map.ts';
 import type { DecompressMode, EntryPoint } from '../trace/boot-trace.ts';
 
+export const HANDOVER_ROOMS = ['init-size', 'file'] as const;
+export type HandoverRoom = (typeof HANDOVER_ROOMS)[number];
+
 /** How an image is booted; each field that is left out has its value of {@link DEFAULT_BOOT_OPTIONS}. */
 export interface BootOptions {
   /** Which Unicorn, or what opens one. */
@@ -50,6 +53,10 @@ export interface BootOptions {
   readonly efiProtocols: readonly OptionalProtocol[];
   /** What another loader has left: it is entered as it is, and nothing is loaded. */
   readonly state: LoaderState | null;
+  /** The firmware, where it is EFI, lets nothing run in memory that nobody has said to be code. */
+  readonly efiNx: boolean;
+  /** How much memory the boot loader of the handover protocol gives the kernel: all that it needs, or what its file has. */
+  readonly handoverRoom: HandoverRoom;
   /** EFI services that fail though nothing is wrong. */
   readonly efiFaults: readonly EfiFault[];
   /** SHA-256 of the image and of each segment at the jump. */
@@ -94,6 +101,8 @@ export const DEFAULT_BOOT_OPTIONS: BootOptions = {
   bootParamsAddress: null,
   memoryMap: null,
   efiProtocols: [],
+  efiNx: false,
+  handoverRoom: 'init-size',
   state: null,
   efiFaults: [],
   efiMemoryMap: null,

@@ -2,7 +2,7 @@
 
 import { type Command, InvalidArgumentError, Option } from 'commander';
 import { ENTRIES } from '../boot/entries/table.ts';
-import { type BootOptions, DEFAULT_BOOT_OPTIONS } from '../boot/options.ts';
+import { type BootOptions, DEFAULT_BOOT_OPTIONS, HANDOVER_ROOMS } from '../boot/options.ts';
 import type { EngineName } from '../cpu/cpu.ts';
 import { type KaslrOption, parseKaslrOption } from '../decompressor/kaslr-entropy.ts';
 import { BootscopeError } from '../error.ts';
@@ -52,6 +52,8 @@ export interface BootFlags {
   readonly memoryMap?: string;
   readonly efiProtocol?: readonly OptionalProtocol[];
   readonly fromState?: string;
+  readonly efiNx?: boolean;
+  readonly handoverRoom?: BootOptions['handoverRoom'];
   /** As they were typed: reading them takes the firmware's code. */
   readonly efiFail?: readonly string[];
   readonly hash?: boolean;
@@ -77,7 +79,17 @@ const BOOT_OPTION_NAMES: readonly (keyof BootFlags)[] = [
     'decompress',
   ] as const),
   ...(['loadAddress', 'initrdAddress', 'cmdlineAddress', 'bootParamsAddress'] as const),
-  ...(['memoryMap', 'fromState', 'efiProtocol', 'efiFail', 'hash', 'maxInstructions', 'timeout'] as const),
+  ...([
+    'memoryMap',
+    'fromState',
+    'efiProtocol',
+    'efiNx',
+    'handoverRoom',
+    'efiFail',
+    'hash',
+    'maxInstructions',
+    'timeout',
+  ] as const),
 ];
 
 /** How a command's boot options differ from those of `boot`. */
@@ -175,6 +187,13 @@ function bootOptionList(timeouts: string): readonly Option[] {
         .choices(OPTIONAL_PROTOCOLS)
         .argParser(protocol),
     ),
+    new Option('--efi-nx', 'EFI firmware that lets nothing run in memory that nobody has said to be code'),
+    new Option(
+      '--handover-room <size>',
+      'what the boot loader of efi-handover allocates: init_size of the header, or the size of the file',
+    )
+      .choices(HANDOVER_ROOMS)
+      .default(defaults.handoverRoom),
     repeatable(
       new Option(
         '--efi-fail <service[:n]=status>',
@@ -387,6 +406,8 @@ export async function bootOptions(flags: BootFlags): Promise<BootOptions> {
     bootParamsAddress: flags.bootParamsAddress ?? null,
     ...(flags.memoryMap === undefined ? {} : await readMemoryMapFile(flags.memoryMap, flags)),
     efiProtocols: flags.efiProtocol ?? [],
+    efiNx: flags.efiNx ?? false,
+    handoverRoom: flags.handoverRoom ?? DEFAULT_BOOT_OPTIONS.handoverRoom,
     efiFaults: flags.efiFail === undefined ? [] : await readFaults(flags.efiFail),
     hash: flags.hash ?? true,
     maxInstructions: flags.maxInstructions ?? null,

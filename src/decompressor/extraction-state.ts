@@ -8,7 +8,9 @@ import type { ExtractionContext, ExtractionStep, WrittenRange } from './extracti
 import { findStubDetails } from './find-stub.ts';
 import { GuestConsole } from './guest-console.ts';
 import { GuestHalt } from './guest-halt.ts';
+import type { TouchedRange } from './identity-map.ts';
 import type { KaslrChoice } from './kaslr.ts';
+import { LOW_MEMORY } from './root-pointer.ts';
 import type { StubDetails } from './stub.ts';
 import { StubMessages } from './stub-messages.ts';
 
@@ -25,6 +27,8 @@ export interface ExtractionState {
   readonly steps: ExtractionStep[];
   readonly writes: WrittenRange[];
   readonly notices: string[];
+  /** What was read on the way to the ACPI root pointer, beside the stub's own memory. */
+  searched: readonly TouchedRange[];
   kaslr: KaslrChoice | null;
   /** Page tables of its own that the function has gone over to; null: those that were in force. */
   cr3: bigint | null;
@@ -48,6 +52,7 @@ export function beginExtraction(context: ExtractionContext, passed: ExtractArgum
     steps: [],
     writes: [],
     notices: [],
+    searched: [LOW_MEMORY],
     kaslr: null,
     cr3: null,
   };

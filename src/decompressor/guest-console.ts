@@ -47,6 +47,11 @@ export class GuestConsole {
     this.#columns = memory.read8(bootParams + ORIG_VIDEO_COLS);
   }
 
+  /** Whether text goes to the screen's memory, too: stubs without a screen's size in boot_params leave it alone. */
+  get usesScreen(): boolean {
+    return this.#lines > 0 && this.#columns > 0;
+  }
+
   /** console_init of the stubs that have CONFIG_EARLY_PRINTK (2.6.37 on): sets the port up that the command line names. */
   initialiseSerial(commandLine: string | null): void {
     this.#parseEarlyPrintk(commandLine);

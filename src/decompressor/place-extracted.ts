@@ -226,7 +226,7 @@ function mapTouched(
         maps: state.details?.handlesPageFaults ?? false,
       },
       [
-        { start: 0, end: 0x100000, written: false },
+        ...state.searched,
         {
           start: state.passed.inputAddress,
           end: state.passed.inputAddress + state.passed.inputLength,

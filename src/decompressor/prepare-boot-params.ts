@@ -5,7 +5,7 @@ import { hasOption } from './command-line.ts';
 import { readUint32 } from './extract-arguments.ts';
 import type { ExtractionState } from './extraction-state.ts';
 import { KASLR_FLAG } from './kaslr-generation.ts';
-import { findRootPointerSearch, getRsdpAddress, type RootPointerSearch } from './root-pointer.ts';
+import { findRootPointerSearch, getRsdpAddress, LOW_MEMORY, type RootPointerSearch } from './root-pointer.ts';
 import { sanitizeBootParams } from './sanitize-boot-params.ts';
 import { findStrayStores } from './stray-stores.ts';
 import { reachesBefore } from './string-references.ts';
@@ -79,9 +79,10 @@ function noteRootPointer(
 ): void {
   const { memory, stub } = state.context;
   const { bootParams } = state.passed;
-  const address = getRsdpAddress(memory, bootParams, stub.bits, search, state.commandLine, {
+  const { address, searched } = getRsdpAddress(memory, bootParams, stub.bits, search, state.commandLine, {
     debug,
     stop: (variants, detail) => state.halt.stop(variants, detail),
   });
   memory.write64(bootParams + ACPI_RSDP_ADDR, address);
+  state.searched = state.console.usesScreen ? [...searched, LOW_MEMORY] : searched;
 }

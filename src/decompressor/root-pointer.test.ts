@@ -64,7 +64,7 @@ function look(
   { bits = 64, commandLine = '' }: { readonly bits?: 32 | 64; readonly commandLine?: string } = {},
 ): { address: bigint; said: string[] } {
   const said: string[] = [];
-  const address = getRsdpAddress(
+  const { address } = getRsdpAddress(
     PhysicalMemory.of(memory.ram),
     BOOT_PARAMS,
     bits,

@@ -5,6 +5,7 @@ import { hex } from '../hex.ts';
 import type { KernelImage } from '../image/kernel-image.ts';
 import type { PhysicalMemory } from '../x86/physical-memory.ts';
 import { findOption, simpleStrtoull } from './command-line.ts';
+import type { TouchedRange } from './identity-map.ts';
 import { stubHasText } from './stub-text.ts';
 
 /** EBDA segment in the BIOS data area; windows and signature after ACPI 6.5, 5.2.5.1. */
@@ -15,6 +16,9 @@ const HIGH_WINDOW_SIZE = 0x20000;
 const STEP = 16;
 /** `RSD PTR `, little endian. */
 const SIGNATURE = 0x2052545020445352n;
+
+/** What a search of a BIOS's tables reads of. */
+export const LOW_MEMORY: TouchedRange = { start: 0, end: 0x10_0000, written: false };
 
 /** Offsets in boot_params (zero-page.rst): acpi_rsdp_addr, and of struct efi_info what is looked at. */
 const ACPI_RSDP_ADDR = 0x070;
@@ -80,6 +84,8 @@ class RootPointerFinder {
   readonly #bootParams: number;
   readonly #bits: 32 | 64;
   readonly #voice: RootPointerVoice;
+  /** What it has read of memory. */
+  readonly searched: TouchedRange[] = [];
 
   constructor(memory: PhysicalMemory, bootParams: number, bits: 32 | 64, voice: RootPointerVoice) {
     this.#memory = memory;
@@ -89,6 +95,9 @@ class RootPointerFinder {
   }
 
   #u32(address: number): number {
+    const last = this.searched.at(-1);
+    if (last?.end === address) this.searched[this.searched.length - 1] = { ...last, end: address + 4 };
+    else this.searched.push({ start: address, end: address + 4, written: false });
     return this.#memory.contains(address, 4) ? this.#memory.read32(address) : 0;
   }
 
@@ -223,6 +232,7 @@ class RootPointerFinder {
 
   /** bios_get_rsdp_addr. */
   fromBios(): number {
+    this.searched.push(LOW_MEMORY);
     const ebda = this.#memory.read16(EBDA_SEGMENT) << 4;
     return (ebda > 0x400 ? this.#scan(ebda, EBDA_WINDOW) : 0) || this.#scan(HIGH_WINDOW, HIGH_WINDOW_SIZE);
   }
@@ -252,7 +262,7 @@ export function efiBits(memory: PhysicalMemory, bootParams: number): 32 | 64 | n
 /**
  * get_rsdp_addr.
  *
- * @returns what acpi_rsdp_addr of boot_params becomes: an address, 0 where there is none
+ * @returns what acpi_rsdp_addr of boot_params becomes: an address, 0 where there is none; and what was read for it
  */
 export function getRsdpAddress(
   memory: PhysicalMemory,
@@ -261,16 +271,18 @@ export function getRsdpAddress(
   search: RootPointerSearch,
   commandLine: string | null,
   voice: RootPointerVoice,
-): bigint {
+): { readonly address: bigint; readonly searched: readonly TouchedRange[] } {
   const finder = new RootPointerFinder(memory, bootParams, bits, voice);
   // Nineteen characters hold an address in hexadecimal with 0x.
   const option = search.option ? findOption(commandLine, 'acpi_rsdp', 19) : null;
   const given = option === null ? null : simpleStrtoull(option, 0, 16);
-  if (given !== null && given.value !== 0n && given.end === option!.length) return given.value;
+  if (given !== null && given.value !== 0n && given.end === option!.length) {
+    return { address: given.value, searched: [] };
+  }
   const passed = memory.read64(bootParams + ACPI_RSDP_ADDR);
-  if (passed !== 0n) return passed;
+  if (passed !== 0n) return { address: passed, searched: [] };
   let found = search.efi === 'acpi.c' && search.kexec ? finder.kexec() : 0;
   if (search.efi === 'acpi.c') found ||= finder.fromAcpi();
   if (search.efi === 'efi.c') found ||= finder.fromEfi();
-  return BigInt(found || finder.fromBios());
+  return { address: BigInt(found || finder.fromBios()), searched: finder.searched };
 }

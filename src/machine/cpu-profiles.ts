@@ -68,6 +68,9 @@ const PROFILES: readonly CpuProfile[] = [
     [STRUCTURED_FEATURES, [0, 0, LEAF_7_ECX_LA57, 0]],
     [ADDRESS_SIZES, [0x3928, 0, 0, 0]],
   ]),
+  variant(QEMU64, 'no-tsc', 'qemu64 without a time stamp counter, as `-cpu qemu64,-tsc`', [
+    [FEATURES, [0x00060fb1, 0x00000800, 0x80002001 | 0, 0x078bfbfd & ~LEAF_1_EDX_TSC]],
+  ]),
   variant(QEMU64, 'max', 'qemu64 with RDRAND: what a current processor offers and every engine can do', [
     [FEATURES, [0x00060fb1, 0x00000800, 0x80002001 | LEAF_1_ECX_RDRAND, 0x078bfbfd]],
     [EXTENDED_FEATURES, [0x00060fb1, 0, 0x00000005 | LEAF_80000001_ECX_3DNOW_PREFETCH, 0x2193fbfd | 0]],

@@ -10,7 +10,7 @@ import type { UefiFirmware } from '../../machine/uefi/firmware.ts';
 import { type OvmfMap, ovmfMemoryMap } from '../../machine/uefi/ovmf-map.ts';
 import { qemuPc } from '../../machine/uefi/qemu-pc.ts';
 import { BOOT_PARAMS_SIZE, BootParams, bootParamsOffset } from '../../protocol/boot-params.ts';
-import { EFI_PAGE, type EfiMemoryType } from '../../protocol/efi-tables.ts';
+import { EFI_MEMORY_XP, EFI_PAGE, type EfiMemoryType } from '../../protocol/efi-tables.ts';
 import { codeName, codeOf } from '../efi-code.ts';
 import { efiProtocolsOf, efiRandom } from '../efi-kaslr.ts';
 import type { BootOptions } from '../options.ts';
@@ -95,6 +95,7 @@ function loadHandover(machine: Machine, image: KernelImage, options: BootOptions
     configuration: qemuPc(efiProtocolsOf(options)),
     image: { name: 'boot loader', bytes: null, size: LOADER_SIZE, loadOptions: '', initrd: null },
     faults: options.efiFaults,
+    enforcesNx: options.efiNx,
     onText: (text) => machine.print(text),
     stop: (reason) => machine.halt(reason),
     onEvent: (event) => machine.tell(event),
@@ -102,12 +103,29 @@ function loadHandover(machine: Machine, image: KernelImage, options: BootOptions
   machine.uefi = firmware;
   const { header, protectedModeCode, setup } = image;
   const place = new LoaderPages(firmware, image.path);
-  const initSize = Math.max(header.get('init_size'), protectedModeCode.length);
-  const code = place.code(header.get('pref_address'), initSize);
+  const cmdline = commandLineBytes(image, options.cmdline);
+  const initrdBytes = options.initrd?.bytes ?? null;
+  const placeCode = (): number => {
+    const needed = options.handoverRoom === 'file' ? 0 : header.get('init_size');
+    return place.code(header.get('pref_address'), Math.max(needed, protectedModeCode.length));
+  };
+  const placeData = () => ({
+    commandLine: place.data('the command line', cmdline, MAXIMUM_ADDRESS),
+    initrd:
+      initrdBytes === null ? null : place.data('the initrd', initrdBytes, header.get('initrd_addr_max')),
+    bootParams: place.data('boot_params', new Uint8Array(BOOT_PARAMS_SIZE), MAXIMUM_ADDRESS).address,
+  });
+  // A loader that goes by the file's size has read the other files before it: memory is given out from the top down.
+  const early = options.handoverRoom === 'file' ? placeData() : null;
+  const code = placeCode();
+  const { commandLine, initrd, bootParams } = early ?? placeData();
   machine.memory.copyIn(code, protectedModeCode);
   // Addresses in it count from where the file's first byte would lie, as in an image that firmware has loaded.
   const base = code - (codeOf(image, 0).address ?? 0);
-  firmware.otherCode.push({ name: codeName(image), base, size: code + initSize - base });
+  const { end } = firmware.allocations.find(({ start }) => start === code)!;
+  firmware.otherCode.push({ name: codeName(image), base, size: end - base });
+  // A loader that knows of firmware that keeps data from running says that this is code.
+  if (options.efiNx) firmware.memoryAttributes.change(code, end, 0n, EFI_MEMORY_XP);
 
   const page = new Uint8Array(BOOT_PARAMS_SIZE);
   const start = bootParamsOffset('hdr');
@@ -115,25 +133,11 @@ function loadHandover(machine: Machine, image: KernelImage, options: BootOptions
   const params = new BootParams(page);
   params.set('type_of_loader', LOADER_TYPE_UNDEFINED);
   params.set('code32_start', code);
-  const cmdline = commandLineBytes(image, options.cmdline);
-  const commandLine: Placed = {
-    address: place.data('the command line', cmdline.length, MAXIMUM_ADDRESS),
-    size: cmdline.length,
-  };
-  machine.memory.copyIn(commandLine.address, cmdline);
   params.set('cmd_line_ptr', commandLine.address);
-  let initrd: Placed | null = null;
-  if (options.initrd !== null) {
-    const { bytes } = options.initrd;
-    initrd = {
-      address: place.data('the initrd', bytes.length, header.get('initrd_addr_max')),
-      size: bytes.length,
-    };
-    machine.memory.copyIn(initrd.address, bytes);
+  if (initrd !== null) {
     params.set('ramdisk_image', initrd.address);
     params.set('ramdisk_size', initrd.size);
   }
-  const bootParams = place.data('boot_params', BOOT_PARAMS_SIZE, MAXIMUM_ADDRESS);
   machine.memory.copyIn(bootParams, page);
   return {
     entry: 'efi-handover',
@@ -167,8 +171,10 @@ class LoaderPages {
     return there ?? this.#pages('the kernel', 'LoaderCode', size, MAXIMUM_ADDRESS);
   }
 
-  data(what: string, size: number, maximum: number): number {
-    return this.#pages(what, 'LoaderData', size, maximum);
+  data(what: string, bytes: Uint8Array, maximum: number): Placed {
+    const address = this.#pages(what, 'LoaderData', bytes.length, maximum);
+    this.#firmware.memory.copyIn(address, bytes);
+    return { address, size: bytes.length };
   }
 
   /** @throws BootscopeError `efi-memory-map` where there is no room */

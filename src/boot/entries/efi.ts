@@ -99,6 +99,7 @@ function loadEfi(machine: Machine, image: KernelImage, options: BootOptions): Lo
     configuration: qemuPc(efiProtocolsOf(options)),
     image: { name, bytes: program, loadOptions: options.cmdline, initrd: options.initrd?.bytes ?? null },
     faults: options.efiFaults,
+    enforcesNx: options.efiNx,
     onText: (text) => machine.print(text),
     stop: (reason) => machine.halt(reason),
     onEvent: (event) => machine.tell(event),

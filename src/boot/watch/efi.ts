@@ -3,6 +3,7 @@
 
 import { decompressKernel } from '../../decompressor/decompress-kernel.ts';
 import { addressOf, findDecompressKernel } from '../../decompressor/find-decompress-kernel.ts';
+import { BootscopeError } from '../../error.ts';
 import { findPeSection, readPe } from '../../image/pe.ts';
 import type { LoadedImageRecord, UefiFirmware } from '../../machine/uefi/firmware.ts';
 import type { BootRun } from '../boot-run.ts';
@@ -10,6 +11,7 @@ import { codeOf } from '../efi-code.ts';
 import type { LoadedImage } from '../entries/loaded-image.ts';
 import { recordBootParams, recordImage } from '../record-placements.ts';
 import { watchEfiChoice } from './efi-kaslr.ts';
+import { watchNx } from './efi-nx.ts';
 import { tellExtraction, tellPayloadRead } from './extract-kernel.ts';
 import { onKernel } from './kernel.ts';
 import { watchStub } from './startup.ts';
@@ -20,6 +22,7 @@ type StubImage = Pick<LoadedImageRecord, 'base' | 'size' | 'entry'>;
 /** The CPU stands at the first image's entry. */
 export function watchEfi(boot: BootRun, loaded: LoadedImage): void {
   const firmware = boot.machine.uefi!;
+  watchNx(boot, firmware);
   if (loaded.protectedModeCode !== null) {
     onKernelImage(boot, firmware, firmware.images[0]!);
     return;
@@ -67,6 +70,7 @@ function watchKernelOfUki(boot: BootRun, loaded: LoadedImage, firmware: UefiFirm
 /** The CPU stands at the stub's handover entry, boot_params in RDX. */
 export function watchHandover(boot: BootRun, loaded: LoadedImage): void {
   const firmware = boot.machine.uefi!;
+  watchNx(boot, firmware);
   const { address, size } = loaded.protectedModeCode!;
   const base = address - (codeOf(boot.image, 0).address ?? 0);
   const room = firmware.allocations.find(({ start }) => start === address);
@@ -90,10 +94,12 @@ function onKernelImage(
   phase: 'efi_pe_entry' | 'efi_handover_entry' = 'efi_pe_entry',
 ): void {
   boot.beginPhase(phase, image.entry);
+  watchForNull(boot, firmware);
   boot.found.zo = codeOf(boot.image, image.base).address;
   const trap = watchDecompressKernel(boot, firmware, image);
   firmware.onExitBootServices = () => {
     boot.machine.timeStamps = null;
+    boot.whenAtZero = null;
     boot.beginPhase('exit_boot_services');
     watchForKernel(boot, firmware, image, trap);
   };
@@ -171,6 +177,22 @@ function watchForKernel(
   };
   if (image.base > 0) boot.hookBlocks(0, image.base - 1, onBlock);
   boot.hookBlocks(image.base + image.size, null, onBlock);
+}
+
+/**
+ * A stub that finds neither RDRAND nor a time stamp counter reads the i8254 through port functions that only extract_kernel fills in:
+ * it calls address 0.
+ */
+function watchForNull(boot: BootRun, firmware: UefiFirmware): void {
+  const { cpuid } = boot.machine;
+  boot.whenAtZero = () => {
+    firmware.calledNull = true;
+    const why =
+      cpuid.hasTsc || cpuid.hasRdrand
+        ? ''
+        : ': KASLR asks the i8254 for want of RDRAND and a time stamp counter, by functions that are not set up yet';
+    throw new BootscopeError('guest-error', `the EFI stub called address 0${why}`);
+  };
 }
 
 /** Where efi_relocate_kernel has put the protected-mode code: stubs before 6.6 move themselves where they lie badly. */

@@ -5,6 +5,7 @@ import { EFI_STATUS, type EfiStatusName } from '../../protocol/efi-tables.ts';
 import { BOOT_SERVICE_ROWS } from './boot-services.ts';
 import { PROTOCOL_SERVICE_NAMES } from './protocol-services.ts';
 import { RUNTIME_SERVICE_ROWS } from './runtime-services.ts';
+import { TCG_SERVICE_NAMES } from './tcg-services.ts';
 
 export interface EfiFault {
   /** As the service's row names it. */
@@ -32,6 +33,7 @@ export function parseEfiFault(text: string): EfiFault {
     ...Object.keys(BOOT_SERVICE_ROWS),
     ...Object.keys(RUNTIME_SERVICE_ROWS),
     ...PROTOCOL_SERVICE_NAMES,
+    ...TCG_SERVICE_NAMES,
   ];
   const service = names.find((name) => name.toLowerCase() === match[1]!.toLowerCase());
   if (service === undefined) {

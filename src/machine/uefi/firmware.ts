@@ -11,6 +11,7 @@ import {
   BOOT_SERVICES,
   BOOT_SERVICES_SIGNATURE,
   CONFIGURATION_ENTRY_SIZE,
+  EFI_MEMORY_XP,
   EFI_STATUS,
   type EfiMemoryType,
   efiStatusName,
@@ -43,6 +44,7 @@ import {
   type Service,
   type ServiceResult,
 } from './service.ts';
+import type { Measurement } from './tcg-services.ts';
 import type { VariableStore } from './variables.ts';
 
 /** UEFI 2.70, as OVMF 2022.11 says. */
@@ -110,6 +112,8 @@ export interface UefiParts {
   readonly places: FirmwarePlaces;
   readonly faults: readonly EfiFault[];
   readonly variables: VariableStore;
+  /** Memory is not executable but where an image says that it is, or somebody asked for it. */
+  readonly enforcesNx: boolean;
   readonly onText: (text: string) => void;
   /** Ends the run: the guest has asked for it, or can never go on. */
   readonly stop: (reason: string) => void;
@@ -145,13 +149,19 @@ export class UefiFirmware {
   readonly handles = new HandleDatabase();
   readonly events = new EventList();
   readonly variables: VariableStore;
-  readonly memoryAttributes = new MemoryAttributes();
+  readonly memoryAttributes: MemoryAttributes;
   readonly parts: UefiParts;
   readonly places: FirmwarePlaces;
   readonly allocations: EfiAllocation[] = [];
   readonly images: LoadedImageRecord[] = [];
+  /** What was measured into a TPM's PCRs. */
+  readonly measurements: Measurement[] = [];
   /** Task priority level. */
   tpl = 4n;
+  /** The image has called address 0. */
+  calledNull = false;
+  /** Where the guest went that it may not run. */
+  nxFault: number | null = null;
   /** Set by ExitBootServices. */
   bootServicesExited = false;
   /** The first image has left with Exit, or returned. */
@@ -172,6 +182,8 @@ export class UefiFirmware {
   readonly #missing = new Map<string, number>();
   readonly #frames: Frame[] = [];
   #number = 0;
+  /** What the service in progress says of itself beside its arguments. */
+  #remark: string | null = null;
   #current: ServedCall | null = null;
 
   constructor(parts: UefiParts) {
@@ -181,6 +193,7 @@ export class UefiFirmware {
     this.clock = parts.clock;
     this.places = parts.places;
     this.variables = parts.variables;
+    this.memoryAttributes = new MemoryAttributes(parts.enforcesNx ? EFI_MEMORY_XP : 0n);
     this.pages = new PageAllocator(parts.map, parts.state);
     this.pool = new PoolAllocator({
       allocate: (type, pages) => this.pages.allocate({ kind: 'AnyPages' }, type, pages),
@@ -497,8 +510,10 @@ export class UefiFirmware {
       instructions: call.instructions,
       text:
         `${row.name}(${given.map(([name, text]) => `${name}=${text}`).join(', ')}) = ${status}` +
-        `${results.length > 0 ? ` (${results.join(', ')})` : ''}${injected ? ' [injected]' : ''}`,
+        `${results.length > 0 ? ` (${results.join(', ')})` : ''}${this.#remark === null ? '' : `: ${this.#remark}`}` +
+        (injected ? ' [injected]' : ''),
     });
+    this.#remark = null;
   }
 
   /**
@@ -606,6 +621,11 @@ export class UefiFirmware {
 
   /** Called for each piece of memory that is allocated for code, [start, end). */
   onCodePages: ((start: number, end: number) => void) | null = null;
+
+  /** Says of the call in progress what its arguments do not show. */
+  remark(text: string): void {
+    this.#remark = text;
+  }
 
   readonly #notices: string[] = [];
 

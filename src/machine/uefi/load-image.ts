@@ -4,7 +4,9 @@
 import { findPeSection, type PeFile, readPe } from '../../image/pe.ts';
 import { decodeDevicePath, encodeDevicePath } from '../../protocol/efi-device-path.ts';
 import {
+  EFI_MEMORY_RO,
   EFI_MEMORY_TYPES,
+  EFI_MEMORY_XP,
   EFI_PAGE,
   EFI_STATUS,
   type EfiMemoryType,
@@ -16,6 +18,10 @@ import type { UefiFirmware } from './firmware.ts';
 import { char16Bytes, type ServiceResult } from './service.ts';
 
 const { SUCCESS, INVALID_PARAMETER, LOAD_ERROR, NOT_FOUND, OUT_OF_RESOURCES, UNSUPPORTED } = EFI_STATUS;
+
+/** IMAGE_SCN_MEM_EXECUTE and IMAGE_SCN_MEM_WRITE. */
+const SECTION_EXECUTE = 0x2000_0000;
+const SECTION_WRITE = 0x8000_0000;
 
 const MACHINE_X64 = 0x8664;
 const BOOT_SERVICE_DRIVER = 11;
@@ -71,6 +77,7 @@ export function placeImage(
   const pages = Math.ceil(pe.sizeOfImage / EFI_PAGE);
   const start = base ?? firmware.allocatePages({ kind: 'AnyPages' }, codeType, pages);
   if (start === null) return { status: OUT_OF_RESOURCES, reason: `there are no ${pages} pages for it` };
+  protect(firmware, pe, start);
   const failure = copySections(firmware, bytes, pe, start) ?? relocate(firmware, bytes, pe, start);
   if (failure !== null) {
     if (base === null) firmware.freePages(start, pages);
@@ -84,6 +91,33 @@ export function placeImage(
     ),
   );
   return { base: start, entry: start + pe.entryPoint, size: pe.sizeOfImage, fromFile, codeType };
+}
+
+/**
+ * Maps an image as its sections say, where it says that it can bear that (NX_COMPAT); all of it for everything where it does not.
+ */
+function protect(firmware: UefiFirmware, pe: PeFile, base: number): void {
+  if (!firmware.parts.enforcesNx) return;
+  const attributes = firmware.memoryAttributes;
+  const access = EFI_MEMORY_RO | EFI_MEMORY_XP;
+  if (!pe.nxCompatible) {
+    attributes.change(base, base + pe.sizeOfImage, 0n, access);
+    firmware.noticeOnce(
+      'the image does not claim NX_COMPAT: the firmware maps all of it writable and executable, one that is strict refuses it',
+    );
+    return;
+  }
+  for (const { virtualAddress, virtualSize, fileSize, characteristics, name } of pe.sections) {
+    const [start, size] = [base + virtualAddress, virtualSize || fileSize];
+    if ((characteristics & SECTION_EXECUTE) === 0) continue;
+    const writable = (characteristics & SECTION_WRITE) !== 0;
+    attributes.change(start, start + size, writable ? 0n : EFI_MEMORY_RO, EFI_MEMORY_XP);
+    if (writable) {
+      firmware.noticeOnce(
+        `section ${name} of an image that claims NX_COMPAT is writable and executable at once: a firmware that is strict refuses it`,
+      );
+    }
+  }
 }
 
 function copySections(

@@ -7,7 +7,9 @@ import {
   DXE_SERVICES,
   DXE_SERVICES_SIGNATURE,
   EFI_MEMORY_RAM,
+  EFI_MEMORY_RO,
   EFI_MEMORY_XP,
+  EFI_PAGE,
   EFI_STATUS,
   GOP_MODE,
   GOP_MODE_INFO,
@@ -366,6 +368,14 @@ export function memoryAttribute(firmware: UefiFirmware): bigint {
   ]);
 }
 
+/** EFI_MEMORY_WB, what memory is cached as; and how it may be accessed (UEFI 2.10, 7.2.3): RP, XP, RO. */
+const EFI_MEMORY_WB = 8n;
+const EFI_ACCESS_ATTRIBUTES = 0x2000n | EFI_MEMORY_XP | EFI_MEMORY_RO;
+
+function pageOf(address: number): number {
+  return address - (address % EFI_PAGE);
+}
+
 /** EFI_GCD_MEMORY_SPACE_DESCRIPTOR (PI specification, volume 2, 7.2.4). */
 const GCD_SIZE = 64;
 const GCD_SYSTEM_MEMORY = 2;
@@ -380,12 +390,16 @@ export function dxeServices(firmware: UefiFirmware): bigint {
       (_, base, pointer) => {
         const space = firmware.memorySpaceAt(Number(base));
         if (space === null) return NOT_FOUND;
+        const { memoryAttributes: attributes } = firmware;
+        // One space is one descriptor, unless its pages are mapped in different ways.
+        const start = firmware.parts.enforcesNx ? pageOf(Number(base)) : space.start;
+        const end = firmware.parts.enforcesNx ? attributes.endOfRun(start, space.end) : space.end;
         const at = Number(pointer);
         memory.fill(at, GCD_SIZE, 0);
-        memory.write64(at, BigInt(space.start));
-        memory.write64(at + 8, BigInt(space.end - space.start));
+        memory.write64(at, BigInt(start));
+        memory.write64(at + 8, BigInt(end - start));
         memory.write64(at + 16, EFI_MEMORY_RAM | EFI_MEMORY_XP);
-        memory.write64(at + 24, EFI_MEMORY_RAM & 8n);
+        memory.write64(at + 24, EFI_MEMORY_WB | attributes.get(start));
         memory.write32(at + 32, GCD_SYSTEM_MEMORY);
         return SUCCESS;
       },
@@ -393,7 +407,12 @@ export function dxeServices(firmware: UefiFirmware): bigint {
     SetMemorySpaceAttributes: service(
       'DXE.SetMemorySpaceAttributes',
       'BaseAddress:address Length:number Attributes:address',
-      () => SUCCESS,
+      (_, base, length, value) => {
+        const set = value! & EFI_ACCESS_ATTRIBUTES;
+        const clear = EFI_ACCESS_ATTRIBUTES & ~set;
+        firmware.memoryAttributes.change(Number(base), Number(base! + length!), set, clear);
+        return SUCCESS;
+      },
     ),
   };
   const size = TABLE_HEADER_SIZE + DXE_SERVICES.length * 8;

@@ -41,6 +41,7 @@ import {
   textOutput,
   unicodeCollation,
 } from './protocol-services.ts';
+import { tcg, tcg2 } from './tcg-services.ts';
 import { VARIABLE_BOOT_SERVICE, VARIABLE_RUNTIME, VariableStore } from './variables.ts';
 
 /** What is told apart between two EFI machines, beside their memory. */
@@ -74,6 +75,8 @@ export interface UefiStart {
   readonly configuration: UefiConfiguration;
   readonly image: UefiImage;
   readonly faults: readonly EfiFault[];
+  /** See `UefiParts`. */
+  readonly enforcesNx?: boolean;
   readonly onText: (text: string) => void;
   readonly stop: (reason: string) => void;
   readonly onEvent: (event: Extract<MachineEvent, { kind: 'efi' }>) => void;
@@ -122,6 +125,7 @@ export function startFirmware(start: UefiStart): UefiFirmware {
     state: { ...OVMF_STATE, bins: findBins(map), ...start.state },
     places,
     faults: start.faults,
+    enforcesNx: start.enforcesNx ?? false,
     variables: new VariableStore([
       globalVariable('SecureBoot', Uint8Array.of(0)),
       globalVariable('SetupMode', Uint8Array.of(1)),
@@ -194,6 +198,8 @@ function installProtocols(firmware: UefiFirmware, { configuration, image }: Uefi
   firmware.install(drivers, 'UnicodeCollation2', collation);
   const has = (protocol: OptionalProtocol): boolean => configuration.protocols.includes(protocol);
   if (has('rng')) firmware.install(drivers, 'Rng', randomNumbers(firmware));
+  if (has('tcg2')) firmware.install(drivers, 'Tcg2', tcg2(firmware));
+  if (has('tcg')) firmware.install(drivers, 'Tcg', tcg(firmware));
   if (has('memory-attribute')) firmware.install(drivers, 'MemoryAttribute', memoryAttribute(firmware));
   for (const pci of configuration.pci) {
     const handle = firmware.newHandle();
