@@ -2,9 +2,7 @@
 // Long, for it is one state: what a hook may do depends on all of it.
 
 import { BootscopeError } from '../error.ts';
-import { hex } from '../hex.ts';
 import { CR0_PE, CR0_PG } from '../x86/control-registers.ts';
-import { decodeInstruction, opcodeOffset } from '../x86/instruction.ts';
 import { type MemoryBlock, PhysicalMemory } from '../x86/physical-memory.ts';
 import type {
   BlockDecoder,
@@ -21,17 +19,16 @@ import type {
   Unhook,
 } from './cpu.ts';
 import { findEnvironment, type GuestEnvironment } from './environment.ts';
+import { FarReturns } from './far-returns.ts';
+import { GuestBlocks } from './guest-blocks.ts';
 import { type BlockWatcher, InstructionCounter } from './instruction-counter.ts';
 import { Registers } from './registers.ts';
 import type { StepBuffer } from './step-buffer.ts';
 import { linearToPhysical } from './translate.ts';
 import { type HookShape, type HookShapes, type Pointer, type Transport, versionText } from './transport.ts';
 
-/** What one array can cover: the limit of V8 in Node 20; Node-API ends the process beyond it. */
-const MAX_VIEW = 2 ** 32;
 const UC_ARCH_X86 = 4;
 const UC_MODE_64 = 8;
-const UC_PROT_ALL = 7;
 const UC_ERR_OK = 0;
 
 const UC_HOOK_INTR = 1;
@@ -73,22 +70,12 @@ const EFER_NXE = 1n << 11n;
 /** 2.1.2 as `uc_version` >> 8. */
 const RDTSC_HOOKABLE_SINCE = 0x020102;
 
-const PAGE_SIZE = 4096;
-/** Linear addresses in real mode end below this. */
-const REAL_MODE_END = 0x11_0000;
 /** Bytes of the widest registers. */
 const LONGEST_ACCESS = 64n;
 const MAX_64 = 0xffff_ffff_ffff_ffffn;
 const MASK_32 = 0xffff_ffffn;
 /** What the boot stub's own page tables are made of. */
 const LARGE_PAGE = 0x20_0000;
-const MASK_16 = 0xffffn;
-const LONGEST_INSTRUCTION = 15;
-/** RET far, without and with bytes to take off the stack. */
-const FAR_RETURN = 0xcb;
-const FAR_RETURN_POP = 0xca;
-/** The B flag of a stack segment's descriptor (Intel SDM 3A 3.4.5): ESP counts, not SP. */
-const SEGMENT_BIG = 1 << 22;
 /** Bytes of zeroes that count as code of nobody. */
 const EMPTY_CODE = 64;
 /** Blocks (or instructions) between two looks at the clock where slices are counted in hooks. */
@@ -98,14 +85,6 @@ const HOOKS_PER_LOOK = 2048;
  * A hook comes and goes only while the library isn't running: code and block hooks and the check for write
  * hooks are made part of translated code, and koffi can't call a callback that was made during the running call.
  */
-/** Guest memory that the host has given. */
-interface Block {
-  readonly pointer: Pointer;
-  readonly size: number;
-  /** Null where nobody has asked for all of it. */
-  view: Uint8Array<ArrayBuffer> | null;
-}
-
 interface HookRecord {
   readonly kind: 'code' | 'block' | 'access' | 'other';
   readonly begin: bigint;
@@ -119,13 +98,6 @@ interface HookRecord {
   skip: bigint | null;
 }
 
-/** Who is told of reads of a linear [begin, end]. */
-interface ReadHook {
-  readonly begin: bigint;
-  readonly end: bigint;
-  readonly hook: (address: bigint, size: number) => void;
-}
-
 type InterruptHook = Parameters<Cpu['hookInterrupt']>[0];
 type InstructionHook = Parameters<Cpu['hookInstruction']>[1];
 
@@ -134,18 +106,6 @@ interface Exit {
   readonly address: number;
   readonly blockStart: number;
   readonly blockEnd: number;
-}
-
-/**
- * Where a far return may begin at the end of the block [start, end) of real-mode code: with its prefixes, or behind bytes that
- * only look like some.
- */
-function farReturnsAt(ram: Uint8Array, start: number, end: number): readonly number[] {
-  const opcode = ram[end - 1] === FAR_RETURN ? end - 1 : ram[end - 3] === FAR_RETURN_POP ? end - 3 : -1;
-  if (opcode < start) return [];
-  const found = [opcode];
-  for (let at = opcode - 1; at >= start && opcodeOffset(ram, at, 16) === opcode; at--) found.push(at);
-  return found;
 }
 
 function isWhole(hook: HookRecord): boolean {
@@ -159,9 +119,8 @@ class UnicornCpu implements Cpu, BlockWatcher {
   readonly #transport: Transport;
   readonly #version: number;
   readonly #registers: Registers;
-  blocks: readonly MemoryBlock[] = [];
   readonly memory = new PhysicalMemory(this);
-  readonly #blocks = new Map<number, Block>();
+  readonly #blocks: GuestBlocks;
 
   #running = false;
   /** The library is between `uc_emu_start` and its return. */
@@ -220,10 +179,8 @@ class UnicornCpu implements Cpu, BlockWatcher {
   readonly #afterCr4 = new Set<bigint>();
   /** Linear addresses of special instructions that have their hook. */
   readonly #hookedInstructions = new Set<number>();
-  /** What looks for far returns while reads are hooked, and the hook on each by its address. */
-  readonly #readHooks = new Set<ReadHook>();
-  #farReturnWatch: HookRecord | null = null;
-  readonly #farReturns = new Map<bigint, HookRecord>();
+  /** While reads are hooked. */
+  readonly #farReturns: FarReturns;
   #emptyCodeHook: ((address: number) => void) | null = null;
   readonly #newCodeHooks = new Set<(address: number) => void>();
   #environment: GuestEnvironment | null | undefined;
@@ -240,6 +197,16 @@ class UnicornCpu implements Cpu, BlockWatcher {
       throw new BootscopeError('cpu-open', `Unicorn cannot be opened: ${transport.errorText(error)}`);
     }
     this.#registers = new Registers(transport);
+    this.#blocks = new GuestBlocks(transport);
+    this.#farReturns = new FarReturns({
+      cpu: this,
+      registers: this.#registers,
+      environment: () => this.#hidden(),
+      hook: (kind, begin, end, hook) => this.#unhook(this.#addInstructionHook(kind, begin, end, hook)),
+      csLoaded: () => {
+        this.#csBase = null;
+      },
+    });
     this.#completeProcessor();
   }
 
@@ -275,52 +242,19 @@ class UnicornCpu implements Cpu, BlockWatcher {
   }
 
   mapRam(address: number, size: number): void {
-    this.#map(address, size);
-    this.blocks = [...this.blocks, { start: address, end: address + size }].sort((a, b) => a.start - b.start);
+    this.#blocks.map(address, size, true);
   }
 
   mapDevice(address: number, size: number): Uint8Array<ArrayBuffer> {
-    return this.#whole(this.#map(address, size));
+    return this.#blocks.map(address, size, false);
   }
 
-  #map(address: number, size: number): Block {
-    if (address % PAGE_SIZE !== 0 || size % PAGE_SIZE !== 0 || size <= 0) {
-      throw new BootscopeError(
-        'cpu-memory',
-        `RAM at ${hex(address)} of ${size} bytes is not a whole number of ${PAGE_SIZE}-byte pages`,
-      );
-    }
-    const pointer = this.#transport.allocate(size);
-    if (pointer === null) {
-      throw new BootscopeError('cpu-memory', `The host has no ${size} bytes for the guest's RAM`);
-    }
-    const error = this.#transport.memMapPtr(BigInt(address), size, UC_PROT_ALL, pointer);
-    this.#check(error, `Mapping ${size} bytes at ${hex(address)}`);
-    const block = { pointer, size, view: null };
-    this.#blocks.set(address, block);
-    return block;
-  }
-
-  #whole(block: Block): Uint8Array<ArrayBuffer> {
-    if (block.view === null || block.view.byteLength === 0) {
-      block.view = this.#transport.view(block.pointer, Math.min(block.size, MAX_VIEW));
-    }
-    return block.view;
+  get blocks(): readonly MemoryBlock[] {
+    return this.#blocks.ram;
   }
 
   ram(address: number, length?: number): Uint8Array<ArrayBuffer> {
-    const start =
-      length === undefined
-        ? address
-        : (this.blocks.find((each) => address >= each.start && address + length <= each.end)?.start ?? -1);
-    const block = this.#blocks.get(start);
-    if (block === undefined) {
-      const what = length === undefined ? 'No RAM block starts' : `No RAM block holds ${length} bytes`;
-      throw new BootscopeError('cpu-memory', `${what} at ${hex(address)}`);
-    }
-    return length === undefined
-      ? this.#whole(block)
-      : this.#transport.view(block.pointer + (address - start), length);
+    return this.#blocks.view(address, length);
   }
 
   readRegisters(names: readonly RegisterName[], values: BigUint64Array): void {
@@ -652,7 +586,7 @@ class UnicornCpu implements Cpu, BlockWatcher {
     };
     this.#hooks.push(record);
     this.#hooksChanged = true;
-    if (kind === 'code') this.#keepFarReturnsLast(record);
+    if (kind === 'code') this.#farReturns.keepLast(begin, end);
     if (this.#emulating) this.#requestRestart();
     return record;
   }
@@ -801,8 +735,7 @@ class UnicornCpu implements Cpu, BlockWatcher {
     hook: (address: bigint, size: number) => void,
     full: () => void,
   ): Steps | null {
-    const block = this.#blocks.get(0);
-    if (block === undefined) throw new BootscopeError('cpu-memory', 'No RAM block starts at 0x0');
+    const block = this.#blocks.at(0);
     let record: HookRecord | null = null;
     const made = this.#transport.makeStepsHook(
       block.pointer,
@@ -1023,81 +956,11 @@ class UnicornCpu implements Cpu, BlockWatcher {
 
   hookMemoryRead(begin: bigint, end: bigint, hook: (address: bigint, size: number) => void): Unhook {
     const unhook = this.#hookMemory(UC_HOOK_MEM_READ, begin, end, hook);
-    const told: ReadHook = { begin, end, hook };
-    this.#readHooks.add(told);
-    this.#watchFarReturns();
+    const untell = this.#farReturns.tell({ begin, end, hook });
     return () => {
       unhook();
-      this.#readHooks.delete(told);
-      this.#watchFarReturns();
+      untell();
     };
-  }
-
-  /**
-   * Before it tells of a read, the library puts the address of the instruction into RIP: 2.0 where any read is hooked, 2.1 where
-   * this one is. By the second read of a far return in real mode RIP holds where that goes to, so such returns are done here.
-   */
-  #watchFarReturns(): void {
-    if (this.#closed || this.#readHooks.size > 0 === (this.#farReturnWatch !== null)) return;
-    if (this.#farReturnWatch !== null) {
-      this.#removeRecord(this.#farReturnWatch);
-      this.#farReturnWatch = null;
-      for (const record of this.#farReturns.values()) this.#removeRecord(record);
-      this.#farReturns.clear();
-      return;
-    }
-    this.#farReturnWatch = this.#addInstructionHook(
-      'block',
-      0n,
-      BigInt(REAL_MODE_END - 1),
-      (address, size) => {
-        for (const at of farReturnsAt(this.ram(0), Number(address), Number(address) + size)) {
-          if (!this.#farReturns.has(BigInt(at))) this.#hookFarReturn(BigInt(at));
-        }
-      },
-    );
-  }
-
-  #hookFarReturn(at: bigint): void {
-    this.#farReturns.set(
-      at,
-      this.#addInstructionHook('code', at, at, () => this.#doFarReturn(Number(at))),
-    );
-  }
-
-  /** A hook that moves RIP is the last that is called for its instruction. */
-  #keepFarReturnsLast(added: HookRecord): void {
-    for (const [at, record] of [...this.#farReturns]) {
-      if (at < added.begin || at > added.end || record.removed) continue;
-      this.#farReturns.delete(at);
-      this.#removeRecord(record);
-      this.#hookFarReturn(at);
-    }
-  }
-
-  /** RET far of real mode (Intel SDM 2B). */
-  #doFarReturn(address: number): void {
-    const found = decodeInstruction(this.memory.viewUpTo(address, LONGEST_INSTRUCTION), 0, 16);
-    const stack = this.#hidden()?.readStackSegment();
-    const isReturn = found?.opcode === FAR_RETURN || found?.opcode === FAR_RETURN_POP;
-    if (!isReturn || stack === undefined || (this.#registers.read('cr0') & CR0_PE) !== 0n) return;
-    const size = found.operand16 ? 2 : 4;
-    const mask = (stack.attributes & SEGMENT_BIG) !== 0 ? MASK_32 : MASK_16;
-    const rsp = this.#registers.read('rsp');
-    const pop = (number: number): number => {
-      const at = stack.base + ((rsp + BigInt(number * size)) & mask);
-      for (const { begin, end, hook } of this.#readHooks) {
-        if (at <= end && at + BigInt(size) > begin) hook(at, size);
-      }
-      return size === 2 ? this.memory.read16(Number(at)) : this.memory.read32(Number(at));
-    };
-    const offset = pop(0);
-    const selector = pop(1) & 0xffff;
-    const next = rsp + BigInt(2 * size + (found.immediate & 0xffff));
-    this.#registers.write('rsp', (rsp & ~mask) | (next & mask));
-    this.#hidden()!.loadRealModeCs(selector);
-    this.#csBase = null;
-    this.writeRegister('rip', BigInt(offset));
   }
 
   #hookMemory(
@@ -1140,8 +1003,7 @@ class UnicornCpu implements Cpu, BlockWatcher {
   }
 
   countInstructions(decode: BlockDecoder): void {
-    const block = this.#blocks.get(0);
-    if (block === undefined) throw new BootscopeError('cpu-memory', 'No RAM block starts at 0x0');
+    const block = this.#blocks.at(0);
     const missed = (address: bigint, size: number): void => {
       try {
         this.#counter?.missed(Number(address), size);
@@ -1267,7 +1129,7 @@ class UnicornCpu implements Cpu, BlockWatcher {
       this.#check(this.#transport.flushCache(), 'Dropping translated code');
       return;
     }
-    for (const [address, { size }] of this.#blocks) {
+    for (const { address, size } of this.#blocks) {
       for (let offset = 0; offset < size; offset += LARGE_PAGE) {
         const begin = BigInt(address + offset);
         this.#dropTranslations(begin, begin + BigInt(Math.min(LARGE_PAGE, size - offset)));
@@ -1276,7 +1138,7 @@ class UnicornCpu implements Cpu, BlockWatcher {
   }
 
   #isPaging(): boolean {
-    return this.#blocks.has(0) && (this.readRegister('cr0') & CR0_PG) !== 0n;
+    return this.#blocks.ram.length > 0 && (this.readRegister('cr0') & CR0_PG) !== 0n;
   }
 
   close(): void {
@@ -1285,7 +1147,6 @@ class UnicornCpu implements Cpu, BlockWatcher {
     // Its fields lie in memory that goes now.
     this.#counter = null;
     this.#blocks.clear();
-    this.blocks = [];
     this.#transport.close();
   }
 }
