@@ -29,8 +29,8 @@ export async function measureStepRate(image: KernelImage, engine: EngineName): P
     const stream = new InstructionStream<Uint8Array>(machine, {
       syntax: 'gas',
       describe: (instruction) => writer.prefix(instruction, () => null),
-      executed: (prefix, iterations, changes) => {
-        writer.instruction(prefix, iterations, changes);
+      executed: (prefix, iterations, changes, details) => {
+        writer.instruction(prefix, iterations, changes, details);
         if (stream.count >= INSTRUCTIONS) cpu.stop();
       },
     });

@@ -17,7 +17,7 @@ import { Machine, type MachineOptions } from '../machine/machine.ts';
 import type { BootParamsAtJump, Hazard, KernelAtJump, Phase, PhaseName } from '../trace/boot-trace.ts';
 import { AccessObserver, type ObservedAccess } from './access-observer.ts';
 import { BootRecord } from './boot-record.ts';
-import { CpuModeReader } from './cpu-mode.ts';
+import { CODE_BITS, CpuModeReader, codeSegmentBase } from './cpu-mode.ts';
 import type { LoadedImage } from './entries/loaded-image.ts';
 import { Hold } from './hold.ts';
 import { type InstructionListener, InstructionStream } from './instruction-stream.ts';
@@ -201,8 +201,9 @@ export class BootRun {
   /** Linear address of the instruction that runs next. */
   get address(): number {
     const rip = this.cpu.readRegister('rip');
-    if (this.mode.read() !== 'real16') return Number(rip);
-    return Number((this.cpu.readRegister('cs') << 4n) + (rip & 0xffffn));
+    const mode = this.mode.read();
+    if (CODE_BITS[mode] !== 16) return Number(rip);
+    return Number(codeSegmentBase(this.cpu, mode) + (rip & 0xffffn));
   }
 
   /** The jump into the kernel was reached. */

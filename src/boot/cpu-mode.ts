@@ -10,6 +10,9 @@ const NAMES: readonly RegisterName[] = ['cr0', 'efer', 'cs', 'cr3', 'cr4'];
 const DESCRIPTOR_DEFAULT_32 = 1 << 22;
 const DESCRIPTOR_LONG = 1 << 21;
 
+/** Number of a segment register. */
+const CS = 1;
+
 /** Width of the code of each mode. */
 export const CODE_BITS: Readonly<Record<CpuMode, 16 | 32 | 64>> = {
   real16: 16,
@@ -69,6 +72,13 @@ export class CpuModeReader {
     if (physical === null || !memory.contains(Number(physical), 8)) return null;
     return memory.read32(Number(physical) + 4);
   }
+}
+
+/** What code of a mode adds to its instruction pointer; outside of 16-bit code nothing in a boot. */
+export function codeSegmentBase(cpu: Cpu, mode: CpuMode): bigint {
+  if (mode === 'real16') return cpu.readRegister('cs') << 4n;
+  // Between setting CR0.PE and the far jump CS is still that of real mode.
+  return mode === 'prot16' ? cpu.readSegmentBases()[CS]! : 0n;
 }
 
 function modeOf(attributes: number, long: boolean): CpuMode {

@@ -4,6 +4,7 @@ import type * as Iced from 'iced-x86';
 import { loadIced } from '../host/host.ts';
 import type { CpuMode } from '../trace/boot-trace.ts';
 import type { PhysicalMemory } from '../x86/physical-memory.ts';
+import { type OperandForm, operandForms } from './memory-operands.ts';
 
 /** What an instruction does that one may look for. */
 export const INSTRUCTION_CLASSES = ['calls', 'branches', 'io', 'int', 'mode', 'msr', 'cr'] as const;
@@ -22,6 +23,8 @@ export interface DecodedInstruction {
   /** Changes segment, control or descriptor table registers, or comes back by another way than it went. */
   readonly system: boolean;
   readonly repeated: boolean;
+  /** Those in memory, where they were asked for; none of INT n, which the host serves. */
+  readonly operands: readonly OperandForm[];
 }
 
 export type Syntax = 'gas' | 'intel';
@@ -39,6 +42,7 @@ export class InstructionDecoder<T> {
   readonly #iced: typeof Iced;
   readonly #formatter: Iced.Formatter;
   readonly #instruction: Iced.Instruction;
+  readonly #info: Iced.InstructionInfoFactory | null;
   readonly #systemMnemonics: ReadonlySet<Iced.Mnemonic>;
   readonly #known: Readonly<Record<16 | 32 | 64, Map<number, KnownInstruction<T>>>> = {
     16: new Map(),
@@ -46,7 +50,8 @@ export class InstructionDecoder<T> {
     64: new Map(),
   };
 
-  constructor(syntax: Syntax, describe: (instruction: DecodedInstruction) => T | null) {
+  /** @param operands - whether they are wanted */
+  constructor(syntax: Syntax, describe: (instruction: DecodedInstruction) => T | null, operands = false) {
     this.#describe = describe;
     // CommonJS, and large: loaded only when somebody steps.
     this.#iced = loadIced();
@@ -57,6 +62,7 @@ export class InstructionDecoder<T> {
     this.#formatter.uppercaseHex = false;
     this.#formatter.branchLeadingZeros = false;
     this.#instruction = new Instruction();
+    this.#info = operands ? new this.#iced.InstructionInfoFactory() : null;
     this.#systemMnemonics = new Set([
       ...[
         Mnemonic.Lgdt,
@@ -120,6 +126,10 @@ export class InstructionDecoder<T> {
         classes.includes('cr') ||
         classes.includes('int') ||
         this.#loadsSegment(instruction),
+      operands:
+        this.#info === null || classes.includes('int')
+          ? []
+          : operandForms(this.#iced, this.#info, instruction, bits),
       repeated: instruction.isStringInstruction && (instruction.hasRepPrefix || instruction.hasRepnePrefix),
     };
   }
@@ -162,7 +172,9 @@ export class InstructionDecoder<T> {
     const far =
       mnemonic === Mnemonic.Retf ||
       instruction.op0Kind === OpKind.FarBranch16 ||
-      instruction.op0Kind === OpKind.FarBranch32;
+      instruction.op0Kind === OpKind.FarBranch32 ||
+      instruction.isJmpFarIndirect ||
+      instruction.isCallFarIndirect;
     const writesControl = mnemonic === Mnemonic.Mov && isControl(instruction.op0Register);
     if (far || writesControl || this.#systemMnemonics.has(mnemonic)) found.push('mode');
     return found;

@@ -5,13 +5,14 @@ import { type Cpu, REGISTER_NAMES, type RegisterName, type Steps, type Unhook } 
 import { QUIET, REPEATS } from '../cpu/step-buffer.ts';
 import type { Machine } from '../machine/machine.ts';
 import type { CpuMode } from '../trace/boot-trace.ts';
-import { CpuModeReader } from './cpu-mode.ts';
+import { CpuModeReader, codeSegmentBase } from './cpu-mode.ts';
 import {
   type DecodedInstruction,
   InstructionDecoder,
   type KnownInstruction,
   type Syntax,
 } from './instruction-decoder.ts';
+import { type MemoryOperand, OperandWatch, REGISTERS_BY_NUMBER } from './memory-operands.ts';
 
 /** Registers that an instruction changed, in parallel lists of `count`; 64 bits as two halves, which are cheaper than a bigint. */
 export interface RegisterChanges {
@@ -22,16 +23,33 @@ export interface RegisterChanges {
   readonly low: Uint32Array;
 }
 
+/** A call of a BIOS service by INT n. */
+export interface ServiceCall {
+  readonly ah: number;
+  /** `INT 15h E820: query system address map`; null where the guest has put a handler of its own there. */
+  readonly service: string | null;
+}
+
+/** What else is told of an executed instruction; only valid during the call. */
+export interface InstructionDetails {
+  /** Those in memory; empty where they were not asked for. */
+  readonly operands: readonly MemoryOperand[];
+  /** Of INT n in real mode; null of all others. */
+  readonly call: ServiceCall | null;
+}
+
 /** Whoever is told of each executed instruction. */
 export interface InstructionListener<T> {
   readonly syntax: Syntax;
+  /** Whether it wants to know operands in memory, which is several times slower. */
+  readonly operands?: boolean;
   /** What to keep with an instruction, made once; null leaves it out, which is several times faster. */
   describe(instruction: DecodedInstruction): T | null;
   /**
    * @param iterations - of a repeated string instruction, which may be 0; 1 for all others
    * @param changes - only valid during the call
    */
-  executed(described: T, iterations: number, changes: RegisterChanges): void;
+  executed(described: T, iterations: number, changes: RegisterChanges, details: InstructionDetails): void;
 }
 
 /** Read at every step; RIP is known from the address. */
@@ -43,6 +61,12 @@ const SYSTEM: readonly RegisterName[] = REGISTER_NAMES.slice(REGISTER_NAMES.inde
 /** Where the count of string instructions stands in the words of the general registers. */
 const RCX_LOW = GENERAL.indexOf('rcx') * 2;
 const RCX_HIGH = RCX_LOW + 1;
+/** Places of the general registers, by their numbers. */
+const REGISTER_PLACES = REGISTERS_BY_NUMBER.map((name) => GENERAL.indexOf(name));
+const RFLAGS = GENERAL.indexOf('rflags');
+/** INT n, and the vector of the INT of one byte. */
+const INT = 0xcd;
+const BREAKPOINT = 3;
 const TWO_32 = 2 ** 32;
 /** Of instructions whose addresses end in the same bits one is noted. */
 const NOTED_MASK = 0xffff;
@@ -72,6 +96,11 @@ export class InstructionStream<T> {
   readonly #mode: CpuModeReader;
   readonly #listener: InstructionListener<T>;
   readonly #decoder: InstructionDecoder<T>;
+  readonly #operands: OperandWatch | null;
+  readonly #details: { operands: readonly MemoryOperand[]; call: ServiceCall | null } = {
+    operands: [],
+    call: null,
+  };
   readonly #general = bank(GENERAL);
   readonly #system = bank(SYSTEM);
   readonly #changes = {
@@ -100,7 +129,12 @@ export class InstructionStream<T> {
     this.#cpu = machine.cpu;
     this.#mode = new CpuModeReader(machine.cpu);
     this.#listener = listener;
-    this.#decoder = new InstructionDecoder(listener.syntax, (instruction) => listener.describe(instruction));
+    this.#operands = listener.operands === true ? new OperandWatch(machine.cpu) : null;
+    this.#decoder = new InstructionDecoder(
+      listener.syntax,
+      (instruction) => listener.describe(instruction),
+      listener.operands === true,
+    );
   }
 
   get running(): boolean {
@@ -112,11 +146,15 @@ export class InstructionStream<T> {
     if (this.#unhook !== null) return;
     this.#last = null;
     this.#stale = true;
-    const steps = this.#cpu.hookSteps(
-      GENERAL,
-      (address) => this.#onStep(Number(address)),
-      () => this.#handOver(),
-    );
+    // What is noted is seen when memory has changed again.
+    const steps =
+      this.#operands !== null
+        ? null
+        : this.#cpu.hookSteps(
+            GENERAL,
+            (address) => this.#onStep(Number(address)),
+            () => this.#handOver(),
+          );
     this.#steps = steps;
     this.#readSystem();
     this.#unhook =
@@ -214,7 +252,31 @@ export class InstructionStream<T> {
       this.#sync(this.#system);
       this.#stale = false;
     }
+    if (next.described !== null) this.#lookBefore(next);
     this.#last = next;
+  }
+
+  /** The general registers are known. */
+  #lookBefore(next: KnownInstruction<T>): void {
+    this.#operands?.before(
+      next.operands,
+      (number) => this.#register(REGISTER_PLACES[number]!),
+      this.#register(RFLAGS),
+    );
+    if (next.classes.includes('int')) this.#details.call = this.#callOf(next);
+  }
+
+  #register(place: number): bigint {
+    const { before } = this.#general;
+    return (BigInt(before[2 * place + 1]!) << 32n) | BigInt(before[2 * place]!);
+  }
+
+  #callOf({ bytes, mode }: KnownInstruction<T>): ServiceCall | null {
+    if (mode !== 'real16') return null;
+    const vector = bytes.at(-2) === INT ? bytes.at(-1)! : BREAKPOINT;
+    const ax = Number(this.#register(REGISTER_PLACES[0]!) & 0xffffn);
+    const { bios, interrupts } = this.#machine;
+    return { ah: ax >>> 8, service: interrupts.pointsToBios(vector) ? bios.nameOf(vector, ax) : null };
   }
 
   /** What an instruction changed is seen when the next one is about to run. */
@@ -247,15 +309,19 @@ export class InstructionStream<T> {
       this.#compare(this.#system, this.#system.words, 0);
       this.#readSystem();
     }
-    this.#listener.executed(last.described!, iterations, this.#changes);
+    if (this.#operands !== null)
+      this.#details.operands = this.#operands.after(last.repeated ? iterations : null);
+    this.#listener.executed(last.described!, iterations, this.#changes, this.#details);
+    this.#details.call = null;
   }
 
   #readSystem(): void {
     this.#currentMode = this.#mode.read();
-    this.#csBase = this.#currentMode === 'real16' ? Number(this.#cpu.readRegister('cs')) * 16 : 0;
+    this.#csBase = Number(codeSegmentBase(this.#cpu, this.#currentMode));
     const key = `${this.#currentMode} ${this.#csBase}`;
     if (!this.#modes.has(key)) this.#modes.set(key, this.#modes.size);
     this.#steps?.setMode(this.#modes.get(key)!);
+    this.#operands?.system(this.#currentMode === 'long64');
   }
 
   #sync({ names, now, words, before }: Bank): void {

@@ -6,7 +6,7 @@ import { hex } from '../hex.ts';
 import type { MachineEvent } from '../machine/events.ts';
 import type { BootEvent, CpuMode } from '../trace/boot-trace.ts';
 import { decodeInstruction } from '../x86/instruction.ts';
-import { CODE_BITS, type CpuModeReader } from './cpu-mode.ts';
+import { CODE_BITS, type CpuModeReader, codeSegmentBase } from './cpu-mode.ts';
 import type { HostSteps } from './hold.ts';
 
 /** An event without what the boot adds: its phase. */
@@ -247,7 +247,8 @@ export class SystemEvents {
   #linearRip(): bigint {
     const { cpu, mode } = this.#parts;
     const rip = cpu.readRegister('rip');
-    return mode.read() === 'real16' ? (cpu.readRegister('cs') << 4n) + (rip & 0xffffn) : rip;
+    const now = mode.read();
+    return CODE_BITS[now] === 16 ? codeSegmentBase(cpu, now) + (rip & 0xffffn) : rip;
   }
 
   #onInstruction(address: number): void {

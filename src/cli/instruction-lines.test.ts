@@ -27,7 +27,7 @@ function instruction(
 ): DecodedInstruction {
   return {
     ...{ address, offset: address, bytes: Uint8Array.of(0x90), text, mode: 'long64', classes: [] },
-    ...{ system: false, repeated: false },
+    ...{ system: false, repeated: false, operands: [] },
     ...more,
   };
 }

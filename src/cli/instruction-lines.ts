@@ -1,7 +1,8 @@
 // One executed instruction as a line of text or JSON. What is the same each time is made once, as bytes.
 
 import type { DecodedInstruction } from '../boot/instruction-decoder.ts';
-import type { RegisterChanges } from '../boot/instruction-stream.ts';
+import type { InstructionDetails, RegisterChanges } from '../boot/instruction-stream.ts';
+import type { MemoryOperand } from '../boot/memory-operands.ts';
 import { REGISTER_NAMES } from '../cpu/cpu.ts';
 import type { LineOutput } from './line-output.ts';
 
@@ -15,7 +16,12 @@ export interface InstructionWriter {
    * @param nameOf - names linear addresses: `name` or `name+0x10`
    */
   prefix(instruction: DecodedInstruction, nameOf: (address: number) => string | null): Uint8Array;
-  instruction(prefix: Uint8Array, iterations: number, changes: RegisterChanges): void;
+  instruction(
+    prefix: Uint8Array,
+    iterations: number,
+    changes: RegisterChanges,
+    details: InstructionDetails,
+  ): void;
 }
 
 const HEX_DIGITS = Buffer.from('0123456789abcdef');
@@ -58,11 +64,16 @@ function textWriter(output: LineOutput, apart: boolean): InstructionWriter {
           ` ${`${shown ? `<${symbol}> ` : ''}${disassembly}${target === null ? '' : ` <${target}>`}`.padEnd(TEXT_WIDTH)}`,
       );
     },
-    instruction: (prefix, iterations, changes) => {
+    instruction: (prefix, iterations, changes, { operands, call }) => {
       output.makeRoom();
       const { buffer } = output;
       let at = copy(prefix, buffer, output.position);
       if (iterations !== 1) at += buffer.write(` x${iterations}`, at, 'latin1');
+      if (call !== null) {
+        const service = call.service === null ? '' : ` <${call.service}>`;
+        at += buffer.write(` AH=0x${call.ah.toString(16).padStart(2, '0')}${service}`, at, 'latin1');
+      }
+      for (const operand of operands) at += buffer.write(` ${operandText(operand)}`, at, 'latin1');
       for (let index = 0; index < changes.count; index++) {
         at = copy(names[changes.registers[index]!]!, buffer, at);
         at = hex(changes.high[index]!, changes.low[index]!, buffer, at);
@@ -104,13 +115,17 @@ function jsonWriter(output: LineOutput): InstructionWriter {
       };
       return Buffer.from(JSON.stringify(fields).slice(0, -1));
     },
-    instruction: (prefix, iterations, changes) => {
+    instruction: (prefix, iterations, changes, { operands, call }) => {
       output.makeRoom();
       const { buffer } = output;
       let at = copy(prefix, buffer, output.position);
       if (iterations !== 1) {
         at = copy(ITERATIONS!, buffer, at);
         at += buffer.write(String(iterations), at, 'latin1');
+      }
+      if (call !== null) at += buffer.write(`,"call":${JSON.stringify(call)}`, at, 'latin1');
+      if (operands.length > 0) {
+        at += buffer.write(`,"operands":${JSON.stringify(operands.map(operandJson))}`, at, 'latin1');
       }
       at = copy(CHANGED!, buffer, at);
       const first = at;
@@ -124,6 +139,30 @@ function jsonWriter(output: LineOutput): InstructionWriter {
       output.position = copy(END!, buffer, at);
     },
   };
+}
+
+/** `r4[0x94a60]=0x10`, `w2[…]=…`, `rw1[…]=0x0->0x1`: size, linear address and value, little endian; of several iterations the range. */
+function operandText({ access, address, size, before, after }: MemoryOperand): string {
+  const letters = access === 'read' ? 'r' : access === 'write' ? 'w' : 'rw';
+  const start = `0x${address.toString(16)}`;
+  if (before === null || after === null) return `${letters}${size}[${start}]`;
+  const value =
+    access === 'read-write' ? `${littleEndian(before)}->${littleEndian(after)}` : littleEndian(after);
+  return `${letters}${size}[${start}]=${value}`;
+}
+
+function operandJson({ access, address, size, before, after }: MemoryOperand): object {
+  return {
+    ...{ access, address: `0x${address.toString(16)}`, size },
+    ...(before === null || access !== 'read-write' ? {} : { before: littleEndian(before) }),
+    ...(after === null ? {} : { value: littleEndian(after) }),
+  };
+}
+
+function littleEndian(bytes: Uint8Array): string {
+  let value = 0n;
+  for (let at = bytes.length - 1; at >= 0; at--) value = (value << 8n) | BigInt(bytes[at]!);
+  return `0x${value.toString(16)}`;
 }
 
 /** The name of where a direct near branch or call goes to. */

@@ -29,6 +29,7 @@ interface Flags extends BootFlags, StubSymbolFlags, KernelSymbolFlags {
   readonly limit?: number;
   readonly format: InstructionFormat;
   readonly syntax: 'gas' | 'intel';
+  readonly operands?: boolean;
   readonly output: string;
   readonly force?: boolean;
 }
@@ -91,6 +92,10 @@ export function registerTrace(program: Command): void {
       new Option('--format <format>', 'text or JSON lines').choices(INSTRUCTION_FORMATS).default('text'),
     )
     .addOption(new Option('--syntax <syntax>', 'of the disassembly').choices(['gas', 'intel']).default('gas'))
+    .option(
+      '--operands',
+      'with the operands in memory: r, w or rw, bytes, linear address and value, as r4[0x94a60]=0x10',
+    )
     .option('-o, --output <file>', 'file to write', '-')
     .option('--force', 'write over a file that is there')
     .action(async (path: string | undefined, flags: Flags) => {
@@ -127,9 +132,10 @@ export function registerTrace(program: Command): void {
             flags.only === undefined || instruction.classes.some((each) => flags.only!.has(each));
           return wanted ? writer.prefix(instruction, nameInStub) : null;
         },
-        executed: (prefix, iterations, changes) => {
+        operands: flags.operands === true,
+        executed: (prefix, iterations, changes, details) => {
           if (left === 0) return;
-          writer.instruction(prefix, iterations, changes);
+          writer.instruction(prefix, iterations, changes, details);
           if (--left === 0 || output.closed) full.abort();
         },
       });

@@ -158,6 +158,11 @@ export interface Cpu {
    * SDM 3A 3.4.5); null where this build of the engine does not show them.
    */
   readCodeAttributes(): number | null;
+  /**
+   * Base addresses of the segments as they were loaded, by their numbers: ES, CS, SS, DS, FS, GS. Where this build of the engine
+   * does not show them, what the selectors mean in real mode, and 0 elsewhere.
+   */
+  readSegmentBases(): readonly bigint[];
   readDescriptorTable(name: 'gdtr' | 'idtr'): DescriptorTableRegister;
   writeDescriptorTable(name: 'gdtr' | 'idtr', value: DescriptorTableRegister): void;
 

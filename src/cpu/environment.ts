@@ -11,6 +11,8 @@ export interface GuestEnvironment {
   readCsBase(): bigint;
   /** Attributes in the hidden part of CS, at the bits that they have in a descriptor's second doubleword. */
   readCsAttributes(): number;
+  /** Base addresses in the hidden parts of the segment registers, by their numbers: ES, CS, SS, DS, FS, GS. */
+  readSegmentBases(): readonly bigint[];
   /** Hidden part of SS: its base, and attributes as those of CS. */
   readStackSegment(): { readonly base: bigint; readonly attributes: number };
   /** Loads CS as real mode does: the base follows from the selector, the rest stays. */
@@ -45,6 +47,7 @@ const SEGMENT_SIZE = 24;
 const SEGMENT_BASE = 8;
 const SEGMENT_LIMIT = 16;
 const SEGMENT_FLAGS = 20;
+const SEGMENT_REGISTERS = 6;
 const CS = 1;
 const SS = 2;
 /** After the six segments come LDT and TR. */
@@ -151,6 +154,12 @@ export function findEnvironment(transport: Transport, scratch: Pointer): GuestEn
     readCsAttributes() {
       save();
       return view.getUint32(cs + SEGMENT_FLAGS, true);
+    },
+    readSegmentBases() {
+      save();
+      return Array.from({ length: SEGMENT_REGISTERS }, (_, number) =>
+        view.getBigUint64(regs + SEGMENTS + number * SEGMENT_SIZE + SEGMENT_BASE, true),
+      );
     },
     readStackSegment() {
       save();

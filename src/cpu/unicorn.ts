@@ -70,6 +70,8 @@ const EFER_NXE = 1n << 11n;
 /** 2.1.2 as `uc_version` >> 8. */
 const RDTSC_HOOKABLE_SINCE = 0x020102;
 
+/** By their numbers. */
+const SEGMENT_NAMES = ['es', 'cs', 'ss', 'ds', 'fs', 'gs'] as const;
 /** Bytes of the widest registers. */
 const LONGEST_ACCESS = 64n;
 const MAX_64 = 0xffff_ffff_ffff_ffffn;
@@ -291,6 +293,13 @@ class UnicornCpu implements Cpu, BlockWatcher {
 
   readCodeAttributes(): number | null {
     return this.#hidden()?.readCsAttributes() ?? null;
+  }
+
+  readSegmentBases(): readonly bigint[] {
+    const known = this.#hidden()?.readSegmentBases();
+    if (known !== undefined) return known;
+    const real = (this.#registers.read('cr0') & CR0_PE) === 0n;
+    return SEGMENT_NAMES.map((name) => (real ? this.#registers.read(name) << 4n : 0n));
   }
 
   readDescriptorTable(name: 'gdtr' | 'idtr'): DescriptorTableRegister {

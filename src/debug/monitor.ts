@@ -1,5 +1,6 @@
 // What a debugger's user can ask a held boot besides what the remote protocol has: commands of a few words, answered in lines.
 
+import { codeSegmentBase } from '../boot/cpu-mode.ts';
 import { InstructionDecoder } from '../boot/instruction-decoder.ts';
 import type { BootSession } from '../boot/session.ts';
 import { BootscopeError } from '../error.ts';
@@ -197,11 +198,11 @@ export class Monitor {
   #disassemble(text: string): string {
     const address = parseAddress(text);
     if (address === null) return 'which address?\n';
-    const { memory, stop, registers, machine } = this.#session;
+    const { memory, stop, machine } = this.#session;
     const physical = memory.physical(address);
     if (physical === null) return `${hex(address)} is not mapped\n`;
     this.#decoder ??= new InstructionDecoder<true>('gas', () => true);
-    const csBase = stop.mode === 'real16' ? Number(registers.cs) * 16 : 0;
+    const csBase = Number(codeSegmentBase(machine.cpu, stop.mode));
     const { bytes, text: instruction } = this.#decoder.decode(machine.memory, physical, stop.mode, csBase);
     return `${bytes.length} ${instruction}\n`;
   }

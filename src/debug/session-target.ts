@@ -1,6 +1,7 @@
 // A held boot as the machine behind gdb's remote protocol. Addresses are linear there: RIP is the linear address of the next
 // instruction in every mode, and the guest's own instruction pointer, the offset in CS, is a register beside it.
 
+import { codeSegmentBase } from '../boot/cpu-mode.ts';
 import type { BootSession } from '../boot/session.ts';
 import type { Stop, WatchedRange } from '../boot/stop.ts';
 import type { RegisterName } from '../cpu/cpu.ts';
@@ -104,9 +105,9 @@ export class SessionTarget implements GdbTarget {
     return null;
   }
 
-  /** In real mode the paragraph in CS; flat everywhere else in a boot. */
   get #csBase(): bigint {
-    return this.#session.stop.mode === 'real16' ? this.#session.registers.cs << 4n : 0n;
+    const { machine, stop } = this.#session;
+    return codeSegmentBase(machine.cpu, stop.mode);
   }
 
   #linear(offset: bigint): bigint {

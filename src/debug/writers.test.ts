@@ -123,7 +123,8 @@ describeEachEngine('findAccessors', (_, engine) => {
 
   it('finds readers: instructions, also of the stack and of descriptors, the copy, and the trap', async () => {
     const { session, image } = await open();
-    const straight = (await session.run(), session.trace());
+    await session.run();
+    const straight = session.trace();
     const all = { start: 0, end: session.memory.size };
     const { accessors, stop } = await findAccessors(session, image, all, 'read', kernel);
     // Far returns of real mode and all else go the way that they go when nobody looks.

@@ -1,6 +1,7 @@
 // Who wrote a range of memory, or read it, up to a place in a boot: found by running the boot again with the range observed.
 
 import type { ObservedAccess } from '../boot/access-observer.ts';
+import { codeSegmentBase } from '../boot/cpu-mode.ts';
 import { type DecodedInstruction, InstructionDecoder } from '../boot/instruction-decoder.ts';
 import type { BootSession } from '../boot/session.ts';
 import type { Stop, WatchedRange } from '../boot/stop.ts';
@@ -142,7 +143,7 @@ function decode(
   { instruction, mode }: ObservedAccess,
 ): DecodedInstruction | null {
   if (instruction === null) return null;
-  const csBase = mode === 'real16' ? Number(session.machine.cpu.readRegister('cs')) * 16 : 0;
+  const csBase = Number(codeSegmentBase(session.machine.cpu, mode));
   return decoder.decode(session.machine.memory, Number(instruction), mode, csBase);
 }
 

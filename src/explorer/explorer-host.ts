@@ -1,5 +1,6 @@
 // The machine's side of the explorer: one held boot, moved and looked at by the page's commands, one at a time.
 
+import { codeSegmentBase } from '../boot/cpu-mode.ts';
 import { disassemble } from '../boot/instruction-decoder.ts';
 import type { BootSession } from '../boot/session.ts';
 import type { Stop } from '../boot/stop.ts';
@@ -269,7 +270,7 @@ function modelRegion(region: ReturnType<BootSession['layout']>[number]): ModelRe
 
 /** Instructions from a linear address on; none where it is not mapped. */
 function codeAt(session: BootSession, address: number, count: number): readonly CodeLine[] {
-  const { memory, stop, registers } = session;
+  const { memory, stop } = session;
   // A window of whole pages: what is linear and near is physical and near only within them.
   const window = new Uint8Array(count * 15 + PAGE);
   let length = 0;
@@ -281,7 +282,7 @@ function codeAt(session: BootSession, address: number, count: number): readonly 
     window.set(memory.read(physical, room), length);
     length += room;
   }
-  const csBase = stop.mode === 'real16' ? Number(registers.cs) * 16 : 0;
+  const csBase = Number(codeSegmentBase(session.machine.cpu, stop.mode));
   const found = disassemble(
     PhysicalMemory.of(window.subarray(0, length)),
     { address: 0, mode: stop.mode, csBase: csBase - address },

@@ -3,7 +3,7 @@
 import type { Cpu } from '../../cpu/cpu.ts';
 import type { MachineEvent } from '../events.ts';
 import type { NoticeList } from '../notices.ts';
-import { BiosRegisters, type BiosService, type BiosVector, findService } from './service.ts';
+import { BiosRegisters, type BiosVector, findService } from './service.ts';
 
 const TIMER_VECTORS: ReadonlySet<number> = new Set([0x08, 0x1c]);
 
@@ -26,6 +26,13 @@ export class Bios {
   /** AX as the caller of the last service passed it. */
   get lastAx(): number {
     return this.#registers.inputAx;
+  }
+
+  /** `INT 15h E820: query system address map`. */
+  nameOf(vector: number, ax: number): string {
+    const services = this.#vectors[vector];
+    const service = services === undefined ? null : findService(services, ax);
+    return `${functionName(services, vector, ax)}: ${service?.name ?? 'not provided'}`;
   }
 
   /** Whether the function that AX asks for returns a segment register, so that only guest code can return from it. */
@@ -55,12 +62,12 @@ export class Bios {
     }
     registers.store();
     if (this.onEvent !== null) {
-      this.#report(vector, services, service);
+      this.#report(vector);
     }
     return { flags: registers.flags, es: registers.es };
   }
 
-  #report(vector: number, services: BiosVector | undefined, service: BiosService | null): void {
+  #report(vector: number): void {
     const registers = this.#registers;
     this.onEvent?.({
       kind: 'bios',
@@ -69,7 +76,7 @@ export class Bios {
       output: registers.output,
       carry: registers.failed,
       result: registers.result,
-      text: `${functionName(services, vector, registers.inputAx)}: ${service?.name ?? 'not provided'}`,
+      text: this.nameOf(vector, registers.inputAx),
     });
   }
 }
