@@ -11,8 +11,8 @@ import { GdbRemote } from '../gdb-remote.ts';
 import { parseRegisters, type QemuRegisters } from './qemu-registers.ts';
 
 export interface QemuOptions {
-  readonly start: 'kernel' | 'floppy';
-  /** Path of the image, or of the raw floppy. */
+  readonly start: 'kernel' | 'floppy' | 'disk' | 'cdrom';
+  /** Path of the image, or of the disk. */
   readonly image: string;
   readonly cmdline: string;
   readonly initrd: string | null;
@@ -35,10 +35,12 @@ const GDB_REGISTERS: readonly RegisterName[] = [
 
 /** The arguments that make the same machine in every run, TCG and no network. */
 function machineArguments(options: QemuOptions, folder: string): string[] {
-  const start =
-    options.start === 'floppy'
-      ? ['-drive', `if=floppy,format=raw,readonly=on,file=${options.image}`, '-boot', 'a']
-      : ['-kernel', options.image, '-append', options.cmdline];
+  const start = {
+    floppy: ['-drive', `if=floppy,format=raw,readonly=on,file=${options.image}`, '-boot', 'a'],
+    disk: ['-drive', `if=ide,format=raw,snapshot=on,file=${options.image}`, '-boot', 'c'],
+    cdrom: ['-cdrom', options.image, '-boot', 'd'],
+    kernel: ['-kernel', options.image, '-append', options.cmdline],
+  }[options.start];
   return [
     ...['-accel', 'tcg', '-m', String(options.memoryMegabytes), '-cpu', options.cpu],
     ...['-display', 'none', '-net', 'none', '-no-reboot', '-serial', `file:${join(folder, 'serial')}`],

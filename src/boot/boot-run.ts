@@ -30,6 +30,8 @@ import { ukiNotices } from './uki-sections.ts';
 /** An image without a kernel may run for ever; decompressing on the CPU takes minutes on a slow host. */
 const PATIENCE_WITHOUT_KERNEL = 10;
 const PATIENCE_HOOKED = 60;
+/** A boot loader copies kernel and initrd byte by byte. */
+const PATIENCE_LOADER = 300;
 const PATIENCE_EMULATED = 1800;
 const END_OF_MEMORY = 0xffff_ffff_ffff_ffffn;
 
@@ -183,7 +185,7 @@ export class BootRun {
 
   /** Seconds that a boot may take when nobody says otherwise. */
   get #patience(): number {
-    if (isBootDisk(this.#image)) return PATIENCE_HOOKED;
+    if (isBootDisk(this.#image)) return PATIENCE_LOADER;
     if (!this.holdsKernel) return PATIENCE_WITHOUT_KERNEL;
     return this.decompress === 'emulated' ? PATIENCE_EMULATED : PATIENCE_HOOKED;
   }

@@ -14,6 +14,8 @@ import type { BiosRegisters, BiosService, BiosVector } from './service.ts';
 const BDA = 0x400;
 /** A guest that asks for a key and gets none is waiting: time passes for it. */
 const POLL_NANOSECONDS = 1_000_000;
+/** One that has asked so often in vain waits for its time to be up, which then passes in timer ticks. */
+const PATIENT_POLLS = 64;
 const SUPPORTED_FUNCTIONS = 0x30; // extended keyboard, typematic rate can be set
 
 export interface KeyboardParts {
@@ -38,6 +40,7 @@ export function pushKey(memory: PhysicalMemory, key: number): boolean {
 /** The services of INT 16h. */
 export function keyboardVector(parts: KeyboardParts): BiosVector {
   const { memory, clock } = parts;
+  let emptyPolls = 0;
 
   function peek(): number | null {
     const head = memory.read16(BDA_KEYBOARD_HEAD);
@@ -58,8 +61,10 @@ export function keyboardVector(parts: KeyboardParts): BiosVector {
     const key = peek();
     r.zero = key === null;
     if (key === null) {
-      clock.advance(POLL_NANOSECONDS);
+      if (++emptyPolls > PATIENT_POLLS) clock.advanceToNextTick();
+      else clock.advance(POLL_NANOSECONDS);
     } else {
+      emptyPolls = 0;
       r.ax = key;
     }
   }

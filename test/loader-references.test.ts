@@ -1,0 +1,131 @@
+// Boot loaders on disks, run here and by QEMU with SeaBIOS: the kernel must find the same in memory.
+
+import { spawnSync } from 'node:child_process';
+import { createHash } from 'node:crypto';
+import { existsSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { beforeAll, describe, expect, it } from 'vitest';
+import { DEFAULT_BOOT_OPTIONS } from '../src/boot/options.ts';
+import { openBoot } from '../src/boot/session.ts';
+import { bootDisk, readFloppyImage } from '../src/image/boot-disk.ts';
+import { openDisk } from '../src/image/disk-file.ts';
+
+interface Reference {
+  readonly entry: string;
+  readonly bootParams: string;
+  /** What is not zero of boot_params, by offset. */
+  readonly page: Readonly<Record<string, string>>;
+  readonly commandLine: { readonly address: string; readonly text: string };
+  readonly initrd: { readonly address: string; readonly size: number; readonly sha256: string };
+  readonly segments: readonly { readonly paddr: string; readonly filesz: string; readonly sha256: string }[];
+}
+
+const ROOT = fileURLToPath(new URL('..', import.meta.url));
+const IMAGES = join(ROOT, 'images/cache/loaders');
+const references: Readonly<Record<string, Reference>> = JSON.parse(
+  readFileSync(join(ROOT, 'test/references/loaders/bios.json'), 'utf8'),
+);
+
+/** Fields of boot_params in which the two PCs differ, and why. */
+const DIFFERENT: readonly (readonly [start: number, end: number, why: string])[] = [
+  [0x1, 0x2, 'the row of the cursor: SeaBIOS has printed two lines before the loader'],
+  [0x1e8, 0x1e9, 'the number of E820 entries: QEMU tells of one more'],
+  [
+    0x348,
+    0x35c,
+    'of the range below 1 TiB that AMD processors keep for HyperTransport, whatever the processor',
+  ],
+];
+
+/** GRUB takes seconds: one of it, and one of each other loader, are compared always. */
+const QUICK = ['syslinux-mbr', 'isolinux', 'grub-mbr'];
+
+const TOOLS = ['syslinux', 'mcopy', 'mkfs.vfat', 'sfdisk', 'mke2fs', 'xorriso', 'grub-mkimage'];
+const env = { ...process.env, PATH: `${process.env.PATH}:/sbin:/usr/sbin` };
+const missing = TOOLS.filter((tool) => spawnSync('sh', ['-c', `command -v ${tool}`], { env }).status !== 0);
+for (const file of ['/usr/lib/grub/i386-pc/boot.img', '/usr/lib/ISOLINUX/isolinux.bin']) {
+  if (!existsSync(file)) missing.push(file);
+}
+const suite = missing.length === 0 ? describe : describe.skip;
+
+/** Of a host that is busy. */
+const timeoutSeconds = 600;
+
+const sha256 = (bytes: Uint8Array): string => createHash('sha256').update(bytes).digest('hex');
+const hex = (value: number | bigint): string => `0x${value.toString(16)}`;
+
+/** By offset, without what differs. */
+function bytesOf(page: Uint8Array): Readonly<Record<string, number>> {
+  const bytes: Record<string, number> = {};
+  for (const [at, byte] of page.entries()) {
+    if (byte !== 0 && !DIFFERENT.some(([start, end]) => at >= start && at < end)) bytes[hex(at)] = byte;
+  }
+  return bytes;
+}
+
+function pageOf(pieces: Reference['page']): Uint8Array {
+  const page = new Uint8Array(4096);
+  for (const [at, text] of Object.entries(pieces)) page.set(Buffer.from(text, 'hex'), Number(at));
+  return page;
+}
+
+async function open(name: string) {
+  const path = join(IMAGES, `${name}.img`);
+  if (name.includes('floppy')) {
+    const floppy = readFileSync(path);
+    return openBoot(await readFloppyImage(path, floppy), { floppy, entry: 'boot-sector', timeoutSeconds });
+  }
+  const isCd = readFileSync(path).toString('latin1', 0x8001, 0x8006) === 'CD001';
+  const disk = openDisk(path);
+  return openBoot(bootDisk(path, isCd ? 'cdrom' : 'disk'), {
+    ...DEFAULT_BOOT_OPTIONS,
+    ...(isCd ? { cdrom: disk } : { disks: [disk] }),
+    entry: 'boot-sector',
+    timeoutSeconds,
+  });
+}
+
+const why = missing.length === 0 ? '' : ` (left out: there is no ${missing.join(', ')})`;
+suite(`boot loaders on disks, as with QEMU${why}`, () => {
+  beforeAll(() => {
+    const made = spawnSync(join(ROOT, 'scripts/loader-images'), { encoding: 'utf8' });
+    expect(made.stderr + String(made.status)).toMatch(/0$/);
+  }, 120_000);
+
+  const names = Object.keys(references).map((name) => {
+    const runs = QUICK.includes(name) || process.env.BOOTSCOPE_ALL_LOADERS !== undefined;
+    return { name, runs, left: runs ? '' : ' (left out: takes BOOTSCOPE_ALL_LOADERS)' };
+  });
+  it.for(names)(
+    '$name leaves the kernel the same$left',
+    { timeout: 120_000 },
+    async ({ name, runs }, { skip }) => {
+      if (!runs) skip();
+      const path = join(IMAGES, `${name}.img`);
+      const before = sha256(readFileSync(path));
+      const reference = references[name]!;
+      const session = await open(name);
+      await session.run();
+      const { kernel, stopped } = session.trace();
+      expect(stopped).toBeNull();
+      expect([hex(kernel!.entry), hex(kernel!.bootParams)]).toEqual([reference.entry, reference.bootParams]);
+      const page = session.memory.read(kernel!.bootParams, 4096);
+      expect(bytesOf(page)).toEqual(bytesOf(pageOf(reference.page)));
+      const view = new DataView(page.buffer, page.byteOffset);
+      const line = view.getUint32(0x228, true);
+      const text = new TextDecoder('latin1').decode(session.memory.read(line, 2048));
+      expect({ address: hex(line), text: text.slice(0, text.indexOf('\0')) }).toEqual(reference.commandLine);
+      const [initrd, size] = [view.getUint32(0x218, true), view.getUint32(0x21c, true)];
+      expect({ address: hex(initrd), size, sha256: sha256(session.memory.read(initrd, size)) }).toEqual(
+        reference.initrd,
+      );
+      const segments = kernel!.segments.map(({ paddr, filesz, sha256: hash }) => ({
+        ...{ paddr: hex(paddr), filesz: hex(filesz), sha256: hash },
+      }));
+      expect(segments).toEqual(reference.segments);
+      session.close();
+      expect(sha256(readFileSync(path)), 'the disk has not changed').toBe(before);
+    },
+  );
+});
