@@ -5,6 +5,7 @@ import { createHash } from 'node:crypto';
 import { copyFileSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { EFI_MEMORY_TYPES } from '../../src/protocol/efi-tables.ts';
 import type { ImageFields } from './image-fields.ts';
 import type { ElfFile } from './payload-elf.ts';
 import type { QemuMachine } from './qemu-machine.ts';
@@ -163,25 +164,6 @@ export interface EfiServiceRecord {
 
 const hex = (value: bigint): string => `0x${value.toString(16)}`;
 
-const TYPES = [
-  'Reserved',
-  'LoaderCode',
-  'LoaderData',
-  'BootServicesCode',
-  'BootServicesData',
-  'RuntimeServicesCode',
-  'RuntimeServicesData',
-  'Conventional',
-  'Unusable',
-  'AcpiReclaim',
-  'AcpiNvs',
-  'Mmio',
-  'MmioPort',
-  'PalCode',
-  'Persistent',
-  'Unaccepted',
-];
-
 /** Waits until the image stands at its entry, and lets its own code stand there again. */
 export async function findEntry(machine: QemuMachine, file: Buffer, pe: PeFields): Promise<QemuRegisters> {
   const running = machine.resume();
@@ -272,7 +254,9 @@ async function injectGetMemoryMap(machine: QemuMachine, at: QemuRegisters): Prom
     const start = map.readBigUInt64LE(offset + 8);
     const end = start + map.readBigUInt64LE(offset + 24) * 0x1000n;
     const type = map.readUInt32LE(offset);
-    lines.push(`${hex(start)} ${hex(end)} ${TYPES[type] ?? type} ${hex(map.readBigUInt64LE(offset + 32))}`);
+    lines.push(
+      `${hex(start)} ${hex(end)} ${EFI_MEMORY_TYPES[type] ?? type} ${hex(map.readBigUInt64LE(offset + 32))}`,
+    );
   }
   return lines;
 }
@@ -294,7 +278,7 @@ export async function injectAllocatePages(
     await bootService(machine, at, 'AllocatePages'),
     [
       kind === 'MaxAddress' ? 1n : 2n,
-      BigInt(TYPES.indexOf(type)),
+      BigInt(EFI_MEMORY_TYPES.indexOf(type as (typeof EFI_MEMORY_TYPES)[number])),
       BigInt(Math.ceil(size / 0x1000)),
       (pointer) => pointer,
     ],

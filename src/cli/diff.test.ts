@@ -1,13 +1,12 @@
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { Command } from 'commander';
 import { afterAll, afterEach, describe, expect, it, vi } from 'vitest';
 import { traceToJson } from '../report/json.ts';
 import { someTrace } from '../report/test-traces.ts';
 import { registerDiff } from './diff.ts';
 import { checkOutput, writeOutput } from './output-file.ts';
-import { takePrinted } from './test-output.ts';
+import { runCommand } from './test-output.ts';
 
 vi.mock('./standard-output.ts', async () => import('./test-output.ts'));
 
@@ -22,11 +21,8 @@ afterEach(() => {
 });
 
 async function diff(...words: string[]): Promise<{ text: string; status: number }> {
-  takePrinted();
-  const program = new Command().exitOverride();
-  registerDiff(program);
-  await program.parseAsync(['diff', ...words], { from: 'user' });
-  return { text: takePrinted().text, status: Number(process.exitCode) };
+  const { text } = await runCommand(registerDiff, ...words);
+  return { text, status: Number(process.exitCode) };
 }
 
 describe('bootscope diff', () => {

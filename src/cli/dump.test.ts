@@ -1,25 +1,16 @@
-import { Command } from 'commander';
-import { beforeEach, describe, expect, it, vi } from 'vitest';
+import { describe, expect, it, vi } from 'vitest';
 import { registerDump } from './dump.ts';
-import { takePrinted } from './test-output.ts';
+import { runCommand } from './test-output.ts';
 
 vi.mock('./standard-output.ts', async () => import('./test-output.ts'));
 
 const DEMO = new URL('../../images/demo/demo-zstd.bzImage', import.meta.url).pathname;
 
 async function dump(...args: string[]): Promise<Buffer> {
-  const program = new Command().exitOverride();
-  registerDump(program);
-  program.commands[0]!.exitOverride().configureOutput({ writeErr: () => {} });
-  await program.parseAsync(['node', 'bootscope', 'dump', DEMO, ...args]);
-  return takePrinted().bytes;
+  return (await runCommand(registerDump, DEMO, ...args)).bytes;
 }
 
 describe('bootscope dump', () => {
-  beforeEach(() => {
-    takePrinted();
-  });
-
   it('prints the E820 map of the jump as text in one command', async () => {
     const lines = (await dump('--as', 'e820')).toString().trimEnd().split('\n');
     expect(lines.map((line) => line.split('  ').at(-1))).toEqual([

@@ -1,23 +1,17 @@
-import { Command } from 'commander';
 import { beforeEach, describe, expect, it, vi } from 'vitest';
 import { registerEvents } from './events.ts';
-import { takePrinted } from './test-output.ts';
+import { runCommand } from './test-output.ts';
 
 vi.mock('./standard-output.ts', async () => import('./test-output.ts'));
 
 const DEMO = new URL('../../images/demo/demo-zstd.bzImage', import.meta.url).pathname;
 
 async function events(...args: string[]): Promise<string> {
-  const program = new Command().exitOverride();
-  registerEvents(program);
-  program.commands[0]!.exitOverride().configureOutput({ writeErr: () => {} });
-  await program.parseAsync(['node', 'bootscope', 'events', DEMO, ...args]);
-  return takePrinted().text;
+  return (await runCommand(registerEvents, DEMO, ...args)).text;
 }
 
 describe('bootscope events', () => {
   beforeEach(() => {
-    takePrinted();
     process.exitCode = undefined;
   });
 

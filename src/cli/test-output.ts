@@ -2,6 +2,7 @@
 // `vi.mock('./standard-output.ts', async () => import('./test-output.ts'));`
 
 import { writeSync } from 'node:fs';
+import { Command } from 'commander';
 
 let stdout: Uint8Array[] = [];
 let stderr = '';
@@ -33,4 +34,17 @@ export function takePrinted(): { readonly bytes: Buffer; readonly text: string; 
   stdout = [];
   stderr = '';
   return { bytes, text: bytes.toString(), errors };
+}
+
+/** Runs one command as the command line does, but that errors are thrown. @returns what it printed */
+export async function runCommand(
+  register: (program: Command) => void,
+  ...args: readonly string[]
+): Promise<ReturnType<typeof takePrinted>> {
+  takePrinted();
+  const program = new Command().exitOverride();
+  register(program);
+  program.commands[0]!.exitOverride().configureOutput({ writeErr: () => {} });
+  await program.parseAsync([program.commands[0]!.name(), ...args], { from: 'user' });
+  return takePrinted();
 }
