@@ -30,6 +30,7 @@ const SYSTEM_REASONS: Readonly<Record<string, string>> = {
   EROFS: 'the file system is read-only',
   ENOENT: 'there is no such folder',
   ENOTDIR: 'there is no such folder',
+  EEXIST: 'there is a file of that name',
   EISDIR: 'it is a directory',
   ENOSPC: 'the disk is full',
   EDQUOT: 'the disk quota is used up',

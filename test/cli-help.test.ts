@@ -82,6 +82,25 @@ describe('a sentence', () => {
     expect(await sentence('info', path)).toBe(`bootscope: ${path} is no kernel image that Bootscope knows\n`);
   });
 
+  it('names an option, what it was given and what it takes', async () => {
+    expect(await sentence('boot', DEMO, '--memory', 'lots')).toBe(
+      "bootscope: --memory 'lots': it is a size such as 512M, 1G or 0x20000000 (--help lists what there is)\n",
+    );
+    expect(await sentence('boot', DEMO, '--color', 'red')).toContain(
+      "--color 'red': it is one of auto, always, never",
+    );
+    expect(await sentence('completion', 'cmd')).toContain("shell 'cmd': it is one of bash, zsh, fish");
+  });
+
+  it('tells a folder that cannot be made in words, not in those of the system', async () => {
+    const path = join(folder, 'taken');
+    writeFileSync(path, '');
+    expect(await sentence('unpack', DEMO, '-o', path)).toBe(
+      `bootscope: ${path} cannot be written: there is a file of that name\n`,
+    );
+    expect(await sentence('boot', '')).toContain('a file without a name does not exist');
+  });
+
   it('names the option in which a wrong one stands', async () => {
     expect(await sentence('diff', DEMO, DEMO, '--a-options', '--nosuch')).toContain(
       "--a-options: unknown option '--nosuch'",
@@ -100,6 +119,7 @@ describe('a sentence', () => {
     expect(await sentence('verify', DEMO, '--decompress', 'emulated')).toContain('--decompress');
     expect(await sentence('kaslr', DEMO, '--kaslr', 'seed:1')).toContain('--kaslr');
     expect(await sentence('layout', DEMO, '--hash')).toContain('--hash');
+    expect(await sentence('trace', DEMO, '--from', 'kernel')).toContain('leaves nothing to trace');
   });
 });
 

@@ -38,16 +38,22 @@ function plain(text: string): string {
 
 describe.skipIf(!hasScript)(`a terminal${hasScript ? '' : ' (skipped: no script command)'}`, () => {
   it.each([
-    ['boot', 80],
-    ['boot', 140],
-    ['layout', 80],
-    ['lint', 80],
-    ['verify', 80],
-    ['events', 100],
-    ['info', 80],
-  ] as const)('gets lines of %s that fit into %i columns', (command, columns) => {
-    const lines = plain(onTerminal(columns, [command, DEMO])).split('\n');
-    expect(lines.length).toBeGreaterThan(0);
+    [80, ['--help']],
+    [80, ['boot', DEMO]],
+    [140, ['boot', DEMO]],
+    [80, ['layout', DEMO]],
+    [80, ['lint', DEMO, '--initrd', DEMO, '--initrd-address', '0x1004000']],
+    [80, ['verify', DEMO]],
+    [100, ['events', DEMO]],
+    [80, ['info', DEMO]],
+    [80, ['plan', DEMO]],
+    [140, ['plan', DEMO]],
+    [80, ['who', DEMO, 'boot_params']],
+    [80, ['dump', DEMO, '--as', 'boot_params']],
+    [80, ['diff', DEMO, DEMO, '--b-options', '--memory 1G']],
+  ] as const)('of %i columns gets lines that fit from %j', (columns, args) => {
+    const lines = plain(onTerminal(columns, args)).split('\n');
+    expect(lines.length).toBeGreaterThan(1);
     expect(lines.filter((line) => line.length > columns && line.trim().includes(' '))).toEqual([]);
   });
 

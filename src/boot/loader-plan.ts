@@ -149,7 +149,7 @@ function planReal16(image: KernelImage): EntryPlan {
     jump: 'CS:IP = segment of setup + 0x20 : 0',
     parts: [
       {
-        what: 'boot sector and setup, with heap and stack',
+        what: 'setup with heap and stack',
         size: heapEnd,
         ...{ from: header.protocol >= 0x0202 ? 0x1000 : SETUP_SEGMENT, to: LOW_MEMORY_END, alignment: 16 },
         note: `${setupSize} bytes of it are the file's; heap_end_ptr ${hex(heapEnd - 0x200)}`,

@@ -15,6 +15,7 @@ import { addExamples, addJsonOption, addOutputOptions } from './common-options.t
 import { showable, withoutControls } from './control-characters.ts';
 import { checkOutput, writeOutput } from './output-file.ts';
 import { addPlaceOption, goToPlace, type PlaceFlags } from './place-option.ts';
+import { printText } from './text-output.ts';
 
 /** Bytes that one address alone stands for. */
 const SHOWN_OF_ADDRESS = 256;
@@ -64,7 +65,9 @@ export function registerDump(program: Command): void {
           flags.as === undefined
             ? bytes(session, rangeText!, flags)
             : decoded(session, flags.as, rangeText, flags);
-        await writeOutput(flags.output, content, flags.force === true);
+        const isText = flags.raw !== true && flags.json !== true;
+        if (flags.output === '-' && isText) printText(content as string);
+        else await writeOutput(flags.output, content, flags.force === true);
       } finally {
         session.close();
       }

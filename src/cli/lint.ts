@@ -8,7 +8,7 @@ import { formatHazards } from '../report/layout-map.ts';
 import { addBootOptions, type BootFlags, IMAGE_ARGUMENT, readBootRequest } from './boot-options.ts';
 import { addExamples, addJsonOption } from './common-options.ts';
 import { withProgress } from './progress.ts';
-import { print } from './standard-output.ts';
+import { isTerminal, print } from './standard-output.ts';
 import { terminal } from './terminal.ts';
 import { printable, printJson, printText } from './text-output.ts';
 
@@ -48,7 +48,8 @@ export function registerLint(program: Command): void {
     if (flags.json === true) {
       printJson(toJson({ image: image.path, stopped, hazards }));
     } else if (hazards.length > 0) {
-      print(formatHazards(printable(hazards), terminal().color));
+      const { color, width } = terminal();
+      print(formatHazards(printable(hazards), color, isTerminal('stdout') ? width : undefined));
     } else if (stopped === null) {
       printText(`${image.path}: no hazards\n`);
     }

@@ -40,8 +40,8 @@ const program = new Command('bootscope')
   .addHelpText(
     'after',
     '\n`bootscope help COMMAND` lists the options of a command, with examples.\n\n' +
-      'Exit status: 0 the jump into the kernel was reached; 1 the guest stopped before it, or a check\n' +
-      'found a difference; 2 the command or its input is unusable.',
+      'Exit status: 0 the jump into the kernel was reached; 1 the guest stopped before\n' +
+      'it, or a check found a difference; 2 the command or its input is unusable.',
   );
 
 /** The option that does what an error's sentence advises; below the command line no sentence names one. */
@@ -118,6 +118,9 @@ function sentenceOf(text: string): string {
     .replace(/^error: /, '')
     .trim()
     .replace(/\s*\n\s*/g, ' ')
+    .replace(/^option '(?:-\w, )?(--[\w-]+)[^']*' argument ('.*') is invalid\. /, '$1 $2: ')
+    .replace(/^command-argument value ('.*') is invalid for argument '(\w+)'\. /, '$2 $1: ')
+    .replace(/: Allowed choices are /, ': it is one of ')
     .replace(/\.$/, '');
 }
 

@@ -39,7 +39,8 @@ export function wrapLine(line: string, width: number): string[] {
   let rest = line;
   while (rest.length > width) {
     const at = rest.lastIndexOf(' ', width);
-    const least = lines.length === 0 ? last : indent;
+    // Columns before the last one stay in their line, where there is room for them.
+    const least = lines.length > 0 || indent === last ? indent : start;
     // A path or a hash is longer than what is left: it stays whole.
     const end = at > least ? at : rest.indexOf(' ', width);
     if (end < 0) break;
@@ -49,7 +50,7 @@ export function wrapLine(line: string, width: number): string[] {
   return [...lines, rest];
 }
 
-const HEADING = /^ *[A-Z][A-Z0-9]*(?:[ -]+[A-Z0-9-]+)*:?$/;
+const HEADING = /^ *[A-Z][A-Z0-9]*(?:[ -]+[A-Z0-9-]+)*:?(?: \(.*\))?$/;
 const VERDICT_GOOD = /^(.+: )(ok|no hazards|hooked and emulated agree)\b/;
 const VERDICT_BAD = /^(.*?)(DIFFERS?|ERROR|No kernel was reached|NOT EXPECTED)\b/;
 

@@ -99,6 +99,12 @@ export function registerTrace(program: Command): void {
     .option('-o, --output <file>', 'file to write', '-')
     .option('--force', 'write over a file that is there')
     .action(async (path: string | undefined, flags: Flags) => {
+      if (flags.from?.kind === 'phase' && flags.from.phase === 'kernel') {
+        throw new BootscopeError(
+          'cli-trace',
+          '--from kernel leaves nothing to trace: a boot ends at the jump into the kernel',
+        );
+      }
       const { image, options } = await readBootRequest(path, flags);
       const stubSymbols = await readStubSymbols(flags);
       const kernelSymbols = await readKernelSymbols(flags);

@@ -9,7 +9,7 @@ import { type ImageParts, takeApart } from '../image/image-parts.ts';
 import { MANIFEST_NAME, makeManifest } from '../image/part-manifest.ts';
 import { addExamples, addJsonOption, addOutputOptions } from './common-options.ts';
 import { writeKernelProper } from './extract.ts';
-import { writeOutput } from './output-file.ts';
+import { cannotBeWritten, writeOutput } from './output-file.ts';
 import { formatParts, tellStory } from './parts-format.ts';
 import { printError } from './standard-output.ts';
 import { printJson, printText } from './text-output.ts';
@@ -100,9 +100,7 @@ async function checkFolder(path: string, force: boolean): Promise<void> {
       throw new BootscopeError('cli-output', `${path} is not empty, --force writes over what is in it`);
     }
   } catch (error) {
-    if (error instanceof BootscopeError) throw error;
-    const reason = error instanceof Error ? error.message : String(error);
-    throw new BootscopeError('cli-output', `${path} cannot be written: ${reason}`, { cause: error });
+    throw cannotBeWritten(path, error);
   }
 }
 
@@ -112,7 +110,6 @@ async function writePart(folder: string, file: string, content: Uint8Array | str
     await mkdir(dirname(path), { recursive: true });
     await writeFile(path, content);
   } catch (error) {
-    const reason = error instanceof Error ? error.message : String(error);
-    throw new BootscopeError('cli-output', `${path} cannot be written: ${reason}`, { cause: error });
+    throw cannotBeWritten(path, error);
   }
 }

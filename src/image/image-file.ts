@@ -78,7 +78,10 @@ export function unreadable(path: string, error: unknown): BootscopeError {
   switch (errorCode(error)) {
     case 'ENOENT':
     case 'ENOTDIR':
-      return new BootscopeError('image-not-found', `${path} does not exist`);
+      return new BootscopeError(
+        'image-not-found',
+        `${path === '' ? 'a file without a name' : path} does not exist`,
+      );
     case 'EACCES':
     case 'EPERM':
       return new BootscopeError('image-not-readable', `${path} cannot be read: permission denied`);
