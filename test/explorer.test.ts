@@ -251,6 +251,32 @@ function suite(host: Host): void {
     expect(await page.locator('#position').innerText()).toBe(target);
   });
 
+  it('stops before each event of a kind, and finds what has a name', async () => {
+    const page = await open(await host.site(DEMO));
+    await closeTour(page);
+    await page.locator('#stops .chip', { hasText: 'port access' }).click();
+    const status = (): Promise<string> => page.locator('#status').innerText();
+    const seen: number[] = [];
+    for (let times = 0; times < 2; times++) {
+      await press(page, 'c');
+      await expect.poll(status, { timeout: 60_000 }).toContain('Stopped before an event');
+      seen.push(await instructions(page));
+    }
+    expect(seen[1]).toBeGreaterThan(seen[0]!);
+    await page.keyboard.press('/');
+    await page.keyboard.type('ivt');
+    await page.keyboard.press('Enter');
+    await expect
+      .poll(() => page.locator('.found').innerText(), { timeout: 60_000 })
+      .toContain('region at 0x0');
+    await page.locator('.found button').first().click();
+    await expect.poll(() => page.locator('.hexdump th').first().innerText()).toBe('0x0');
+    await page.locator('#find input').fill('startup_32');
+    await page.keyboard.press('Enter');
+    await page.locator('.found button', { hasText: /^startup_32$/ }).click({ timeout: 60_000 });
+    await expect.poll(() => page.locator('#phase-name').innerText(), { timeout: 60_000 }).toBe('startup_32');
+  });
+
   it('says what is no place, in a sentence, and goes on', async () => {
     const page = await open(await host.site(DEMO));
     await closeTour(page);

@@ -11,13 +11,16 @@ import { BootscopeError } from '../error.ts';
 import { hex } from '../hex.ts';
 import type { KernelImage } from '../image/kernel-image.ts';
 import { fitModel, type ModelRegion, type ReportModel, reportModel } from '../report/report-model.ts';
+import { type BootTrace, type EventKind, PHASE_NAMES } from '../trace/boot-trace.ts';
 import { decodeStructure } from '../trace/decode/decode.ts';
+import { type KernelSymbols, readKernelSymbols } from '../trace/find-symbols.ts';
 import { placeName } from '../trace/place.ts';
 import { PhysicalMemory } from '../x86/physical-memory.ts';
 import {
   type Answers,
   type CodeLine,
   type Command,
+  type FoundLine,
   type Message,
   type Moment,
   type OpenedBoot,
@@ -34,6 +37,7 @@ export interface ExplorerBoots {
 
 const SHOWN_INSTRUCTIONS = 24;
 const SHOWN_WRITERS = 20;
+const SHOWN_FOUND = 40;
 const PROGRESS_MILLISECONDS = 150;
 /** Of the survey; a page holds more, but the message has to be made and read. */
 const MAX_SURVEY_BYTES = 4_000_000;
@@ -44,6 +48,8 @@ export class ExplorerHost {
   readonly #say: (message: Message) => void;
   #session: BootSession | null = null;
   #survey: Promise<ReportModel> | null = null;
+  #whole: Promise<BootTrace> | null = null;
+  #symbols: Promise<KernelSymbols | null> | null = null;
   /** Ends what is running. */
   #abort: AbortController | null = null;
   /** Commands follow one another; a boot has one position. */
@@ -107,7 +113,7 @@ export class ExplorerHost {
       case 'run':
         return this.#move((session, signal) =>
           session.run({
-            ...(command.until.length === 0 ? {} : { until: command.until }),
+            until: [...command.until, ...command.events.map((kind) => nextEvent(session, kind))],
             ...(command.writes.length === 0
               ? {}
               : {
@@ -133,6 +139,8 @@ export class ExplorerHost {
         return codeAt(this.#held(), Number(command.start), command.count);
       case 'decode':
         return this.#decode(command);
+      case 'find':
+        return this.#find(command.text.trim());
       case 'who':
         return this.#who(Number(command.start), Number(command.end));
     }
@@ -154,13 +162,59 @@ export class ExplorerHost {
   }
 
   async #makeSurvey(): Promise<ReportModel> {
-    const session = await this.#boots.survey();
-    try {
-      await session.run();
-      return fitModel(reportModel(session.trace()), MAX_SURVEY_BYTES);
-    } finally {
-      session.close();
+    return fitModel(reportModel(await this.#wholeTrace()), MAX_SURVEY_BYTES);
+  }
+
+  /** Of the whole boot, which is run once more for it. */
+  #wholeTrace(): Promise<BootTrace> {
+    const run = async (): Promise<BootTrace> => {
+      const session = await this.#boots.survey();
+      try {
+        await session.run();
+        return session.trace();
+      } finally {
+        session.close();
+      }
+    };
+    this.#whole ??= run();
+    return this.#whole;
+  }
+
+  async #find(text: string): Promise<Answers['find']> {
+    if (text === '') return [];
+    const session = this.#held();
+    const address = /^0x[0-9a-f]+$/i.test(text) ? Number(text) : null;
+    this.#symbols ??= this.#wholeTrace().then((trace) => readKernelSymbols(this.#boots.image, trace));
+    const symbols = await this.#symbols;
+    if (address !== null) {
+      const regions = session.layout().filter(({ start, end }) => start <= address && address < end);
+      const name = symbols?.nameAt(BigInt(address)) ?? null;
+      return [
+        ...(name === null ? [] : [{ kind: 'symbol', name, address: hex(address) } as const]),
+        ...regions
+          .toReversed()
+          .map(({ name, start }) => ({ kind: 'region', name, address: hex(start) }) as const),
+        { kind: 'address', name: hex(address), address: hex(address) } as const,
+      ];
     }
+    const wanted = text.toLowerCase();
+    const named = (name: string): boolean => name.toLowerCase().includes(wanted);
+    const found: FoundLine[] = [
+      ...PHASE_NAMES.filter(named).map((name) => ({ kind: 'phase', name, address: null }) as const),
+      ...session
+        .layout()
+        .filter(({ name }) => named(name))
+        .map(({ name, start }) => ({ kind: 'region', name, address: hex(start) }) as const),
+      ...(symbols?.named(wanted, SHOWN_FOUND * 4) ?? []).map(
+        ({ name, physical }) => ({ kind: 'symbol', name, address: hex(physical) }) as const,
+      ),
+    ];
+    // What is called so and nothing else comes first, then what begins so.
+    const rank = ({ name }: FoundLine): number => {
+      const lower = name.toLowerCase();
+      return lower === wanted ? 0 : lower.startsWith(wanted) ? 1 : 2;
+    };
+    return found.sort((a, b) => rank(a) - rank(b)).slice(0, SHOWN_FOUND);
   }
 
   async #move(action: (session: BootSession, signal: AbortSignal) => Promise<Stop>): Promise<Moment> {
@@ -216,6 +270,17 @@ export class ExplorerHost {
     if (this.#session === null) throw new BootscopeError('explorer-not-open', 'no boot is open yet');
     return this.#session;
   }
+}
+
+/** The next event of a kind; where the boot is held for one, which then has not happened yet, the one behind it. */
+function nextEvent({ events, stop }: BootSession, kind: EventKind): string {
+  const before = events.filter((event) => event.kind === kind).length;
+  const heldFor =
+    stop.reason === 'event' &&
+    stop.event.kind === kind &&
+    stop.event.instructions !== null &&
+    !events.some(({ kind: other, instructions }) => other === kind && instructions === stop.instructions);
+  return `${kind}:${before + (heldFor ? 2 : 1)}`;
 }
 
 function momentOf(session: BootSession): Moment {

@@ -10,7 +10,13 @@ describe('requests', () => {
     { do: 'open' },
     { do: 'survey' },
     { do: 'cancel' },
-    { do: 'run', until: ['startup_64', '0x100000'], writes: [{ start: '0x1000', end: '0x2000' }] },
+    {
+      do: 'run',
+      until: ['startup_64', '0x100000'],
+      events: ['bios', 'port'],
+      writes: [{ start: '0x1000', end: '0x2000' }],
+    },
+    { do: 'find', text: 'start_kernel' },
     { do: 'step', instructions: -3 },
     { do: 'goTo', place: '#12' },
     { do: 'read', start: '0x7c00', length: MAX_READ_LENGTH },
@@ -38,7 +44,14 @@ describe('requests', () => {
     [request({}), 'there is no command undefined'],
     [request({ do: 'run', until: 'x', writes: [] }), 'until is no list of at most 100'],
     [request({ do: 'run', until: [1], writes: [] }), 'until is no text of at most 64 characters'],
-    [request({ do: 'run', until: [], writes: [{ start: 0 }] }), 'start is no text of at most 64 characters'],
+    [
+      request({ do: 'run', until: [], events: [], writes: [{ start: 0 }] }),
+      'start is no text of at most 64 characters',
+    ],
+    [
+      request({ do: 'run', until: [], events: ['x'], writes: [] }),
+      'events is none of mode, control-register',
+    ],
     [request({ do: 'step', instructions: 0.5 }), 'instructions is no whole number'],
     [
       request({ do: 'decode', structure: 'toString', start: null }),

@@ -3,6 +3,7 @@
 
 import { BootscopeError } from '../error.ts';
 import type { ModelRegion, ReportModel } from '../report/report-model.ts';
+import { EVENT_KINDS, type EventKind } from '../trace/boot-trace.ts';
 import { STRUCTURE_NAMES, type StructureName } from '../trace/decode/decode.ts';
 
 /** What the page asks for; each is answered once, in any order. Addresses are hex strings, as everywhere in JSON. */
@@ -11,8 +12,13 @@ export type Command =
   | { readonly do: 'open' }
   /** The whole boot, for the time line: it runs beside the one that is held. */
   | { readonly do: 'survey' }
-  /** On, to the next of these places or the first write into one of the ranges; both empty: to the end. */
-  | { readonly do: 'run'; readonly until: readonly string[]; readonly writes: readonly HexRange[] }
+  /** On, to the next of these places, the next event of one of these kinds, or the first write into one of the ranges; or to the end. */
+  | {
+      readonly do: 'run';
+      readonly until: readonly string[];
+      readonly events: readonly EventKind[];
+      readonly writes: readonly HexRange[];
+    }
   /** So many instructions on, or back where it is negative. */
   | { readonly do: 'step'; readonly instructions: number }
   /** A place from the beginning of the boot, wherever it is held now. */
@@ -23,6 +29,8 @@ export type Command =
   | { readonly do: 'decode'; readonly structure: StructureName; readonly start: string | null }
   /** Who wrote physical [start, end) up to this moment. */
   | { readonly do: 'who'; readonly start: string; readonly end: string }
+  /** What is called so, or lies at an address: phases, regions of this moment, symbols of the kernel. */
+  | { readonly do: 'find'; readonly text: string }
   /** Ends what is running; it is answered where it stands then. */
   | { readonly do: 'cancel' };
 
@@ -65,6 +73,14 @@ export interface FieldLine {
   readonly text: string;
 }
 
+/** Something that has the name or the address that was looked for. */
+export interface FoundLine {
+  readonly kind: 'phase' | 'region' | 'symbol' | 'address';
+  readonly name: string;
+  /** Physical, of what lies in memory; null for a phase. */
+  readonly address: string | null;
+}
+
 /** Somebody who wrote memory. */
 export interface WriterLine {
   /** Where the last of its writes stands in the boot. */
@@ -103,6 +119,8 @@ export interface Answers {
   readonly decode: readonly FieldLine[];
   /** The last first, at most so many as are shown. */
   readonly who: readonly WriterLine[];
+  /** The closest first, at most so many as are shown. */
+  readonly find: readonly FoundLine[];
   readonly cancel: null;
 }
 
@@ -154,6 +172,11 @@ function parseCommand(command: Readonly<Record<string, unknown>>): Command {
       return {
         do: name,
         until: list(command.until, 'until').map((place) => word(place, 'until')),
+        events: list(command.events, 'events').map((event) => {
+          const kind = EVENT_KINDS.find((each) => each === event);
+          if (kind === undefined) throw wrong(`events is none of ${EVENT_KINDS.join(', ')}`);
+          return kind;
+        }),
         writes: list(command.writes, 'writes').map((range) => {
           const { start, end } = fields(range, 'writes');
           return { start: hexText(start, 'start'), end: hexText(end, 'end') };
@@ -177,6 +200,8 @@ function parseCommand(command: Readonly<Record<string, unknown>>): Command {
       };
     case 'who':
       return { do: name, start: hexText(command.start, 'start'), end: hexText(command.end, 'end') };
+    case 'find':
+      return { do: name, text: word(command.text, 'text') };
     case 'decode': {
       const structure = STRUCTURE_NAMES.find((each) => each === command.structure);
       if (structure === undefined) throw wrong(`structure is none of ${STRUCTURE_NAMES.join(', ')}`);

@@ -28,6 +28,7 @@ const KEYS: readonly (readonly [string, string])[] = [
   ['p', 'to the next phase'],
   ['P', 'back to where this phase begins, or the one before'],
   ['g', 'name a place to go to'],
+  ['/', 'find a name or an address'],
   ['Esc', 'cancel what runs'],
   ['t', 'dark or light'],
   ['w', 'what the words mean'],

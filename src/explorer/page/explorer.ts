@@ -1,12 +1,15 @@
 // What the page knows and does: the moment that is looked at, the time line, stops that were set, and the one thing that runs.
 
 import type { ReportModel } from '../../report/report-model.ts';
+import type { EventKind } from '../../trace/boot-trace.ts';
 import type { StructureName } from '../../trace/decode/decode.ts';
-import type { FieldLine, HexRange, Moment, OpenedBoot, WriterLine } from '../protocol.ts';
+import type { FieldLine, FoundLine, HexRange, Moment, OpenedBoot, WriterLine } from '../protocol.ts';
 import { type Connection, RequestError } from './connection.ts';
 
-/** A stop that somebody has set: a place, or a range that is written to. */
+/** A stop that somebody has set: a place, a kind of event, or a range that is written to. */
 export type Breakpoint =
+  /** Before the next event of the kind, each time. */
+  | { readonly kind: 'event'; readonly event: EventKind }
   | { readonly kind: 'place'; readonly place: string }
   | { readonly kind: 'write'; readonly range: HexRange };
 
@@ -91,12 +94,13 @@ export class Explorer {
     const { breakpoints } = this.view;
     const until = breakpoints.flatMap((each) => (each.kind === 'place' ? [each.place] : []));
     const writes = breakpoints.flatMap((each) => (each.kind === 'write' ? [each.range] : []));
-    return this.#move('running', () => this.#connection.request({ do: 'run', until, writes }));
+    const events = breakpoints.flatMap((each) => (each.kind === 'event' ? [each.event] : []));
+    return this.#move('running', () => this.#connection.request({ do: 'run', until, events, writes }));
   }
 
   runTo(place: string): Promise<void> {
     return this.#move(`running to ${place}`, () =>
-      this.#connection.request({ do: 'run', until: [place], writes: [] }),
+      this.#connection.request({ do: 'run', until: [place], events: [], writes: [] }),
     );
   }
 
@@ -169,6 +173,16 @@ export class Explorer {
     } catch (error) {
       this.#set({ who: null });
       this.#tell(error);
+    }
+  }
+
+  /** What has a name or lies at an address; nothing where the machine cannot say. */
+  async find(text: string): Promise<readonly FoundLine[]> {
+    try {
+      return await this.#connection.request({ do: 'find', text });
+    } catch (error) {
+      this.#tell(error);
+      return [];
     }
   }
 

@@ -12,12 +12,21 @@ import type { Moment } from '../protocol.ts';
 import { Connection, type Line, RequestError } from './connection.ts';
 import { HelpDialog, TourDialog } from './dialogs.tsx';
 import { Explorer, type View } from './explorer.ts';
-import { CodePanel, MemoryPanel, RegistersPanel, StopsPanel, StructuresPanel, WhoPanel } from './panels.tsx';
+import {
+  CodePanel,
+  FindPanel,
+  MemoryPanel,
+  RegistersPanel,
+  StopsPanel,
+  StructuresPanel,
+  WhoPanel,
+} from './panels.tsx';
 import { TimeLine } from './time-line.tsx';
 
 function App({ view, explorer }: { readonly view: View; readonly explorer: Explorer }): JSX.Element {
   const [dialog, setDialog] = useState<'help' | 'tour' | null>(firstVisit() ? 'tour' : null);
   const placeInput = useRef<HTMLInputElement>(null);
+  const findInput = useRef<HTMLInputElement>(null);
   useEffect(() => {
     const onKey = (event: KeyboardEvent): void => {
       if (event.ctrlKey || event.metaKey || event.altKey || document.querySelector('dialog[open]') !== null)
@@ -32,6 +41,7 @@ function App({ view, explorer }: { readonly view: View; readonly explorer: Explo
       event.preventDefault();
       if (action === 'help') setDialog('help');
       else if (action === 'place') placeInput.current?.focus();
+      else if (action === 'find') findInput.current?.focus();
       else void action(explorer);
     };
     window.addEventListener('keydown', onKey);
@@ -44,11 +54,14 @@ function App({ view, explorer }: { readonly view: View; readonly explorer: Explo
       <Status view={view} explorer={explorer} />
       <main>
         <div class="layout-grid">
-          <MapPanel view={view} explorer={explorer} />
+          <div class="panel">
+            <MapPanel view={view} explorer={explorer} />
+            <StopsPanel view={view} explorer={explorer} />
+            <FindPanel view={view} explorer={explorer} input={findInput} />
+          </div>
           <div class="panel">
             <CodePanel view={view} explorer={explorer} />
             <RegistersPanel view={view} explorer={explorer} />
-            <StopsPanel view={view} explorer={explorer} />
           </div>
         </div>
         <MemoryPanel view={view} explorer={explorer} />
@@ -64,7 +77,7 @@ function App({ view, explorer }: { readonly view: View; readonly explorer: Explo
 }
 
 /** As in debuggers; capitals go the other way. */
-const KEYS: Readonly<Record<string, 'help' | 'place' | ((explorer: Explorer) => Promise<void>)>> = {
+const KEYS: Readonly<Record<string, 'help' | 'place' | 'find' | ((explorer: Explorer) => Promise<void>)>> = {
   s: (explorer) => explorer.step(1),
   S: (explorer) => explorer.step(-1),
   n: (explorer) => explorer.stepOver(),
@@ -77,6 +90,7 @@ const KEYS: Readonly<Record<string, 'help' | 'place' | ((explorer: Explorer) => 
   t: async () => toggleTheme(),
   w: async () => showWords(),
   g: 'place',
+  '/': 'find',
   '?': 'help',
 };
 
@@ -161,7 +175,7 @@ const REASONS: Readonly<Record<string, string>> = {
   breakpoint: 'Stopped at',
   watchpoint: 'Stopped on a write',
   count: 'Held',
-  event: 'Stopped at an event',
+  event: 'Stopped before an event',
   aborted: 'Cancelled',
   ended: 'The end of the boot',
 };

@@ -1,15 +1,16 @@
 // The panels of the explorer that are its own: code, registers, memory, stops. The map and the events are the report's.
 
-import type { JSX } from 'preact';
+import type { JSX, RefObject } from 'preact';
 import { useEffect, useState } from 'preact/hooks';
 import { hex } from '../../hex.ts';
 import { registerBits } from '../../report/page/register-bits.ts';
 import { kindLabel } from '../../report/region-kinds.ts';
 import type { ModelRegion } from '../../report/report-model.ts';
+import type { EventKind } from '../../trace/boot-trace.ts';
 import { STRUCTURE_NAMES, type StructureName } from '../../trace/decode/decode.ts';
 import { type MemoryRange, parseRange } from '../../trace/memory-range.ts';
 import { parsePlace, placeName } from '../../trace/place.ts';
-import type { FieldLine } from '../protocol.ts';
+import type { FieldLine, FoundLine } from '../protocol.ts';
 import { type Breakpoint, type Explorer, MEMORY_LENGTH, type View } from './explorer.ts';
 
 interface PanelProps {
@@ -292,6 +293,24 @@ export function WhoPanel({ view, explorer }: PanelProps): JSX.Element | null {
   );
 }
 
+/** Events that one stops at, as people call them. */
+const EVENT_STOPS: readonly (readonly [EventKind, string])[] = [
+  ['bios', 'BIOS call'],
+  ['efi', 'EFI call'],
+  ['port', 'port access'],
+  ['mode', 'mode switch'],
+  ['control-register', 'control register'],
+  ['msr', 'MSR'],
+  ['descriptor-table', 'descriptor table'],
+  ['exception', 'exception'],
+];
+
+function toggleEvent(explorer: Explorer, breakpoints: readonly Breakpoint[], event: EventKind): void {
+  const index = breakpoints.findIndex((each) => each.kind === 'event' && each.event === event);
+  if (index >= 0) explorer.removeBreakpoint(index);
+  else explorer.addBreakpoint({ kind: 'event', event });
+}
+
 export function StopsPanel({ view, explorer }: PanelProps): JSX.Element {
   const [text, setText] = useState('');
   const [wrong, setWrong] = useState('');
@@ -320,12 +339,26 @@ export function StopsPanel({ view, explorer }: PanelProps): JSX.Element {
         <button type="submit">Set</button>
       </form>
       {wrong === '' ? null : <p role="alert">{wrong}</p>}
+      <fieldset class="chips" aria-label="Stop before each">
+        <span class="hint">before each</span>
+        {EVENT_STOPS.map(([event, label]) => (
+          <button
+            key={event}
+            type="button"
+            class="chip"
+            aria-pressed={view.breakpoints.some((each) => each.kind === 'event' && each.event === event)}
+            onClick={() => toggleEvent(explorer, view.breakpoints, event)}
+          >
+            {label}
+          </button>
+        ))}
+      </fieldset>
       {view.breakpoints.length === 0 ? (
         <p class="hint">None is set: continuing runs to the end of the boot.</p>
       ) : (
         <ul class="stops">
           {view.breakpoints.map((each, index) => {
-            const name = each.kind === 'place' ? each.place : `write ${each.range.start}..${each.range.end}`;
+            const name = nameOf(each);
             return (
               <li key={name}>
                 <span class="mono">{name}</span>
@@ -346,6 +379,17 @@ export function StopsPanel({ view, explorer }: PanelProps): JSX.Element {
   );
 }
 
+function nameOf(breakpoint: Breakpoint): string {
+  switch (breakpoint.kind) {
+    case 'place':
+      return breakpoint.place;
+    case 'event':
+      return `each ${breakpoint.event}`;
+    case 'write':
+      return `write ${breakpoint.range.start}..${breakpoint.range.end}`;
+  }
+}
+
 /** `write` with a range or a region, or a place, both in the grammar that every command has. */
 function parseBreakpoint(text: string, regions: readonly ModelRegion[]): Breakpoint {
   const [, written] = /^write\s+(.+)$/i.exec(text) ?? [];
@@ -361,6 +405,65 @@ function rangeOf(text: string, regions: readonly ModelRegion[], single: number):
     end: BigInt(region.end),
   }));
   return parseRange(text, named as never, single);
+}
+
+/** By name or address, in the whole boot: phases lead to their moment, what lies in memory to its bytes. */
+export function FindPanel(
+  props: PanelProps & { readonly input: RefObject<HTMLInputElement | null> },
+): JSX.Element {
+  const { view, explorer, input } = props;
+  const [text, setText] = useState('');
+  const [asked, setAsked] = useState('');
+  const [found, setFound] = useState<readonly FoundLine[] | null>([]);
+  const find = (event: Event): void => {
+    event.preventDefault();
+    setAsked(text.trim());
+    setFound(null);
+    void explorer.find(text.trim()).then(setFound);
+  };
+  return (
+    <Card id="find" title="Find">
+      <form class="toolbar" onSubmit={find}>
+        <label>
+          <span class="visually-hidden">Name or address to find</span>
+          <input
+            ref={input}
+            type="search"
+            placeholder="start_kernel, heap, 0x1000000"
+            title="A phase, a region, a symbol of the kernel, or an address (/)"
+            value={text}
+            onInput={(event) => setText(event.currentTarget.value)}
+          />
+        </label>
+        <button type="submit" disabled={view.opened === null}>
+          Find
+        </button>
+      </form>
+      {asked === '' ? null : found === null ? (
+        <p role="status">Looking for {asked}.</p>
+      ) : found.length === 0 ? (
+        <p role="status">Nothing is called {asked}.</p>
+      ) : (
+        <ol class="found">
+          {found.map(({ kind, name, address }) => (
+            <li key={`${kind} ${name} ${address}`}>
+              <button
+                type="button"
+                class="link mono"
+                onClick={() => (address === null ? explorer.goTo(name) : explorer.lookAt(Number(address)))}
+              >
+                {name}
+              </button>{' '}
+              <span class="hint">
+                {kind}
+                {address === null ? '' : ` at ${address}`}
+              </span>
+            </li>
+          ))}
+        </ol>
+      )}
+    </Card>
+  );
 }
 
 /** Structures whose fields the machine knows where to find. */
