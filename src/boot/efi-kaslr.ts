@@ -1,4 +1,4 @@
-// What `--kaslr` means to UEFI firmware: the bytes of its random number protocol, and that it has one.
+// What the choice of KASLR means to UEFI firmware: the bytes of its random number protocol, and that it has one.
 
 import type { KaslrOption } from '../decompressor/kaslr-entropy.ts';
 import type { Machine } from '../machine/machine.ts';

@@ -169,6 +169,14 @@ export function openFile(path: string): OpenFile {
   throw noFile(path);
 }
 
+export function folderNames(path: string): string[] {
+  throw noFile(path);
+}
+
+export function joinPath(_folder: string, name: string): string {
+  return name;
+}
+
 function noFile(path: string): Error {
   return Object.assign(new Error(`a page cannot read ${path}`), { code: 'ENOENT' });
 }

@@ -1,10 +1,19 @@
 // The host that is Node.
 
 import { createHash, X509Certificate } from 'node:crypto';
-import { closeSync, existsSync, fstatSync, openSync, readFileSync, readSync, statSync } from 'node:fs';
+import {
+  closeSync,
+  existsSync,
+  fstatSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  readSync,
+  statSync,
+} from 'node:fs';
 import { createRequire } from 'node:module';
 import { availableParallelism } from 'node:os';
-import { dirname, resolve } from 'node:path';
+import { dirname, isAbsolute, join, resolve } from 'node:path';
 import { setImmediate } from 'node:timers/promises';
 import type * as Iced from 'iced-x86';
 import type {
@@ -157,6 +166,16 @@ export function openFile(path: string): OpenFile {
     },
     close: () => closeSync(file),
   };
+}
+
+/** What a folder holds, sorted. @throws as `fileStatus` */
+export function folderNames(path: string): string[] {
+  return readdirSync(path).sort();
+}
+
+/** The path of a file that is named relative to a folder. */
+export function joinPath(folder: string, name: string): string {
+  return isAbsolute(name) ? name : join(folder, name);
 }
 
 /** What comes in through standard input, piece by piece. */

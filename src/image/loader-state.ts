@@ -1,10 +1,9 @@
 // What a boot loader or virtual machine monitor left when it jumped to the kernel, in a folder: the ELF core that QEMU's
 // dump-guest-memory writes, which has the registers in a note, or state.json with registers and dumps of memory.
 
-import { closeSync, openSync, readdirSync, readFileSync, readSync, statSync } from 'node:fs';
-import { isAbsolute, join } from 'node:path';
 import { BootscopeError, systemReason } from '../error.ts';
 import { hex } from '../hex.ts';
+import { fileStatus, folderNames, joinPath, openFile, readFile } from '../host/host.ts';
 import { CR0_PG, CR4_PAE, EFER_LMA, EFER_LME } from '../x86/control-registers.ts';
 import { ByteView } from './byte-view.ts';
 import { ET_CORE, isElf, PT_LOAD, readElf, readElfNotes } from './elf.ts';
@@ -68,7 +67,7 @@ const QEMU_NOTE = QEMU_NOTE_HEAD + QEMU_GENERAL.length * 8 + QEMU_SEGMENTS.lengt
 export function readLoaderState(path: string): LoaderState {
   let names: string[];
   try {
-    names = readdirSync(path).sort();
+    names = folderNames(path);
   } catch (error) {
     throw new BootscopeError(
       'image-state-folder',
@@ -76,7 +75,7 @@ export function readLoaderState(path: string): LoaderState {
     );
   }
   const json = names.includes(JSON_NAME) ? readStateJson(path) : null;
-  const cores = names.filter((name) => isCore(join(path, name)));
+  const cores = names.filter((name) => isCore(joinPath(path, name)));
   if (cores.length > 1) {
     throw new BootscopeError(
       'image-state-folder',
@@ -102,25 +101,20 @@ export function readLoaderState(path: string): LoaderState {
 }
 
 function isCore(path: string): boolean {
-  if (!statSync(path).isFile()) return false;
+  if (fileStatus(path).kind !== 'file') return false;
   const head = readBytes(path, 0, 64);
   return head.length === 64 && isElf(head) && new ByteView(head, 'ELF header').u16(16) === ET_CORE;
 }
 
 /** As many bytes as the file has there. */
 function readBytes(path: string, offset: number, length: number): Uint8Array {
-  const file = openSync(path, 'r');
+  const file = openFile(path);
   try {
-    const bytes = new Uint8Array(length);
-    let done = 0;
-    while (done < length) {
-      const count = readSync(file, bytes, done, length - done, offset + done);
-      if (count === 0) break;
-      done += count;
-    }
-    return bytes.subarray(0, done);
+    const bytes = new Uint8Array(Math.max(0, Math.min(length, file.size - offset)));
+    file.read(offset, bytes);
+    return bytes;
   } finally {
-    closeSync(file);
+    file.close();
   }
 }
 
@@ -133,9 +127,9 @@ function pieceOf(path: string, address: number, offset: number, size: number): S
 }
 
 function readCore(folder: string, name: string): LoaderState {
-  const path = join(folder, name);
+  const path = joinPath(folder, name);
   const elf = readElf(readBytes(path, 0, CORE_HEAD));
-  const length = statSync(path).size;
+  const length = fileStatus(path).size;
   const notes = readElfNotes(elf).filter((note) => note.name === 'QEMU');
   const [note] = notes;
   if (note === undefined || note.description.length < QEMU_NOTE) {
@@ -193,12 +187,12 @@ function readQemuNote(note: Uint8Array): Pick<LoaderState, 'registers' | 'gdtr'>
 
 /** @throws BootscopeError `image-state-json` with what is wrong, by its name */
 function readStateJson(folder: string): LoaderState {
-  const path = join(folder, JSON_NAME);
+  const path = joinPath(folder, JSON_NAME);
   const wrong = (text: string): BootscopeError => new BootscopeError('image-state-json', `${path}: ${text}`);
-  if (statSync(path).size > LARGEST_JSON) throw wrong(`it has more than ${LARGEST_JSON} bytes`);
+  if (fileStatus(path).size > LARGEST_JSON) throw wrong(`it has more than ${LARGEST_JSON} bytes`);
   let value: unknown;
   try {
-    value = JSON.parse(readFileSync(path, 'utf8'));
+    value = JSON.parse(new TextDecoder().decode(readFile(path)));
   } catch (error) {
     throw wrong(`it is no JSON: ${error instanceof Error ? error.message : String(error)}`);
   }
@@ -233,12 +227,12 @@ function readStateJson(folder: string): LoaderState {
   const pieces = memory.map((each, index) => {
     const piece = objectOf(each, `memory[${index}]`);
     if (typeof piece.file !== 'string') throw wrong(`memory[${index}].file is no name of a file`);
-    const file = join(folder, piece.file);
+    const file = joinPath(folder, piece.file);
     const address = Number(numberOf(piece.address, `memory[${index}].address`));
     const offset = Number(numberOf(piece.offset ?? 0, `memory[${index}].offset`));
     let length: number;
     try {
-      length = statSync(file).size - offset;
+      length = fileStatus(file).size - offset;
     } catch (error) {
       throw wrong(`memory[${index}]: ${file} cannot be read: ${systemReason(error)}`);
     }
@@ -251,7 +245,7 @@ function readStateJson(folder: string): LoaderState {
   if (all.image !== undefined && typeof all.image !== 'string') throw wrong('image is no name of a file');
   return {
     path: folder,
-    image: all.image === undefined ? null : isAbsolute(all.image) ? all.image : join(folder, all.image),
+    image: all.image === undefined ? null : joinPath(folder, all.image),
     registers,
     gdtr:
       table === null
