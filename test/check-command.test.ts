@@ -22,7 +22,7 @@ beforeAll(async () => {
   folder = mkdtempSync(join(tmpdir(), 'bootscope-check-'));
   initrd = join(folder, 'initrd');
   clean = join(folder, 'clean.json');
-  writeFileSync(initrd, new Uint8Array(0x4000).fill(7));
+  writeFileSync(initrd, '070701'.padEnd(0x4000, '7'));
   const recorded = await bootscope(['record', DEMO, '--initrd', initrd, '-o', clean]);
   expect(recorded).toMatchObject({ status: 0, stderr: '' });
 });

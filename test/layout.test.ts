@@ -23,6 +23,9 @@ import {
 } from '../src/index.ts';
 import { nameStubSections } from '../src/trace/stub-sections.ts';
 
+/** What a cpio archive begins with. */
+const CPIO = new TextEncoder().encode('070701');
+
 vi.mock('../src/cli/standard-output.ts', async () => import('../src/cli/test-output.ts'));
 
 const ROOT = fileURLToPath(new URL('..', import.meta.url));
@@ -239,6 +242,7 @@ describe.skipIf(missing !== null)(
       'names an initrd in the run area, and the bytes are gone at the jump',
       async () => {
         const bytes = new Uint8Array(0x4_0000).map((_, index) => index * 7 + (index >> 8));
+        bytes.set(CPIO);
         const initrd = { path: 'initrd', bytes };
         const initrdAddress = 0x134_3000;
         const path = join(BUILT, 'x64-lz4', 'bzImage');
@@ -349,7 +353,9 @@ describe('bootscope lint and layout', () => {
   }
   const image = join(DEMO, 'demo-gzip.bzImage');
   const initrd = join(folder, 'initrd');
-  writeFileSync(initrd, new Uint8Array(0x2000).fill(0xa5));
+  const content = new Uint8Array(0x2000).fill(0xa5);
+  content.set(CPIO);
+  writeFileSync(initrd, content);
 
   it('is content with a sound placement: status 0', async () => {
     const { output } = await run('lint', image);

@@ -75,6 +75,16 @@ describe('--memory-map', () => {
     expect(survey.physical.slots).toBe(slots);
     expect(2 ** survey.bits.physical).toBeCloseTo(slots, 3);
     expect(survey.bits.both).toBeCloseTo(Math.log2(slots * survey.virtual.slots), 9);
+    const vs = await bootscope([
+      ...['kaslr', DEBIAN, '--memory-map', file('dmesg', LOG), '--json'],
+      ...['--vs', '--cmdline mem=8G', '--vs', "--cmdline 'memmap=1M$1G,1M$2G,1M$3G,1M$4G,1M$5G'"],
+    ]);
+    const compared = JSON.parse(vs.stdout);
+    expect(compared[0]).toEqual({ options: '', ...survey });
+    expect(compared[1].physical.slots).toBeLessThan(slots / 4);
+    expect(compared[1].bits.virtual).toBe(survey.bits.virtual);
+    expect(compared[2].physical.slots).toBe(0);
+    expect(compared[2].notices[0]).toContain('lists more than the 4 regions that the stub can avoid');
     const csv = await bootscope([
       'kaslr',
       DEBIAN,

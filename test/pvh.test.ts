@@ -89,6 +89,31 @@ describe('PVH', () => {
     });
   }
 
+  for (const name of KERNELS) {
+    const path = join(CACHE, name);
+    const why = existsSync(path) ? '' : ' (skipped: it is not in images/cache)';
+    it.skipIf(why !== '')(
+      `follows ${name} through its own start to where it leaves what is mapped to itself${why}`,
+      async () => {
+        const image = await readKernelImage(path, readFileSync(path));
+        const ours = await boot(image, { ...DEFAULT_BOOT_OPTIONS, entry: 'pvh', hash: false });
+        const { events, stopped, notices, bootParams } = ours.trace;
+        expect({ stopped, notices, bootParams }).toEqual({ stopped: null, notices: [], bootParams: null });
+        expect(events.filter(({ kind }) => kind === 'mode').map(({ text }) => text)).toEqual([
+          'prot32 to compat32',
+          'compat32 to long64',
+        ]);
+        const loads = events
+          .filter(({ kind }) => kind === 'control-register')
+          .map(({ details }) => details.register);
+        expect(loads).toEqual(['cr4', 'cr3', 'cr0']);
+        // The next instruction lies in the upper half of linear addresses.
+        expect(ours.machine.cpu.readRegister('rip') >> 63n).toBe(1n);
+        ours.close();
+      },
+    );
+  }
+
   it('is refused for a kernel without the note, with the reason', async () => {
     const demo = fileURLToPath(new URL('../images/demo/demo-gzip.bzImage', import.meta.url));
     const image = await readKernelImage(demo, readFileSync(demo));

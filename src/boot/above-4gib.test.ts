@@ -26,7 +26,7 @@ async function bootDebian(options: Partial<BootOptions>) {
 describe.skipIf(why !== '')(`a boot above 4 GiB${why}`, () => {
   it('by the 64-bit protocol unpacks the same kernel there as below', async () => {
     const low = await bootDebian({ entry: 'long64' });
-    const initrd = { path: 'initrd', bytes: new Uint8Array(0x5000).fill(7) };
+    const initrd = { path: 'initrd', bytes: new TextEncoder().encode('070701'.padEnd(0x5000, '7')) };
     const high = await bootDebian({
       ...{
         entry: 'long64',

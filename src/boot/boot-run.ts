@@ -56,8 +56,8 @@ interface Findings {
   /** The ELF file that nobody here decompressed: the guest did, or it was loaded as it is. */
   kernelFile: KernelFileParts | null;
   kernel: KernelAtJump | null;
-  /** What another loader has done wrong. */
-  handover: readonly Hazard[];
+  /** What was wrong with what the loader has left, before the first instruction. */
+  fromLoader: readonly Hazard[];
   /** As the kernel gets it. */
   bootParamsAtJump: BootParamsAtJump | null;
 }
@@ -86,7 +86,7 @@ export class BootRun {
   readonly found: Findings = {
     ...{ loaded: null, zo: null, copyAddress: null, bootParams: null },
     ...{ extraction: null, kernelFile: null, kernel: null },
-    ...{ handover: [], bootParamsAtJump: null },
+    ...{ fromLoader: [], bootParamsAtJump: null },
   };
   #image: KernelImage;
   #stub: StubLayout | null;
@@ -396,6 +396,11 @@ export class BootRun {
 
   #stopAt(reason: string): void {
     if (this.#stopped !== null) return;
+    if (this.found.kernel !== null) {
+      this.record.notice(`the kernel's own start was followed up to ${hex(this.address)}: ${reason}`);
+      this.#finished = true;
+      return;
+    }
     const { phase, diskCalled } = this.record;
     if (phase === 'boot-sector' && !diskCalled) {
       // Where the first kernels had a loader, later ones have a message, the latest nothing.

@@ -1,5 +1,6 @@
 // The finished trace of a boot, and the layout of a moment: from what was found and recorded so far.
 
+import { findKaslr } from '../decompressor/kaslr-generation.ts';
 import { sha256Hex } from '../host/host.ts';
 import type { BootTrace, MemoryRegion, MemoryWrite, Overwrite } from '../trace/boot-trace.ts';
 import { efiRegions } from '../trace/efi-regions.ts';
@@ -12,6 +13,7 @@ import { snapshot } from './boot-record.ts';
 import type { BootRun } from './boot-run.ts';
 import { efiHazards } from './efi-hazards.ts';
 import { layoutFacts, placementRules } from './layout-facts.ts';
+import { commandLineHazards } from './loader-hazards.ts';
 import { ukiHazards } from './uki-sections.ts';
 
 function factsOf(boot: BootRun): LayoutFacts {
@@ -88,9 +90,10 @@ export function traceOf(boot: BootRun): BootTrace {
     stopped: boot.stopped,
     hazards: [
       ...efiHazards(boot),
-      ...found.handover,
+      ...found.fromLoader,
       ...ukiHazards(boot),
       ...findHazards(facts, placementRules(image, found.loaded!)),
+      ...commandLineHazards(facts, options.cmdline, boot.stub === null ? null : findKaslr(image, boot.stub)),
     ],
     events: record.events,
     console: record.console,

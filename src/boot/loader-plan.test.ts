@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, it } from 'vitest';
+import { extractVmlinux } from '../image/extract-vmlinux.ts';
 import { readKernelImage } from '../image/kernel-image.ts';
 import { boot } from './boot.ts';
 import { planLoading } from './loader-plan.ts';
@@ -32,7 +33,7 @@ describe('the plan of a loader', () => {
     const image = await demo('demo-gzip.bzImage');
     const long64 = (await planLoading(image)).find(({ entry }) => entry === 'long64')!;
     const [area] = long64.overwrites;
-    const initrd = { path: 'initrd', bytes: new Uint8Array(0x1000) };
+    const initrd = { path: 'initrd', bytes: new TextEncoder().encode('070701'.padEnd(0x1000, '0')) };
     const lint = async (initrdAddress: number) => {
       const finished = await boot(image, { ...DEFAULT_BOOT_OPTIONS, entry: 'long64', initrd, initrdAddress });
       finished.close();
@@ -42,6 +43,24 @@ describe('the plan of a loader', () => {
     expect(await lint(area!.end - 0x1000)).toContain('run-area-overlap');
     expect(await lint(area!.end)).toEqual([]);
     expect(await lint(area!.start - 0x1000)).toEqual([]);
+  });
+
+  it('is made of a vmlinux, too: where its segments go, and its own entry', async () => {
+    const { bytes } = await extractVmlinux(await demo('demo-gzip.bzImage'));
+    const plan = await planLoading(await readKernelImage('vmlinux', bytes));
+    expect(plan.filter(({ unavailable }) => unavailable === null).map(({ entry }) => entry)).toEqual([
+      'long64',
+    ]);
+    const long64 = plan.find(({ entry }) => entry === 'long64')!;
+    expect(long64.jump).toBe('0x1000040, the physical address of e_entry');
+    expect(long64.parts[0]).toMatchObject({
+      what: 'segment 0 of the vmlinux',
+      from: 0x1000000,
+      to: 0x101018a,
+    });
+    expect(plan.find(({ entry }) => entry === 'pvh')!.unavailable).toBe(
+      'the file has no Xen note PHYS32_ENTRY',
+    );
   });
 
   it('names the highest addresses that the header allows', async () => {

@@ -4,10 +4,11 @@
 
 import { BootscopeError } from '../error.ts';
 import { hex } from '../hex.ts';
+import { type ElfFile, PT_LOAD, readElf } from '../image/elf.ts';
 import { extractVmlinux } from '../image/extract-vmlinux.ts';
 import type { KernelImage } from '../image/kernel-image.ts';
 import { readPe } from '../image/pe.ts';
-import { readXenNotes } from '../image/vmlinux.ts';
+import { describeVmlinux, readXenNotes } from '../image/vmlinux.ts';
 import { BOOT_PARAMS_SIZE } from '../protocol/boot-params.ts';
 import { runArea } from '../trace/hazards.ts';
 import type { Extent } from '../trace/placements.ts';
@@ -68,7 +69,7 @@ function expected(image: KernelImage, entry: HandoverEntry): Pick<EntryPlan, 'fi
 /**
  * Plans every way in.
  *
- * @throws {@link BootscopeError} `plan-image` for what is no bzImage or zImage
+ * @throws {@link BootscopeError} `plan-image` for what is no bzImage, zImage or vmlinux
  * @example
  * ```ts
  * import { planLoading, readKernelImage } from 'bootscope';
@@ -79,10 +80,11 @@ function expected(image: KernelImage, entry: HandoverEntry): Pick<EntryPlan, 'fi
  * ```
  */
 export async function planLoading(image: KernelImage): Promise<readonly EntryPlan[]> {
+  if (image.kind === 'vmlinux') return planVmlinux(image);
   if (image.kind !== 'bzImage' && image.kind !== 'zImage') {
     throw new BootscopeError(
       'plan-image',
-      `${image.path} is a ${image.kind}; a plan is made of a bzImage or zImage`,
+      `${image.path} is a ${image.kind}; a plan is made of a bzImage, zImage or vmlinux`,
     );
   }
   return [
@@ -220,20 +222,34 @@ async function planPvh(image: KernelImage): Promise<EntryPlan> {
   const none = (reason: string): EntryPlan => ({ entry: 'pvh', unavailable: reason, ...MISSING });
   if (image.payload === null) return none('there is no kernel in it that can be unpacked');
   const { elf } = await extractVmlinux(image, { unchecked: true });
-  const entry = elf === null ? null : readXenNotes(elf).pvhEntry;
-  if (elf === null || entry === null) return none('the kernel in it has no Xen note PHYS32_ENTRY');
-  const loads = elf.programHeaders.filter(({ type, memsz }) => type === 1 && memsz > 0n);
+  return elf === null ? none('the kernel in it is no ELF file') : planPvhOf(image, elf);
+}
+
+/** The segments of a vmlinux, each where its program header says. */
+function segmentParts(elf: ElfFile, of: string): readonly PlannedPart[] {
+  return elf.programHeaders
+    .filter(({ type, memsz }) => type === PT_LOAD && memsz > 0n)
+    .map(({ paddr, memsz, filesz }, index) => ({
+      what: `segment ${index} of the ${of}`,
+      size: Number(memsz),
+      ...{ from: Number(paddr), to: Number(paddr + memsz), alignment: 1 },
+      note: filesz === memsz ? null : `${hex(filesz)} bytes are the file's, the rest is zero`,
+    }));
+}
+
+function planPvhOf(image: KernelImage, elf: ElfFile): EntryPlan {
+  const of = image.kind === 'vmlinux' ? 'vmlinux' : 'vmlinux in it';
+  const entry = readXenNotes(elf).pvhEntry;
+  if (entry === null) {
+    const unavailable = `the ${image.kind === 'vmlinux' ? 'file' : 'kernel in it'} has no Xen note PHYS32_ENTRY`;
+    return { entry: 'pvh', unavailable, ...MISSING };
+  }
   return {
     entry: 'pvh',
     unavailable: null,
     jump: `${hex(entry)}, the note's address`,
     parts: [
-      ...loads.map(({ paddr, memsz, filesz }, index) => ({
-        what: `segment ${index} of the vmlinux in it`,
-        size: Number(memsz),
-        ...{ from: Number(paddr), to: Number(paddr + memsz), alignment: 1 },
-        note: filesz === memsz ? null : `${hex(filesz)} bytes are the file's, the rest is zero`,
-      })),
+      ...segmentParts(elf, of),
       { ...commandLinePart(image, FOUR_GIB), note: 'by cmdline_paddr of hvm_start_info' },
       { ...initrdPart(image, false), note: 'the first module of hvm_start_info' },
     ],
@@ -241,6 +257,59 @@ async function planPvh(image: KernelImage): Promise<EntryPlan> {
     ...expected(image, 'pvh'),
     notes: [],
   };
+}
+
+/** The kernel proper, as virtual machine monitors load it. */
+function planVmlinux(image: KernelImage): readonly EntryPlan[] {
+  const elf = readElf(image.bytes);
+  const { physicalEntry } = describeVmlinux(elf);
+  const own: HandoverEntry = elf.bits === 64 ? 'long64' : 'prot32';
+  const to = own === 'long64' ? Number.MAX_SAFE_INTEGER : FOUR_GIB;
+  const without = (entry: PlannedEntry, unavailable: string): EntryPlan => ({
+    entry,
+    unavailable,
+    ...MISSING,
+  });
+  const direct: EntryPlan = {
+    entry: own,
+    unavailable: null,
+    jump: `${hex(physicalEntry)}, the physical address of e_entry`,
+    parts: [
+      ...segmentParts(elf, 'vmlinux'),
+      {
+        what: 'boot_params',
+        size: BOOT_PARAMS_SIZE,
+        ...{ from: 0x1000, to, alignment: 16 },
+        note: 'zeroes, then a setup header that the loader makes: boot_flag, HdrS, type_of_loader; the memory map',
+      },
+      {
+        ...commandLinePart(image, to),
+        size: null,
+        note: 'by cmd_line_ptr; as long as COMMAND_LINE_SIZE of the kernel, 2048',
+      },
+      {
+        ...{ what: 'initrd', size: null, from: ONE_MIB, to, alignment: 0x1000 },
+        note: 'behind the kernel, in usable RAM',
+      },
+    ],
+    overwrites: [],
+    ...expected(image, own),
+    notes: [
+      'it is not unpacked and does not move: it runs where its segments say, without KASLR of its address',
+    ],
+  };
+  const setup = 'a vmlinux has no setup code; that is in front of the bzImage';
+  return [
+    without('real16', setup),
+    ...(own === 'long64'
+      ? [without('prot32', 'this vmlinux is of 64 bits, its own entry is of the entry long64')]
+      : [direct]),
+    ...(own === 'long64' ? [direct] : [without('long64', 'this vmlinux is of 32 bits')]),
+    planPvhOf(image, elf),
+    without('efi', 'a vmlinux has no PE header; the bzImage may have one'),
+    without('kexec', 'kexec_file_load takes a bzImage; kexec_load of kexec-tools takes a vmlinux, too'),
+    without('kdump', 'kexec_file_load takes a bzImage; kexec_load of kexec-tools takes a vmlinux, too'),
+  ];
 }
 
 function planEfi(image: KernelImage): EntryPlan {

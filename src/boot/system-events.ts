@@ -22,6 +22,15 @@ const MSR_NAMES: ReadonlyMap<number, string> = new Map([
   [0xc0010130, 'SEV_ES_GHCB'],
   [0xc0010131, 'SEV_STATUS'],
 ]);
+/** What a boot asks CPUID for, and how the answer reads. */
+const CPUID_MEANINGS: ReadonlyMap<number, (result: readonly [number, number, number, number]) => string> =
+  new Map([
+    [0x7, ([, , ecx]) => `five-level paging (LA57): ${(ecx & (1 << 16)) === 0 ? 'no' : 'yes'}`],
+    [0x21, ([, ebx, ecx, edx]) => `Intel TDX: ${isTdx(ebx, edx, ecx) ? 'yes' : 'no'}`],
+    [0x8000001f, ([eax]) => `AMD SEV: ${(eax & 2) === 0 ? 'no' : 'yes'}`],
+  ] as const);
+/** `IntelTDX    ` in EBX, EDX, ECX. */
+const TDX_SIGNATURE = [0x65746e49, 0x5844546c, 0x20202020] as const;
 const SEGMENT_REGISTERS: readonly RegisterName[] = ['es', 'cs', 'ss', 'ds', 'fs', 'gs'];
 const GENERAL_REGISTERS: readonly RegisterName[] = [
   ...(['rax', 'rcx', 'rdx', 'rbx', 'rsp', 'rbp', 'rsi', 'rdi'] as const),
@@ -36,6 +45,10 @@ const NEWLINE = 0x0a;
 const VIDEO_SERVICES = 0x10;
 const TELETYPE = 0x0e00;
 const EVERYWHERE = 0xffff_ffff_ffff_ffffn;
+
+function isTdx(...words: readonly number[]): boolean {
+  return words.every((word, index) => word >>> 0 === TDX_SIGNATURE[index]);
+}
 
 /** Far transfers by their first byte: `ljmp` and `lcall` to an immediate, `lret`, `iret`. */
 const FAR_OPCODES: readonly number[] = [0xea, 0x9a, 0xca, 0xcb, 0xcf];
@@ -214,6 +227,26 @@ export class SystemEvents {
         this.#parts.record({
           ...{ kind: 'efi', address: returnAddress, instructions: event.instructions, text: event.text },
           details: { number, service, caller, status, ...Object.fromEntries(given) },
+        });
+        return;
+      }
+      case 'cpuid': {
+        this.#flush({ at, instructions });
+        const { leaf, subleaf, result } = event;
+        const meaning = CPUID_MEANINGS.get(leaf)?.(result);
+        const [eax, ebx, ecx, edx] = result.map((word) => hex(word >>> 0));
+        this.#parts.record({
+          ...{ kind: 'cpuid', address: at, instructions },
+          text: `CPUID ${hex(leaf)}${meaning === undefined ? '' : ` (${meaning})`} = ${eax} ${ebx} ${ecx} ${edx}`,
+          details: {
+            leaf: hex(leaf),
+            subleaf: hex(subleaf),
+            meaning: meaning ?? null,
+            eax: eax!,
+            ebx: ebx!,
+            ecx: ecx!,
+            edx: edx!,
+          },
         });
         return;
       }

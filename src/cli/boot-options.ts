@@ -1,6 +1,7 @@
 // The options of every subcommand that boots an image, and how their texts become numbers.
 
 import { type Command, InvalidArgumentError, Option } from 'commander';
+
 import { ENTRIES } from '../boot/entries/table.ts';
 import { type BootOptions, DEFAULT_BOOT_OPTIONS, HANDOVER_ROOMS } from '../boot/options.ts';
 import type { EngineName } from '../cpu/cpu.ts';

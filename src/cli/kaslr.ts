@@ -3,11 +3,12 @@
 import { type Command, Option } from 'commander';
 import { type KaslrLocation, type KaslrSurvey, surveyKaslr } from '../boot/kaslr-slots.ts';
 import { physicalSlot } from '../decompressor/kaslr-slots.ts';
+import { BootscopeError } from '../error.ts';
 import { hex } from '../hex.ts';
-import type { Json } from '../report/json.ts';
 import { formatColumns } from '../report/table.ts';
 import { addBootOptions, type BootFlags, IMAGE_ARGUMENT, readBootRequest } from './boot-options.ts';
-import { addExamples, addJsonOption, wholeNumber } from './common-options.ts';
+import { addExamples, addJsonOption, repeatable, wholeNumber } from './common-options.ts';
+import { parseOwnOptions } from './own-options.ts';
 import { withProgress } from './progress.ts';
 import { printJson, printText } from './text-output.ts';
 
@@ -15,6 +16,8 @@ interface Flags extends BootFlags {
   readonly draws: number;
   readonly slots?: boolean;
   readonly csv?: boolean;
+  /** Each as it was typed. */
+  readonly vs?: readonly string[];
   readonly json?: boolean;
 }
 
@@ -32,6 +35,7 @@ export function registerKaslr(program: Command): void {
   addExamples(command, [
     ['bootscope kaslr vmlinuz --memory 1G', 'the slots, and what the kernel keeps clear of'],
     ['bootscope kaslr vmlinuz --draws 10000', 'how evenly 10000 boots choose among them'],
+    ['bootscope kaslr vmlinuz --vs "--memory 8G" --vs "--cmdline mem=1G"', 'bits of entropy side by side'],
   ]);
   addBootOptions(command, { without: ['kaslr', 'decompress', 'hash'] })
     .addOption(
@@ -40,8 +44,22 @@ export function registerKaslr(program: Command): void {
         .default(0),
     )
     .option('--slots', 'list every slot and not only the areas')
-    .option('--csv', 'print every slot as CSV, with how many of the draws took it');
+    .option(
+      '--csv',
+      'print every slot as CSV, with how many of the draws took it; with --vs a line a setting',
+    )
+    .addOption(
+      repeatable(
+        new Option('--vs <options>', 'compare with other boot options, such as "--memory 1G"').argParser(
+          (text: string, before: readonly string[] = []) => [...before, text],
+        ),
+      ),
+    );
   addJsonOption(command, 'all of it').action(async (path: string | undefined, flags: Flags) => {
+    if (flags.vs !== undefined) {
+      await compareSettings(path, flags, flags.vs);
+      return;
+    }
     const { image, options } = await readBootRequest(path, flags);
     const survey = await withProgress(`surveying ${image.path}`, () =>
       surveyKaslr(image, options, flags.draws),
@@ -50,6 +68,83 @@ export function registerKaslr(program: Command): void {
     else if (flags.csv === true) printText(csvOf(survey));
     else printText(textOf(image.path, survey, flags.slots === true));
   });
+}
+
+/** One of the settings that are compared. */
+interface Setting {
+  /** As typed; empty for the options of the command itself. */
+  readonly options: string;
+  readonly survey: KaslrSurvey;
+}
+
+/** Surveys one image under several settings; the others differ from the command's own by what their text says. */
+async function compareSettings(
+  path: string | undefined,
+  flags: Flags,
+  others: readonly string[],
+): Promise<void> {
+  if (flags.slots === true) {
+    throw new BootscopeError('cli-unused-options', '--slots lists the slots of one setting; leave out --vs');
+  }
+  const settings: Setting[] = [];
+  let name = '';
+  for (const text of ['', ...others]) {
+    const own = text === '' ? {} : parseOwnOptions(text, '--vs');
+    const { image, options } = await readBootRequest(path, { ...flags, ...own });
+    name = image.path;
+    const survey = await withProgress(`surveying ${image.path} ${text}`.trim(), () =>
+      surveyKaslr(image, options, flags.draws),
+    );
+    settings.push({ options: text, survey });
+  }
+  if (flags.json === true) {
+    printJson(settings.map(({ options, survey }) => ({ options, ...jsonOf(survey) })));
+  } else if (flags.csv === true) {
+    printText(comparisonCsv(settings));
+  } else printText(comparisonText(name, settings));
+}
+
+/** Why nothing is drawn; null where something is. */
+function reasonOf({ slots }: KaslrSurvey): string | null {
+  return slots.disabled ?? (slots.notices.length > 0 ? slots.notices.join('; ') : null);
+}
+
+function slotCounts({ slots }: KaslrSurvey): { readonly physical: number; readonly virtual: number } {
+  return slots.disabled === null
+    ? { physical: slots.physicalSlots, virtual: slots.virtualSlots }
+    : { physical: 0, virtual: 0 };
+}
+
+function comparisonText(path: string, settings: readonly Setting[]): string {
+  const rows = settings.map(({ options, survey }) => {
+    const { physical, virtual } = slotCounts(survey);
+    const { areas, alignment } = survey.slots;
+    const lasts = areas.map(({ start, count }) => start + (count - 1) * alignment);
+    return [
+      options === '' ? '(as given)' : options,
+      ...[String(physical), bitsText(physical), String(virtual), bitsText(virtual)],
+      (bitsOf(physical) + bitsOf(virtual)).toFixed(1),
+      physical === 0 ? '' : hex(Math.min(...areas.map(({ start }) => start))),
+      physical === 0 ? '' : hex(Math.max(...lasts)),
+    ];
+  });
+  const head = ['SETTING', 'PHYSICAL', 'BITS', 'VIRTUAL', 'BITS', 'BOTH', 'LOWEST', 'HIGHEST'];
+  let text = `${path}: slots of KASLR and their entropy\n${formatColumns([head, ...rows], [1, 2, 3, 4, 5, 6, 7])}`;
+  for (const { options, survey } of settings) {
+    const reason = reasonOf(survey);
+    if (reason !== null) text += `${options === '' ? '(as given)' : options}: ${reason}\n`;
+  }
+  return text;
+}
+
+function comparisonCsv(settings: readonly Setting[]): string {
+  const lines = settings.map(({ options, survey }) => {
+    const { physical, virtual } = slotCounts(survey);
+    const bits = [bitsOf(physical), bitsOf(virtual), bitsOf(physical) + bitsOf(virtual)];
+    const [first, second, both] = bits.map((value) => value.toFixed(3));
+    return [`"${options.replaceAll('"', '""')}"`, physical, first, virtual, second, both].join(',');
+  });
+  return `setting,physical slots,physical bits,virtual slots,virtual bits,bits\n${lines.join('\n')}\n`;
 }
 
 function virtualAddress(survey: KaslrSurvey, fromMap: number): string {
@@ -65,7 +160,7 @@ function bitsText(slots: number): string {
   return bitsOf(slots).toFixed(1);
 }
 
-function jsonOf(survey: KaslrSurvey): Json {
+function jsonOf(survey: KaslrSurvey) {
   const { slots, output, draws } = survey;
   return {
     disabled: slots.disabled,

@@ -17,7 +17,7 @@ export function registerPlan(program: Command): void {
     .description(
       'say what a boot loader must know and keep free: by each entry what goes where, and what is overwritten',
     )
-    .argument('<image>', 'bzImage or zImage');
+    .argument('<image>', 'bzImage, zImage or vmlinux');
   addExamples(command, [
     ['bootscope plan vmlinuz', 'every way in, with the ranges, alignments and the state of the CPU'],
     [

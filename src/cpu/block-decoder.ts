@@ -26,6 +26,7 @@ function accessesPort(opcode: number): boolean {
 }
 
 const ESCAPE = 0x0f;
+const CPUID = 0xa2;
 
 /** @param at - of the second byte of an opcode that begins with 0f */
 function specialKind(code: Uint8Array, at: number): SpecialInstruction['kind'] | null {
@@ -55,6 +56,7 @@ export function blockDecoder(memory: PhysicalMemory, readBits: () => 16 | 32 | 6
     const bits = readBits();
     const starts: number[] = [];
     const ports: number[] = [];
+    const cpuids: number[] = [];
     const special: SpecialInstruction[] = [];
     let last = 0;
     let length = 0;
@@ -64,6 +66,7 @@ export function blockDecoder(memory: PhysicalMemory, readBits: () => 16 | 32 | 6
       length = instructionLength(code, at, bits);
       const opcode = opcodeOffset(code, at, bits);
       if (accessesPort(code[opcode]!)) ports.push(at);
+      if (code[opcode] === ESCAPE && code[opcode + 1] === CPUID) cpuids.push(at);
       const kind = code[opcode] === ESCAPE ? specialKind(code, opcode + 1) : null;
       if (kind !== null) special.push({ kind, offset: at, length });
     }
@@ -71,7 +74,7 @@ export function blockDecoder(memory: PhysicalMemory, readBits: () => 16 | 32 | 6
     if (starts.length === 0) starts.push(0);
     const opcode = opcodeOffset(code, last, bits);
     const repeats = isStringInstruction(code[opcode]!) && hasRepeat(code, last, opcode);
-    return { starts, ports, repeats, special };
+    return { starts, ports, cpuids, repeats, special };
   };
 }
 

@@ -82,6 +82,8 @@ export interface DecodedBlock {
   readonly starts: readonly number[];
   /** Offsets of those that access ports. */
   readonly ports: readonly number[];
+  /** Offsets of CPUIDs. */
+  readonly cpuids?: readonly number[];
   /** The last one is a repeated string instruction, whose further iterations are blocks of their own. */
   readonly repeats: boolean;
   /** Those that `hookInstruction` knows. */

@@ -47,9 +47,9 @@ export class InstructionCounter {
   readonly #watcher: BlockWatcher;
   readonly #known = new Map<number, KnownBlock>();
   #words: Uint32Array;
-  /** The block, by the total at its beginning, that port instructions were last looked for in, and how many were found. */
-  #portBlock = -1;
-  #portsFound = 0;
+  /** The block, by the total at its beginning, that hooked instructions were last looked for in, and how many were found. */
+  #hookedBlock = -1;
+  readonly #hookedFound = { ports: 0, cpuids: 0 };
 
   /**
    * @param state - `STATE_SIZE` bytes that the hook counts in
@@ -223,16 +223,16 @@ export class InstructionCounter {
     setRepeatEnd(fields, 0);
   }
 
-  /** Address of the instruction that accesses a port now, asked for once at each access; null where it is unknown. */
-  portInstruction(): number | null {
+  /** Address of the instruction that the library calls a hook for now, asked for once at each call; null where it is unknown. */
+  hookedInstruction(kind: 'ports' | 'cpuids'): number | null {
     const counted = this.#fields()[COUNTED]!;
     if (counted === 0) return this.#address();
     const beginning = this.total - counted;
-    if (this.#portBlock !== beginning) {
-      this.#portBlock = beginning;
-      this.#portsFound = 0;
+    if (this.#hookedBlock !== beginning) {
+      this.#hookedBlock = beginning;
+      Object.assign(this.#hookedFound, { ports: 0, cpuids: 0 });
     }
-    const offset = this.#block()?.ports[this.#portsFound++];
+    const offset = this.#block()?.[kind]?.[this.#hookedFound[kind]++];
     return offset === undefined ? null : this.#address() + offset;
   }
 }

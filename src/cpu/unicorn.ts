@@ -151,7 +151,7 @@ class UnicornCpu implements Cpu, BlockWatcher {
   #counter: InstructionCounter | null = null;
   #stepBuffer: StepBuffer | null = null;
   #lastInstruction = 0n;
-  /** Linear address of the IN, OUT or access to memory that a hook is called for, where it is known. */
+  /** Linear address of the IN, OUT, CPUID or access to memory that a hook is called for, where it is known. */
   #accessInstruction: bigint | null = null;
   #inMemoryHook = false;
   #hasInterruptHook = false;
@@ -879,7 +879,7 @@ class UnicornCpu implements Cpu, BlockWatcher {
   hookIn(hook: (port: number, size: 1 | 2 | 4) => number): Unhook {
     return this.#addHook('in', UC_HOOK_INSN, UC_X86_INS_IN, (record) => (port, size) => {
       if (record.removed) return 0;
-      this.#accessInstruction = this.#addressOfPortAccess();
+      this.#accessInstruction = this.#addressOfHooked('ports');
       try {
         return hook(port, size as 1 | 2 | 4) >>> 0;
       } catch (error) {
@@ -894,7 +894,7 @@ class UnicornCpu implements Cpu, BlockWatcher {
   hookOut(hook: (port: number, size: 1 | 2 | 4, value: number) => void): Unhook {
     return this.#addHook('out', UC_HOOK_INSN, UC_X86_INS_OUT, (record) => (port, size, value) => {
       if (record.removed) return;
-      this.#accessInstruction = this.#addressOfPortAccess();
+      this.#accessInstruction = this.#addressOfHooked('ports');
       try {
         hook(port, size as 1 | 2 | 4, value);
       } catch (error) {
@@ -905,15 +905,16 @@ class UnicornCpu implements Cpu, BlockWatcher {
     });
   }
 
-  #addressOfPortAccess(): bigint | null {
+  #addressOfHooked(kind: 'ports' | 'cpuids'): bigint | null {
     if (this.#wholeCodeHooks > 0) return this.#lastInstruction;
-    const address = this.#counter?.portInstruction() ?? null;
+    const address = this.#counter?.hookedInstruction(kind) ?? null;
     return address === null ? null : BigInt(address);
   }
 
   hookCpuid(hook: (leaf: number, subleaf: number) => readonly [number, number, number, number]): Unhook {
     return this.#addHook('instruction', UC_HOOK_INSN, UC_X86_INS_CPUID, (record) => () => {
       if (record.removed) return 0;
+      this.#accessInstruction = this.#addressOfHooked('cpuids');
       try {
         const leaf = Number(this.readRegister('rax') & MASK_32);
         const subleaf = Number(this.readRegister('rcx') & MASK_32);
@@ -924,6 +925,8 @@ class UnicornCpu implements Cpu, BlockWatcher {
         this.writeRegister('rdx', BigInt(edx >>> 0));
       } catch (error) {
         this.#keep(error);
+      } finally {
+        this.#accessInstruction = null;
       }
       return 1;
     });

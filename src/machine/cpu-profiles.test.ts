@@ -34,6 +34,30 @@ describe('CPU profiles', () => {
     expect(has('pentium')).toMatchObject({ longMode: false, pae: false });
   });
 
+  it('of today are of their vendors, with their widths of addresses', () => {
+    const told = (name: string) => {
+      const cpuid = new Cpuid(findCpuProfile(name));
+      const [, , ecx] = cpuid.read(7);
+      const letters = new DataView(new ArrayBuffer(12));
+      const [, ebx, vendorEcx, edx] = cpuid.read(0);
+      for (const [index, word] of [ebx, edx, vendorEcx].entries()) letters.setUint32(index * 4, word, true);
+      const [sizes] = cpuid.read(0x80000008);
+      const vendor = new TextDecoder().decode(letters);
+      return [
+        vendor,
+        (cpuid.read(1)[0] >>> 0).toString(16),
+        sizes & 0xff,
+        sizes >> 8,
+        (ecx & (1 << 16)) !== 0,
+      ];
+    };
+    expect(told('epyc-genoa')).toEqual(['AuthenticAMD', 'a10f11', 52, 57, true]);
+    expect(told('epyc-milan')).toEqual(['AuthenticAMD', 'a00f11', 48, 48, false]);
+    expect(told('sapphire-rapids')).toEqual(['GenuineIntel', '806f8', 52, 57, true]);
+    expect(told('raptor-lake')).toEqual(['GenuineIntel', 'b0671', 46, 48, false]);
+    expect(new Cpuid(findCpuProfile('epyc-genoa')).read(7, 1)).toEqual([0, 0, 0, 0]);
+  });
+
   it('are listed, the default first, and an unknown name is answered with the list', () => {
     expect(cpuProfiles()[0]?.name).toBe('qemu64');
     expect(() => findCpuProfile('i386')).toThrow('"i386" is not known; there are qemu64, la57, max');

@@ -1,4 +1,5 @@
-// What CPUID answers: a few named processors, with only what the engine's own CPU can really do.
+// What CPUID answers: a few named processors, with only what the engine's own CPU can really do. Those of today have their vendor,
+// family, name, address widths and LA57 from the vendors' manuals (AMD's PPR, Intel's SDM volume 4), and of their features what runs.
 
 import { BootscopeError } from '../error.ts';
 
@@ -17,6 +18,9 @@ export interface CpuProfile {
 const LEAF_1_ECX_RDRAND = 1 << 30;
 const LEAF_1_EDX_TSC = 1 << 4;
 const LEAF_1_EDX_PAE = 1 << 6;
+const LEAF_7_EBX_BMI1 = 1 << 3;
+const LEAF_7_EBX_BMI2 = 1 << 8;
+const LEAF_7_EBX_ADX = 1 << 19;
 const LEAF_7_ECX_LA57 = 1 << 16;
 const LEAF_80000001_ECX_3DNOW_PREFETCH = 1 << 8;
 
@@ -33,6 +37,7 @@ const BRAND_STRING = 0x80000002;
 const L1_CACHES = 0x80000005;
 const L2_CACHE = 0x80000006;
 const ADDRESS_SIZES = 0x80000008;
+const MEMORY_ENCRYPTION = 0x8000001f;
 
 const NOTHING: CpuidResult = [0, 0, 0, 0];
 
@@ -62,6 +67,36 @@ const QEMU64 = profile('qemu64', "QEMU's default x86-64 processor", [
   [0x8000000a, [1, 0x10, 0, 0]],
 ]);
 
+/** A processor of today. @param signature - leaf 1 EAX: family, model and stepping */
+function current(
+  name: string,
+  brand: string,
+  { vendor: maker, signature, physicalBits, la57 }: CurrentProcessor,
+): CpuProfile {
+  const [, ebx, ecx, edx] = QEMU64_FEATURES;
+  const [, , extendedEcx, extendedEdx] = QEMU64_EXTENDED_FEATURES;
+  const isAmdMade = maker === AMD;
+  return profile(name, `${brand}, of its features what the engine has`, [
+    [BASIC, [isAmdMade ? 0x10 : 0x20, ...maker]],
+    [FEATURES, [signature, ebx, ecx | LEAF_1_ECX_RDRAND, edx]],
+    [
+      STRUCTURED_FEATURES,
+      [0, LEAF_7_EBX_BMI1 | LEAF_7_EBX_BMI2 | LEAF_7_EBX_ADX, la57 ? LEAF_7_ECX_LA57 : 0, 0],
+    ],
+    [EXTENDED, [isAmdMade ? MEMORY_ENCRYPTION : ADDRESS_SIZES, ...(isAmdMade ? AMD : ([0, 0, 0] as const))]],
+    [EXTENDED_FEATURES, [isAmdMade ? signature : 0, 0, extendedEcx, extendedEdx]],
+    ...brandString(brand),
+    [ADDRESS_SIZES, [((la57 ? 57 : 48) << 8) | physicalBits, 0, 0, 0]],
+  ]);
+}
+
+interface CurrentProcessor {
+  readonly vendor: readonly [number, number, number];
+  readonly signature: number;
+  readonly physicalBits: number;
+  readonly la57: boolean;
+}
+
 const PROFILES: readonly CpuProfile[] = [
   QEMU64,
   variant(QEMU64, 'la57', 'qemu64 with 5-level paging (LA57)', [
@@ -76,6 +111,18 @@ const PROFILES: readonly CpuProfile[] = [
     [EXTENDED_FEATURES, [0x00060fb1, 0, 0x00000005 | LEAF_80000001_ECX_3DNOW_PREFETCH, 0x2193fbfd | 0]],
     ...brandString('Bootscope Virtual CPU'),
   ]),
+  current('epyc-genoa', 'AMD EPYC 9554 64-Core Processor', {
+    ...{ vendor: AMD, signature: 0x00a10f11, physicalBits: 52, la57: true },
+  }),
+  current('epyc-milan', 'AMD EPYC 7763 64-Core Processor', {
+    ...{ vendor: AMD, signature: 0x00a00f11, physicalBits: 48, la57: false },
+  }),
+  current('sapphire-rapids', 'Intel(R) Xeon(R) Platinum 8480+', {
+    ...{ vendor: INTEL, signature: 0x000806f8, physicalBits: 52, la57: true },
+  }),
+  current('raptor-lake', '13th Gen Intel(R) Core(TM) i9-13900K', {
+    ...{ vendor: INTEL, signature: 0x000b0671, physicalBits: 46, la57: false },
+  }),
   profile('qemu32', 'a 32-bit processor with PAE and SSE3 (no long mode)', [
     [BASIC, [0x04, ...INTEL]],
     [FEATURES, [0x00000663, 0x00000800, 0x80000001 | 0, 0x0781abfd]],
@@ -147,9 +194,10 @@ export class Cpuid {
     return (this.read(FEATURES)[2] & LEAF_1_ECX_RDRAND) !== 0;
   }
 
-  /** @param leaf - EAX, unsigned. No leaf here has subleaves. */
-  read(leaf: number): CpuidResult {
+  /** @param leaf - EAX, unsigned. @param subleaf - ECX, for the leaves that look at it */
+  read(leaf: number, subleaf = 0): CpuidResult {
     const unsigned = leaf >>> 0;
+    if (unsigned === STRUCTURED_FEATURES && subleaf !== 0) return NOTHING;
     const highest = unsigned >= EXTENDED ? this.#highestExtended : this.#highestBasic;
     const isHypervisor = unsigned === HYPERVISOR_LEAF;
     return this.#leaves.get(unsigned > highest && !isHypervisor ? this.#highestBasic : unsigned) ?? NOTHING;

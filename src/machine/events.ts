@@ -41,6 +41,13 @@ export type MachineEvent =
       readonly text: string;
     }
   | {
+      readonly kind: 'cpuid';
+      readonly leaf: number;
+      readonly subleaf: number;
+      /** EAX, EBX, ECX, EDX. */
+      readonly result: readonly [number, number, number, number];
+    }
+  | {
       readonly kind: 'exception';
       readonly vector: number;
       readonly address: bigint;

@@ -508,7 +508,11 @@ export class Machine {
       this.#deviceUses?.push({ kind: 'out', port, size, value });
       ports.write(port, size, value);
     });
-    cpu.hookCpuid((leaf) => cpuid.read(leaf));
+    cpu.hookCpuid((leaf, subleaf) => {
+      const result = cpuid.read(leaf, subleaf);
+      this.#listener?.({ kind: 'cpuid', leaf: leaf >>> 0, subleaf, result });
+      return result;
+    });
     cpu.hookRdtsc(() => {
       this.#deviceUses?.push({ kind: 'rdtsc' });
       return this.rdtsc();

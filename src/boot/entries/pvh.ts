@@ -13,10 +13,11 @@ import { E820_TABLE_ENTRIES } from '../../protocol/e820.ts';
 import { HVM_START_INFO_SIZE, writeHvmStartInfo } from '../../protocol/pvh.ts';
 import { LOADER_MEMORY } from '../low-memory.ts';
 import type { BootOptions } from '../options.ts';
+import { watchPvhStart } from '../watch/pvh-start.ts';
 import type { Entry } from './entry.ts';
 import type { LoadedImage, Placed } from './loaded-image.ts';
 import { commandLineBytes, placeBytes, placeInitrd } from './placement.ts';
-import { loadKernelSegments, watchVmlinux } from './vmlinux.ts';
+import { loadKernelSegments } from './vmlinux.ts';
 
 /** In the loader's own memory, behind its GDT. */
 const START_INFO = 0x6000;
@@ -40,7 +41,7 @@ export const pvh: Entry = {
       rsp: BigInt(STACK_ADDRESS),
     });
   },
-  watch: watchVmlinux,
+  watch: watchPvhStart,
 };
 
 /** The vmlinux that a bzImage unpacks to, which has the note. */

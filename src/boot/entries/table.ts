@@ -2,15 +2,17 @@
 
 import { BootscopeError } from '../../error.ts';
 import type { KernelImage } from '../../image/kernel-image.ts';
-import type { EntryPoint } from '../../trace/boot-trace.ts';
+import type { EntryPoint, Hazard } from '../../trace/boot-trace.ts';
 import type { BootRun } from '../boot-run.ts';
 import { type HandoverEntry, judgeHandover } from '../handover-rules.ts';
+import { initrdHazards } from '../loader-hazards.ts';
 import { recordLoaded } from '../record-placements.ts';
 import { bootSector } from './boot-sector.ts';
 import { efi } from './efi.ts';
 import { efiHandover } from './efi-handover.ts';
 import type { Entry } from './entry.ts';
 import { handoverOf } from './from-state.ts';
+import type { LoadedImage } from './loaded-image.ts';
 import { long64 } from './long64.ts';
 import { prot32 } from './prot32.ts';
 import { pvh } from './pvh.ts';
@@ -50,11 +52,7 @@ export function enterBy(entry: Entry, boot: BootRun): void {
   const loaded = entry.load(boot.machine, boot.image, boot.options);
   boot.found.loaded = loaded;
   boot.found.bootParams = loaded.bootParams;
-  const { state } = boot.options;
-  if (state !== null) {
-    const handover = handoverOf(state, loaded.entry as HandoverEntry, boot.machine.memory);
-    boot.found.handover = judgeHandover(boot.image, handover);
-  }
+  boot.found.fromLoader = judgeLoader(boot, loaded);
   entry.enter(boot.machine, loaded);
   boot.countInstructions();
   recordLoaded(boot);
@@ -64,4 +62,19 @@ export function enterBy(entry: Entry, boot: BootRun): void {
     const code = boot.machine.memory.view(address, size);
     boot.keep(...boot.record.watchSystemInstructions(address, code, 0, size, true));
   }
+}
+
+/** What another loader has left, and what an initrd is. */
+function judgeLoader(
+  { image, machine, options }: BootRun,
+  { entry, initrd }: LoadedImage,
+): readonly Hazard[] {
+  const { state } = options;
+  const { memory } = machine;
+  const there = initrd === null ? null : memory.viewUpTo(initrd.address, initrd.size);
+  const handover = state === null ? null : handoverOf(state, entry as HandoverEntry, memory);
+  return [
+    ...(handover === null ? [] : judgeHandover(image, handover)),
+    ...(there === null || initrd === null ? [] : initrdHazards(there, initrd.address)),
+  ];
 }

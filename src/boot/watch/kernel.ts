@@ -19,6 +19,12 @@ type Placed = Pick<Extraction, 'output' | 'virtualBase' | 'segments'>;
  * @param placed - where the kernel lies, for whom it has loaded itself
  */
 export async function onKernel(boot: BootRun, entry: number, placed: Placed | null = null): Promise<void> {
+  await enterKernel(boot, entry, placed);
+  boot.finish();
+}
+
+/** The same for a kernel that goes on. */
+export async function enterKernel(boot: BootRun, entry: number, placed: Placed | null): Promise<void> {
   const { extraction } = boot.found;
   const there = placed ?? extraction ?? (await locate(boot, entry));
   const isPlaced = boot.record.placements.present.some(({ role }) => role === 'kernel-segment');
@@ -26,8 +32,9 @@ export async function onKernel(boot: BootRun, entry: number, placed: Placed | nu
   else if (!isPlaced) recordGuestKernel(boot, there);
   boot.beginPhase('kernel');
   boot.found.kernel = describeKernel(boot, entry, there);
+  // By PVH the kernel makes them itself.
+  if (boot.found.loaded!.entry === 'pvh') return;
   boot.found.bootParamsAtJump = bootParamsAtJump(boot.machine.memory, boot.found.kernel.bootParams);
-  boot.finish();
 }
 
 function describeKernel(boot: BootRun, entry: number, placed: Placed): KernelAtJump {

@@ -7,7 +7,7 @@ import { watchCopies, watchRelocation } from './copy.ts';
 import { watchForExitInPlace } from './exit.ts';
 import { watchExtractKernel } from './extract-kernel.ts';
 import { onKernel } from './kernel.ts';
-import { stubHead, watchStubEvents } from './stub-code.ts';
+import { stubHead, watchStubEvents, watchTrampoline } from './stub-code.ts';
 
 /** Where boot.rst puts the 64-bit entry, for stubs whose code does not show it. */
 const STARTUP_64 = 0x200;
@@ -59,6 +59,7 @@ export function watchStub(boot: BootRun, address: number): void {
       if (boot.found.bootParams === null) onStart(boot, address);
       recordBuiltTables(boot);
       boot.beginPhase('startup_64');
+      watchTrampoline(boot);
     };
     boot.watch(address + startup64, onStartup64, { cr0: CR0_PE, efer: EFER_LMA });
   }
