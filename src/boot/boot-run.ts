@@ -346,10 +346,16 @@ export class BootRun {
         break;
       }
       this.#stream?.resumed();
-      const end = this.machine.run(maxInstructions);
+      const { limit } = this.hold;
+      const end = this.machine.run(
+        limit === null || maxInstructions === null
+          ? (limit ?? maxInstructions)
+          : Math.min(limit, maxInstructions),
+      );
       if (this.#queue.length > 0) {
         await this.#drain();
       } else if (end.kind === 'slice') {
+        this.hold.onSlice();
         this.snapshots?.onSlice();
         await nextTurn();
       } else if (end.kind === 'halted') {

@@ -7,7 +7,7 @@ import type { Place } from '../trace/place.ts';
 import type { StopCause, WatchedAccess, WatchedRange } from './stop.ts';
 
 const EVERYWHERE = 0xffff_ffff_ffff_ffffn;
-/** Looking at each of so few instructions is cheaper than to look at the blocks first. */
+/** Looking at each of so few instructions is cheaper than to run up to them first. */
 const FEW = 2000;
 /** What firmware writes is found by comparing; of more bytes than this it is not looked for. */
 const MOST_COMPARED = 1 << 16;
@@ -63,7 +63,8 @@ export class Hold implements HostSteps {
   /** Where the last run ended: it is not held there again. Without a count only the first look at the address is let through. */
   #left: { readonly address: number; readonly count: number | null } | null = null;
   #unhookAll: Unhook | null = null;
-  #unhookBlocks: Unhook | null = null;
+  /** The total count from which on each instruction is looked at, for the sake of the count. */
+  #approach: number | null = null;
   #unhookAccesses: Unhook[] = [];
   #compared: Uint8Array[] | null = null;
   #access: WatchedAccess | null = null;
@@ -177,11 +178,19 @@ export class Hold implements HostSteps {
       this.#unhookAll?.();
       this.#unhookAll = null;
     }
-    if (everything || count === null) return;
-    this.#unhookBlocks = this.#cpu.hookBlock(0n, EVERYWHERE, (_, size) => {
-      // A block has fewer instructions than bytes.
-      if (this.#unhookAll === null && this.#cpu.instructions! + size >= count) this.#watchAll();
-    });
+    this.#approach = everything || count === null ? null : count - 1;
+  }
+
+  /** The total count of instructions that the CPU may run to and no further; null where nobody waits for a count. */
+  get limit(): number | null {
+    return this.#approach;
+  }
+
+  /** The CPU stands between two runs: near the count each instruction is looked at. */
+  onSlice(): void {
+    if (this.#approach === null || this.#cpu.instructions! < this.#approach) return;
+    this.#approach = null;
+    this.#watchAll();
   }
 
   #watchAll(): void {
@@ -193,8 +202,7 @@ export class Hold implements HostSteps {
   /** The run is over. Breakpoints stay until the next one says what it wants. */
   end(): void {
     this.#conditions = null;
-    this.#unhookBlocks?.();
-    this.#unhookBlocks = null;
+    this.#approach = null;
     for (const unhook of this.#unhookAccesses.splice(0)) unhook();
     this.#compared = null;
   }
