@@ -71,6 +71,27 @@ describeBoots(noEngine === null ? 'bootscope report' : `bootscope report (${noEn
     },
   );
 
+  it('draws a saved trace as the boot itself, and takes nothing that only a boot could follow', async () => {
+    const saved = join(folder, 'saved.json');
+    expect((await bootscope(['report', IMAGE, '-o', saved])).status).toBe(0);
+    const [again, boot] = await Promise.all(
+      [saved, IMAGE].map((path) => bootscope(['report', path, '-o', '-', '--format', 'svg'])),
+    );
+    expect(again).toEqual(boot);
+    const path = join(folder, 'refused.html');
+    for (const option of [
+      ['--memory', '1G'],
+      ['--vmlinux', 'vmlinux'],
+    ]) {
+      const { status, stderr } = await bootscope(['report', saved, '-o', path, ...option]);
+      expect({ status, stderr }).toEqual({
+        status: 2,
+        stderr: `bootscope: ${saved} is a recorded trace; nothing is booted, so options of a boot and files with symbols change nothing\n`,
+      });
+    }
+    expect(existsSync(path)).toBe(false);
+  });
+
   it('writes over no file unless it is forced to', async () => {
     const path = join(folder, 'kept.svg');
     writeFileSync(path, 'kept');

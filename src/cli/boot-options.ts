@@ -257,9 +257,14 @@ export interface BootRequest {
 /**
  * Reads the files that argument and flags name. With a disk alone that is what boots.
  *
+ * @param bytes - of the image, where they have been read
  * @throws BootscopeError `cli-image` where neither image nor disk is named, or more than one disk, or a disk with another entry
  */
-export async function readBootRequest(path: string | undefined, flags: BootFlags): Promise<BootRequest> {
+export async function readBootRequest(
+  path: string | undefined,
+  flags: BootFlags,
+  bytes: Uint8Array | null = null,
+): Promise<BootRequest> {
   const { entry, floppy } = flags;
   if (flags.initrdAddress !== undefined && flags.initrd === undefined) {
     throw new BootscopeError(
@@ -275,7 +280,7 @@ export async function readBootRequest(path: string | undefined, flags: BootFlags
         `with --entry boot-sector ${path} is the disk in drive A; leave out --floppy ${floppy}, or name it alone`,
       );
     }
-    const image = await readBootImage(path, entry);
+    const image = await readBootImage(path, entry, bytes);
     checkAlignment(image, flags);
     return { image, options: await bootOptions(flags) };
   }
