@@ -49,6 +49,7 @@ interface Options {
   readonly kaslr?: true;
   readonly efi?: true;
   readonly efiHandover?: true;
+  readonly efiMap?: true;
   readonly rng?: true;
   readonly timeout: number;
   readonly output?: string;
@@ -391,6 +392,13 @@ async function collectEfi(path: string, options: Options): Promise<unknown> {
     try {
       const atEntry = await findEntry(machine, started, pe);
       const start = await recordStart(machine, pe, atEntry);
+      if (options.efiMap) {
+        return {
+          image: { path, sha256: createHash('sha256').update(file).digest('hex') },
+          machine: { ...ovmfMachine(options), entry: 'efi' },
+          efi: { imageBase: start.imageBase, memoryMap: start.memoryMap },
+        };
+      }
       const handover = options.efiHandover ? await handOver(machine, atEntry, kernel, image, cmdline) : null;
       // Addresses in the stub count from where the file's first byte would lie.
       const startup32 = handover?.code ?? BigInt(start.imageBase) + BigInt(image.setupSize);
@@ -417,11 +425,7 @@ async function collectEfi(path: string, options: Options): Promise<unknown> {
           sizeOfImage: readPeFields(file).sizeOfImage,
         },
         machine: {
-          engine: 'qemu',
-          engineVersion: qemuVersion(),
-          firmware: `OVMF ${ovmfVersion() ?? 'unknown'}`,
-          ram: options.memory * 1024 * 1024,
-          cpu: options.cpu,
+          ...ovmfMachine(options),
           entry: options.efiHandover ? 'efi-handover' : 'efi',
           cmdline,
         },
@@ -437,6 +441,16 @@ async function collectEfi(path: string, options: Options): Promise<unknown> {
   } finally {
     rmSync(scratch, { recursive: true, force: true });
   }
+}
+
+function ovmfMachine(options: Options) {
+  return {
+    engine: 'qemu',
+    engineVersion: qemuVersion(),
+    firmware: `OVMF ${ovmfVersion() ?? 'unknown'}`,
+    ram: options.memory * 1024 * 1024,
+    cpu: options.cpu,
+  };
 }
 
 function mapValues<T>(record: { readonly [name: string]: T } | object, change: (value: T) => string) {
@@ -494,6 +508,7 @@ const program = new Command('collect-reference')
   .option('--kaslr', 'let the kernel choose its place, and record each RDTSC and RDRAND value it read')
   .option('--efi', 'boot it with OVMF, through its PE header, and record every service it calls')
   .option('--efi-handover', 'the same, started by a boot loader through the EFI handover entry')
+  .option('--efi-map', "only the memory map that OVMF has at the image's entry, and where the image lies")
   .option(
     '--rng',
     'with --efi: give the machine a source of random numbers (virtio-rng), and record what it gave',
@@ -502,7 +517,7 @@ const program = new Command('collect-reference')
   .option('-o, --output <file>', 'write the JSON there instead of to standard output')
   .action(async (image: string, options: Options) => {
     try {
-      const json = `${JSON.stringify(await (options.efi || options.efiHandover ? collectEfi : collect)(image, options), null, 2)}\n`;
+      const json = `${JSON.stringify(await (options.efi || options.efiHandover || options.efiMap ? collectEfi : collect)(image, options), null, 2)}\n`;
       if (options.output === undefined) process.stdout.write(json);
       else writeFileSync(options.output, json);
     } catch (error) {

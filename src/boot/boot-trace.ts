@@ -2,7 +2,8 @@
 
 import { findKaslr } from '../decompressor/kaslr-generation.ts';
 import { sha256Hex } from '../host/host.ts';
-import type { BootTrace, MemoryRegion, MemoryWrite, Overwrite } from '../trace/boot-trace.ts';
+import type { EfiMemoryDescriptor } from '../protocol/efi-memory-map.ts';
+import type { BootTrace, EfiMemoryMaps, MemoryRegion, MemoryWrite, Overwrite } from '../trace/boot-trace.ts';
 import { efiRegions } from '../trace/efi-regions.ts';
 import { findHazards } from '../trace/hazards.ts';
 import type { LayoutFacts } from '../trace/layout-facts.ts';
@@ -87,6 +88,7 @@ export function traceOf(boot: BootRun): BootTrace {
     phases: record.phases,
     kernel: found.kernel,
     bootParams: found.bootParamsAtJump,
+    efiMemoryMap: efiMemoryMaps(boot),
     stopped: boot.stopped,
     hazards: [
       ...efiHazards(boot),
@@ -98,6 +100,22 @@ export function traceOf(boot: BootRun): BootTrace {
     events: record.events,
     console: record.console,
     notices: record.notices,
+  };
+}
+
+function efiMemoryMaps({ machine }: BootRun): EfiMemoryMaps | null {
+  const firmware = machine.uefi;
+  if (firmware === null) return null;
+  const entries = (map: readonly EfiMemoryDescriptor[]) =>
+    map.map(({ start, end, type, attributes }) => ({
+      start: BigInt(start),
+      end: BigInt(end),
+      type,
+      attributes,
+    }));
+  return {
+    atEntry: entries(firmware.parts.map),
+    atExit: firmware.mapAtExit === null ? null : entries(firmware.mapAtExit),
   };
 }
 

@@ -23,6 +23,10 @@ export function decodeContext(session: BootSession, address: number | null): Dec
   return {
     memory: { read: (at, length) => memory.read(at, length) },
     address,
+    efiMap: () => {
+      const firmware = machine.uefi;
+      return firmware === null || firmware.bootServicesExited ? null : firmware.pages.describe();
+    },
     bootParams: () => bootParamsAddress(session),
     gdtr: table('gdtr'),
     idtr: table('idtr'),

@@ -1,7 +1,7 @@
 // A finished trace as text for a terminal: the phases, the kernel's segments and entry, what the guest printed.
 
 import { hex, withSymbol } from '../hex.ts';
-import type { BootTrace } from '../trace/boot-trace.ts';
+import type { BootTrace, EfiMapEntry, EfiMemoryMaps } from '../trace/boot-trace.ts';
 
 /** Rows as columns, separated by two spaces; the last column is not padded. Cells of `right` columns align right. */
 export function formatColumns(rows: readonly (readonly string[])[], right: readonly number[] = []): string {
@@ -28,6 +28,23 @@ function mebibytes(bytes: bigint | number): string {
 /** By hand: a locale's data takes tens of milliseconds to load. */
 function withCommas(count: number): string {
   return String(count).replace(/\B(?=(\d{3})+$)/g, ',');
+}
+
+/** Bytes of each type in the firmware's map, in the order of the map. */
+function efiMemory({ atEntry, atExit }: EfiMemoryMaps): string {
+  const sums = (map: readonly EfiMapEntry[]): Map<string, bigint> => {
+    const bytes = new Map<string, bigint>();
+    for (const { start, end, type } of map) bytes.set(type, (bytes.get(type) ?? 0n) + end - start);
+    return bytes;
+  };
+  const [before, after] = [sums(atEntry), sums(atExit ?? [])];
+  const rows = [...new Set([...before.keys(), ...after.keys()])].map((type) => [
+    type,
+    hex(before.get(type) ?? 0n),
+    ...(atExit === null ? [] : [hex(after.get(type) ?? 0n)]),
+  ]);
+  const heading = ['EFI MEMORY', 'AT THE ENTRY', ...(atExit === null ? [] : ['AT EXIT'])];
+  return formatColumns([heading, ...rows], [1, 2]);
 }
 
 /** The whole report of `bootscope boot`; `time` adds the host's, which is never the same twice. */
@@ -83,6 +100,7 @@ export function formatTrace(trace: BootTrace, options: { readonly time?: boolean
       [0, 1, 2, 3, 4, 5],
     );
   }
+  if (trace.efiMemoryMap !== null) text += `\n${efiMemory(trace.efiMemoryMap)}`;
   if (trace.console !== '') {
     text += '\nconsole:\n';
     for (const line of trace.console.trimEnd().split('\n')) text += `  ${line.replace(/\r/g, '')}\n`;

@@ -150,6 +150,7 @@ export function someTrace(rest: Partial<BootTrace> = {}): BootTrace {
       ],
     },
     bootParams: null,
+    efiMemoryMap: null,
     stopped: null,
     hazards: [
       {

@@ -284,6 +284,23 @@ export interface BootParamsAtJump {
   readonly memoryMap: readonly { readonly start: bigint; readonly end: bigint; readonly type: string }[];
 }
 
+/** A descriptor of UEFI firmware's memory map; physical [start, end), the type as the specification names it. */
+export interface EfiMapEntry {
+  readonly start: bigint;
+  readonly end: bigint;
+  readonly type: string;
+  /** EFI_MEMORY_UC and so on, as bits. */
+  readonly attributes: bigint;
+}
+
+/** What UEFI firmware says of memory. */
+export interface EfiMemoryMaps {
+  /** When the first image was entered. */
+  readonly atEntry: readonly EfiMapEntry[];
+  /** When boot services ended, which is what the kernel is given; null before. */
+  readonly atExit: readonly EfiMapEntry[] | null;
+}
+
 /** One thing the guest did that is worth telling; `details` holds what its kind has. */
 export interface BootEvent {
   readonly kind: EventKind;
@@ -330,6 +347,8 @@ export interface BootTrace {
   readonly kernel: KernelAtJump | null;
   /** Null where the jump was not reached, and where the kernel gets none in RAM. */
   readonly bootParams: BootParamsAtJump | null;
+  /** Null where no UEFI firmware started the image. */
+  readonly efiMemoryMap: EfiMemoryMaps | null;
   /** Why the boot ended before the jump, in one sentence; null when the jump was reached. */
   readonly stopped: string | null;
   /** What goes wrong by where things were placed, the worst first; there also when the boot went on. */

@@ -117,8 +117,14 @@ export function ovmfMemoryMap(memory: number, image: MapImage): OvmfMap {
     const end = FOUR_GIB + memory - lowEnd;
     fixed.push({ start: FOUR_GIB, end, type: 'Conventional', attributes: EFI_MEMORY_RAM });
   }
-  fixed.push({ start: 0xffe0_0000, end: FOUR_GIB, type: 'Mmio', attributes: EFI_MEMORY_RUNTIME | 1n });
-  return { map: filled(fixed, lowFree, driversStart), imageBase: base };
+  // GetMemoryMap lists what is no memory behind all memory.
+  const flash = {
+    start: 0xffe0_0000,
+    end: FOUR_GIB,
+    type: 'Mmio',
+    attributes: EFI_MEMORY_RUNTIME | 1n,
+  } as const;
+  return { map: [...filled(fixed, lowFree, driversStart), flash], imageBase: base };
 }
 
 /** The file is read into the highest free memory, the image goes below it, then the file's pages are free again. */

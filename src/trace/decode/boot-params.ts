@@ -9,6 +9,7 @@ import {
   bootParamsOffset,
 } from '../../protocol/boot-params.ts';
 import { E820_ENTRY_SIZE, e820TypeName } from '../../protocol/e820.ts';
+import { decodeDescriptors, type EfiMemoryDescriptor } from '../../protocol/efi-memory-map.ts';
 import { SETUP_HEADER_FIELDS } from '../../protocol/setup-header.ts';
 import type { PhysicalMemory } from '../../x86/physical-memory.ts';
 import type { BootParamsAtJump } from '../boot-trace.ts';
@@ -39,14 +40,6 @@ const SETUP_DATA_HEADER = 16;
 const SETUP_DATA_SHOWN = 16;
 /** A longer list is taken for a circle. */
 const MAX_SETUP_DATA = 1000;
-
-/** EFI memory types (UEFI 2.10, 7.2). */
-const EFI_MEMORY_TYPES: readonly string[] = [
-  ...['Reserved', 'LoaderCode', 'LoaderData', 'BootServicesCode', 'BootServicesData'],
-  ...['RuntimeServicesCode', 'RuntimeServicesData', 'Conventional', 'Unusable', 'ACPIReclaim', 'ACPINVS'],
-  ...['MMIO', 'MMIOPortSpace', 'PalCode', 'Persistent', 'Unaccepted'],
-];
-const EFI_PAGE = 4096n;
 
 const HEADER_ROWS: readonly FieldRow[] = SETUP_HEADER_FIELDS.map(
   ({ name, offset, size, format, meaning }) => ({
@@ -129,18 +122,27 @@ export function decodeEfiMemoryMap(memory: MemoryReader, address: number): reado
       `boot_params at ${hex(address)} names no memory map of EFI: efi_memmap_size is ${size}, efi_memdesc_size ${each}`,
     );
   }
-  const view = viewOf(memory.read(start, size));
-  return Array.from({ length: Math.floor(size / each) }, (_, index) => {
-    const at = index * each;
-    const type = view.getUint32(at, true);
-    const physical = view.getBigUint64(at + 8, true);
-    const pages = view.getBigUint64(at + 24, true);
-    const attribute = view.getBigUint64(at + 32, true);
-    return {
-      ...{ name: `[${index}]`, address: start + at, size: each, value: hex(physical) },
-      text: `${hex(physical)}..${hex(physical + pages * EFI_PAGE)} ${EFI_MEMORY_TYPES[type] ?? `type ${hex(type)}`}, attributes ${hex(attribute)}`,
-    };
-  });
+  return decodeDescriptors(memory.read(start, size), each).map((descriptor, index) => ({
+    ...{ name: `[${index}]`, address: start + index * each, size: each },
+    ...described(descriptor),
+  }));
+}
+
+/** The map that firmware has, which is nowhere in memory yet. */
+export function decodeEfiMap(map: readonly EfiMemoryDescriptor[]): readonly DecodedField[] {
+  return map.map((descriptor, index) => ({
+    ...{ name: `[${index}]`, address: descriptor.start, size: 0 },
+    ...described(descriptor),
+  }));
+}
+
+function described({
+  start,
+  end,
+  type,
+  attributes,
+}: EfiMemoryDescriptor): Pick<DecodedField, 'value' | 'text'> {
+  return { value: hex(start), text: `${hex(start)}..${hex(end)} ${type}, attributes ${hex(attributes)}` };
 }
 
 function bootParamsAt(memory: MemoryReader, address: number): BootParams {

@@ -16,6 +16,7 @@ function machine() {
   const context: DecodeContext = {
     memory: { read: (address, length) => bytes.slice(address, address + length) },
     address: null,
+    efiMap: () => null,
     bootParams: () => ADDRESS,
     gdtr: { base: 0x8000, limit: 0x27 },
     idtr: { base: 0x9000, limit: 0x1f },

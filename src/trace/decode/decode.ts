@@ -1,8 +1,15 @@
 // Every structure that memory can be shown as, by the name that one asks for it with.
 
+import type { EfiMemoryDescriptor } from '../../protocol/efi-memory-map.ts';
 import type { PageTableWalk } from '../../x86/page-tables.ts';
 import { decodeAcpi } from './acpi.ts';
-import { decodeBootParams, decodeE820, decodeEfiMemoryMap, decodeSetupData } from './boot-params.ts';
+import {
+  decodeBootParams,
+  decodeE820,
+  decodeEfiMap,
+  decodeEfiMemoryMap,
+  decodeSetupData,
+} from './boot-params.ts';
 import type { DecodedField, MemoryReader } from './decoded.ts';
 import { decodeGdt, decodeIdt, type TableRegister } from './descriptors.ts';
 import { decodePageTables } from './page-tables.ts';
@@ -13,6 +20,8 @@ export interface DecodeContext {
   readonly memory: MemoryReader;
   /** Where the structure is said to be; null: where the machine says it is. */
   readonly address: number | null;
+  /** The map that UEFI firmware has now; null without one, and once boot services are gone. */
+  readonly efiMap: () => readonly EfiMemoryDescriptor[] | null;
   /** Physical address of boot_params; throws where there is none yet. */
   readonly bootParams: () => number;
   readonly gdtr: TableRegister;
@@ -38,7 +47,10 @@ const DECODERS = {
   ivt: ({ memory }) => decodeIvt(memory),
   bda: ({ memory }) => decodeBda(memory),
   acpi: ({ memory, address }) => decodeAcpi(memory, address),
-  'efi-memory-map': (context) => decodeEfiMemoryMap(context.memory, at(context)),
+  'efi-memory-map': (context) => {
+    const map = context.address === null ? context.efiMap() : null;
+    return map === null ? decodeEfiMemoryMap(context.memory, at(context)) : decodeEfiMap(map);
+  },
 } as const satisfies Readonly<Record<string, Decoder>>;
 
 /** The name of a structure that memory can be shown as. */
