@@ -133,6 +133,9 @@ describeEachEngine('findAccessors', (_, engine) => {
       straight.phases.map(({ instructions }) => instructions),
     );
     expect(accessors.every(({ before, after }) => before.join() === after.join())).toBe(true);
+    const lasts = accessors.map(({ last }) => last ?? 0);
+    expect(lasts).toEqual(lasts.toSorted((a, b) => a - b));
+    expect(new Set(lasts).size).toBeGreaterThan(10);
     const texts = accessors.map(({ instruction }) => instruction?.text ?? '');
     for (const text of [/^lret/, /^mov %[a-z]+,%ds/, /^pop/, /^rep movs/, /^lgdt/]) {
       expect([text, texts.some((each) => text.test(each))]).toEqual([text, true]);

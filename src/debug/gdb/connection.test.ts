@@ -187,6 +187,7 @@ describe('GdbConnection', () => {
   it('reads memory up to where it ends and writes it in both forms', async () => {
     const { ask, target } = connect();
     expect(await ask('M10,3:0a0b0c')).toEqual(['OK']);
+    expect(await ask('M10,4:0a0b0c')).toEqual(['E01']);
     expect(await ask('X20,4:#$}*')).toEqual(['OK']);
     expect([...target.memory.subarray(0x20, 0x24)].map((each) => String.fromCharCode(each)).join('')).toBe(
       '#$}*',
