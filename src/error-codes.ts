@@ -66,6 +66,8 @@ export const ERROR_CODES = [
   'image-disk',
   'image-disk-format',
   'image-elf',
+  'image-esp',
+  'image-fat',
   'image-field-missing',
   'image-field-unknown',
   'image-floppy',

@@ -61,7 +61,7 @@ describe('a disk in drive A without an image', () => {
     expect(await bootscope([name, ...options])).toEqual({
       status: 2,
       stdout: '',
-      stderr: 'bootscope: name an image to boot, or a disk with --disk, --floppy or --cdrom\n',
+      stderr: 'bootscope: name an image to boot, or a disk with --disk, --floppy, --cdrom or --esp\n',
     });
   });
 

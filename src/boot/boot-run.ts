@@ -185,7 +185,7 @@ export class BootRun {
 
   /** Seconds that a boot may take when nobody says otherwise. */
   get #patience(): number {
-    if (isBootDisk(this.#image)) return PATIENCE_LOADER;
+    if (isBootDisk(this.#image) || this.options.esp !== null) return PATIENCE_LOADER;
     if (!this.holdsKernel) return PATIENCE_WITHOUT_KERNEL;
     return this.decompress === 'emulated' ? PATIENCE_EMULATED : PATIENCE_HOOKED;
   }
@@ -360,6 +360,8 @@ export class BootRun {
         await nextTurn();
       } else if (end.kind === 'halted') {
         if (!this.machine.idle()) this.#stopAt(this.machine.stopReason ?? 'the guest halted');
+        // What a service of the firmware's has shown.
+        await this.#drain();
       } else if (end.kind === 'error' && this.whenAtZero !== null && this.address === 0) {
         await this.#attempt(this.whenAtZero);
       } else if (end.kind === 'error') {

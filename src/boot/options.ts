@@ -3,6 +3,7 @@
 import type { Cpu, EngineName } from '../cpu/cpu.ts';
 import type { KaslrOption } from '../decompressor/kaslr-entropy.ts';
 import type { DiskImage } from '../image/disk-image.ts';
+import type { Esp } from '../image/esp.ts';
 import type { LoaderState } from '../image/loader-state.ts';
 import { type BootDevice, DEFAULT_BOOT_ORDER } from '../machine/drives.ts';
 import type { MachineModel } from '../machine/memory-map.ts';
@@ -37,6 +38,8 @@ export interface BootOptions {
   readonly disks: readonly DiskImage[];
   /** In the CD drive. */
   readonly cdrom: DiskImage | null;
+  /** The disk that UEFI firmware boots from. */
+  readonly esp: Esp | null;
   /** Where the BIOS looks for something to boot, in this order. */
   readonly bootOrder: readonly BootDevice[];
   /** Where prot32 and long64 put the protected-mode code; null: where the boot protocol puts it. */
@@ -94,6 +97,7 @@ export const DEFAULT_BOOT_OPTIONS: BootOptions = {
   floppy: null,
   disks: [],
   cdrom: null,
+  esp: null,
   bootOrder: DEFAULT_BOOT_ORDER,
   loadAddress: null,
   initrdAddress: null,

@@ -11,6 +11,7 @@ import { hex } from '../hex.ts';
 import { bootDisk, readFloppyImage } from '../image/boot-disk.ts';
 import { openDisk } from '../image/disk-file.ts';
 import { readEfiImage } from '../image/efi-program.ts';
+import { bootProgramOf, openEsp } from '../image/esp.ts';
 import { readImageFile } from '../image/image-file.ts';
 import { type KernelImage, readKernelImage } from '../image/kernel-image.ts';
 import { cpuProfiles } from '../machine/cpu-profiles.ts';
@@ -39,6 +40,7 @@ export interface BootFlags {
   readonly floppy?: string;
   readonly disk?: readonly string[];
   readonly cdrom?: string;
+  readonly esp?: string;
   readonly bootOrder?: BootOptions['bootOrder'];
   readonly machine?: BootOptions['machine'];
   readonly memory: number;
@@ -71,6 +73,7 @@ const BOOT_OPTION_NAMES: readonly (keyof BootFlags)[] = [
     'floppy',
     'disk',
     'cdrom',
+    'esp',
     'bootOrder',
     'machine',
     'memory',
@@ -156,6 +159,10 @@ function bootOptionList(timeouts: string): readonly Option[] {
       ).argParser(collect),
     ),
     new Option('--cdrom <file>', 'ISO image in the CD drive'),
+    new Option(
+      '--esp <folder or file>',
+      'EFI system partition, as a folder or a disk; firmware boots it without an image',
+    ),
     new Option(
       '--boot-order <devices>',
       `where the BIOS looks for a boot loader: ${BOOT_DEVICES.join(', ')}; without an image it boots from there`,
@@ -245,7 +252,7 @@ export function givenOptions(command: Command): ReadonlySet<string> {
 /** How every command that boots tells of its argument. */
 export const IMAGE_ARGUMENT = [
   '[image]',
-  'bzImage, zImage, vmlinux, a gzip of one, or a Unified Kernel Image; none to boot from --disk, --floppy or --cdrom',
+  'bzImage, zImage, vmlinux, a gzip of one, or a Unified Kernel Image; none to boot from --disk, --floppy, --cdrom or --esp',
 ] as const;
 
 /** What a command boots, and how. */
@@ -289,7 +296,8 @@ export async function readBootRequest(
 
 /** Without an image the machine boots by its BIOS, from the first device in its order that there is. */
 async function readDiskRequest(flags: BootFlags): Promise<BootRequest> {
-  const { entry, floppy, disk, cdrom, bootOrder = DEFAULT_BOOT_OPTIONS.bootOrder } = flags;
+  const { entry, floppy, disk, cdrom, esp, bootOrder = DEFAULT_BOOT_OPTIONS.bootOrder } = flags;
+  if (esp !== undefined) return readEspRequest(esp, flags);
   const paths = { floppy, disk: disk?.[0], cdrom, network: undefined };
   const there = Object.values(paths).filter((path) => path !== undefined);
   if (there.length === 0) {
@@ -345,6 +353,23 @@ async function readStateRequest(
   return { image: await readBootImage(file, flags.entry), options: { ...(await bootOptions(flags)), state } };
 }
 
+/** Without an image UEFI firmware boots what it boots of a removable disk. */
+async function readEspRequest(path: string, flags: BootFlags): Promise<BootRequest> {
+  const { entry, disk, floppy, cdrom } = flags;
+  const other = disk?.[0] ?? floppy ?? cdrom;
+  if (other !== undefined) {
+    throw new BootscopeError(
+      'cli-image',
+      `firmware is a BIOS or UEFI: --esp ${path} boots by UEFI, ${other} by a BIOS; name one of them`,
+    );
+  }
+  if (entry !== undefined && entry !== 'efi') {
+    throw new BootscopeError('cli-image', `--entry ${entry} needs an image; --esp ${path} boots by UEFI`);
+  }
+  const options = await bootOptions({ ...flags, entry: 'efi' });
+  return { image: await readEfiImage(path, bootProgramOf(options.esp!)), options };
+}
+
 /** MIN_KERNEL_ALIGN of arch/x86/include/asm/boot.h where the header does not say more: of every stub that draws an address. */
 const LEAST_PHYSICAL_ALIGNMENT = 0x2000;
 
@@ -397,6 +422,7 @@ export async function bootOptions(flags: BootFlags): Promise<BootOptions> {
     floppy: flags.floppy === undefined ? null : await readImageFile(flags.floppy, { what: 'floppy disk' }),
     disks: (flags.disk ?? []).map(openDisk),
     cdrom: flags.cdrom === undefined ? null : openDisk(flags.cdrom),
+    esp: flags.esp === undefined ? null : openEsp(flags.esp),
     bootOrder: flags.bootOrder ?? DEFAULT_BOOT_OPTIONS.bootOrder,
     entry: flags.entry ?? null,
     decompress: flags.decompress ?? DEFAULT_BOOT_OPTIONS.decompress,

@@ -63,7 +63,11 @@ describe('readPartitionTable', () => {
     expect(read(bytes)).toEqual({
       kind: 'gpt',
       partitions: [
-        { number: 2, start: 40, sectors: 60, type: 'c12a7328-f81f-11d2-ba4b-00a0c93ec93b', active: false },
+        {
+          ...{ number: 2, start: 40, sectors: 60, active: false },
+          type: 'c12a7328-f81f-11d2-ba4b-00a0c93ec93b',
+          id: '00000000-0000-0000-0000-000000000000',
+        },
       ],
     });
   });

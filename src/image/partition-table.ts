@@ -10,6 +10,8 @@ export interface Partition {
   readonly sectors: number;
   /** The type byte of an MBR, or the type's GUID in a GPT. */
   readonly type: number | string;
+  /** Its own GUID in a GPT, the disk's signature in an MBR; missing for what is in none. */
+  readonly id?: string | number;
   /** Marked as the one to boot from, in an MBR. */
   readonly active: boolean;
 }
@@ -63,7 +65,8 @@ function entriesOf(sector: Uint8Array): Partition[] {
     const [status, type] = [view.getUint8(at), view.getUint8(at + 4)];
     const [start, sectors] = [view.getUint32(at + 8, true), view.getUint32(at + 12, true)];
     if (type === 0 || sectors === 0 || (status & 0x7f) !== 0) return [];
-    return [{ number: index + 1, start, sectors, type, active: status === 0x80 }];
+    const id = view.getUint32(440, true);
+    return [{ number: index + 1, start, sectors, type, id, active: status === 0x80 }];
   });
 }
 
@@ -98,7 +101,8 @@ function readGpt(disk: DiskImage): Partition[] | null {
     const [first, last] = [entryView.getBigUint64(at + 32, true), entryView.getBigUint64(at + 40, true)];
     if (/^[0-]*$/.test(type) || last < first) return [];
     const [start, sectors] = [Number(first), Number(last - first) + 1];
-    return [{ number: index + 1, start, sectors, type, active: false }];
+    const id = guidText(entries.subarray(at + 16, at + 32));
+    return [{ number: index + 1, start, sectors, type, id, active: false }];
   });
 }
 

@@ -71,6 +71,41 @@ export function filePathNode(path: string): DevicePathNode {
   return { type: MEDIA, subtype: 4, data };
 }
 
+/** The path of a file's node; null for another node. */
+export function filePathText({ type, subtype, data }: DevicePathNode): string | null {
+  if (type !== MEDIA || subtype !== 4) return null;
+  const codes = Array.from({ length: Math.floor(data.length / 2) }, (_, index) => {
+    return data[index * 2]! | (data[index * 2 + 1]! << 8);
+  });
+  return String.fromCharCode(...codes.filter((code) => code !== 0));
+}
+
+/** An IDE disk: 0 or 1 each. */
+export function ataNode(channel: number, unit: number): DevicePathNode {
+  return { type: MESSAGING, subtype: 1, data: Uint8Array.of(channel, unit, 0, 0) };
+}
+
+/**
+ * A partition, in sectors.
+ * @param id - its GUID in a GPT, or the disk's signature in an MBR
+ */
+export function hardDriveNode(
+  number: number,
+  start: bigint,
+  sectors: bigint,
+  id: string | number,
+): DevicePathNode {
+  const data = new Uint8Array(38);
+  const view = new DataView(data.buffer);
+  view.setUint32(0, number, true);
+  view.setBigUint64(4, start, true);
+  view.setBigUint64(12, sectors, true);
+  if (typeof id === 'number') view.setUint32(20, id, true);
+  else data.set(guidBytes(id), 20);
+  data.set(typeof id === 'number' ? [1, 1] : [2, 2], 36);
+  return { type: MEDIA, subtype: 1, data };
+}
+
 /** An image in memory, [start, end]: what LoadImage from memory is told. */
 export function memoryMapped(type: number, start: bigint, end: bigint): DevicePathNode {
   const data = new Uint8Array(20);
@@ -113,6 +148,14 @@ function nodeText({ type, subtype, data }: DevicePathNode): string {
     const id = view.getUint32(0, true);
     const uid = hexOf(view.getUint32(4, true));
     return id === PNP_PCI_ROOT ? `PciRoot(${uid})` : `Acpi(${hexOf(id)},${uid})`;
+  }
+  if (type === MESSAGING && subtype === 1 && size === 4)
+    return `Ata(${data[0] === 0 ? 'Primary' : 'Secondary'},${data[1] === 0 ? 'Master' : 'Slave'},0x0)`;
+  if (type === MEDIA && subtype === 1 && size === 38) {
+    const isGpt = data[36] === 2;
+    const id = isGpt ? guidText(data.subarray(20, 36)).toUpperCase() : hexOf(view.getUint32(20, true));
+    const range = [view.getBigUint64(4, true), view.getBigUint64(12, true)].map(hexOf);
+    return `HD(${view.getUint32(0, true)},${isGpt ? 'GPT' : 'MBR'},${id},${range.join(',')})`;
   }
   if (type === MESSAGING && subtype === 10 && size >= 16)
     return `VenMsg(${guidText(data.subarray(0, 16)).toUpperCase()})`;

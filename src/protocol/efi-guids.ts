@@ -19,6 +19,7 @@ export const EFI_GUIDS = {
   LoadFile: '56ec3091-954c-11d2-8e3f-00a0c969723b',
   LoadFile2: '4006c0c1-fcb3-403e-996d-4a6c8724e06d',
   SimpleFileSystem: '964e5b22-6459-11d2-8e39-00a0c969723b',
+  DiskIo: 'ce345171-ba0b-11d2-8e4f-00a0c969723b',
   BlockIo: '964e5b21-6459-11d2-8e39-00a0c969723b',
   SimpleNetwork: 'a19832b9-ac25-11d3-9a2d-0090273fc14d',
   SerialIo: 'bb25cf6f-f1d4-11d2-9a0c-0090273fc1fd',
@@ -74,6 +75,7 @@ export const EFI_GUIDS = {
   EventVirtualAddressChange: '13fa7698-c831-49c7-87ea-8f43fcc25196',
   FileInfo: '09576e92-6d3f-11d2-8e39-00a0c969723b',
   FileSystemInfo: '09576e93-6d3f-11d2-8e39-00a0c969723b',
+  FileSystemVolumeLabel: 'db47d7d3-fe81-11d3-9a35-0090273fc14d',
 } as const;
 export type EfiGuidName = keyof typeof EFI_GUIDS;
 

@@ -97,7 +97,10 @@ function loadEfi(machine: Machine, image: KernelImage, options: BootOptions): Lo
     map,
     imageBase,
     configuration: qemuPc(efiProtocolsOf(options)),
-    image: { name, bytes: program, loadOptions: options.cmdline, initrd: options.initrd?.bytes ?? null },
+    image: {
+      ...{ name, bytes: program, loadOptions: options.cmdline, initrd: options.initrd?.bytes ?? null },
+      ...(options.esp === null ? {} : { esp: options.esp }),
+    },
     faults: options.efiFaults,
     enforcesNx: options.efiNx,
     onText: (text) => machine.print(text),

@@ -4,6 +4,7 @@
 import { decompressKernel } from '../../decompressor/decompress-kernel.ts';
 import { addressOf, findDecompressKernel } from '../../decompressor/find-decompress-kernel.ts';
 import { BootscopeError } from '../../error.ts';
+import { readEfiImage } from '../../image/efi-program.ts';
 import { findPeSection, readPe } from '../../image/pe.ts';
 import type { LoadedImageRecord, UefiFirmware } from '../../machine/uefi/firmware.ts';
 import type { BootRun } from '../boot-run.ts';
@@ -14,6 +15,7 @@ import { watchEfiChoice } from './efi-kaslr.ts';
 import { watchNx } from './efi-nx.ts';
 import { tellExtraction, tellPayloadRead } from './extract-kernel.ts';
 import { onKernel } from './kernel.ts';
+import { watchForKernelOfLoader, watchHandoverOfLoader } from './kernel-from-disk.ts';
 import { watchStub } from './startup.ts';
 
 /** The kernel's stub where it lies: `base` is what addresses of its PE header count from. */
@@ -28,8 +30,8 @@ export function watchEfi(boot: BootRun, loaded: LoadedImage): void {
     return;
   }
   boot.beginPhase('efi_program');
-  if (boot.image.kind === 'efi-program') return;
-  watchKernelOfUki(boot, loaded, firmware);
+  if (boot.image.kind === 'efi-program') watchLoader(boot, loaded, firmware);
+  else watchKernelOfUki(boot, loaded, firmware, firmware.images[0]!);
 }
 
 /** ENTRY_64 of the handover protocol (boot.rst): the 64-bit entry lies so far behind the 32-bit one. */
@@ -39,7 +41,12 @@ const HANDOVER_64 = 0x200;
  * The kernel of a UKI is started as an image of its own; or systemd-stub jumps into it without the firmware: where its section
  * lies, or in memory that it has put the kernel into, through its PE entry or the handover entry.
  */
-function watchKernelOfUki(boot: BootRun, loaded: LoadedImage, firmware: UefiFirmware): void {
+function watchKernelOfUki(
+  boot: BootRun,
+  loaded: LoadedImage,
+  firmware: UefiFirmware,
+  uki: Pick<StubImage, 'base'>,
+): void {
   let found = false;
   const begin = (image: StubImage, phase: 'efi_pe_entry' | 'efi_handover_entry'): void => {
     if (found || !holdsKernel(boot, image)) return;
@@ -61,9 +68,41 @@ function watchKernelOfUki(boot: BootRun, loaded: LoadedImage, firmware: UefiFirm
     const handover = codeOf(boot.image, base).address + offset + HANDOVER_64;
     boot.watch(handover, () => begin({ base, size, entry: handover }, 'efi_handover_entry'));
   };
-  watchAt(firmware.images[0]!.base + section.virtualAddress, section.virtualSize);
+  watchAt(uki.base + section.virtualAddress, section.virtualSize);
   firmware.onCodePages = (start, end) => {
     if (!found && end - start >= section.virtualSize) watchAt(start, end - start);
+  };
+}
+
+/**
+ * A boot loader starts an image: a kernel, a Unified Kernel Image, or one more loader; or it jumps to a kernel's handover entry, or
+ * leaves boot services and goes by the 32-bit protocol.
+ */
+function watchLoader(boot: BootRun, loaded: LoadedImage, firmware: UefiFirmware): void {
+  const unhooks = [
+    watchForKernelOfLoader(boot),
+    watchHandoverOfLoader(boot, loaded, (found) => {
+      firmware.onImageStarted = null;
+      watchHandover(boot, found);
+    }),
+  ];
+  firmware.onImageStarted = (image) => {
+    const { bytes } = image;
+    if (bytes === undefined) return;
+    boot.defer(async () => {
+      const kernel = await readEfiImage(boot.image.path, bytes);
+      if (kernel.kind === 'efi-program') return;
+      for (const unhook of unhooks) unhook();
+      firmware.onImageStarted = null;
+      boot.changeImage(kernel);
+      if (kernel.uki !== undefined) {
+        watchKernelOfUki(boot, loaded, firmware, image);
+        return;
+      }
+      boot.found.loaded = { ...loaded, protectedModeCode: codeOf(kernel, image.base) };
+      recordImage(boot);
+      onKernelImage(boot, firmware, image);
+    });
   };
 }
 

@@ -1,8 +1,11 @@
 // How the kernel is recognised that a boot loader has put into memory and jumps to: one on a disk, or a program such as MEMDISK. Loaders
 // run code of their own at the kernel's usual places, too, so that the header decides.
 
+import type { Unhook } from '../../cpu/cpu.ts';
+import { equalBytes } from '../../host/host.ts';
 import { readKernelInMemory, readSetupInMemory } from '../../image/boot-disk.ts';
-import type { KernelImage } from '../../image/kernel-image.ts';
+import type { FileNode } from '../../image/file-tree.ts';
+import { type KernelImage, readKernelImage } from '../../image/kernel-image.ts';
 import { holdsSetupHeader, systemAddress } from '../../image/rebuild-image.ts';
 import { BOOT_PARAMS_SIZE } from '../../protocol/boot-params.ts';
 import { readSetupHeader, SETUP_HEADER_MAGIC, type SetupHeader } from '../../protocol/setup-header.ts';
@@ -19,6 +22,10 @@ const SECTOR_SIZE = 512;
 const SHORT_JUMP = 0xeb;
 const JUMP_SIZE = 2;
 const CODE32_START = 0x214;
+/** Of the 64-bit handover entry behind the 32-bit one (boot.rst, "EFI Handover Protocol"). */
+const HANDOVER_64 = 0x200;
+/** Folders in folders that a kernel is looked for in. */
+const DEEPEST_FOLDER = 8;
 /** COMMAND_LINE_SIZE of arch/x86/include/asm/setup.h, and twice as much. */
 const LONGEST_COMMAND_LINE = 4096;
 /** setup_move_size, ramdisk_image and heap_end_ptr are new in it. */
@@ -27,7 +34,7 @@ const PROTOCOL_2_01 = 0x0201;
 /** cmd_line_ptr is new in it. */
 const PROTOCOL_2_02 = 0x0202;
 
-export function watchForKernelOfLoader(boot: BootRun): void {
+export function watchForKernelOfLoader(boot: BootRun): Unhook {
   const loader = boot.image;
   const { memory } = boot.machine;
   /** When what looked like a kernel's first instruction was found to be none: it then runs. */
@@ -52,6 +59,8 @@ export function watchForKernelOfLoader(boot: BootRun): void {
       });
     }
   });
+
+  return unhook;
 
   function isKernel(image: KernelImage | null): image is KernelImage {
     refused = boot.cpu.instructions;
@@ -84,6 +93,73 @@ export function watchForKernelOfLoader(boot: BootRun): void {
       memory.read32(bootParams + CODE32_START) === address
     );
   }
+}
+
+/**
+ * A loader that is an EFI program may leave LoadImage out and jump to the handover entry with boot_params in RDX. The kernel's file
+ * is the one on the loader's disk that holds the same code.
+ */
+export function watchHandoverOfLoader(
+  boot: BootRun,
+  loaded: LoadedImage,
+  entered: (loaded: LoadedImage) => void,
+): Unhook {
+  const { memory } = boot.machine;
+  const loader = boot.image;
+  let refused: number | null = null;
+  const unhook = boot.hookNewCode((address) => {
+    if (boot.busy || boot.image !== loader || boot.cpu.instructions === refused) return;
+    const bootParams = Number(boot.cpu.readRegister('rdx'));
+    if (!holdsSetupHeader(memory.viewUpTo(bootParams, BOOT_PARAMS_SIZE))) return;
+    const header = readSetupHeader(memory.view(bootParams, 2 * SECTOR_SIZE));
+    const code = header.get('code32_start');
+    if (address !== code + header.get('handover_offset') + HANDOVER_64) return;
+    boot.defer(async () => {
+      refused = boot.cpu.instructions;
+      const inMemory = await readKernelInMemory(boot.image, memory, bootParams, code);
+      if (inMemory === null || inMemory.program !== null) return;
+      unhook();
+      const image = (await fileOf(boot, inMemory)) ?? inMemory;
+      follow(boot, image, {
+        ...loaded,
+        protectedModeCode: { address: code, size: image.protectedModeCode.length },
+        startup32: code,
+        bootParams,
+        commandLine: commandLineAt(boot, header.get('cmd_line_ptr')),
+        initrd: initrdOf(header),
+        start: address,
+      });
+      recordImage(boot);
+      recordLoadedData(boot);
+      entered(boot.found.loaded!);
+    });
+  });
+  return unhook;
+}
+
+/** The file on the EFI system partition with the kernel's protected-mode code; null where there is none. */
+async function fileOf(
+  { options: { esp }, image }: BootRun,
+  kernel: KernelImage,
+): Promise<KernelImage | null> {
+  const search = async (node: FileNode, depth: number): Promise<KernelImage | null> => {
+    if (node.isFolder) {
+      if (depth === 0) return null;
+      for (const each of node.list()) {
+        const found = await search(each, depth - 1);
+        if (found !== null) return found;
+      }
+      return null;
+    }
+    if (node.size < kernel.protectedModeCode.length) return null;
+    const bytes = node.read();
+    const at = bytes.length - kernel.protectedModeCode.length;
+    if (!holdsSetupHeader(bytes) || at < 0) return null;
+    const found = await readKernelImage(image.path, bytes);
+    const size = kernel.protectedModeCode.length;
+    return equalBytes(found.protectedModeCode.subarray(0, size), kernel.protectedModeCode) ? found : null;
+  };
+  return esp === null ? null : search(esp.root, DEEPEST_FOLDER);
 }
 
 /** The loader goes by the 16-bit protocol: setup is about to run, its boot sector at `at`. */

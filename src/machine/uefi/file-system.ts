@@ -1,6 +1,6 @@
-// SimpleFileSystem and the files behind it (UEFI 2.10, 13.4 and 13.5): one flat, read-only directory, as OVMF shows the files that
-// QEMU was started with.
+// SimpleFileSystem and the files behind it (UEFI 2.10, 13.4 and 13.5), which cannot be changed.
 
+import { type FileNode, findNode } from '../../image/file-tree.ts';
 import { EFI_GUIDS, GUID_SIZE, guidText } from '../../protocol/efi-guids.ts';
 import { EFI_STATUS } from '../../protocol/efi-tables.ts';
 import type { UefiFirmware } from './firmware.ts';
@@ -13,28 +13,32 @@ const END_OF_FILE = 0xffff_ffff_ffff_ffffn;
 const REVISION = 0x10000n;
 /** EFI_FILE_INFO before the name. */
 const FILE_INFO = 80;
+/** EFI_FILE_SYSTEM_INFO before the label. */
+const VOLUME_INFO = 36;
 const ATTRIBUTE_READ_ONLY = 1n;
 const ATTRIBUTE_DIRECTORY = 0x10n;
 
-export interface FirmwareFile {
-  /** Without a leading backslash. */
-  readonly path: string;
-  readonly bytes: Uint8Array;
-}
-
-/** An open file: the directory itself has no file. */
+/** An open file or folder, and where it is: the names of the folders that it is in. */
 interface OpenFile {
-  readonly file: FirmwareFile | null;
+  readonly path: readonly string[];
+  readonly node: FileNode;
+  /** In bytes; of a folder, in entries. */
   position: number;
 }
 
 /** What the interface's functions know of: open files by the address of their interface. */
 export class FirmwareFileSystem {
-  readonly #files: readonly FirmwareFile[];
+  readonly #root: FileNode;
+  readonly #label: string;
+  readonly #size: number;
+  readonly #contents = new Map<FileNode, Uint8Array>();
   readonly #open = new Map<bigint, OpenFile>();
 
-  constructor(files: readonly FirmwareFile[]) {
-    this.#files = files;
+  /** @param size - of the volume, in bytes */
+  constructor(root: FileNode, label = '', size = 0) {
+    this.#root = root;
+    this.#label = label;
+    this.#size = size;
   }
 
   /** The interface to install. */
@@ -42,19 +46,28 @@ export class FirmwareFileSystem {
     return firmware.interface([
       REVISION,
       service('SimpleFileSystem.OpenVolume', 'This:address *Root:address', (_, _this, pointer) => {
-        firmware.memory.write64(Number(pointer), this.#openFile(firmware, null));
+        firmware.memory.write64(Number(pointer), this.#openFile(firmware, [], this.#root));
         return SUCCESS;
       }),
     ]);
   }
 
-  #openFile(firmware: UefiFirmware, file: FirmwareFile | null): bigint {
+  #content(node: FileNode): Uint8Array {
+    let bytes = this.#contents.get(node);
+    if (bytes === undefined) {
+      bytes = node.read();
+      this.#contents.set(node, bytes);
+    }
+    return bytes;
+  }
+
+  #openFile(firmware: UefiFirmware, path: readonly string[], node: FileNode): bigint {
     const address = firmware.interface([
       REVISION,
       service(
         'File.Open',
         'This:address *NewHandle:address FileName:char16 OpenMode:number Attributes:number',
-        (_, _this, pointer, name, mode) => this.#openByName(firmware, pointer!, name!, mode!),
+        (_, self, pointer, name, mode) => this.#openByName(firmware, self!, pointer!, name!, mode!),
       ),
       service('File.Close', 'This:address', (_, self) => {
         this.#open.delete(self!);
@@ -72,7 +85,7 @@ export class FirmwareFileSystem {
       service('File.SetPosition', 'This:address Position:number', (_, self, position) => {
         const open = this.#open.get(self!);
         if (open === undefined) return UNSUPPORTED;
-        open.position = position === END_OF_FILE ? (open.file?.bytes.length ?? 0) : Number(position);
+        open.position = position === END_OF_FILE ? open.node.size : Number(position);
         return SUCCESS;
       }),
       service(
@@ -87,18 +100,23 @@ export class FirmwareFileSystem {
       ),
       service('File.Flush', 'This:address', () => SUCCESS),
     ]);
-    this.#open.set(address, { file, position: 0 });
+    this.#open.set(address, { path, node, position: 0 });
     return address;
   }
 
-  #openByName(firmware: UefiFirmware, pointer: bigint, name: bigint, mode: bigint): bigint {
-    const path = readChar16(firmware.memory, Number(name))
-      .replace(/^[\\/]+/, '')
-      .replaceAll('/', '\\');
+  #openByName(firmware: UefiFirmware, self: bigint, pointer: bigint, name: bigint, mode: bigint): bigint {
+    const text = readChar16(firmware.memory, Number(name)).replaceAll('/', '\\');
     if (mode !== OPEN_MODE_READ) return WRITE_PROTECTED;
-    const file = this.#files.find((each) => each.path.toLowerCase() === path.toLowerCase());
-    if (file === undefined && path !== '' && path !== '.') return NOT_FOUND;
-    firmware.memory.write64(Number(pointer), this.#openFile(firmware, file ?? null));
+    const open = this.#open.get(self);
+    if (open === undefined) return UNSUPPORTED;
+    const path = text.startsWith('\\') ? [] : [...open.path];
+    for (const part of text.split('\\')) {
+      if (part === '..') path.pop();
+      else if (part !== '' && part !== '.') path.push(part);
+    }
+    const node = findNode(this.#root, path.join('\\'));
+    if (node === null) return NOT_FOUND;
+    firmware.memory.write64(Number(pointer), this.#openFile(firmware, path, node));
     return SUCCESS;
   }
 
@@ -107,9 +125,9 @@ export class FirmwareFileSystem {
     const open = this.#open.get(self);
     if (open === undefined) return UNSUPPORTED;
     const room = Number(memory.read64(Number(sizePointer)));
-    if (open.file === null) return this.#readDirectory(firmware, open, room, sizePointer, buffer);
-    if (open.position > open.file.bytes.length) return DEVICE_ERROR;
-    const part = open.file.bytes.subarray(open.position, open.position + room);
+    if (open.node.isFolder) return this.#readDirectory(firmware, open, room, sizePointer, buffer);
+    if (open.position > open.node.size) return DEVICE_ERROR;
+    const part = this.#content(open.node).subarray(open.position, open.position + room);
     memory.copyIn(Number(buffer), part);
     memory.write64(Number(sizePointer), BigInt(part.length));
     open.position += part.length;
@@ -123,7 +141,7 @@ export class FirmwareFileSystem {
     sizePointer: bigint,
     buffer: bigint,
   ): bigint {
-    const file = this.#files[open.position];
+    const file = open.node.list()[open.position];
     const bytes = file === undefined ? new Uint8Array(0) : fileInfo(file);
     firmware.memory.write64(Number(sizePointer), BigInt(bytes.length));
     if (bytes.length > room) return BUFFER_TOO_SMALL;
@@ -135,27 +153,44 @@ export class FirmwareFileSystem {
   #info(firmware: UefiFirmware, self: bigint, type: bigint, sizePointer: bigint, buffer: bigint): bigint {
     const { memory } = firmware;
     const open = this.#open.get(self);
-    if (open === undefined || guidText(memory.copyOut(Number(type), GUID_SIZE)) !== EFI_GUIDS.FileInfo)
-      return UNSUPPORTED;
-    const bytes = fileInfo(open.file);
+    const kind = guidText(memory.copyOut(Number(type), GUID_SIZE));
+    if (open === undefined) return UNSUPPORTED;
+    let bytes: Uint8Array;
+    if (kind === EFI_GUIDS.FileInfo) bytes = fileInfo(open.node);
+    else if (kind === EFI_GUIDS.FileSystemInfo) bytes = this.#volumeInfo();
+    else if (kind === EFI_GUIDS.FileSystemVolumeLabel) bytes = char16Bytes(this.#label);
+    else return UNSUPPORTED;
     const room = memory.read64(Number(sizePointer));
     memory.write64(Number(sizePointer), BigInt(bytes.length));
     if (room < BigInt(bytes.length)) return BUFFER_TOO_SMALL;
     memory.copyIn(Number(buffer), bytes);
     return SUCCESS;
   }
+
+  /** EFI_FILE_SYSTEM_INFO. */
+  #volumeInfo(): Uint8Array {
+    const label = char16Bytes(this.#label);
+    const bytes = new Uint8Array(VOLUME_INFO + label.length);
+    const view = new DataView(bytes.buffer);
+    view.setBigUint64(0, BigInt(bytes.length), true);
+    view.setUint8(8, 1); // read-only
+    view.setBigUint64(16, BigInt(this.#size), true);
+    view.setUint32(32, 512, true);
+    bytes.set(label, VOLUME_INFO);
+    return bytes;
+  }
 }
 
 /** EFI_FILE_INFO; times are left out. */
-function fileInfo(file: FirmwareFile | null): Uint8Array {
-  const name = char16Bytes(file?.path ?? '');
+function fileInfo(node: FileNode): Uint8Array {
+  const name = char16Bytes(node.name);
   const bytes = new Uint8Array(FILE_INFO + name.length);
   const view = new DataView(bytes.buffer);
-  const size = BigInt(file?.bytes.length ?? 0);
+  const size = BigInt(node.size);
   view.setBigUint64(0, BigInt(bytes.length), true);
   view.setBigUint64(8, size, true);
   view.setBigUint64(16, size, true);
-  view.setBigUint64(72, file === null ? ATTRIBUTE_DIRECTORY : ATTRIBUTE_READ_ONLY, true);
+  view.setBigUint64(72, node.isFolder ? ATTRIBUTE_DIRECTORY : ATTRIBUTE_READ_ONLY, true);
   bytes.set(name, FILE_INFO);
   return bytes;
 }

@@ -28,6 +28,7 @@ import type { PhysicalMemory } from '../../x86/physical-memory.ts';
 import type { Clock } from '../clock.ts';
 import type { MachineEvent } from '../events.ts';
 import { BOOT_SERVICE_ROWS } from './boot-services.ts';
+import type { BootVolume } from './boot-volume.ts';
 import { EventList } from './event-list.ts';
 import type { EfiFault } from './faults.ts';
 import { HandleDatabase } from './handles.ts';
@@ -98,6 +99,8 @@ export interface LoadedImageRecord {
   readonly fromFile: number;
   readonly entry: number;
   readonly handle: bigint;
+  /** The program's file; missing for the first image. */
+  readonly bytes?: Uint8Array;
 }
 
 /** What the firmware needs of the machine. */
@@ -154,6 +157,8 @@ export class UefiFirmware {
   readonly places: FirmwarePlaces;
   readonly allocations: EfiAllocation[] = [];
   readonly images: LoadedImageRecord[] = [];
+  /** What was booted from; null where the image came from elsewhere. */
+  volume: BootVolume | null = null;
   /** What was measured into a TPM's PCRs. */
   readonly measurements: Measurement[] = [];
   /** Task priority level. */

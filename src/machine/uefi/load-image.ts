@@ -14,6 +14,7 @@ import {
   LOADED_IMAGE_REVISION,
   LOADED_IMAGE_SIZE,
 } from '../../protocol/efi-tables.ts';
+import { readByPath } from './boot-volume.ts';
 import type { UefiFirmware } from './firmware.ts';
 import { char16Bytes, type ServiceResult } from './service.ts';
 
@@ -214,6 +215,7 @@ export interface ImageDescription {
   readonly filePath: Uint8Array | null;
   readonly fullPath: Uint8Array | null;
   readonly loadOptions: string | null;
+  readonly bytes?: Uint8Array;
 }
 
 /** Makes the image's handle with its LoadedImage. */
@@ -246,7 +248,16 @@ export function installLoadedImage(
     firmware.install(handle, 'LoadedImageDevicePath', firmware.bytes(about.fullPath));
   }
   const { base, size, fromFile, entry } = placed;
-  firmware.images.push({ name: about.name, base, size, fromFile, entry, handle });
+  const { name, bytes } = about;
+  firmware.images.push({
+    name,
+    base,
+    size,
+    fromFile,
+    entry,
+    handle,
+    ...(bytes === undefined ? {} : { bytes }),
+  });
   return handle;
 }
 
@@ -263,8 +274,13 @@ export function loadImage(
 ): bigint {
   const { memory } = firmware;
   if (request.pointer === 0n || !firmware.handles.has(request.parent)) return INVALID_PARAMETER;
-  if (request.buffer === 0n) return NOT_FOUND;
-  const bytes = memory.copyOut(Number(request.buffer), Number(request.size));
+  const { volume } = firmware;
+  const fromDisk =
+    request.buffer === 0n && request.path !== 0n && volume !== null
+      ? readByPath(volume, firmware.devicePathBytes(request.path) ?? new Uint8Array(0))
+      : null;
+  if (request.buffer === 0n && fromDisk === null) return NOT_FOUND;
+  const bytes = fromDisk ?? memory.copyOut(Number(request.buffer), Number(request.size));
   const placed = placeImage(firmware, bytes, null);
   if ('status' in placed) {
     firmware.noticeOnce(`LoadImage refused an image of ${bytes.length} bytes: ${placed.reason}`);
@@ -278,10 +294,12 @@ export function loadImage(
   const handle = installLoadedImage(firmware, placed, {
     name,
     parent: request.parent,
-    device: 0n,
-    filePath: fullPath,
+    device: fromDisk === null ? 0n : volume!.device,
+    filePath:
+      fromDisk === null || nodes === null ? fullPath : encodeDevicePath(nodes.slice(volume!.path.length)),
     fullPath,
     loadOptions: null,
+    bytes,
   });
   memory.write64(Number(request.pointer), handle);
   return SUCCESS;

@@ -5,6 +5,8 @@ import type { Cpu } from '../../cpu/cpu.ts';
 import { enterLongMode, type GeneralRegisters } from '../../cpu/enter-mode.ts';
 import { BootscopeError } from '../../error.ts';
 import { hex } from '../../hex.ts';
+import type { Esp } from '../../image/esp.ts';
+import { flatTree } from '../../image/file-tree.ts';
 import { encodeDevicePath, filePathNode, pciPath, vendorMedia } from '../../protocol/efi-device-path.ts';
 import { EFI_GUIDS } from '../../protocol/efi-guids.ts';
 import type { EfiMemoryDescriptor } from '../../protocol/efi-memory-map.ts';
@@ -19,6 +21,7 @@ import {
 import type { PhysicalMemory } from '../../x86/physical-memory.ts';
 import type { Clock } from '../clock.ts';
 import type { MachineEvent } from '../events.ts';
+import { bootFilePath, installVolume } from './boot-volume.ts';
 import { acpiTables, smbiosTables } from './configuration-tables.ts';
 import type { EfiFault } from './faults.ts';
 import { FirmwareFileSystem } from './file-system.ts';
@@ -61,6 +64,8 @@ export interface UefiImage {
   /** LoadOptions of its LoadedImage. */
   readonly loadOptions: string;
   readonly initrd: Uint8Array | null;
+  /** Where it is from; missing for what QEMU's kernel loader would show. */
+  readonly esp?: Esp;
 }
 
 export interface UefiStart {
@@ -266,12 +271,28 @@ function loadFirst(firmware: UefiFirmware, { image, imageBase }: UefiStart): voi
       `${image.name}: the firmware does not load this program (${efiStatusName(placed.status)}): ${placed.reason}`,
     );
   }
+  if (image.esp !== undefined) {
+    const volume = installVolume(firmware, image.esp);
+    firmware.volume = volume;
+    const filePath = bootFilePath();
+    installLoadedImage(firmware, placed, {
+      ...{ name: image.name, parent: firmware.newHandle(), device: volume.device },
+      filePath: encodeDevicePath(filePath),
+      fullPath: encodeDevicePath([...volume.path, ...filePath]),
+      loadOptions: image.loadOptions,
+    });
+    return;
+  }
   const files = [{ path: 'kernel', bytes: image.bytes ?? new Uint8Array(0) }];
   if (image.initrd !== null) files.push({ path: 'initrd', bytes: image.initrd });
   const device = firmware.newHandle();
   const devicePath = [vendorMedia(EFI_GUIDS.QemuKernelLoaderFs)];
   firmware.install(device, 'DevicePath', firmware.bytes(encodeDevicePath(devicePath)));
-  firmware.install(device, 'SimpleFileSystem', new FirmwareFileSystem(files).makeInterface(firmware));
+  firmware.install(
+    device,
+    'SimpleFileSystem',
+    new FirmwareFileSystem(flatTree(files)).makeInterface(firmware),
+  );
   const parent = firmware.newHandle();
   firmware.install(parent, 'SimpleTextInputEx', 0n);
   const filePath = [filePathNode('kernel')];

@@ -1,0 +1,73 @@
+// EFI system partitions: folders, FAT file systems on disks, and what firmware starts of them.
+
+import { spawnSync } from 'node:child_process';
+import { mkdirSync, mkdtempSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { bootProgramOf, openEsp } from './esp.ts';
+import { findNode } from './file-tree.ts';
+
+const env = { ...process.env, PATH: `${process.env.PATH}:/sbin:/usr/sbin`, MTOOLS_SKIP_CHECK: '1' };
+const hasTools = ['mcopy', 'mkfs.vfat'].every(
+  (tool) => spawnSync('sh', ['-c', `command -v ${tool}`], { env }).status === 0,
+);
+
+let folder = '';
+beforeAll(() => {
+  folder = mkdtempSync(join(tmpdir(), 'bootscope-esp-'));
+  mkdirSync(join(folder, 'esp/EFI/BOOT'), { recursive: true });
+  writeFileSync(join(folder, 'esp/EFI/BOOT/BOOTX64.EFI'), 'MZ program');
+  writeFileSync(join(folder, 'esp/a rather long name.conf'), 'x'.repeat(70_000));
+});
+afterAll(() => rmSync(folder, { recursive: true, force: true }));
+
+describe('an EFI system partition', () => {
+  it('may be a folder', () => {
+    const esp = openEsp(join(folder, 'esp'));
+    expect(new TextDecoder().decode(bootProgramOf(esp))).toBe('MZ program');
+    expect(findNode(esp.root, '\\efi\\boot\\bootx64.efi')?.size).toBe(10);
+    expect([esp.disk, findNode(esp.root, 'EFI\\nothing')]).toEqual([null, null]);
+  });
+
+  it.skipIf(!hasTools).each([
+    [12, '1440K'],
+    [16, '20M'],
+    [32, '40M'],
+  ])('may be a FAT%i of %s without a partition table (made by mtools)', (bits, size) => {
+    const image = join(folder, `fat${bits}.img`);
+    const run = (tool: string, ...args: readonly string[]): void =>
+      expect(spawnSync(tool, args, { env }).status, `${tool} ${args.join(' ')}`).toBe(0);
+    run('truncate', '-s', size, image);
+    run('mkfs.vfat', '-F', String(bits), image);
+    run('mmd', '-i', image, '::EFI', '::EFI/BOOT');
+    run('mcopy', '-i', image, join(folder, 'esp/EFI/BOOT/BOOTX64.EFI'), '::EFI/BOOT/BOOTX64.EFI');
+    run('mcopy', '-i', image, join(folder, 'esp/a rather long name.conf'), '::');
+    const { root, partition } = openEsp(image);
+    const node = findNode(root, 'A RATHER long name.conf')!;
+    expect([partition, node.size, node.read().length, node.read()[69_999]]).toEqual([
+      null,
+      70_000,
+      70_000,
+      120,
+    ]);
+    expect(new TextDecoder().decode(findNode(root, 'efi\\boot\\bootx64.efi')!.read())).toBe('MZ program');
+    truncateSync(image, 100_000);
+    expect(() => openEsp(image)).toThrow(/is cut in its FAT file system.*the file ends at 100000/);
+  });
+
+  it('is told apart from what is none', () => {
+    const image = join(folder, 'nothing.img');
+    writeFileSync(image, new Uint8Array(4096));
+    expect(() => openEsp(image)).toThrow(/has no FAT file system at byte 0/);
+    expect(() => openEsp(join(folder, 'missing'))).toThrow('missing does not exist');
+    expect(() => bootProgramOf(openEsp(folder))).toThrow(
+      /has no EFI\\BOOT\\BOOTX64\.EFI, which firmware starts; it holds esp, /,
+    );
+    const mbr = new Uint8Array(4096);
+    mbr.set([0x80, 0, 0, 0, 0x83, 0, 0, 0, 1, 0, 0, 0, 7, 0, 0, 0], 446);
+    mbr.set([0x55, 0xaa], 510);
+    writeFileSync(image, mbr);
+    expect(() => openEsp(image)).toThrow('has no EFI system partition: its partitions are 1 of type 0x83');
+  });
+});

@@ -1,0 +1,86 @@
+// An EFI system partition: a folder of the host, or the file system on a disk image.
+
+import { BootscopeError } from '../error.ts';
+import { fileStatus, folderNames, joinPath, readFile } from '../host/host.ts';
+import { openDisk } from './disk-file.ts';
+import type { DiskImage } from './disk-image.ts';
+import { openFat } from './fat.ts';
+import { type FileNode, findNode } from './file-tree.ts';
+import { unreadable } from './image-file.ts';
+import { type Partition, readPartitionTable } from './partition-table.ts';
+
+export interface Esp {
+  readonly path: string;
+  readonly root: FileNode;
+  /** The disk that it is on; null for a folder, which shows its files alone. */
+  readonly disk: DiskImage | null;
+  /** Null where the file system takes the whole disk. */
+  readonly partition: Partition | null;
+}
+
+const ESP_TYPE = 'c12a7328-f81f-11d2-ba4b-00a0c93ec93b';
+const ESP_MBR_TYPE = 0xef;
+/** What firmware starts of a disk where no boot entry names another file (UEFI 2.10, 3.5.1.1). */
+export const REMOVABLE_PATH = 'EFI\\BOOT\\BOOTX64.EFI';
+
+/**
+ * @throws BootscopeError `image-not-found`, `image-not-readable`, `image-fat`, `image-esp` and those of `openDisk`
+ */
+export function openEsp(path: string): Esp {
+  let kind: ReturnType<typeof fileStatus>['kind'];
+  try {
+    ({ kind } = fileStatus(path));
+  } catch (error) {
+    throw unreadable(path, error);
+  }
+  if (kind === 'directory') return { path, root: hostFolder(path, ''), disk: null, partition: null };
+  const disk = openDisk(path);
+  const { kind: table, partitions } = readPartitionTable(disk);
+  const partition = partitions.find(({ type }) => type === ESP_TYPE || type === ESP_MBR_TYPE) ?? null;
+  if (table !== 'none' && partition === null) {
+    const types = partitions.map(({ number, type }) => `${number} of type ${typeText(type)}`).join(', ');
+    throw new BootscopeError(
+      'image-esp',
+      `${path} has no EFI system partition: ${types === '' ? 'its partition table is empty' : `its partitions are ${types}`}`,
+    );
+  }
+  return { path, root: openFat(disk, (partition?.start ?? 0) * 512), disk, partition };
+}
+
+function typeText(type: number | string): string {
+  return typeof type === 'number' ? `0x${type.toString(16)}` : type;
+}
+
+/**
+ * What firmware boots from it.
+ *
+ * @throws BootscopeError `image-esp` where it is not there
+ */
+export function bootProgramOf({ path, root }: Esp): Uint8Array {
+  const node = findNode(root, REMOVABLE_PATH);
+  if (node === null || node.isFolder) {
+    const there = root.list().map(({ name }) => name);
+    throw new BootscopeError(
+      'image-esp',
+      `${path} has no ${REMOVABLE_PATH}, which firmware starts; it holds ${there.length === 0 ? 'nothing' : there.slice(0, 8).join(', ')}`,
+    );
+  }
+  return node.read();
+}
+
+function hostFolder(path: string, name: string): FileNode {
+  return {
+    ...{ name, isFolder: true, size: 0 },
+    list: () =>
+      folderNames(path)
+        .sort()
+        .flatMap((each) => {
+          const inside = joinPath(path, each);
+          const { kind, size } = fileStatus(inside);
+          if (kind === 'directory') return [hostFolder(inside, each)];
+          if (kind === 'other') return [];
+          return [{ name: each, isFolder: false, size, list: () => [], read: () => readFile(inside) }];
+        }),
+    read: () => new Uint8Array(0),
+  };
+}
