@@ -8,17 +8,18 @@ import { openBoot, SNAPSHOT_MEMORY } from '../boot/session.ts';
 import { SessionTarget } from '../debug/session-target.ts';
 import { PT_LOAD, readElf } from '../image/elf.ts';
 import { readImageFile } from '../image/image-file.ts';
+import { readSetupSymbols, readStubSymbols } from '../trace/kernel-names.ts';
 import { PLACE_HELP, type Place, parsePlace } from '../trace/place.ts';
 import { addBootOptions, type BootFlags, IMAGE_ARGUMENT, readBootRequest } from './boot-options.ts';
 import { addExamples } from './common-options.ts';
 import { listenForGdb, serveStandardInput } from './gdb-server.ts';
 import { printError } from './standard-output.ts';
-import { addStubSymbolOptions, type StubSymbolFlags } from './symbol-options.ts';
+import { addCodeSymbolOptions, type CodeSymbolFlags } from './symbol-options.ts';
 
 const DEFAULT_PORT = 1234;
 const MAX_PORT = 65_535;
 
-interface Flags extends BootFlags, StubSymbolFlags {
+interface Flags extends BootFlags, CodeSymbolFlags {
   readonly port: number;
   readonly stdio?: boolean;
   readonly at?: Place;
@@ -45,7 +46,7 @@ export function registerGdb(program: Command): void {
       'in one line, with nothing to end afterwards',
     ],
   ]);
-  addStubSymbolOptions(addBootOptions(command))
+  addCodeSymbolOptions(addBootOptions(command))
     .option('--vmlinux <file>', 'of the kernel: `monitor symbols` tells where its symbols belong')
     .addOption(
       new Option('--port <n>', 'of 127.0.0.1; 0 for any that is free')
@@ -60,6 +61,8 @@ export function registerGdb(program: Command): void {
     .action(async (path: string | undefined, flags: Flags) => {
       const { image, options } = await readBootRequest(path, flags);
       const files = {
+        symbols: { setup: await readSetupSymbols(flags.setupElf), stub: await readStubSymbols(flags) },
+        ...(flags.setupElf === undefined ? {} : { setupElf: flags.setupElf }),
         ...(flags.zoVmlinux === undefined ? {} : { zoVmlinux: flags.zoVmlinux }),
         ...(flags.vmlinux === undefined
           ? {}

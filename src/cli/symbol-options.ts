@@ -20,6 +20,18 @@ export function addStubSymbolOptions(command: Command, { bounds = false } = {}):
   );
 }
 
+export interface CodeSymbolFlags extends StubSymbolFlags {
+  readonly setupElf?: string;
+}
+
+/** For commands that name single instructions. */
+export function addCodeSymbolOptions(command: Command): Command {
+  return addStubSymbolOptions(command).option(
+    '--setup-elf <file>',
+    "arch/x86/boot/setup.elf of the kernel's build, which names addresses in setup",
+  );
+}
+
 export function addKernelSymbolOptions(command: Command): Command {
   return addKernelSymbolFiles(
     command.option('--symbols', "name the entry and the segments' starts, from the kernel's own kallsyms"),

@@ -4,8 +4,13 @@ import { type Command, InvalidArgumentError, Option } from 'commander';
 import { INSTRUCTION_CLASSES, type InstructionClass } from '../boot/instruction-decoder.ts';
 import { openBoot } from '../boot/session.ts';
 import { BootscopeError } from '../error.ts';
-import { PHASE_NAMES } from '../trace/boot-trace.ts';
-import { readKernelNames, readKernelSymbols, readStubSymbols } from '../trace/kernel-names.ts';
+import { type MemoryRegion, PHASE_NAMES } from '../trace/boot-trace.ts';
+import {
+  readKernelNames,
+  readKernelSymbols,
+  readSetupSymbols,
+  readStubSymbols,
+} from '../trace/kernel-names.ts';
 import { PLACE_HELP, type Place, parsePlace, placeName } from '../trace/place.ts';
 import { addBootOptions, type BootFlags, IMAGE_ARGUMENT, readBootRequest } from './boot-options.ts';
 import { addExamples } from './common-options.ts';
@@ -13,16 +18,16 @@ import { INSTRUCTION_FORMATS, type InstructionFormat, instructionWriter } from '
 import { LineOutput } from './line-output.ts';
 import { printError } from './standard-output.ts';
 import {
+  addCodeSymbolOptions,
   addKernelSymbolFiles,
-  addStubSymbolOptions,
+  type CodeSymbolFlags,
   type KernelSymbolFlags,
-  type StubSymbolFlags,
 } from './symbol-options.ts';
 
 /** Stepping a kernel's boot is slower than running it, which ends by itself; what is no kernel may never end. */
 const TIMEOUT_SECONDS = 86_400;
 
-interface Flags extends BootFlags, StubSymbolFlags, KernelSymbolFlags {
+interface Flags extends BootFlags, CodeSymbolFlags, KernelSymbolFlags {
   readonly from?: Place;
   readonly to?: Place;
   readonly only?: ReadonlySet<InstructionClass>;
@@ -72,7 +77,7 @@ export function registerTrace(program: Command): void {
     ],
   ]);
   addBootOptions(command, { timeouts: `${TIMEOUT_SECONDS}; 10 without a kernel`, without: ['hash'] });
-  addKernelSymbolFiles(addStubSymbolOptions(command))
+  addKernelSymbolFiles(addCodeSymbolOptions(command))
     .addOption(
       new Option(
         '--from <place>',
@@ -107,6 +112,7 @@ export function registerTrace(program: Command): void {
       }
       const { image, options } = await readBootRequest(path, flags);
       const stubSymbols = await readStubSymbols(flags);
+      const setupSymbols = await readSetupSymbols(flags.setupElf);
       const kernelSymbols = await readKernelSymbols(flags);
       const output = new LineOutput(flags.output, flags.force === true);
       const writer = instructionWriter(output, flags.format, flags.only !== undefined);
@@ -118,11 +124,17 @@ export function registerTrace(program: Command): void {
         events: [from, to].some((place) => place?.kind === 'event'),
         timeoutSeconds: options.timeoutSeconds ?? (image.payload === null ? null : TIMEOUT_SECONDS),
       });
-      /** Of an address in the boot stub, wherever that lies now. */
-      const nameInStub = (address: number): string | null => {
+      let setup: MemoryRegion | null = null;
+      /** Of an address in the boot stub, wherever that lies now, or in setup. */
+      const nameOf = (address: number): string | null => {
         const offset = address - (session.zo ?? address + 1);
-        if (offset < 0 || offset >= image.protectedModeCode.length) return null;
-        return stubSymbols?.name(BigInt(offset)) ?? null;
+        if (offset >= 0 && offset < image.protectedModeCode.length) {
+          return stubSymbols?.name(BigInt(offset)) ?? null;
+        }
+        if (setupSymbols === null) return null;
+        setup ??= session.layout().find(({ role }) => role === 'setup') ?? null;
+        const inSetup = setup !== null && setup.start <= address && address < setup.end;
+        return inSetup ? setupSymbols.name(BigInt(address) - setup!.start) : null;
       };
       let stop = from === undefined ? session.stop : await session.run({ until: from });
       if (stop.reason === 'ended' && from !== undefined && !output.closed) {
@@ -136,7 +148,7 @@ export function registerTrace(program: Command): void {
           if (output.closed) full.abort();
           const wanted =
             flags.only === undefined || instruction.classes.some((each) => flags.only!.has(each));
-          return wanted ? writer.prefix(instruction, nameInStub) : null;
+          return wanted ? writer.prefix(instruction, nameOf) : null;
         },
         operands: flags.operands === true,
         executed: (prefix, iterations, changes, details) => {
@@ -154,7 +166,7 @@ export function registerTrace(program: Command): void {
         if (phase === 'kernel') kernelAt = place;
         else {
           const note = phase === 'decompressed' ? 'extract_kernel was done in TypeScript' : null;
-          writer.phase(phase!, place, nameInStub(place), note);
+          writer.phase(phase!, place, nameOf(place), note);
         }
       };
       if (stop.reason === 'phase') tell();

@@ -2,22 +2,33 @@
 
 import { type Command, Option } from 'commander';
 import { type BootSession, openBoot } from '../boot/session.ts';
-import { accessorJson, accessorLine } from '../debug/accessor-lines.ts';
+import { type AccessorNames, accessorJson, accessorLine } from '../debug/accessor-lines.ts';
+import { codeNames } from '../debug/code-names.ts';
 import { type Accessor, type Accessors, findAccessors } from '../debug/writers.ts';
 import { BootscopeError } from '../error.ts';
 import { hex } from '../hex.ts';
-import { readStubSymbols } from '../trace/kernel-names.ts';
+import {
+  readKernelNames,
+  readKernelSymbols,
+  readSetupSymbols,
+  readStubSymbols,
+} from '../trace/kernel-names.ts';
 import { type MemoryRange, parseRange, RANGE_HELP } from '../trace/memory-range.ts';
 import { type Place, placeName } from '../trace/place.ts';
 import { addBootOptions, type BootFlags, IMAGE_ARGUMENT, readBootRequest } from './boot-options.ts';
 import { addExamples, addJsonOption, wholeNumber } from './common-options.ts';
 import { addPlaceOption, goToPlace, type PlaceFlags } from './place-option.ts';
-import { addStubSymbolOptions, type StubSymbolFlags } from './symbol-options.ts';
+import {
+  addCodeSymbolOptions,
+  addKernelSymbolOptions,
+  type CodeSymbolFlags,
+  type KernelSymbolFlags,
+} from './symbol-options.ts';
 import { printJson, printText } from './text-output.ts';
 
 const SHOWN = 20;
 
-interface Flags extends BootFlags, PlaceFlags, StubSymbolFlags {
+interface Flags extends BootFlags, PlaceFlags, CodeSymbolFlags, KernelSymbolFlags {
   readonly readers?: boolean;
   readonly limit: number;
   readonly json?: boolean;
@@ -36,7 +47,7 @@ export function registerWho(program: Command): void {
     ],
     ['bootscope who vmlinuz initrd --initrd initrd.img', 'what has come over the initrd'],
   ]);
-  addStubSymbolOptions(addBootOptions(command, { without: ['hash'] }));
+  addKernelSymbolOptions(addCodeSymbolOptions(addBootOptions(command, { without: ['hash'] })));
   addPlaceOption(command, 'the jump into the kernel')
     .option('--readers', 'who read it instead, but for firmware')
     .addOption(
@@ -52,7 +63,9 @@ export function registerWho(program: Command): void {
       if (rangeText === undefined)
         throw new BootscopeError('cli-range', `name what was written: ${RANGE_HELP}`);
       const { image, options } = await readBootRequest(imagePath, flags);
-      const symbols = await readStubSymbols(flags);
+      const stub = await readStubSymbols(flags);
+      const setup = await readSetupSymbols(flags.setupElf);
+      const kernel = await readKernelSymbols(flags);
       const place: Place = flags.at ?? { kind: 'phase', phase: 'kernel' };
       const session = await openBoot(image, { ...options, hash: false });
       try {
@@ -64,12 +77,13 @@ export function registerWho(program: Command): void {
           flags.readers === true ? 'read' : 'write',
           place,
         );
-        const nameOf = ({ instruction }: Accessor): string | null => {
-          const offset = (instruction?.address ?? 0) - (session.zo ?? Number.POSITIVE_INFINITY);
-          return offset >= 0 && offset < image.protectedModeCode.length
-            ? (symbols?.name(BigInt(offset)) ?? null)
-            : null;
-        };
+        const codeName = codeNames(session, { setup, stub });
+        const named = kernel !== null || flags.symbols === true;
+        const kernelName = named ? await readKernelNames(kernel, image, session.trace()) : null;
+        const nameOf = ({ instruction, phase, at }: Accessor): AccessorNames => ({
+          instruction: instruction === null ? null : codeName(instruction.address, phase),
+          target: kernelName?.(BigInt(at)) ?? null,
+        });
         if (flags.json === true) printJson(asJson(found, flags, nameOf));
         else printText(asText(found, flags, place, nameOf));
       } finally {
@@ -92,7 +106,7 @@ async function findRange(session: BootSession, text: string, place: Place): Prom
   return parseRange(text, [...now, ...gone], 1);
 }
 
-type NameOf = (accessor: Accessor) => string | null;
+type NameOf = (accessor: Accessor) => AccessorNames;
 
 function asText(
   { range, accessors, dropped }: Accessors,

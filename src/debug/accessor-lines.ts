@@ -1,6 +1,6 @@
 // Those who wrote or read a range of memory, a line each: when, what did it, and what was there before and after.
 
-import { hex } from '../hex.ts';
+import { hex, withSymbol } from '../hex.ts';
 import { hexDigits } from '../host/host.ts';
 import type { Json } from '../report/json.ts';
 import { PHASE_NAMES } from '../trace/boot-trace.ts';
@@ -9,12 +9,18 @@ import type { Accessor } from './writers.ts';
 const COUNT_WIDTH = 10;
 const PHASE_WIDTH = Math.max(...PHASE_NAMES.map(({ length }) => length));
 
-/** @param symbol - name of the instruction's address */
-export function accessorLine(accessor: Accessor, symbol: string | null): string {
+/** What addresses are called; null for those without a name. */
+export interface AccessorNames {
+  readonly instruction: string | null;
+  /** Of what was accessed, in the kernel as it is placed. */
+  readonly target: string | null;
+}
+
+export function accessorLine(accessor: Accessor, names: AccessorNames): string {
   const { phase, first, count, last } = accessor;
   const when = first === null ? '' : `#${first}`;
   const again = count === 1 ? '' : ` (${count} times${last === null ? '' : `, to #${last}`})`;
-  return `${when.padStart(COUNT_WIDTH)} ${(phase ?? '').padEnd(PHASE_WIDTH)} ${whoText(accessor, symbol)}${again}: ${valueText(accessor)}`;
+  return `${when.padStart(COUNT_WIDTH)} ${(phase ?? '').padEnd(PHASE_WIDTH)} ${whoText(accessor, names.instruction)}${again}: ${valueText(accessor, names.target)}`;
 }
 
 function whoText({ by, instruction, what, source, start }: Accessor, symbol: string | null): string {
@@ -28,19 +34,21 @@ function whoText({ by, instruction, what, source, start }: Accessor, symbol: str
   return by === 'loader' ? `the loader${role} at ${hex(start)}` : `${by}${role}`;
 }
 
-function valueText({ by, at, before, after, start, end, count }: Accessor): string {
+function valueText({ by, at, before, after, start, end, count }: Accessor, target: string | null): string {
   const digits = (bytes: Uint8Array): string =>
     Array.from(bytes, (byte) => byte.toString(16).padStart(2, '0')).join(' ');
   const more = end - start > after.length && count === 1 ? ' …' : '';
   const changed = before.length === 0 || by === 'loader' ? '' : `${digits(before)}${more} -> `;
-  return `${hex(at)}: ${changed}${digits(after)}${more}${count === 1 && end - start <= after.length ? '' : ` of ${hex(start)}..${hex(end)}`}`;
+  return `${withSymbol(hex(at), target ?? undefined)}: ${changed}${digits(after)}${more}${count === 1 && end - start <= after.length ? '' : ` of ${hex(start)}..${hex(end)}`}`;
 }
 
-export function accessorJson(accessor: Accessor, symbol: string | null): Json {
+export function accessorJson(accessor: Accessor, names: AccessorNames): Json {
+  const symbol = names.instruction;
   const { instruction, start, end, at, before, after, source, ...rest } = accessor;
   return {
     ...rest,
     ...{ start: hex(start), end: hex(end), at: hex(at), before: hexDigits(before), after: hexDigits(after) },
+    ...(names.target === null ? {} : { symbol: names.target }),
     source: source === null ? null : hex(source),
     instruction:
       instruction === null

@@ -4,7 +4,7 @@ import { codeSegmentBase } from '../boot/cpu-mode.ts';
 import { InstructionDecoder } from '../boot/instruction-decoder.ts';
 import type { BootSession } from '../boot/session.ts';
 import { BootscopeError } from '../error.ts';
-import { hex } from '../hex.ts';
+import { hex, withSymbol } from '../hex.ts';
 import type { KernelImage } from '../image/kernel-image.ts';
 import { eventLine } from '../report/event-lines.ts';
 import { EVENT_KINDS } from '../trace/boot-trace.ts';
@@ -13,15 +13,19 @@ import { formatDecoded } from '../trace/decode/decoded.ts';
 import { parseRange, RANGE_HELP } from '../trace/memory-range.ts';
 import { PLACE_HELP, parsePlace } from '../trace/place.ts';
 import { accessorLine } from './accessor-lines.ts';
+import { type CodeNames, type CodeSymbols, codeNames } from './code-names.ts';
 import { decodeContext } from './session-context.ts';
 import { findAccessors } from './writers.ts';
 
 /** Files with symbols, for what debuggers load themselves. */
 export interface MonitorFiles {
+  readonly setupElf?: string;
   readonly zoVmlinux?: string;
   readonly vmlinux?: string;
   /** Linear address that the kernel's first segment was linked at; with `vmlinux`. */
   readonly vmlinuxBase?: bigint;
+  /** Of code that runs before the kernel, for what is answered in lines. */
+  readonly symbols?: CodeSymbols;
 }
 
 /** Where boot.rst has setup, for symbols of setup.elf. */
@@ -118,7 +122,12 @@ export class Monitor {
   #where(): string {
     const { stop, instructions } = this.#session;
     const count = instructions === null ? '' : `, #${instructions}`;
-    return `${stop.phase ?? 'before the first phase'}, ${hex(stop.address)}, ${stop.mode}${count}\n`;
+    const name = this.#codeNames()(Number(stop.address), stop.phase);
+    return `${stop.phase ?? 'before the first phase'}, ${withSymbol(hex(stop.address), name ?? undefined)}, ${stop.mode}${count}\n`;
+  }
+
+  #codeNames(): CodeNames {
+    return codeNames(this.#session, this.#files.symbols ?? { setup: null, stub: null });
   }
 
   #phases(): string {
@@ -163,7 +172,12 @@ export class Monitor {
     const here = { kind: 'count', instructions: session.instructions ?? 0 } as const;
     const { accessors, dropped } = await findAccessors(session, this.#image, range, access, here);
     const shown = accessors.toReversed().slice(0, SHOWN_ACCESSORS);
-    const lines = shown.map((accessor) => `${accessorLine(accessor, null)}\n`);
+    const nameOf = this.#codeNames();
+    const lines = shown.map((accessor) => {
+      const { instruction: by, phase } = accessor;
+      const instruction = by === null ? null : nameOf(by.address, phase);
+      return `${accessorLine(accessor, { instruction, target: null })}\n`;
+    });
     const left = accessors.length + dropped - shown.length;
     if (left > 0) lines.push(`and ${left} before\n`);
     return lines.length === 0 ? `nobody before #${here.instructions}\n` : lines.join('');
@@ -176,11 +190,11 @@ export class Monitor {
 
   #symbols(): string {
     const { zo } = this.#session;
-    const { zoVmlinux, vmlinux, vmlinuxBase } = this.#files;
+    const { setupElf, zoVmlinux, vmlinux, vmlinuxBase } = this.#files;
     const stub = zoVmlinux ?? 'arch/x86/boot/compressed/vmlinux';
     const lines = [
       `# setup, where it was loaded`,
-      `add-symbol-file arch/x86/boot/setup.elf -o ${hex(SETUP_ADDRESS)}`,
+      `add-symbol-file ${setupElf ?? 'arch/x86/boot/setup.elf'} -o ${hex(SETUP_ADDRESS)}`,
       `# the boot stub, ${zo === null ? 'once it runs' : 'where it runs now'}`,
       zo === null ? `# (go to startup_32 and ask again)` : `add-symbol-file ${stub} -o ${hex(zo)}`,
     ];

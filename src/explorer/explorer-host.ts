@@ -260,7 +260,10 @@ export class ExplorerHost {
       return accessors
         .toReversed()
         .slice(0, SHOWN_WRITERS)
-        .map((accessor) => ({ instructions: accessor.last, text: accessorLine(accessor, null) }));
+        .map((accessor) => ({
+          instructions: accessor.last,
+          text: accessorLine(accessor, { instruction: null, target: null }),
+        }));
     } finally {
       session.close();
     }

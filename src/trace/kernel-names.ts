@@ -43,6 +43,11 @@ export async function readStubSymbols(paths: StubSymbolPaths): Promise<SymbolTab
   return (await readStubFile(paths))?.symbols ?? null;
 }
 
+/** Symbols of setup, by offset in it, from arch/x86/boot/setup.elf; null where no file was named. */
+export async function readSetupSymbols(path: string | undefined): Promise<SymbolTable | null> {
+  return path === undefined ? null : readElfSymbolTable(path, await readElfFile(path));
+}
+
 async function readStubFile({ zoVmlinux: path }: StubSymbolPaths): Promise<SymbolFiles['stub']> {
   if (path === undefined) return null;
   const elf = await readElfFile(path);
