@@ -119,7 +119,7 @@ describeBoots(noEngine === null ? 'bootscope report' : `bootscope report (${noEn
     expect(await refused('-o', join(folder, 'x.pdf'), '--format', 'pdf')).toContain(
       'it is one of html, svg, chrome-trace, json',
     );
-    expect(await refused('-o', join(folder, 'x.svg'), '--scale', 'cubic')).toContain('Allowed choices are');
+    expect(await refused('-o', join(folder, 'x.svg'), '--scale', 'cubic')).toContain('it is one of');
     expect(await refused()).toContain("'-o, --output <file>' not specified");
     expect(existsSync(missing)).toBe(false);
   });

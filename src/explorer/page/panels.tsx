@@ -384,7 +384,7 @@ function nameOf(breakpoint: Breakpoint): string {
     case 'place':
       return breakpoint.place;
     case 'event':
-      return `each ${breakpoint.event}`;
+      return `each ${EVENT_STOPS.find(([event]) => event === breakpoint.event)?.[1] ?? breakpoint.event}`;
     case 'write':
       return `write ${breakpoint.range.start}..${breakpoint.range.end}`;
   }
