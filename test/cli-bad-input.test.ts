@@ -161,7 +161,11 @@ describe('an option that cannot be used', () => {
     ['a KASLR seed that is no number', ['--kaslr', 'seed:z'], 'seed:z'],
     ['a KASLR seed that is missing', ['--kaslr', 'seed:'], 'seed:'],
     ['KASLR entropy that is missing', ['--kaslr', 'entropy:1,'], 'entropy:1,'],
-    ['KASLR entropy for the guest itself', ['--decompress', 'emulated', '--kaslr', 'entropy:1,2'], 'hooked'],
+    [
+      'KASLR entropy for RDRAND',
+      ['--decompress', 'emulated', '--kaslr', 'entropy:1', '--cpu', 'max'],
+      'hooked',
+    ],
     ['an initrd that is missing', ['--initrd', '/nowhere/initrd'], 'does not exist'],
     ['a time limit of nothing', ['--timeout', '0'], "'0'"],
     ['a memory map that is missing', ['--memory-map', '/nowhere/map'], 'does not exist'],

@@ -43,10 +43,17 @@ export function kaslrRequest(
   machine: Machine,
   decompress: DecompressMode,
 ): KaslrRequest {
+  const { cpuid } = machine;
+  if (decompress === 'emulated' && option.kind === 'entropy' && cpuid.hasTsc && !cpuid.hasRdrand) {
+    // The guest's own RDTSC gives them.
+    const values = [...option.rdtsc];
+    machine.timeStamps = () => values.shift() ?? null;
+    return { kind: 'draw', entropy: machineEntropy(machine) };
+  }
   if (decompress === 'emulated' && (option.kind === 'entropy' || option.kind === 'forced')) {
     throw new BootscopeError(
       'kaslr-emulated',
-      `the guest draws its own addresses where it decompresses by itself; KASLR by ${option.kind === 'forced' ? 'phys:' : 'entropy:'} ` +
+      `the guest draws its own addresses where it decompresses by itself; KASLR by ${option.kind === 'forced' ? 'phys:' : 'entropy: on a processor with RDRAND or without TSC'} ` +
         'needs hooked decompression, by seed: it works with both',
     );
   }

@@ -3,9 +3,10 @@
 import { foreseeKaslr, type KaslrProspect } from '../decompressor/choose-location.ts';
 import { findDecompressKernel } from '../decompressor/find-decompress-kernel.ts';
 import { drawLocation } from '../decompressor/kaslr.ts';
-import type { EntropySource } from '../decompressor/kaslr-entropy.ts';
+import { type EntropySource, listedEntropy } from '../decompressor/kaslr-entropy.ts';
 import { findKaslrSlots, type KaslrSlots } from '../decompressor/kaslr-slots.ts';
 import { BootscopeError } from '../error.ts';
+import { hex } from '../hex.ts';
 import type { KernelImage } from '../image/kernel-image.ts';
 import type { Machine } from '../machine/machine.ts';
 import { findEntry } from './entries/table.ts';
@@ -13,6 +14,9 @@ import { machineEntropy } from './kaslr-request.ts';
 import { type BootOptions, DEFAULT_BOOT_OPTIONS } from './options.ts';
 import { HeldBoot } from './session.ts';
 import { extractionContext } from './watch/extract-kernel.ts';
+
+/** Values of RDTSC that are tried for an address: some dozen times as many as there are slots. */
+const MOST_TRIES = 1_000_000n;
 
 /** One boot's choice; null where nothing is drawn. `virtual` counts from __START_KERNEL_map. */
 export interface KaslrLocation {
@@ -85,6 +89,55 @@ export async function surveyKaslr(
     output: input.output,
     draws: slots.disabled === null ? drawMany(session.machine, slots, prospect, times, draws) : [],
   };
+}
+
+/**
+ * Values of RDTSC with which the stub draws the given addresses by itself, in the order in which it reads them.
+ *
+ * @throws BootscopeError `kaslr-slot` where one is none of its slots, or not drawn; `kaslr-none`, `kaslr-not-reached`
+ */
+export async function entropyFor(
+  image: KernelImage,
+  options: BootOptions,
+  { physical, virtual }: KaslrLocation,
+): Promise<readonly bigint[]> {
+  const whole = { ...options, decompress: 'hooked', kaslr: { kind: 'seed', seed: 0n } } as const;
+  using session = await HeldBoot.open(image, whole, false);
+  await session.run({ until: 'extract_kernel' });
+  const context = extractionContext(session.boot);
+  const prospect = context === null ? null : await foreseeKaslr(context, machineEntropy(session.machine));
+  if (prospect === null) {
+    throw new BootscopeError(
+      'kaslr-none',
+      `${image.path}: there is no KASLR here whose choice could be made`,
+    );
+  }
+  const { input, seeds } = prospect;
+  const slots = findKaslrSlots(input);
+  const find = (
+    which: 'physical' | 'virtual',
+    wanted: number,
+    rdtsc: (value: bigint) => readonly bigint[],
+  ): bigint => {
+    for (let value = 1n; value < MOST_TRIES; value++) {
+      if (drawLocation(slots, seeds, input, listedEntropy(rdtsc(value)))[which] === wanted) return value;
+    }
+    throw new BootscopeError(
+      'kaslr-slot',
+      `${image.path}: KASLR does not draw ${hex(wanted)} as ${which} address here; it draws from ${slots.physicalSlots} physical and ` +
+        `${slots.virtualSlots} virtual slots`,
+    );
+  };
+  const drawsBoth = slots.virtualSlots > 0 && slots.physicalSlots > 0;
+  if (physical === null || (drawsBoth && virtual === null)) {
+    throw new BootscopeError(
+      'kaslr-slot',
+      `${image.path}: the guest's own code draws ${drawsBoth ? 'a physical and a virtual address: give both' : 'a physical address: give it'}`,
+    );
+  }
+  const first = find('physical', physical, (value) => [value, 0n]);
+  if (!drawsBoth || virtual === null) return [first];
+  return [first, find('virtual', virtual, (value) => [0n, value])];
 }
 
 /** Whether the image is started by UEFI firmware, with a stub that chooses before it decompresses by itself. */

@@ -15,6 +15,7 @@ import type {
 import type { PhysicalMemory } from '../x86/physical-memory.ts';
 import { boot, type FinishedBoot } from './boot.ts';
 import { cmdlineForGuest } from './kaslr-request.ts';
+import { entropyFor } from './kaslr-slots.ts';
 import { type BootOptions, DEFAULT_BOOT_OPTIONS } from './options.ts';
 
 /** What differs in one region, from the first differing byte to the last, [start, end). */
@@ -94,7 +95,11 @@ const SCRATCH_REGIONS: Readonly<Record<string, string>> = {
  */
 export async function verify(image: KernelImage, asked: Partial<BootOptions> = {}): Promise<Verification> {
   const options = { ...DEFAULT_BOOT_OPTIONS, ...asked };
-  const shared = { ...options, cmdline: cmdlineForGuest(image, options) };
+  const shared = {
+    ...options,
+    kaslr: await drawable(image, options),
+    cmdline: cmdlineForGuest(image, options),
+  };
   const hooked = await boot(image, { ...shared, decompress: 'hooked' });
   try {
     const emulated = await boot(image, { ...shared, decompress: 'emulated' });
@@ -106,6 +111,13 @@ export async function verify(image: KernelImage, asked: Partial<BootOptions> = {
   } finally {
     hooked.close();
   }
+}
+
+/** Given addresses as the entropy with which the guest's own code draws them. */
+async function drawable(image: KernelImage, options: BootOptions): Promise<BootOptions['kaslr']> {
+  const { kaslr } = options;
+  if (kaslr.kind !== 'forced') return kaslr;
+  return { kind: 'entropy', rdtsc: await entropyFor(image, options, kaslr) };
 }
 
 function compare(image: KernelImage, hooked: FinishedBoot, emulated: FinishedBoot): Verification {
