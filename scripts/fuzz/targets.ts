@@ -7,15 +7,20 @@ import { fileURLToPath } from 'node:url';
 import { deflateRawSync, gzipSync } from 'node:zlib';
 import { boot } from '../../src/boot/boot.ts';
 import { type BootOptions, DEFAULT_BOOT_OPTIONS } from '../../src/boot/options.ts';
+import { openBoot } from '../../src/boot/session.ts';
 import { CODEC_NAMES, codecByName } from '../../src/codecs/registry.ts';
+import { findAccessors } from '../../src/debug/writers.ts';
 import { parseKaslrOption } from '../../src/decompressor/kaslr-entropy.ts';
 import { readFloppyImage } from '../../src/image/boot-disk.ts';
 import { readKernelFile } from '../../src/image/describe-file.ts';
 import { elfFileLength, readElf, readElfNotes, readElfSymbols } from '../../src/image/elf.ts';
 import { extractVmlinux } from '../../src/image/extract-vmlinux.ts';
+import { takeApart } from '../../src/image/image-parts.ts';
 import { type KernelImage, readKernelImage } from '../../src/image/kernel-image.ts';
+import { packImage } from '../../src/image/pack.ts';
+import { makeManifest, parseManifest } from '../../src/image/part-manifest.ts';
 import { readPe } from '../../src/image/pe.ts';
-import { makeElf, makePe, noise } from '../../src/image/test-images.ts';
+import { makeDeviceTree, makeElf, makePe, noise } from '../../src/image/test-images.ts';
 import { readUImage } from '../../src/image/uimage.ts';
 import { readMemoryMap } from '../../src/protocol/memory-map-text.ts';
 import { compareTraces } from '../../src/report/difference.ts';
@@ -106,9 +111,40 @@ function containers(): readonly Uint8Array[] {
     ),
     Uint8Array.from(Buffer.concat([Buffer.from('070701'), Buffer.from('0'.repeat(104)), noise(50)])),
     Uint8Array.from(Buffer.concat([Buffer.from('d00dfeed', 'hex'), noise(300)])),
+    fitOf(bzImage),
     Uint8Array.from(Buffer.concat([Buffer.from('ANDROID!'), noise(1600), bzImage])),
     noise(2000),
   ];
+}
+
+/** A FIT image with a kernel, a device tree, their hashes and a configuration. */
+function fitOf(kernel: Uint8Array): Uint8Array {
+  const tree = makeDeviceTree({ model: 'A board', compatible: 'maker,board' });
+  const image = (data: Uint8Array, type: string, compression: string) => ({
+    ...{ data, type, compression, arch: 'x86', os: 'linux', load: Uint8Array.of(0, 0x10, 0, 0) },
+    'hash-1': { algo: 'sha1', value: noise(20) },
+  });
+  return makeDeviceTree({
+    description: 'fit',
+    images: { kernel: image(gzipSync(kernel), 'kernel', 'gzip'), fdt: image(tree, 'flat_dt', 'none') },
+    configurations: { default: 'conf', conf: { kernel: 'kernel', fdt: 'fdt' } },
+  });
+}
+
+/** Takes a file apart, and puts it together again: the same bytes, from files that stay in their folder. */
+async function unpackAndPack(bytes: Uint8Array): Promise<string> {
+  const apart = await takeApart('input', bytes);
+  const manifest = parseManifest('manifest', text(makeManifest('input', apart)));
+  const files = new Map<string, Uint8Array>();
+  for (const { file, offset, length } of apart.parts) {
+    files.set(file, apart.bytes.subarray(offset, offset + length));
+  }
+  for (const { file, bytes: content } of apart.unpacked) files.set(file, content);
+  const none = { kernel: null, relocations: null, level: null, stub: null, codec: null, cmdline: null };
+  const packed = await packImage(manifest, async (file) => files.get(file)!, { ...none, fields: [] });
+  if (Buffer.compare(packed.bytes, apart.bytes) !== 0)
+    throw new Error('packing does not give the same bytes');
+  return `${apart.kind} ${apart.parts.length}`;
 }
 
 let containerList: readonly Uint8Array[] | null = null;
@@ -167,6 +203,12 @@ const readers: readonly Target[] = [
     'extract',
     async (dice) => (await extractVmlinux(await readKernelImage('input', container(dice)))).bytes.length,
   ),
+  reader('fit', (dice) => {
+    const fit = fitOf(demo(dice.pick(BZIMAGES)));
+    // The structure is small beside the data in it.
+    return readKernelFile('input', changeAny(fit, dice, headerFields(0, dice.once(2) ? 40 : 400)));
+  }),
+  reader('unpack', (dice) => unpackAndPack(container(dice))),
   reader('elf', async (dice) => {
     const good = dice.once(2) ? await demoVmlinux() : makeElf(dice.once(2) ? 32 : 64, noise(500));
     const elf = readElf(changeAny(good, dice, headerFields(0, ELF_HEADER + 2 * 56)));
@@ -330,6 +372,33 @@ const boots: readonly Target[] = [
     return { bytes: changeBytes(bytes, dice, payload, payload + payloadLength) };
   }),
   bootTarget('kernel-elf', async (dice) => ({ bytes: await changedKernel(dice) })),
+  {
+    name: 'boot-who',
+    boots: true,
+    run: async (dice) => {
+      const { bytes, code, payload } = await parts(dice.pick(BZIMAGES));
+      const changed = dice.once(2) ? bytes : changeCode(bytes, dice, code, payload);
+      const image = await readKernelImage('input', changed);
+      const options = {
+        ...DEFAULT_BOOT_OPTIONS,
+        memory: 64 * MIB,
+        timeoutSeconds: 5,
+        ...randomOptions(dice),
+      };
+      const session = await openBoot(image, options);
+      try {
+        const start = Number(dice.number(4, 0x100000n)) % (64 * MIB);
+        const end = Math.min(64 * MIB, start + dice.small(0x2000) + 1);
+        const phase = dice.pick(['setup', 'startup_32', 'extract_kernel', 'kernel'] as const);
+        const access = dice.once(3) ? 'read' : 'write';
+        const place = { kind: 'phase', phase } as const;
+        const { accessors } = await findAccessors(session, image, { start, end }, access, place);
+        return text({ accessors, stopped: session.trace().stopped });
+      } finally {
+        session.close();
+      }
+    },
+  },
   bootTarget('any-bytes', async (dice) => ({ bytes: changeAny(demo(dice.pick(IMAGES)), dice) })),
   bootTarget('zimage', async (dice) => {
     const bytes = demo('demo.zImage');

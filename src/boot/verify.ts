@@ -148,9 +148,8 @@ function compareTraces(hooked: BootTrace, emulated: BootTrace): string[] {
   if (hooked.machine.decompress !== 'hooked') {
     problems.push('the stub was not recognised: both boots let the guest decompress, nothing was compared');
   }
-  for (const trace of [hooked, emulated]) {
-    if (trace.kernel === null)
-      problems.push(`${trace.machine.decompress}: no kernel was reached: ${trace.stopped}`);
+  for (const [name, trace] of Object.entries({ hooked, emulated })) {
+    if (trace.kernel === null) problems.push(`${name}: no kernel was reached: ${trace.stopped}`);
   }
   if (hooked.kernel === null || emulated.kernel === null) return problems;
   for (const name of ['entry', 'physicalBase', 'virtualBase', 'bootParams', 'entryMode'] as const) {

@@ -43,7 +43,9 @@ function jsonOf({ equal, problems, memory, registers, hooked }: Verification): J
 
 function textOf(path: string, result: Verification): string {
   const { kernel } = result.hooked;
-  let text = `${path}: hooked and emulated ${result.equal ? 'agree' : 'DIFFER'}`;
+  const nothing = kernel === null && result.emulated.kernel === null;
+  const verdict = result.equal ? 'agree' : nothing ? 'reached no kernel, nothing was compared' : 'DIFFER';
+  let text = `${path}: hooked and emulated ${verdict}`;
   if (kernel !== null) {
     text += `, entry ${hex(kernel.entry)}, physical base ${hex(kernel.physicalBase)}, virtual base ${hex(kernel.virtualBase)}`;
   }

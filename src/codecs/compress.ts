@@ -9,8 +9,8 @@ import type { CodecName } from './codec.ts';
 /** A tool and its options for one codec. */
 interface Recipe {
   readonly tool: string;
-  /** Options that make less of it, slowly, and that the kernel's decompressor takes as well; null where there are none. */
-  readonly strongest: readonly string[] | null;
+  /** Options that make less of it, slowly, and that the kernel's decompressor takes as well; to be tried in turn. */
+  readonly strongest: readonly (readonly string[])[];
   /** The build's own level. */
   readonly level: number;
   readonly levels: readonly [least: number, most: number];
@@ -21,44 +21,47 @@ interface Recipe {
 const RECIPES: Readonly<Record<CodecName, Recipe>> = {
   gzip: {
     tool: 'gzip',
-    strongest: null,
+    strongest: [],
     level: 9,
     levels: [1, 9],
     options: (level) => ['-n', '-f', `-${level}`],
   },
   bzip2: {
     tool: 'bzip2',
-    strongest: null,
+    strongest: [],
     level: 9,
     levels: [1, 9],
     options: (level) => ['-c', `-${level}`],
   },
   lzma: {
     tool: 'xz',
-    strongest: ['--format=lzma', '-c', '-9e'],
+    strongest: [['--format=lzma', '-c', '-9e']],
     level: 9,
     levels: [0, 9],
     options: (level) => ['--format=lzma', '-c', `-${level}`],
   },
   xz: {
     tool: 'xz',
-    strongest: ['--check=crc32', '--x86', '--lzma2=preset=9e,dict=128MiB', '-c'],
+    strongest: [['--check=crc32', '--x86', '--lzma2=preset=9e,dict=128MiB', '-c']],
     level: 6,
     levels: [0, 9],
     options: (level) => ['--check=crc32', '--x86', `--lzma2=preset=${level},dict=32MiB`, '-c'],
   },
-  lzo: { tool: 'lzop', strongest: null, level: 9, levels: [1, 9], options: (level) => [`-${level}`] },
+  lzo: { tool: 'lzop', strongest: [], level: 9, levels: [1, 9], options: (level) => [`-${level}`] },
   lz4: {
     tool: 'lz4',
-    strongest: ['-l', '-12', '-c'],
+    strongest: [['-l', '-12', '-c']],
     level: 9,
     levels: [1, 12],
     options: (level) => ['-l', `-${level}`, '-c'],
   },
   zstd: {
     tool: 'zstd',
-    // A larger search than level 22's, in the window that the kernel allows.
-    strongest: ['-22', '--ultra', '--zstd=clog=28,hlog=28,slog=12', '--no-check', '-c'],
+    // Longer matches and a larger search than level 22's, in its window: which of them finds more depends on the kernel.
+    strongest: [
+      ['-22', '--ultra', '--zstd=tlen=4096,slog=10,clog=28', '--no-check', '-c'],
+      ['-22', '--ultra', '--zstd=clog=28,hlog=28,slog=12', '--no-check', '-c'],
+    ],
     level: 22,
     levels: [1, 22],
     options: (level) => [`-${level}`, '--ultra', '-c'],
@@ -72,12 +75,12 @@ export interface CompressedKernel {
   readonly command: string;
 }
 
-/** How hard to compress: a level of the tool's, the build's own, or as hard as the tool can. */
-export type CompressionLevel = number | 'build' | 'strongest';
+/** How hard to compress: a level of the tool's, the build's own, or one of the ways that make less than the build's. */
+export type CompressionLevel = number | 'build' | { readonly strongest: number };
 
-/** Whether `strongest` is another way than the build's. */
-export function canCompressHarder(codec: CodecName): boolean {
-  return RECIPES[codec].strongest !== null;
+/** How many ways there are that make less than the build's, to be tried from the first on. */
+export function strongestWays(codec: CodecName): number {
+  return RECIPES[codec].strongest.length;
 }
 
 /**
@@ -94,9 +97,9 @@ export async function compressKernel(
     throw new BootscopeError('codec-level', `${codec} has the levels ${least} to ${most}, not ${level}`);
   }
   const options =
-    level === 'strongest' && recipe.strongest !== null
-      ? recipe.strongest
-      : recipe.options(typeof level === 'number' ? level : recipe.level);
+    typeof level === 'object'
+      ? recipe.strongest[level.strongest]!
+      : recipe.options(level === 'build' ? recipe.level : level);
   const command = [recipe.tool, ...options].join(' ');
   const stream = await filter(recipe.tool, options, content, codec);
   if (codec === 'gzip') return { bytes: stream, command };

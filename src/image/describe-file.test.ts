@@ -8,7 +8,15 @@ import { crc32, gzipSync } from 'node:zlib';
 import { describe, expect, it } from 'vitest';
 import { readKernelFile } from './describe-file.ts';
 import { isKernelFile } from './kernel-file.ts';
-import { makeBootImage, makeElf, makeElfNotes, makePe, makeSegmentedElf, noise } from './test-images.ts';
+import {
+  makeBootImage,
+  makeDeviceTree,
+  makeElf,
+  makeElfNotes,
+  makePe,
+  makeSegmentedElf,
+  noise,
+} from './test-images.ts';
 
 const BANNER = Buffer.from('Linux version 6.1.0-test (builder@host) (gcc) #1 SMP\n\0');
 const VERSION = '6.1.0-test (builder@host) (gcc) #1 SMP';
@@ -42,6 +50,18 @@ describe('an ARM zImage', () => {
       payload: { codec: 'gzip' },
       kernelVersion: VERSION,
     });
+  });
+
+  it('may have a device tree behind it', async () => {
+    const zImage = Buffer.concat([header, gzipSync(RAW_KERNEL), new Uint8Array(16)]);
+    zImage.writeUInt32LE(zImage.length, 0x2c);
+    const tree = makeDeviceTree({ model: 'A board', compatible: 'maker,board' });
+    expect(await readKernelFile('f', Buffer.concat([zImage, tree]))).toMatchObject({
+      kernelVersion: VERSION,
+      problem: null,
+      notices: [`a flattened device tree for A board lies behind the zImage, at offset ${zImage.length}`],
+    });
+    expect(await readKernelFile('f', zImage)).toMatchObject({ notices: [] });
   });
 
   it('passes by a magic without a sound header, and takes the last stream that unpacks', async ({ skip }) => {
@@ -96,6 +116,12 @@ describe('an ELF file', () => {
     const file = await readKernelFile('f', makeSegmentedElf({ segments }));
     expect(file).toMatchObject({ kind: 'user-mode-linux', bootable: false, kernelVersion: VERSION });
     expect(file.what).toContain('User-mode Linux');
+  });
+
+  it('is cut without a banner, too', async () => {
+    const elf = makeSegmentedElf({ segments: [{ bytes: noise(2000) }, { bytes: noise(4000) }] });
+    const file = await readKernelFile('f', elf.subarray(0, elf.length - 1000));
+    expect(file).toMatchObject({ kind: 'elf', problem: expect.stringMatching(/^f is cut: segment 1 needs/) });
   });
 
   it('is a cut vmlinux where a segment lies behind its end, with the numbers', async () => {
@@ -408,6 +434,25 @@ describe('a Unified Kernel Image', () => {
         'that starts it where its section lies loses 0x6 bytes of .initrd',
     ]);
     expect(file).toMatchObject({ summaries: { '.initrd': expect.stringContaining('an initrd') } });
+  });
+});
+
+describe('a uImage that is not for a kernel', () => {
+  it.each([
+    [2, 'a U-Boot uImage', true],
+    [3, 'a U-Boot uImage of type RAM disk', false],
+    [6, 'a U-Boot uImage of type script', false],
+  ])('of type %i is %s', async (type, what, isKernel) => {
+    const data = noise(300);
+    const head = Buffer.alloc(64);
+    head.writeUInt32BE(0x27051956, 0);
+    head.writeUInt32BE(data.length, 12);
+    head.writeUInt32BE(crc32(data), 24);
+    head.set([5, 2, type, 0], 28);
+    head.writeUInt32BE(crc32(head), 4);
+    const file = await readKernelFile('f', Buffer.concat([head, data]));
+    expect(file).toMatchObject({ kind: 'uimage', what, problem: null });
+    expect(isKernelFile(file)).toBe(isKernel);
   });
 });
 

@@ -5,7 +5,7 @@ import { readAndroidBoot } from './android-boot.ts';
 import { readArmZImage } from './arm-zimage.ts';
 import { ByteView } from './byte-view.ts';
 import { describeX86 } from './describe-x86.ts';
-import { readDeviceTree, textProperty, textsProperty } from './device-tree.ts';
+import { isDeviceTree, readDeviceTree, textProperty, textsProperty } from './device-tree.ts';
 import { readEfiZboot } from './efi-zboot.ts';
 import { missingSegmentBytes, readElf } from './elf.ts';
 import { readFit } from './fit.ts';
@@ -134,6 +134,7 @@ async function describe(path: string, bytes: Uint8Array, depth: number): Promise
     case 'xip-image':
       return { ...common, kind: 'xip-image', kernelVersion: findKernelVersion(bytes) };
     case 'elf':
+      return { ...common, kind: 'elf', problem: cutElf(path, bytes) };
     case 'disk':
     case 'other':
     case 'empty':
@@ -243,7 +244,21 @@ async function describeBootProgram(
         ? { ...unreadable, length: null, outputLength: null }
         : null;
   const kernelVersion = inner?.kernelVersion ?? ownVersion;
-  return { ...common, header, efi, payload, inner, problem: cut, kernelVersion };
+  const notices = header === null ? [] : await appendedTree(path, bytes, header.length, depth);
+  return { ...common, header, efi, payload, inner, problem: cut, kernelVersion, notices };
+}
+
+/** A device tree that somebody has put behind a zImage, for a boot loader that has none (CONFIG_ARM_APPENDED_DTB). */
+async function appendedTree(
+  path: string,
+  bytes: Uint8Array,
+  length: number,
+  depth: number,
+): Promise<readonly string[]> {
+  const behind = bytes.subarray(length);
+  if (!isDeviceTree(behind) || depth >= MAX_DEPTH) return [];
+  const tree = await describe(`what lies behind ${path}`, behind, depth + 1);
+  return [`${tree.what} lies behind the zImage, at offset ${length}`];
 }
 
 function cutElf(path: string, bytes: Uint8Array): string | null {
@@ -283,8 +298,9 @@ async function describeUImage(common: Described, bytes: Uint8Array, depth: numbe
   }
   const kernelVersion = parts.find((part) => part?.kernelVersion != null)?.kernelVersion ?? null;
   const bootable = parts[0]?.bootable ?? false;
+  const what = header.type === 'kernel' ? common.what : `${common.what} of type ${header.type}`;
   const advice = bootable ? null : common.advice;
-  return { ...common, kind: 'uimage', header, parts, problem, kernelVersion, bootable, advice };
+  return { ...common, kind: 'uimage', what, header, parts, problem, kernelVersion, bootable, advice };
 }
 
 function crc(value: number): string {

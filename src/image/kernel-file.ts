@@ -205,8 +205,13 @@ export type KernelFile =
 /** Kinds that are no kernel, whatever is in them. */
 const NOT_KERNELS: readonly FileKind[] = ['elf', 'initrd', 'disk', 'device-tree', 'other', 'empty'];
 
+/** Types of uImages that a boot loader gives to a kernel, or runs itself. */
+const UIMAGES_WITHOUT_KERNEL = ['RAM disk', 'firmware', 'script', 'file system', 'flat device tree'];
+
 /** Whether the file is a kernel, or holds one; a compressed file that cannot be unpacked may. */
 export function isKernelFile(file: KernelFile): boolean {
   if (file.kind === 'compressed') return file.inner === null || isKernelFile(file.inner);
+  if (file.kind === 'uimage')
+    return file.kernelVersion !== null || !UIMAGES_WITHOUT_KERNEL.includes(file.header.type);
   return !NOT_KERNELS.includes(file.kind);
 }

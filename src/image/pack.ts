@@ -5,8 +5,8 @@ import type { CodecName } from '../codecs/codec.ts';
 import {
   type CompressedKernel,
   type CompressionLevel,
-  canCompressHarder,
   compressKernel,
+  strongestWays,
   withLzopOrigin,
 } from '../codecs/compress.ts';
 import { codecByName } from '../codecs/registry.ts';
@@ -285,11 +285,14 @@ async function makePayload(
       : compressed;
   };
   const level = changes.level ?? 'build';
-  const again = level === 'build' && canCompressHarder(codec);
+  const harder = Array.from(
+    { length: level === 'build' ? strongestWays(codec) : 0 },
+    (_, strongest) => strongest,
+  );
   return {
     content,
     codec,
-    attempts: [() => compress(level), ...(again ? [() => compress('strongest')] : [])],
+    attempts: [() => compress(level), ...harder.map((strongest) => () => compress({ strongest }))],
   };
 }
 

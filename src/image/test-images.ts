@@ -237,6 +237,43 @@ export function makePe(sections: Readonly<Record<string, Uint8Array>>, machine =
   return Uint8Array.from(pe);
 }
 
+/** A node of a device tree: properties by name, text with its NUL, and nodes by name. */
+export interface TestNode {
+  readonly [name: string]: string | Uint8Array | TestNode;
+}
+
+/** A flattened device tree of version 17, as dtc makes it. */
+export function makeDeviceTree(root: TestNode): Uint8Array {
+  const word = (value: number): Buffer => {
+    const bytes = Buffer.alloc(4);
+    bytes.writeUInt32BE(value);
+    return bytes;
+  };
+  const padded = (bytes: Uint8Array): Buffer => Buffer.concat([bytes, Buffer.alloc(-bytes.length & 3)]);
+  let strings = '';
+  const nodeBytes = (name: string, node: TestNode): Buffer[] => [
+    ...[word(1), padded(Buffer.from(`${name}\0`))],
+    ...Object.entries(node).flatMap(([property, value]) => {
+      if (typeof value !== 'string' && !(value instanceof Uint8Array)) return nodeBytes(property, value);
+      const content = typeof value === 'string' ? Buffer.from(`${value}\0`) : value;
+      const at = strings.length;
+      strings += `${property}\0`;
+      return [word(3), word(content.length), word(at), padded(content)];
+    }),
+    word(2),
+  ];
+  const structure = Buffer.concat([...nodeBytes('', root), word(9)]);
+  const structureAt = 56;
+  const stringsAt = structureAt + structure.length;
+  const header = [0xd00dfeed, stringsAt + strings.length, structureAt, stringsAt, 40, 17, 16, 0];
+  return Uint8Array.from(
+    Buffer.concat([
+      ...[...header, strings.length, structure.length].map(word),
+      ...[Buffer.alloc(16), structure, Buffer.from(strings)],
+    ]),
+  );
+}
+
 /** Bytes that look like nothing and do not compress, the same for the same seed. */
 export function noise(length: number, seed = 1): Uint8Array {
   const bytes = new Uint8Array(length);
