@@ -35,18 +35,22 @@ describeEachEngine('a guest that', (open) => {
 
   it.each([
     // 1: jmp 1b
-    ['jumps to itself', [CLI, 0xeb, 0xfe], 'at 0x8001 for ever: nothing changes in it'],
+    [
+      'jumps to itself',
+      [CLI, 0xeb, 0xfe],
+      'at 0x8001 for ever: nothing changes in it (1 instruction a round, 2000000 rounds and more)',
+    ],
     // 1: nop; push ax; pop ax; mov [0x600], ax; jmp 1b
     [
       'writes the same again and again',
       [CLI, 0x90, 0x50, 0x58, 0xa3, 0, 6, 0xeb, 0xf8],
-      'from 0x8001 to 0x8007 for ever: nothing',
+      'from 0x8001 to 0x8007 for ever: nothing changes in it (5 instructions a round, 400000 rounds',
     ],
     // 1: inc eax; jmp 1b
     [
       'only counts in a register',
       [CLI, 0x66, 0x40, 0xeb, 0xfc],
-      'from 0x8001 to 0x8003 that has changed nothing but registers in 64 million',
+      'has changed nothing but registers in 64 million instructions (2 instructions a round, 32000000 rounds',
     ],
     // 1: in al, 0x64; test al, 1; jz 1b
     [

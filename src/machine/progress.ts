@@ -139,35 +139,49 @@ export class Progress {
   /** @param isSame - whether all is as it was a round ago */
   #stopLoop(start: bigint, isSame: boolean): void {
     const { stop, waitedTicks } = this.#parts;
-    const { lowest, highest } = this.#extent(start);
+    const { lowest, highest, length } = this.#extent(start);
     const where = lowest === highest ? `at ${hex(lowest)}` : `from ${hex(lowest)} to ${hex(highest)}`;
+    // It was quiet, or polled, for so long; before that it may have been elsewhere.
+    const slices = Math.max(this.#quietSlices, this.#pollingSlices);
+    const times =
+      length === null || slices === 0 ? '' : rounds(Math.floor((slices * SLICE) / length), length);
     if (!isSame)
       stop(
-        `the guest goes round in a loop ${where} that has changed nothing but registers in ${(this.#quietSlices * SLICE) / 1e6} million instructions`,
+        `the guest goes round in a loop ${where} that has changed nothing but registers in ${(this.#quietSlices * SLICE) / 1e6} million instructions${times}`,
       );
     else if (waitedTicks() > 0)
       stop(`the guest waits in a loop ${where}, and a minute of timer interrupts did not end it`);
     else if (this.#pollingSlices > 0)
-      stop(`the guest waits for a device in a loop ${where}, and what it reads there does not change`);
-    else stop(`the guest goes round in a loop ${where} for ever: nothing changes in it`);
+      stop(
+        `the guest waits for a device in a loop ${where}, and what it reads there does not change${times}`,
+      );
+    else stop(`the guest goes round in a loop ${where} for ever: nothing changes in it${times}`);
   }
 
-  /** One round of the loop, watched instruction by instruction. */
-  #extent(start: bigint): { lowest: bigint; highest: bigint } {
+  /** One round of the loop, watched instruction by instruction: where it lies, and its instructions; null for very many. */
+  #extent(start: bigint): { lowest: bigint; highest: bigint; length: number | null } {
     const { cpu } = this.#parts;
+    const before = cpu.instructions ?? 0;
     let lowest = start;
     let highest = start;
-    let first = true;
+    let length: number | null = null;
     const unhook = cpu.hookCode(0n, LAST_ADDRESS, (address) => {
-      if (!first && address === start) cpu.stop();
-      first = false;
+      const done = (cpu.instructions ?? 0) - before;
+      if (done > 0 && address === start) {
+        length ??= done;
+        cpu.stop();
+      }
       if (address < lowest) lowest = address;
       if (address > highest) highest = address;
     });
     cpu.run({ instructions: LONGEST_LOOP });
     unhook();
-    return { lowest, highest };
+    return { lowest, highest, length };
   }
+}
+
+function rounds(number: number, length: number): string {
+  return ` (${length} ${length === 1 ? 'instruction' : 'instructions'} a round, ${number} rounds and more)`;
 }
 
 const LAST_ADDRESS = 0xffff_ffff_ffff_ffffn;
