@@ -13,6 +13,7 @@ import { findAccessors } from '../../src/debug/writers.ts';
 import { parseKaslrOption } from '../../src/decompressor/kaslr-entropy.ts';
 import { readFloppyImage } from '../../src/image/boot-disk.ts';
 import { readKernelFile } from '../../src/image/describe-file.ts';
+import { readEfiImage } from '../../src/image/efi-program.ts';
 import { elfFileLength, readElf, readElfNotes, readElfSymbols } from '../../src/image/elf.ts';
 import { extractVmlinux } from '../../src/image/extract-vmlinux.ts';
 import { takeApart } from '../../src/image/image-parts.ts';
@@ -22,6 +23,10 @@ import { makeManifest, parseManifest } from '../../src/image/part-manifest.ts';
 import { readPe } from '../../src/image/pe.ts';
 import { makeDeviceTree, makeElf, makePe, noise } from '../../src/image/test-images.ts';
 import { readUImage } from '../../src/image/uimage.ts';
+import { ovmfMemoryMap } from '../../src/machine/uefi/ovmf-map.ts';
+import { efiProgram, ProgramWriter } from '../../src/machine/uefi/test-program.ts';
+import { parseEfiMemoryMap } from '../../src/protocol/efi-memory-map.ts';
+import { BOOT_SERVICES, RUNTIME_SERVICES, TABLE_HEADER_SIZE } from '../../src/protocol/efi-tables.ts';
 import { readMemoryMap } from '../../src/protocol/memory-map-text.ts';
 import { compareTraces } from '../../src/report/difference.ts';
 import { type Json, traceToJson } from '../../src/report/json.ts';
@@ -437,6 +442,83 @@ const boots: readonly Target[] = [
   }),
 ];
 
+// ---------------------------------------------------------------- booted by EFI
+
+const EFI_MEMORY = 128 * MIB;
+/** The headers of `efiProgram`: DOS, PE, and the section table. */
+const PE_HEADERS = 0x180;
+
+/** A program that calls services with what a guest that has gone wrong would give them. */
+function hostileProgram(dice: Dice): Uint8Array {
+  const program = new ProgramWriter();
+  const pointer = (): number => dice.pick([0, 1, 0x1000, 0x160_0000, 0x7ff_ff00, 0xffff_f000, 0x7fff_fff0]);
+  const argument = (): bigint | number =>
+    dice.pick([
+      pointer(),
+      pointer(),
+      dice.below(20),
+      dice.number(4, 0x1000n),
+      0xffff_ffffn,
+      0x7fff_ffff_ffff_ffffn,
+      0xffff_ffff_ffff_ffffn,
+    ]);
+  for (let call = 1 + dice.below(6); call > 0; call--) {
+    const [table, count] = dice.pick([
+      ['boot', BOOT_SERVICES.length],
+      ['runtime', RUNTIME_SERVICES.length],
+    ] as const);
+    const args = Array.from({ length: dice.below(7) }, (_, index) =>
+      index === 0 && dice.once(3) ? 'handle' : argument(),
+    );
+    program.call(table, TABLE_HEADER_SIZE + dice.below(count) * 8, ...args);
+  }
+  return efiProgram(program.halt(), dice.once(3) ? dice.bytes(64) : null);
+}
+
+function changeEfiMap(dice: Dice): string {
+  const { map } = ovmfMemoryMap(EFI_MEMORY, { fileSize: 0x1200, imageSize: 0x2000 });
+  const kept = map.filter(() => !dice.once(200));
+  const lines = kept.map(({ start, end, type, attributes }) => {
+    const number = (value: number): string =>
+      `0x${(dice.once(400) ? dice.number(8, BigInt(value)) : BigInt(value)).toString(16)}`;
+    const kind = dice.once(200) ? dice.pick(['Conventional', 'LoaderCode', 'Mmio', 'Persistent']) : type;
+    return `${number(start)} ${number(end)} ${kind} 0x${attributes.toString(16)}`;
+  });
+  return dice.once(4) ? changeText(lines.join('\n'), dice) : lines.join('\n');
+}
+
+function efiTarget(
+  name: string,
+  make: (dice: Dice) => { readonly bytes: Uint8Array; readonly options?: Partial<BootOptions> },
+): Target {
+  return {
+    name: `efi-${name}`,
+    boots: true,
+    run: async (dice) => {
+      const { bytes, options } = make(dice);
+      const image = await readEfiImage('input', bytes);
+      return text(await bootJson(image, { entry: 'efi', memory: EFI_MEMORY, ...options }));
+    },
+  };
+}
+
+const efi: readonly Target[] = [
+  efiTarget('headers', (dice) => ({
+    bytes: changeFields(hostileProgram(dice), dice, headerFields(0, PE_HEADERS)),
+  })),
+  efiTarget('services', (dice) => ({
+    bytes: hostileProgram(dice),
+    options: {
+      efiNx: dice.once(4),
+      efiProtocols: dice.once(2) ? ['rng', 'tcg', 'tcg2', 'memory-attribute'] : [],
+    },
+  })),
+  efiTarget('memory-map', (dice) => ({
+    bytes: hostileProgram(dice),
+    options: { efiMemoryMap: parseEfiMemoryMap(changeEfiMap(dice)) },
+  })),
+];
+
 function changeMap(dice: Dice): string {
   const lines = E820_TEXT.split('\n').filter(Boolean);
   return lines
@@ -448,4 +530,4 @@ function changeMap(dice: Dice): string {
     .join('\n');
 }
 
-export const TARGETS: readonly Target[] = [...readers, ...boots];
+export const TARGETS: readonly Target[] = [...readers, ...boots, ...efi];

@@ -154,6 +154,7 @@ function checkEvent(firmware: UefiFirmware, id: bigint): bigint {
 
 function waitForEvent(firmware: UefiFirmware, count: bigint, list: bigint, indexPointer: bigint): bigint {
   const { memory, events, clock } = firmware;
+  if (count === 0n || !memory.contains(Number(list), Number(count) * 8)) return INVALID_PARAMETER;
   const ids = Array.from({ length: Number(count) }, (_, index) => memory.read64(Number(list) + index * 8));
   for (;;) {
     events.advance(clock.nanoseconds);
@@ -415,7 +416,7 @@ function copyMem(firmware: UefiFirmware, to: bigint, from: bigint, length: bigin
 }
 
 function setMem(firmware: UefiFirmware, address: bigint, length: bigint, value: bigint): bigint {
-  firmware.memory.copyIn(Number(address), new Uint8Array(Number(length)).fill(Number(value & 0xffn)));
+  firmware.memory.fill(Number(address), Number(length), Number(value & 0xffn));
   return SUCCESS;
 }
 

@@ -216,6 +216,25 @@ describeEachEngine('a UEFI firmware', (open) => {
     );
   });
 
+  it('ends the run where a service is given an address without memory, and says which', () => {
+    const program = new ProgramWriter()
+      .call('boot', boot('SetMem'), 0x7fff_ffff_f000n, 0xffff_ffff_ffffn, 1)
+      .halt();
+    return run(efiProgram(program), ({ stopped }) => {
+      expect(stopped).toMatch(/^SetMem was called with an address where there is no memory: /);
+    });
+  });
+
+  it('refuses to wait for more events than memory can list', () => {
+    const program = new ProgramWriter()
+      .call('boot', boot('WaitForEvent'), 0xffff_ffff_ffffn, DATA, DATA + 0x40)
+      .keep(STATUS)
+      .halt();
+    return run(efiProgram(program), ({ status }) => {
+      expect(status(0)).toBe(EFI_STATUS.INVALID_PARAMETER);
+    });
+  });
+
   it('keeps variables, and tells how much room one needs', () => {
     const [name, vendor, value] = [DATA + 0x100, DATA + 0x140, DATA + 0x160];
     const program = new ProgramWriter()

@@ -4,6 +4,7 @@
 
 import { crc32 } from '../../codecs/checksums.ts';
 import type { Cpu, RegisterName } from '../../cpu/cpu.ts';
+import { BootscopeError } from '../../error.ts';
 import { hex } from '../../hex.ts';
 import { EFI_GUIDS, type EfiGuidName, guidBytes } from '../../protocol/efi-guids.ts';
 import type { EfiMemoryDescriptor } from '../../protocol/efi-memory-map.ts';
@@ -434,7 +435,14 @@ export class UefiFirmware {
     }
     const row = this.#traps.get(rip - 1);
     if (row === undefined) return false;
-    this.#serve(row);
+    try {
+      this.#serve(row);
+    } catch (error) {
+      if (!(error instanceof BootscopeError) || error.code !== 'machine-address') throw error;
+      // A firmware would take a fault, or write over itself: nothing good comes after.
+      this.#current = null;
+      this.parts.stop(`${row.name} was called with an address where there is no memory: ${error.message}`);
+    }
     return true;
   }
 
