@@ -183,7 +183,8 @@ describe('a boot through UEFI firmware', () => {
       session?.close();
       const whole = await open(KERNEL, options);
       await whole.run({ until: 'decompress_kernel' });
-      expect(whole.trace().hazards).toEqual([]);
+      // What it was given is no initramfs, and that is all.
+      expect(whole.trace().hazards.map(({ code }) => code)).toEqual(['initrd-content']);
     },
   );
 
