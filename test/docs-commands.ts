@@ -84,7 +84,9 @@ export function prepareFolder(folder: string): void {
 /** For commands that the demo images have nothing for, since they have neither KASLR nor a PE header; null where none was fetched. */
 function distributionKernel(): string | null {
   if (!existsSync(DEBIAN)) return null;
-  return readdirSync(DEBIAN).find((name) => name.startsWith('vmlinuz-6.1')) ?? null;
+  const names = readdirSync(DEBIAN).filter((name) => name.startsWith('vmlinuz-6.1'));
+  // The cloud kernel is compressed with lz4, and so decompressed in a tenth of the time.
+  return names.find((name) => name.includes('cloud')) ?? names[0] ?? null;
 }
 
 const BEYOND_DEMOS = /\bkaslr (IMAGE|vmlinuz(?![-\w.]))|(IMAGE|vmlinuz(?![-\w.])) --entry efi/;
