@@ -101,6 +101,7 @@ export const ERROR_CODES = [
   'machine-boot',
   'machine-cpu-profile',
   'machine-floppy-size',
+  'machine-keys',
   'machine-memory',
   'pack-both',
   'pack-cmdline',

@@ -123,6 +123,7 @@ export class BootRun {
       seed: machineSeed(options.kaslr),
       ...(options.floppy === null ? {} : { floppy: options.floppy }),
       disks: options.disks,
+      keys: options.keys,
       ...(options.cdrom === null ? {} : { cdrom: options.cdrom }),
       ...(options.memoryMap === null ? {} : { memoryMap: options.memoryMap }),
       ...machine,

@@ -249,22 +249,23 @@ function judgeHeader(seen: HandoverView): readonly Finding[] {
       ),
     ];
   }
-  return SETUP_HEADER_FIELDS.filter(({ name, kind }) => kind === 'read' && image.header.has(name)).flatMap(
-    ({ name, size }) => {
-      const [is, should] = [params.get(name), Number(image.header.getBig(name))];
-      // Fields that older protocols have narrower lie beside what is the loader's.
-      const width = name === 'syssize' && image.header.protocol < 0x0204 ? 2 : size;
-      if (is % 2 ** (width * 8) === should) return [];
-      return [
-        seen.field(
-          name,
-          `${name} is ${hex(is)} where the kernel looks, the image has ${hex(should)}: the header was not copied whole`,
-          'copy the header from 0x1f1 of the file on, up to 0x202 + the byte at 0x201',
-          width,
-        ),
-      ];
-    },
-  );
+  // boot_flag is the BIOS's: GRUB leaves zeroes there, and no kernel looks.
+  const isRead = ({ name, kind }: (typeof SETUP_HEADER_FIELDS)[number]): boolean =>
+    kind === 'read' && name !== 'boot_flag' && image.header.has(name);
+  return SETUP_HEADER_FIELDS.filter(isRead).flatMap(({ name, size }) => {
+    const [is, should] = [params.get(name), Number(image.header.getBig(name))];
+    // Fields that older protocols have narrower lie beside what is the loader's.
+    const width = name === 'syssize' && image.header.protocol < 0x0204 ? 2 : size;
+    if (is % 2 ** (width * 8) === should) return [];
+    return [
+      seen.field(
+        name,
+        `${name} is ${hex(is)} where the kernel looks, the image has ${hex(should)}: the header was not copied whole`,
+        'copy the header from 0x1f1 of the file on, up to 0x202 + the byte at 0x201',
+        width,
+      ),
+    ];
+  });
 }
 
 function judgeBootParams(seen: HandoverView): readonly Finding[] {

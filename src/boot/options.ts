@@ -6,6 +6,7 @@ import type { DiskImage } from '../image/disk-image.ts';
 import type { Esp } from '../image/esp.ts';
 import type { LoaderState } from '../image/loader-state.ts';
 import { type BootDevice, DEFAULT_BOOT_ORDER } from '../machine/drives.ts';
+import type { Key } from '../machine/keys.ts';
 import type { MachineModel } from '../machine/memory-map.ts';
 import type { EfiFault } from '../machine/uefi/faults.ts';
 import type { OptionalProtocol } from '../machine/uefi/optional-protocols.ts';
@@ -40,6 +41,8 @@ export interface BootOptions {
   readonly cdrom: DiskImage | null;
   /** The disk that UEFI firmware boots from. */
   readonly esp: Esp | null;
+  /** Pressed one after the other as the guest asks for keys. */
+  readonly keys: readonly Key[];
   /** Where the BIOS looks for something to boot, in this order. */
   readonly bootOrder: readonly BootDevice[];
   /** Where prot32 and long64 put the protected-mode code; null: where the boot protocol puts it. */
@@ -98,6 +101,7 @@ export const DEFAULT_BOOT_OPTIONS: BootOptions = {
   disks: [],
   cdrom: null,
   esp: null,
+  keys: [],
   bootOrder: DEFAULT_BOOT_ORDER,
   loadAddress: null,
   initrdAddress: null,

@@ -16,6 +16,7 @@ import { readImageFile } from '../image/image-file.ts';
 import { type KernelImage, readKernelImage } from '../image/kernel-image.ts';
 import { cpuProfiles } from '../machine/cpu-profiles.ts';
 import { BOOT_DEVICES, type BootDevice } from '../machine/drives.ts';
+import { parseKeys } from '../machine/keys.ts';
 import { MACHINE_MODELS } from '../machine/memory-map.ts';
 import { OPTIONAL_PROTOCOLS, type OptionalProtocol } from '../machine/uefi/optional-protocols.ts';
 import { FIRMWARE_MEMMAP_LOOP, readMemoryMap } from '../protocol/memory-map-text.ts';
@@ -41,6 +42,7 @@ export interface BootFlags {
   readonly disk?: readonly string[];
   readonly cdrom?: string;
   readonly esp?: string;
+  readonly keys?: BootOptions['keys'];
   readonly bootOrder?: BootOptions['bootOrder'];
   readonly machine?: BootOptions['machine'];
   readonly memory: number;
@@ -74,6 +76,7 @@ const BOOT_OPTION_NAMES: readonly (keyof BootFlags)[] = [
     'disk',
     'cdrom',
     'esp',
+    'keys',
     'bootOrder',
     'machine',
     'memory',
@@ -163,6 +166,10 @@ function bootOptionList(timeouts: string): readonly Option[] {
       '--esp <folder or file>',
       'EFI system partition, as a folder or a disk; firmware boots it without an image',
     ),
+    new Option(
+      '--keys <keys>',
+      'pressed as the guest asks for keys: down,enter or a text; esc, tab, space, up, left, f10 are others',
+    ).argParser(parseKeys),
     new Option(
       '--boot-order <devices>',
       `where the BIOS looks for a boot loader: ${BOOT_DEVICES.join(', ')}; without an image it boots from there`,
@@ -254,6 +261,11 @@ export const IMAGE_ARGUMENT = [
   '[image]',
   'bzImage, zImage, vmlinux, a gzip of one, or a Unified Kernel Image; none to boot from --disk, --floppy, --cdrom or --esp',
 ] as const;
+
+/** Whether a disk is named that the machine boots from where no image is. */
+export function namesDisk({ floppy, disk, cdrom, esp }: BootFlags): boolean {
+  return [floppy, disk, cdrom, esp].some((each) => each !== undefined);
+}
 
 /** What a command boots, and how. */
 export interface BootRequest {
@@ -422,6 +434,7 @@ export async function bootOptions(flags: BootFlags): Promise<BootOptions> {
     floppy: flags.floppy === undefined ? null : await readImageFile(flags.floppy, { what: 'floppy disk' }),
     disks: (flags.disk ?? []).map(openDisk),
     cdrom: flags.cdrom === undefined ? null : openDisk(flags.cdrom),
+    keys: flags.keys ?? [],
     esp: flags.esp === undefined ? null : openEsp(flags.esp),
     bootOrder: flags.bootOrder ?? DEFAULT_BOOT_OPTIONS.bootOrder,
     entry: flags.entry ?? null,

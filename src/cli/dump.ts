@@ -10,7 +10,13 @@ import { type Json, toJson } from '../report/json.ts';
 import { decodeStructure, STRUCTURE_NAMES, type StructureName } from '../trace/decode/decode.ts';
 import { formatDecoded } from '../trace/decode/decoded.ts';
 import { type MemoryRange, parseRange, RANGE_HELP } from '../trace/memory-range.ts';
-import { addBootOptions, type BootFlags, IMAGE_ARGUMENT, readBootRequest } from './boot-options.ts';
+import {
+  addBootOptions,
+  type BootFlags,
+  IMAGE_ARGUMENT,
+  namesDisk,
+  readBootRequest,
+} from './boot-options.ts';
 import { addExamples, addJsonOption, addOutputOptions } from './common-options.ts';
 import { showable, withoutControls } from './control-characters.ts';
 import { checkOutput, writeOutput } from './output-file.ts';
@@ -51,7 +57,7 @@ export function registerDump(program: Command): void {
   addOutputOptions(addJsonOption(command, 'it'), { required: false }).action(
     async (path: string | undefined, text: string | undefined, flags: Flags) => {
       // With a disk to boot from, the only argument is the range.
-      const lone = flags.floppy !== undefined && text === undefined;
+      const lone = namesDisk(flags) && text === undefined;
       const [imagePath, rangeText] = lone ? [undefined, path] : [path, text];
       if (rangeText === undefined && flags.as === undefined) {
         throw new BootscopeError('cli-range', `name what to show: ${RANGE_HELP}; or a structure with --as`);

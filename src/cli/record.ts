@@ -4,6 +4,7 @@ import { dirname, relative, resolve } from 'node:path';
 import type { Command } from 'commander';
 import { boot } from '../boot/boot.ts';
 import { recordedOptions } from '../boot/recorded-options.ts';
+import { BootscopeError } from '../error.ts';
 import { makeReference } from '../report/reference-file.ts';
 import { addBootOptions, type BootFlags, IMAGE_ARGUMENT, readBootRequest } from './boot-options.ts';
 import { addExamples, addOutputOptions } from './common-options.ts';
@@ -33,6 +34,13 @@ export function registerRecord(program: Command): void {
     .option('--ignore <field...>', 'fields that checks against this reference leave out')
     .action(async (path: string | undefined, flags: Flags) => {
       checkOutput(flags.output, flags.force === true);
+      const { disk, cdrom, esp } = flags;
+      if (disk !== undefined || cdrom !== undefined || esp !== undefined) {
+        throw new BootscopeError(
+          'cli-unused-options',
+          `a reference names an image or a floppy, and no larger disk: ${disk?.[0] ?? cdrom ?? esp} cannot be recorded`,
+        );
+      }
       const { image, options } = await readBootRequest(path, flags);
       const { trace, close } = await withProgress(`booting ${image.path}`, () => boot(image, options));
       close();

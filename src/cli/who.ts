@@ -15,7 +15,13 @@ import {
 } from '../trace/kernel-names.ts';
 import { type MemoryRange, parseRange, RANGE_HELP } from '../trace/memory-range.ts';
 import { type Place, placeName } from '../trace/place.ts';
-import { addBootOptions, type BootFlags, IMAGE_ARGUMENT, readBootRequest } from './boot-options.ts';
+import {
+  addBootOptions,
+  type BootFlags,
+  IMAGE_ARGUMENT,
+  namesDisk,
+  readBootRequest,
+} from './boot-options.ts';
 import { addExamples, addJsonOption, wholeNumber } from './common-options.ts';
 import { addPlaceOption, goToPlace, type PlaceFlags } from './place-option.ts';
 import {
@@ -58,7 +64,7 @@ export function registerWho(program: Command): void {
   addJsonOption(command, 'them').action(
     async (path: string | undefined, text: string | undefined, flags: Flags) => {
       // With a disk to boot from, the only argument is the range.
-      const lone = flags.floppy !== undefined && text === undefined;
+      const lone = namesDisk(flags) && text === undefined;
       const [imagePath, rangeText] = lone ? [undefined, path] : [path, text];
       if (rangeText === undefined)
         throw new BootscopeError('cli-range', `name what was written: ${RANGE_HELP}`);

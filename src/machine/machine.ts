@@ -35,6 +35,7 @@ import type { MachineEvent } from './events.ts';
 import { FDC_DIGITAL_INPUT, FDC_DIGITAL_OUTPUT, FloppyController } from './floppy-controller.ts';
 import { Interrupts } from './interrupts.ts';
 import { KBC_DATA, KBC_STATUS_COMMAND, KeyboardController } from './keyboard-controller.ts';
+import type { Key } from './keys.ts';
 import {
   EBDA_ADDRESS,
   highestRam,
@@ -102,6 +103,8 @@ export interface MachineOptions extends DriveImages {
   readonly model?: MachineModel;
   /** Name of a profile in cpu-profiles.ts. */
   readonly cpuProfile?: string;
+  /** Pressed one after the other, as the guest asks for them. */
+  readonly keys?: readonly Key[];
   /** Determines RDRAND and where TSC and PIT stand at power-on. */
   readonly seed?: bigint;
   /** Replaces the memory map that the BIOS gives out; where it has RAM there is some, too. */
@@ -137,6 +140,7 @@ export class Machine {
   /** The UEFI firmware of a machine that was started as a UEFI PC. */
   uefi: UefiFirmware | null = null;
 
+  readonly #keys: Key[];
   readonly #notices = new NoticeList();
   readonly #ticks: TickCount;
   readonly #timer: TimerLine;
@@ -168,6 +172,7 @@ export class Machine {
     checkMemory(options.memory, ram, profile);
     this.cpu = cpu;
     this.drives = new Drives(options);
+    this.#keys = [...(options.keys ?? [])];
     this.memoryMap = options.memoryMap ?? machineMemoryMap(model, sizes, amd);
 
     mapRam(cpu, ram, this.#notices);
@@ -300,6 +305,11 @@ export class Machine {
   /** What the next RDRAND gives. */
   rdrand(): bigint {
     return this.entropy.next64();
+  }
+
+  /** The next of the keys that are to be pressed; null where there is none any more. */
+  nextKey(): Key | null {
+    return this.#keys.shift() ?? null;
   }
 
   /** Presses keys for INT 16h, as many as the BIOS's buffer takes (15). ASCII only. */
@@ -476,7 +486,7 @@ export class Machine {
           setA20: (enabled) => this.#setA20(enabled),
           stop,
         }),
-        keyboardVector({ memory, clock, stop }),
+        keyboardVector({ memory, clock, stop, nextKey: () => this.nextKey() }),
         timeVector(time, this.#ticks),
         ...smallVectors({ memory, uart, stop }),
       ],

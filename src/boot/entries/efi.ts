@@ -103,6 +103,7 @@ function loadEfi(machine: Machine, image: KernelImage, options: BootOptions): Lo
     },
     faults: options.efiFaults,
     enforcesNx: options.efiNx,
+    nextKey: () => machine.nextKey(),
     onText: (text) => machine.print(text),
     stop: (reason) => machine.halt(reason),
     onEvent: (event) => machine.tell(event),

@@ -10,8 +10,10 @@ import { holdsSetupHeader, systemAddress } from '../../image/rebuild-image.ts';
 import { BOOT_PARAMS_SIZE } from '../../protocol/boot-params.ts';
 import { readSetupHeader, SETUP_HEADER_MAGIC, type SetupHeader } from '../../protocol/setup-header.ts';
 import { CR0_PE } from '../../x86/control-registers.ts';
+import { snapshot } from '../boot-record.ts';
 import type { BootRun } from '../boot-run.ts';
 import type { LoadedImage } from '../entries/loaded-image.ts';
+import { type HandoverEntry, judgeHandover } from '../handover-rules.ts';
 import { ZIMAGE_RUN_ADDRESS } from '../low-memory.ts';
 import { recordImage, recordLoadedData } from '../record-placements.ts';
 import { onStartup32, watchStartup32 } from './startup.ts';
@@ -120,7 +122,7 @@ export function watchHandoverOfLoader(
       if (inMemory === null || inMemory.program !== null) return;
       unhook();
       const image = (await fileOf(boot, inMemory)) ?? inMemory;
-      follow(boot, image, {
+      follow(boot, image, null, {
         ...loaded,
         protectedModeCode: { address: code, size: image.protectedModeCode.length },
         startup32: code,
@@ -171,7 +173,7 @@ function onSetup(boot: BootRun, image: KernelImage, at: number): void {
   const isHigh = image.kind === 'bzImage';
   const heapEnd = protocol >= PROTOCOL_2_01 ? at + header.get('heap_end_ptr') + SECTOR_SIZE : null;
   const address = systemAddress(header);
-  follow(boot, image, {
+  follow(boot, image, 'real16', {
     setup: { address: at, size: image.setupSize },
     heapEnd,
     protectedModeCode: { address, size: image.protectedModeCode.length },
@@ -190,7 +192,7 @@ function onSetup(boot: BootRun, image: KernelImage, at: number): void {
 /** The loader goes by the 32-bit protocol. */
 function onProtectedMode(boot: BootRun, image: KernelImage, address: number, bootParams: number): void {
   const header = readSetupHeader(boot.machine.memory.view(bootParams, 2 * SECTOR_SIZE));
-  follow(boot, image, {
+  follow(boot, image, 'prot32', {
     protectedModeCode: { address, size: image.protectedModeCode.length },
     startup32: address,
     bootParams,
@@ -201,8 +203,20 @@ function onProtectedMode(boot: BootRun, image: KernelImage, address: number, boo
   onStartup32(boot, address);
 }
 
-function follow(boot: BootRun, image: KernelImage, loaded: Partial<LoadedImage>): void {
+/** @param entry - by which the loader enters it, for the rules that it has to keep; null where none are known */
+function follow(
+  boot: BootRun,
+  image: KernelImage,
+  entry: HandoverEntry | null,
+  loaded: Partial<LoadedImage>,
+): void {
+  const { cpu, machine } = boot;
   boot.changeImage(image);
+  if (entry !== null) {
+    const gdtr = cpu.readDescriptorTable('gdtr');
+    const handover = { entry, registers: snapshot(cpu), gdtr, memory: machine.memory };
+    boot.found.fromLoader = judgeHandover(image, handover);
+  }
   boot.found.loaded = { ...boot.found.loaded!, ...loaded };
 }
 

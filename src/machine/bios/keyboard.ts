@@ -1,7 +1,8 @@
-// INT 16h: keys from the buffer in the BDA. Only `typeKeys` ever puts any there.
+// INT 16h: keys from the buffer in the BDA, where one is put when the guest asks and there is none.
 
 import type { PhysicalMemory } from '../../x86/physical-memory.ts';
 import type { Clock } from '../clock.ts';
+import type { Key } from '../keys.ts';
 import {
   BDA_KEYBOARD_END,
   BDA_KEYBOARD_FLAGS,
@@ -21,6 +22,8 @@ const SUPPORTED_FUNCTIONS = 0x30; // extended keyboard, typematic rate can be se
 export interface KeyboardParts {
   readonly memory: PhysicalMemory;
   readonly clock: Clock;
+  /** What is pressed now that nothing waits; null for nothing. */
+  readonly nextKey: () => Key | null;
   /** Ends the run: nobody will ever press a key. */
   readonly stop: (reason: string) => void;
 }
@@ -44,6 +47,10 @@ export function keyboardVector(parts: KeyboardParts): BiosVector {
 
   function peek(): number | null {
     const head = memory.read16(BDA_KEYBOARD_HEAD);
+    if (head === memory.read16(BDA_KEYBOARD_TAIL)) {
+      const key = parts.nextKey();
+      if (key !== null) pushKey(memory, key.bios);
+    }
     return head === memory.read16(BDA_KEYBOARD_TAIL) ? null : memory.read16(BDA + head);
   }
 

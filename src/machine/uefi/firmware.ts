@@ -28,6 +28,7 @@ import {
 import type { PhysicalMemory } from '../../x86/physical-memory.ts';
 import type { Clock } from '../clock.ts';
 import type { MachineEvent } from '../events.ts';
+import type { Key } from '../keys.ts';
 import { BOOT_SERVICE_ROWS } from './boot-services.ts';
 import type { BootVolume } from './boot-volume.ts';
 import { EventList } from './event-list.ts';
@@ -118,6 +119,8 @@ export interface UefiParts {
   readonly variables: VariableStore;
   /** Memory is not executable but where an image says that it is, or somebody asked for it. */
   readonly enforcesNx: boolean;
+  /** What is pressed on the keyboard now; null for nothing. */
+  readonly nextKey?: () => Key | null;
   readonly onText: (text: string) => void;
   /** Ends the run: the guest has asked for it, or can never go on. */
   readonly stop: (reason: string) => void;

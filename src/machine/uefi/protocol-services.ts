@@ -86,14 +86,21 @@ export function textOutput(firmware: UefiFirmware): bigint {
 /** Reads in vain after which each lets a timer tick pass. */
 const PATIENT_READS = 16;
 
-/** SimpleTextInput (12.3): nobody presses a key. */
+/** SimpleTextInput (12.3): keys that were given beforehand. */
 export function textInput(firmware: UefiFirmware): bigint {
   const wait = BigInt(firmware.bootData(16));
   firmware.events.create(wait, { type: 0, notify: 0n, context: 0n, group: null });
   let emptyReads = 0;
   return firmware.interface([
     service('ConIn.Reset', 'This:address ExtendedVerification:boolean', () => SUCCESS),
-    service('ConIn.ReadKeyStroke', 'This:address Key:address', () => {
+    service('ConIn.ReadKeyStroke', 'This:address Key:address', (_, _this, pointer) => {
+      const key = firmware.parts.nextKey?.() ?? null;
+      if (key !== null) {
+        firmware.memory.write16(Number(pointer), key.scanCode);
+        firmware.memory.write16(Number(pointer) + 2, key.character);
+        emptyReads = 0;
+        return SUCCESS;
+      }
       // Whoever asks again and again waits for its time to be up.
       if (++emptyReads > PATIENT_READS) firmware.clock.advanceToNextTick();
       return NOT_READY;

@@ -21,6 +21,7 @@ import {
 import type { PhysicalMemory } from '../../x86/physical-memory.ts';
 import type { Clock } from '../clock.ts';
 import type { MachineEvent } from '../events.ts';
+import type { Key } from '../keys.ts';
 import { bootFilePath, installVolume } from './boot-volume.ts';
 import { acpiTables, smbiosTables } from './configuration-tables.ts';
 import type { EfiFault } from './faults.ts';
@@ -82,6 +83,7 @@ export interface UefiStart {
   readonly faults: readonly EfiFault[];
   /** See `UefiParts`. */
   readonly enforcesNx?: boolean;
+  readonly nextKey?: () => Key | null;
   readonly onText: (text: string) => void;
   readonly stop: (reason: string) => void;
   readonly onEvent: (event: Extract<MachineEvent, { kind: 'efi' }>) => void;
@@ -137,6 +139,7 @@ export function startFirmware(start: UefiStart): UefiFirmware {
       globalVariable('Lang', new TextEncoder().encode('eng\0')),
       globalVariable('PlatformLang', new TextEncoder().encode('en\0')),
     ]),
+    ...(start.nextKey === undefined ? {} : { nextKey: start.nextKey }),
     onText: start.onText,
     stop: start.stop,
     onEvent: start.onEvent,
