@@ -1,5 +1,5 @@
 // What CPUID answers: a few named processors, with only what the engine's own CPU can really do. Those of today have their vendor,
-// family, name, address widths and LA57 from the vendors' manuals (AMD's PPR, Intel's SDM volume 4), and of their features what runs.
+// family, name, address widths and LA57 as such processors tell them, and of their features what runs.
 
 import { BootscopeError } from '../error.ts';
 
