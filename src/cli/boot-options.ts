@@ -315,7 +315,7 @@ async function readDiskRequest(flags: BootFlags): Promise<BootRequest> {
   if (there.length === 0) {
     throw new BootscopeError(
       'cli-image',
-      'name an image to boot, or a disk with --disk, --floppy or --cdrom',
+      'name an image to boot, or a disk with --disk, --floppy, --cdrom or --esp',
     );
   }
   if (entry !== undefined && entry !== 'real16' && entry !== 'boot-sector') {
