@@ -31,7 +31,7 @@ const STANDS_FOR: readonly (readonly [RegExp, string])[] = [
 ];
 /** Commands that serve until they are ended, that a build of a kernel is needed for, whose file is anybody's, or that take minutes. */
 const NOT_RUN =
-  /\bbootscope (explore|gdb)\b|vmlinux|monitor |vmlinuz-(good|new|6\.1\b)|\buki\.efi|\befi-map\.txt|\bverify vmlinuz --entry efi|--from-state/;
+  /\bbootscope (explore|gdb)\b|vmlinux|monitor |vmlinuz-(good|new|6\.1\b)|\buki\.efi|\befi-map\.txt|\bverify vmlinuz --entry efi|--from-state|\b(ISO|FLOPPY|FOLDER|DISK2)\b|--esp /;
 
 /** The commands of a document, in their order. */
 export function commandsOf(text: string): DocCommand[] {
