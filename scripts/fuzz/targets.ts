@@ -36,6 +36,7 @@ import { findKallsyms } from '../../src/trace/kallsyms.ts';
 import { walkPageTables } from '../../src/x86/page-tables.ts';
 import { PhysicalMemory } from '../../src/x86/physical-memory.ts';
 import type { Dice } from './dice.ts';
+import { DISK_READERS } from './disks.ts';
 import {
   changeAny,
   changeBytes,
@@ -230,6 +231,7 @@ const readers: readonly Target[] = [
     const bytes = Uint8Array.from(Buffer.concat([Buffer.from('27051956', 'hex'), noise(200)]));
     return readUImage(changeAny(bytes, dice, headerFields(0, 64)));
   }),
+  ...Object.entries(DISK_READERS).map(([name, run]) => reader(name, run)),
   reader('page-tables', (dice) => {
     const ram = new Uint8Array(0x40000);
     for (let entry = 0; entry < 600; entry++) ram.set(dice.bytes(5), dice.below(ram.length / 8 - 1) * 8);

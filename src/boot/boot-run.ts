@@ -22,7 +22,7 @@ import type { LoadedImage } from './entries/loaded-image.ts';
 import { Hold } from './hold.ts';
 import { type InstructionListener, InstructionStream } from './instruction-stream.ts';
 import { kaslrRequest, machineSeed } from './kaslr-request.ts';
-import type { BootOptions } from './options.ts';
+import { type BootOptions, diskProblems } from './options.ts';
 import type { Snapshots } from './snapshots.ts';
 import type { WatchedRange } from './stop.ts';
 import { ukiNotices } from './uki-sections.ts';
@@ -134,6 +134,7 @@ export class BootRun {
     this.record = new BootRecord(this);
     this.#stub = findStub(image);
     this.kaslr = kaslrRequest(options.kaslr, this.machine, this.decompress);
+    for (const problem of diskProblems(options)) this.record.notice(problem);
     this.#noticeWhatIsMissing();
   }
 

@@ -5,6 +5,7 @@ import type { KaslrOption } from '../decompressor/kaslr-entropy.ts';
 import type { DiskImage } from '../image/disk-image.ts';
 import type { Esp } from '../image/esp.ts';
 import type { LoaderState } from '../image/loader-state.ts';
+import { readPartitionTable } from '../image/partition-table.ts';
 import { type BootDevice, DEFAULT_BOOT_ORDER } from '../machine/drives.ts';
 import type { Key } from '../machine/keys.ts';
 import type { MachineModel } from '../machine/memory-map.ts';
@@ -122,3 +123,8 @@ export const DEFAULT_BOOT_OPTIONS: BootOptions = {
   maxInstructions: null,
   timeoutSeconds: null,
 };
+
+/** What is wrong with the disks' partition tables: a sentence each. */
+export function diskProblems({ disks, esp }: BootOptions): readonly string[] {
+  return [...disks.flatMap((disk) => readPartitionTable(disk).problems), ...(esp?.problems ?? [])];
+}

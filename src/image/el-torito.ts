@@ -2,7 +2,7 @@
 
 import { BootscopeError } from '../error.ts';
 import { hex } from '../hex.ts';
-import { type DiskImage, readDisk } from './disk-image.ts';
+import { type DiskImage, readDisk, SECTOR_SIZE } from './disk-image.ts';
 
 export const CD_SECTOR_SIZE = 2048;
 
@@ -64,10 +64,16 @@ export function readCdBootImage(disk: DiskImage): CdBootImage {
   const start = view.getUint32(40, true);
   if (start >= sectors)
     return refuse(`its boot image begins at sector ${start}, the file has ${sectors} sectors of 2048 bytes`);
+  const loadSectors = view.getUint16(38, true);
+  const end = start * CD_SECTOR_SIZE + loadSectors * SECTOR_SIZE;
+  if (end > sectors * CD_SECTOR_SIZE) {
+    return refuse(
+      `its boot image of ${loadSectors} sectors of 512 bytes at sector ${start} ends behind the file's ${disk.size} bytes, at ${end}`,
+    );
+  }
   return {
-    ...{ emulation, mediaType, start },
+    ...{ emulation, mediaType, start, loadSectors },
     segment: view.getUint16(34, true) || DEFAULT_SEGMENT,
-    loadSectors: view.getUint16(38, true),
   };
 }
 

@@ -1,7 +1,7 @@
 // EFI system partitions: folders, FAT file systems on disks, and what firmware starts of them.
 
 import { spawnSync } from 'node:child_process';
-import { mkdirSync, mkdtempSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -52,6 +52,21 @@ describe('an EFI system partition', () => {
       120,
     ]);
     expect(new TextDecoder().decode(findNode(root, 'efi\\boot\\bootx64.efi')!.read())).toBe('MZ program');
+    const bytes = new Uint8Array(readFileSync(image));
+    const reserved = new DataView(bytes.buffer).getUint16(14, true) * 512;
+    // Each cluster's next is 3, whose own is, too.
+    const entry = { 12: [0x03, 0x30, 0x00], 16: [3, 0], 32: [3, 0, 0, 0] }[bits]!;
+    for (let at = reserved; at < reserved + 2040; at += entry.length) bytes.set(entry, at);
+    const round = join(folder, `round${bits}.img`);
+    writeFileSync(round, bytes);
+    expect(() => findNode(openEsp(round).root, 'a rather long name.conf')!.read()).toThrow(
+      /round\d+\.img has a chain of clusters that goes round: from \d+ on, \d+ comes again after \d+$/,
+    );
+    bytes.set([0xff, 0xff], 14);
+    writeFileSync(round, bytes.subarray(0, 1_000_000));
+    expect(() => openEsp(round)).toThrow(
+      bits === 32 ? /is cut in/ : /without a cluster: .* 65535 are reserved/,
+    );
     truncateSync(image, 100_000);
     expect(() => openEsp(image)).toThrow(/is cut in its FAT file system.*the file ends at 100000/);
   });

@@ -3,11 +3,11 @@
 import { BootscopeError } from '../error.ts';
 import { fileStatus, folderNames, joinPath, readFile } from '../host/host.ts';
 import { openDisk } from './disk-file.ts';
-import type { DiskImage } from './disk-image.ts';
+import { type DiskImage, SECTOR_SIZE } from './disk-image.ts';
 import { openFat } from './fat.ts';
 import { type FileNode, findNode } from './file-tree.ts';
 import { unreadable } from './image-file.ts';
-import { type Partition, readPartitionTable } from './partition-table.ts';
+import { type Partition, readPartitionTable, whyOutside } from './partition-table.ts';
 
 export interface Esp {
   readonly path: string;
@@ -16,6 +16,8 @@ export interface Esp {
   readonly disk: DiskImage | null;
   /** Null where the file system takes the whole disk. */
   readonly partition: Partition | null;
+  /** What is wrong with the disk: a sentence each. */
+  readonly problems: readonly string[];
 }
 
 const ESP_TYPE = 'c12a7328-f81f-11d2-ba4b-00a0c93ec93b';
@@ -33,18 +35,24 @@ export function openEsp(path: string): Esp {
   } catch (error) {
     throw unreadable(path, error);
   }
-  if (kind === 'directory') return { path, root: hostFolder(path, ''), disk: null, partition: null };
+  if (kind === 'directory')
+    return { path, root: hostFolder(path, ''), disk: null, partition: null, problems: [] };
   const disk = openDisk(path);
-  const { kind: table, partitions } = readPartitionTable(disk);
+  const { kind: table, partitions, problems } = readPartitionTable(disk);
   const partition = partitions.find(({ type }) => type === ESP_TYPE || type === ESP_MBR_TYPE) ?? null;
   if (table !== 'none' && partition === null) {
+    if (problems.length > 0) throw new BootscopeError('image-esp', problems.join('; '));
     const types = partitions.map(({ number, type }) => `${number} of type ${typeText(type)}`).join(', ');
     throw new BootscopeError(
       'image-esp',
       `${path} has no EFI system partition: ${types === '' ? 'its partition table is empty' : `its partitions are ${types}`}`,
     );
   }
-  return { path, root: openFat(disk, (partition?.start ?? 0) * 512), disk, partition };
+  // What is cut off of a file system itself is told by its own numbers.
+  const outside = partition === null ? null : whyOutside(disk, partition);
+  if (outside !== null && partition!.start * SECTOR_SIZE >= disk.size)
+    throw new BootscopeError('image-esp', outside);
+  return { path, root: openFat(disk, (partition?.start ?? 0) * SECTOR_SIZE), disk, partition, problems };
 }
 
 function typeText(type: number | string): string {

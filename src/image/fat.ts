@@ -52,7 +52,14 @@ export function openFat(disk: DiskImage, start: number): FileNode {
   const rootSectors = Math.ceil((rootEntries * ENTRY) / bytesPerSector);
   const root = reserved + fats * fatSectors;
   const clusters = Math.floor((sectors - root - rootSectors) / sectorsPerCluster);
-  if (start + sectors * bytesPerSector > disk.size + bytesPerSector * 64 || clusters < 1) {
+  if (clusters < 1) {
+    throw new BootscopeError(
+      'image-fat',
+      `${disk.path} has a FAT file system at byte ${start} without a cluster: of its ${sectors} sectors ${reserved} are reserved, ` +
+        `${fats} FATs have ${fatSectors} each, the root ${rootSectors}`,
+    );
+  }
+  if (start + sectors * bytesPerSector > disk.size + bytesPerSector * 64) {
     throw new BootscopeError(
       'image-fat',
       `${disk.path} is cut in its FAT file system: that has ${sectors} sectors of ${bytesPerSector} bytes from byte ${start} on, ` +
@@ -86,17 +93,28 @@ function folder(volume: Volume, name: string, content: () => Uint8Array): FileNo
   };
 }
 
-/** The bytes of a chain of clusters, up to `length`. */
+/**
+ * The bytes of a chain of clusters, up to `length`.
+ *
+ * @throws BootscopeError `image-fat` where the chain comes back to a cluster that it has already
+ */
 function readChain(volume: Volume, first: number, length: number): Uint8Array {
   const { disk, data, clusterSize, clusters } = volume;
-  const chain: number[] = [];
+  const seen = new Set<number>();
   for (
     let cluster = first;
-    cluster >= 2 && cluster < clusters + 2 && chain.length * clusterSize < length && chain.length < clusters;
+    cluster >= 2 && cluster < clusters + 2 && seen.size * clusterSize < length;
     cluster = next(volume, cluster)
   ) {
-    chain.push(cluster);
+    if (seen.has(cluster)) {
+      throw new BootscopeError(
+        'image-fat',
+        `${disk.path} has a chain of clusters that goes round: from ${first} on, ${cluster} comes again after ${seen.size}`,
+      );
+    }
+    seen.add(cluster);
   }
+  const chain = [...seen];
   const bytes = new Uint8Array(Math.min(chain.length * clusterSize, length));
   // Clusters in a row are read at once.
   for (let index = 0; index < chain.length; ) {

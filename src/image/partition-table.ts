@@ -1,5 +1,7 @@
 // The partitions of a disk: MBR with logical ones, and GPT (UEFI 2.10, chapter 5).
 
+import { crc32 } from '../codecs/checksums.ts';
+import { hex } from '../hex.ts';
 import { type DiskImage, readDisk, SECTOR_SIZE } from './disk-image.ts';
 
 export interface Partition {
@@ -20,6 +22,8 @@ export interface PartitionTable {
   readonly kind: 'mbr' | 'gpt' | 'none';
   /** By number. */
   readonly partitions: readonly Partition[];
+  /** What is wrong with the table or the disk that it is on: a sentence each, which begins with the disk's path. */
+  readonly problems: readonly string[];
 }
 
 const TABLE = 446;
@@ -29,6 +33,10 @@ const EXTENDED: ReadonlySet<number> = new Set([0x05, 0x0f, 0x85]);
 const MOST_LOGICAL = 128;
 const MOST_GPT_ENTRIES = 1024;
 const GPT_SIGNATURE = 'EFI PART';
+const GPT_HEADER_SIZE = 92;
+const GPT_HEADER_CRC = 16;
+const SMALLEST_GPT_ENTRY = 128;
+const LARGEST_GPT_ENTRY = 4096;
 const FAT_SIGNATURES: readonly (readonly [offset: number, text: string])[] = [
   [0x36, 'FAT'],
   [0x52, 'FAT'],
@@ -37,20 +45,37 @@ const FAT_SIGNATURES: readonly (readonly [offset: number, text: string])[] = [
 
 /** Reads them; what makes no sense is left out. A disk whose first sector is a file system's has none. */
 export function readPartitionTable(disk: DiskImage): PartitionTable {
+  const { problems, ...table } = readTable(disk);
+  const outside = table.partitions.map((partition) => whyOutside(disk, partition));
+  return { ...table, problems: [...problems, ...outside.filter((text) => text !== null)] };
+}
+
+/** Why not all of a partition is on its disk: a sentence that begins with the disk's path; null where it is. */
+export function whyOutside({ path, size }: DiskImage, partition: Partition): string | null {
+  const { number, start, sectors } = partition;
+  const have = Math.ceil(size / SECTOR_SIZE);
+  if (start + sectors <= have) return null;
+  const verb = start >= have ? 'begins' : 'ends';
+  return `${path}: partition ${number} (sectors ${start} to ${start + sectors - 1}) ${verb} behind the end of the disk, which has ${have} sectors`;
+}
+
+function readTable(disk: DiskImage): PartitionTable {
   const sector = readDisk(disk, 0, SECTOR_SIZE);
-  if (sector[510] !== 0x55 || sector[511] !== 0xaa) return { kind: 'none', partitions: [] };
+  const none: PartitionTable = { kind: 'none', partitions: [], problems: [] };
+  if (sector[510] !== 0x55 || sector[511] !== 0xaa) return none;
   const primary = entriesOf(sector);
   if (primary.some(({ type }) => type === PROTECTIVE)) {
-    const partitions = readGpt(disk);
-    if (partitions !== null) return { kind: 'gpt', partitions };
+    const gpt = readGpt(disk);
+    if (gpt !== null) return gpt;
   }
   // Code of a boot sector may look like entries.
   const isFileSystem = FAT_SIGNATURES.some(([offset, text]) => textAt(sector, offset, text.length) === text);
-  if (isFileSystem || primary.length === 0) return { kind: 'none', partitions: [] };
+  if (isFileSystem || primary.length === 0) return none;
   const extended = primary.find(({ type }) => EXTENDED.has(type as number));
   return {
     kind: 'mbr',
     partitions: [...primary, ...(extended === undefined ? [] : readLogical(disk, extended.start))],
+    problems: [],
   };
 }
 
@@ -86,19 +111,58 @@ function readLogical(disk: DiskImage, base: number): Partition[] {
   return found;
 }
 
-function readGpt(disk: DiskImage): Partition[] | null {
-  const header = readDisk(disk, SECTOR_SIZE, SECTOR_SIZE);
-  if (textAt(header, 0, 8) !== GPT_SIGNATURE) return null;
+/** By its first header, or the one at the disk's end where that is damaged (UEFI 2.10, 5.3.2); null where neither is there. */
+function readGpt(disk: DiskImage): PartitionTable | null {
+  const last = Math.floor(disk.size / SECTOR_SIZE) - 1;
+  const problems: string[] = [];
+  let isThere = false;
+  for (const [at, name] of [
+    [1, 'the GPT'],
+    [last, 'the second GPT'],
+  ] as const) {
+    const header = readDisk(disk, at * SECTOR_SIZE, SECTOR_SIZE);
+    if (textAt(header, 0, 8) !== GPT_SIGNATURE) continue;
+    isThere = true;
+    const read = readGptAt(disk, header, at);
+    if (typeof read !== 'string') return { kind: 'gpt', partitions: read, problems };
+    problems.push(`${disk.path}: ${name} (sector ${at}) is damaged: ${read}`);
+  }
+  return isThere ? { kind: 'gpt', partitions: [], problems } : null;
+}
+
+/** Its partitions, or what is wrong with it. */
+function readGptAt(disk: DiskImage, header: Uint8Array, at: number): Partition[] | string {
   const view = new DataView(header.buffer);
-  const table = Number(view.getBigUint64(72, true)) * SECTOR_SIZE;
+  const length = view.getUint32(12, true);
+  if (length < GPT_HEADER_SIZE || length > SECTOR_SIZE) return `its header has ${length} bytes`;
+  const [own, stored] = [header.slice(0, length), view.getUint32(GPT_HEADER_CRC, true)];
+  own.fill(0, GPT_HEADER_CRC, GPT_HEADER_CRC + 4);
+  const found = crc32(own);
+  if (found !== stored) return `the CRC of its header is ${hex(found)}, not ${hex(stored)}`;
+  const self = view.getBigUint64(24, true);
+  if (self !== BigInt(at)) return `it says that it is at sector ${self}`;
+  const table = Number(view.getBigUint64(72, true));
   const [count, size] = [view.getUint32(80, true), view.getUint32(84, true)];
-  if (size < 128 || size > 4096 || count > MOST_GPT_ENTRIES || table >= disk.size) return [];
-  const entries = readDisk(disk, table, count * size);
-  const entryView = new DataView(entries.buffer);
+  if (count > MOST_GPT_ENTRIES || size < SMALLEST_GPT_ENTRY || size > LARGEST_GPT_ENTRY) {
+    return `it has ${count} entries of ${size} bytes`;
+  }
+  if (table * SECTOR_SIZE + count * size > disk.size) {
+    return `its ${count} entries of ${size} bytes begin at sector ${table}, the disk has ${Math.ceil(disk.size / SECTOR_SIZE)}`;
+  }
+  const entries = readDisk(disk, table * SECTOR_SIZE, count * size);
+  const entriesCrc = view.getUint32(88, true);
+  if (crc32(entries) !== entriesCrc) {
+    return `the CRC of its ${count} entries is ${hex(crc32(entries))}, not ${hex(entriesCrc)}`;
+  }
+  return gptPartitions(entries, count, size);
+}
+
+function gptPartitions(entries: Uint8Array, count: number, size: number): Partition[] {
+  const view = new DataView(entries.buffer);
   return Array.from({ length: count }, (_, index) => index).flatMap((index) => {
     const at = index * size;
     const type = guidText(entries.subarray(at, at + 16));
-    const [first, last] = [entryView.getBigUint64(at + 32, true), entryView.getBigUint64(at + 40, true)];
+    const [first, last] = [view.getBigUint64(at + 32, true), view.getBigUint64(at + 40, true)];
     if (/^[0-]*$/.test(type) || last < first) return [];
     const [start, sectors] = [Number(first), Number(last - first) + 1];
     const id = guidText(entries.subarray(at + 16, at + 32));

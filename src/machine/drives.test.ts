@@ -120,6 +120,11 @@ describe('what a machine boots from', () => {
       'begins at sector 256, the file has 40 sectors',
     ],
     [
+      'a boot image that is cut off',
+      { cdrom: diskOfBytes('cd.iso', iso([0x88, 0, 0, 0, 0, 0, 0xff, 0xff, 30, 0, 0, 0])) },
+      "its boot image of 65535 sectors of 512 bytes at sector 30 ends behind the file's 81920 bytes, at 33615360",
+    ],
+    [
       'a catalog that is cut off',
       { cdrom: diskOfBytes('cd.iso', iso([0x88]).subarray(0, 18 * CD_SECTOR)) },
       'lies at sector 20, the file has 18',

@@ -28,6 +28,8 @@ const CODE32_START = 0x214;
 const HANDOVER_64 = 0x200;
 /** Folders in folders that a kernel is looked for in. */
 const DEEPEST_FOLDER = 8;
+/** Folders may be in one another on a damaged disk. */
+const MOST_FILES = 4096;
 /** COMMAND_LINE_SIZE of arch/x86/include/asm/setup.h, and twice as much. */
 const LONGEST_COMMAND_LINE = 4096;
 /** setup_move_size, ramdisk_image and heap_end_ptr are new in it. */
@@ -144,7 +146,9 @@ async function fileOf(
   { options: { esp }, image }: BootRun,
   kernel: KernelImage,
 ): Promise<KernelImage | null> {
+  let left = MOST_FILES;
   const search = async (node: FileNode, depth: number): Promise<KernelImage | null> => {
+    if (left-- <= 0) return null;
     if (node.isFolder) {
       if (depth === 0) return null;
       for (const each of node.list()) {

@@ -441,7 +441,13 @@ export class UefiFirmware {
     try {
       this.#serve(row);
     } catch (error) {
-      if (!(error instanceof BootscopeError) || error.code !== 'machine-address') throw error;
+      if (!(error instanceof BootscopeError)) throw error;
+      if (error.code === 'image-fat') {
+        this.#current = null;
+        this.parts.stop(`${row.name} cannot read the disk: ${error.message}`);
+        return true;
+      }
+      if (error.code !== 'machine-address') throw error;
       // A firmware would take a fault, or write over itself: nothing good comes after.
       this.#current = null;
       this.parts.stop(`${row.name} was called with an address where there is no memory: ${error.message}`);
