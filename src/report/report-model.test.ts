@@ -35,6 +35,29 @@ describe('reportModel', () => {
     expect(phases[1]?.gone.map(({ name }) => name)).toEqual(['goes']);
   });
 
+  it('has boot_params, its E820 map and the firmware’s maps as tables, as far as there are any', () => {
+    expect(reportModel(someTrace()).tables).toEqual([]);
+    const { tables } = reportModel(
+      someTrace({
+        bootParams: {
+          address: 0x9_0000n,
+          fields: { 'hdr.version': 0x20f },
+          memoryMap: [{ start: 0n, end: 0xa_0000n, type: 'usable' }],
+        },
+        efiMemoryMap: {
+          atEntry: [{ start: 0x1000n, end: 0x3000n, type: 'LoaderData', attributes: 0xfn }],
+          atExit: null,
+        },
+      }),
+    );
+    expect(tables.map(({ id, rows }) => [id, ...rows])).toEqual([
+      ['e820', ['0x0', '0xa0000', '640 KiB', 'usable']],
+      ['boot-params', ['hdr.version', '527']],
+      ['efi-map-entry', ['0x1000', '0x3000', '8 KiB', 'LoaderData', '0xf']],
+    ]);
+    expect(tables[0]!.hint).toBe('What boot_params at 0x90000 tells the kernel of memory.');
+  });
+
   it('gives a changed register the value it had before, and none to the others', () => {
     const [, second] = reportModel(someTrace()).phases;
     const registers = new Map(second?.registers.map((register) => [register.name, register.before]));

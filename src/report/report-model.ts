@@ -2,10 +2,13 @@
 // phase to phase worked out. It travels as JSON inside the page, so that the page needs nothing but to draw.
 
 import { hex } from '../hex.ts';
+import { formatSize } from '../size.ts';
 import type {
   BootEvent,
+  BootParamsAtJump,
   BootTrace,
   CpuMode,
+  EfiMapEntry,
   Hazard,
   MemoryRegion,
   Overwrite,
@@ -123,6 +126,16 @@ export interface ModelSegment extends ModelRange {
   readonly symbol: string | null;
 }
 
+/** What was prepared for the kernel, decoded: a card of the page. */
+export interface ModelTable {
+  readonly id: string;
+  readonly title: string;
+  /** One sentence on what it is. */
+  readonly hint: string;
+  readonly columns: readonly string[];
+  readonly rows: readonly (readonly string[])[];
+}
+
 /** A trace as the page, the picture and the time line show it. */
 export interface ReportModel {
   readonly image: BootTrace['image'];
@@ -136,6 +149,8 @@ export interface ReportModel {
     readonly entryMode: string;
     readonly segments: readonly ModelSegment[];
   } | null;
+  /** boot_params with its E820 map at the jump, and the firmware's memory maps, as far as there are any. */
+  readonly tables: readonly ModelTable[];
   readonly stopped: string | null;
   readonly hazards: readonly ModelHazard[];
   readonly notices: readonly string[];
@@ -178,6 +193,7 @@ export function reportModel(trace: BootTrace): ReportModel {
               symbol: segment.symbol ?? null,
             })),
           },
+    tables: modelTables(trace),
     stopped: trace.stopped,
     hazards: trace.hazards.map(modelHazard),
     notices: trace.notices,
@@ -195,6 +211,47 @@ export function reportModel(trace: BootTrace): ReportModel {
     eventsLeftOut: 0,
     detailsLeftOut: false,
   };
+}
+
+function modelTables({ bootParams, efiMemoryMap }: BootTrace): readonly ModelTable[] {
+  const tables: ModelTable[] = [];
+  if (bootParams !== null) {
+    const { address, memoryMap, fields } = bootParams;
+    tables.push(
+      {
+        id: 'e820',
+        title: 'E820 map at the jump',
+        hint: `What boot_params at ${hex(address)} tells the kernel of memory.`,
+        columns: ['start', 'end', 'size', 'type'],
+        rows: memoryMap.map(rangeRow),
+      },
+      {
+        id: 'boot-params',
+        title: 'boot_params at the jump',
+        hint: `The fields at ${hex(address)} that are not 0; hdr is the setup header.`,
+        columns: ['field', 'value'],
+        rows: Object.entries(fields).map(([name, value]) => [name, String(value)]),
+      },
+    );
+  }
+  for (const [id, when, map] of [
+    ['efi-map-entry', 'as the first image was entered', efiMemoryMap?.atEntry],
+    ['efi-map-exit', 'as boot services ended', efiMemoryMap?.atExit],
+  ] as const) {
+    if (map == null) continue;
+    tables.push({
+      id,
+      title: `EFI memory map ${when}`,
+      hint: 'What the firmware told of memory, with the attributes of each descriptor.',
+      columns: ['start', 'end', 'size', 'type', 'attributes'],
+      rows: map.map((entry) => [...rangeRow(entry), hex(entry.attributes)]),
+    });
+  }
+  return tables;
+}
+
+function rangeRow({ start, end, type }: EfiMapEntry | BootParamsAtJump['memoryMap'][number]): string[] {
+  return [hex(start), hex(end), formatSize(Number(end - start)), type];
 }
 
 function modelHazard(hazard: Hazard): ModelHazard {

@@ -3,7 +3,7 @@
 import { hex, withSymbol } from '../../hex.ts';
 import { formatSize } from '../../size.ts';
 import { SCALE_MODES, type ScaleMode } from '../address-scale.ts';
-import type { ModelRegion, ReportModel } from '../report-model.ts';
+import type { ModelRegion, ModelTable, ReportModel } from '../report-model.ts';
 import { card, fill, h } from './dom.ts';
 import { eventsPanel } from './events-panel.ts';
 import { mapView } from './map-view.ts';
@@ -229,50 +229,48 @@ function kernelCard(): HTMLElement | null {
       { class: 'hint' },
       `entry ${withSymbol(kernel.entry, kernel.entrySymbol)} (${kernel.entryMode}), physical base ${kernel.physicalBase}, virtual base ${kernel.virtualBase}, boot_params ${kernel.bootParams}`,
     ),
+    table(
+      ['physical', ...(named ? ['starts with'] : []), ...['virtual', 'file', 'memory', 'flags', 'SHA-256']],
+      kernel.segments.map((segment) => [
+        `${hex(segment.start)}–${hex(segment.end)}`,
+        ...(named ? [segment.symbol ?? ''] : []),
+        segment.virtual,
+        segment.filesz,
+        hex(segment.end - segment.start),
+        segment.flags,
+        segment.sha256?.slice(0, 16) ?? '',
+      ]),
+    ),
+  );
+}
+
+function table(columns: readonly string[], rows: readonly (readonly string[])[]): HTMLElement {
+  return h(
+    'div',
+    { class: 'scroll' },
     h(
-      'div',
-      { class: 'scroll' },
+      'table',
+      {},
+      h('thead', {}, h('tr', {}, ...columns.map((text) => h('th', {}, text)))),
       h(
-        'table',
+        'tbody',
         {},
-        h(
-          'thead',
-          {},
-          h(
-            'tr',
-            {},
-            ...[
-              'physical',
-              ...(named ? ['starts with'] : []),
-              'virtual',
-              'file',
-              'memory',
-              'flags',
-              'SHA-256',
-            ].map((text) => h('th', {}, text)),
-          ),
-        ),
-        h(
-          'tbody',
-          {},
-          ...kernel.segments.map((segment) =>
-            h(
-              'tr',
-              {},
-              ...[
-                `${hex(segment.start)}–${hex(segment.end)}`,
-                ...(named ? [segment.symbol ?? ''] : []),
-                segment.virtual,
-                segment.filesz,
-                hex(segment.end - segment.start),
-                segment.flags,
-                segment.sha256?.slice(0, 16) ?? '',
-              ].map((text) => h('td', { class: 'mono' }, text)),
-            ),
-          ),
-        ),
+        ...rows.map((row) => h('tr', {}, ...row.map((text) => h('td', { class: 'mono' }, text)))),
       ),
     ),
+  );
+}
+
+/** Rows of a table that are shown without being asked for. */
+const ROWS_SHOWN = 24;
+
+function tableCard({ id, title, hint, columns, rows }: ModelTable): HTMLElement {
+  const content = table(columns, rows);
+  return card(
+    id,
+    title,
+    h('p', { class: 'hint' }, hint),
+    rows.length <= ROWS_SHOWN ? content : h('details', {}, h('summary', {}, `${rows.length} rows`), content),
   );
 }
 
@@ -364,6 +362,7 @@ document.body.prepend(
     events.element,
     ...[
       kernelCard(),
+      ...model.tables.map(tableCard),
       textCard('console', 'Console', model.console),
       textCard('notices', 'Notices', model.notices.join('\n')),
       imageCard(),
