@@ -269,6 +269,7 @@ function emptyModel(phases: ReportModel['phases']): Mutable<ReportModel> {
       image: null as never,
       machine: null as never,
       kernel: null,
+      tables: [],
       stopped: null,
       hazards: [],
       notices: [],
