@@ -6,10 +6,13 @@ import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { beforeAll, describe, expect, it } from 'vitest';
+import { judgeHandover } from '../src/boot/handover-rules.ts';
 import { DEFAULT_BOOT_OPTIONS } from '../src/boot/options.ts';
 import { openBoot } from '../src/boot/session.ts';
 import { bootDisk, readFloppyImage } from '../src/image/boot-disk.ts';
 import { openDisk } from '../src/image/disk-file.ts';
+import { diskOfBytes } from '../src/image/disk-image.ts';
+import { readKernelImage } from '../src/image/kernel-image.ts';
 
 interface Reference {
   readonly entry: string;
@@ -128,4 +131,56 @@ suite(`boot loaders on disks, as with QEMU${why}`, () => {
       expect(sha256(readFileSync(path)), 'the disk has not changed').toBe(before);
     },
   );
+
+  describe('what is broken is named', () => {
+    /** Opened with what `change` has made of the disk. */
+    function openChanged(name: string, change: (bytes: Buffer) => void) {
+      const bytes = readFileSync(join(IMAGES, `${name}.img`));
+      change(bytes);
+      const disks = [diskOfBytes(`${name}.img`, bytes)];
+      return openBoot(bootDisk(`${name}.img`, 'disk'), { disks, entry: 'boot-sector', timeoutSeconds });
+    }
+
+    it('an initrd where the kernel runs', { timeout: 120_000 }, async () => {
+      // A loader that takes the kernel's highest address for an initrd without looking at init_size.
+      using session = await openChanged('syslinux-mbr', (bytes) => {
+        const kernel = bytes.indexOf('HdrS') - 0x202;
+        expect(kernel).toBeGreaterThan(0);
+        bytes.writeUInt32LE(0x104ffff, kernel + 0x22c);
+      });
+      await session.run();
+      const { hazards } = session.trace();
+      expect(hazards.map(({ code, text }) => `${code}: ${text}`)).toEqual([
+        expect.stringMatching(
+          /^run-area-overlap: the kernel takes 0x1000000\.\.0x1065000 \(init_size 0x65000\) .*, and the initrd lies at 0x1008000\.\./,
+        ),
+      ]);
+    });
+
+    it('a command line that setup does not find', { timeout: 120_000 }, async () => {
+      using session = await openChanged('syslinux-mbr', () => {});
+      await session.run({ until: 'setup' });
+      const { machine, registers } = session;
+      const setup = Number(registers.cs) * 16 - 512;
+      const path = join(ROOT, 'images/demo/demo-zstd.bzImage');
+      const kernel = await readKernelImage(path, readFileSync(path));
+      const judge = (address: number): readonly string[] => {
+        const { cpu, memory } = machine;
+        memory.write32(setup + 0x228, address);
+        const gdtr = cpu.readDescriptorTable('gdtr');
+        return judgeHandover(kernel, { entry: 'real16', registers, gdtr, memory }).map(({ text }) => text);
+      };
+      expect(judge(machine.memory.read32(setup + 0x228))).toEqual([]);
+      expect(judge(0xa0000)).toEqual(['cmd_line_ptr is 0xa0000, setup looks below 0xa0000']);
+      expect(judge(0xf000_0000)).toEqual(['cmd_line_ptr 0xf0000000 points to where there is no RAM']);
+    });
+
+    it('a core.img of GRUB that is cut', { timeout: 120_000 }, async () => {
+      using session = await openChanged('grub-mbr', (bytes) => bytes.fill(0, 135 * 512, 2048 * 512));
+      await session.run();
+      expect(session.trace().stopped).toMatch(
+        /in phase boot-sector at .*; the loader has read sectors 135 to \d+ of grub-mbr\.img, in no partition, which hold nothing but zeroes$/,
+      );
+    });
+  });
 });

@@ -421,7 +421,10 @@ export class BootRun {
     const mode = this.mode.read();
     const rip = this.cpu.readRegister('rip');
     const where = mode === 'real16' ? `${hex(this.cpu.readRegister('cs'))}:${hex(rip & 0xffffn)}` : hex(rip);
-    this.#stopped = `${reason}${this.#whyEmpty()}, in phase ${phase} at ${where} (${mode})`;
+    const causes = phase === 'boot-sector' ? this.machine.drives.doubtful.texts : [];
+    this.#stopped = [`${reason}${this.#whyEmpty()}, in phase ${phase} at ${where} (${mode})`, ...causes].join(
+      '; ',
+    );
   }
 
   /** Where setup jumped into empty memory, as code32_start told it to. */

@@ -5,6 +5,7 @@ import type { DiskImage } from '../image/disk-image.ts';
 import { readDisk, SECTOR_SIZE } from '../image/disk-image.ts';
 import { CD_SECTOR_SIZE, type CdBootImage, readCdBootImage } from '../image/el-torito.ts';
 import { DiskDrive, hardDisk } from './disk-drive.ts';
+import { DoubtfulSectors } from './doubtful-sectors.ts';
 import { FloppyDisk } from './floppy-disk.ts';
 
 export const FIRST_HARD_DISK = 0x80;
@@ -38,6 +39,7 @@ const BOOT_FLAG = 510;
 export class Drives {
   readonly floppy: FloppyDisk | null;
   readonly cdrom: DiskDrive | null;
+  readonly doubtful = new DoubtfulSectors();
   /** The running emulation; null without one. */
   #emulated: { readonly boot: CdBootImage; readonly drive: DiskDrive; readonly number: number } | null = null;
   readonly #disks: readonly DiskDrive[];

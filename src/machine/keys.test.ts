@@ -33,4 +33,14 @@ describe('keys that are given to a machine', () => {
     expect(eax & 0xffff).toBe(0x61);
     cpu.close();
   });
+
+  it('are not asked for without end', async () => {
+    const cpu = await openCpu();
+    // mov $1, %ah; int $0x16; jmp
+    const { machine } = await runProgram(cpu, [0xb4, 1, 0xcd, 0x16, 0xeb, 0xfa]);
+    expect(machine.stopReason).toBe(
+      'the guest asks for a key again and again, and nobody has pressed one for half an hour of its time',
+    );
+    cpu.close();
+  });
 });

@@ -2,7 +2,8 @@
 // Services"), answered as SeaBIOS answers.
 
 import { hex } from '../../hex.ts';
-import { type Partition, readPartitionTable } from '../../image/partition-table.ts';
+import { SECTOR_SIZE } from '../../image/disk-image.ts';
+import { type PartitionTable, readPartitionTable } from '../../image/partition-table.ts';
 import type { PhysicalMemory } from '../../x86/physical-memory.ts';
 import type { DiskDrive } from '../disk-drive.ts';
 import { CDROM_DRIVE, type Drives, FIRST_HARD_DISK } from '../drives.ts';
@@ -18,6 +19,8 @@ const EDD_VERSION_3_0 = 0x30;
 /** Fixed disk access, drive locking and ejecting, enhanced disk drive support. */
 const EDD_SUBSETS = 0x07;
 const PACKET_SIZE = 16;
+/** Header and 128 entries, with the MBR before them. */
+const GPT_SECTORS = 34;
 const FIXED_DISK = 0x03;
 const MOST_SECTORS_CHS = 128;
 const NOT_EJECTABLE = 0xb2;
@@ -52,16 +55,27 @@ export type DriveService = (r: BiosRegisters, drive: DiskDrive) => number;
 /** The functions by AH; each returns the status for AH. */
 export function hardDiskServices(parts: HardDiskParts): ReadonlyMap<number, DriveService> {
   const { memory, drives } = parts;
-  const tables = new Map<DiskDrive, readonly Partition[]>();
+  const tables = new Map<DiskDrive, PartitionTable>();
+
+  function tableOf(drive: DiskDrive): PartitionTable {
+    const known = tables.get(drive) ?? readPartitionTable(drive.image);
+    tables.set(drive, known);
+    return known;
+  }
+
+  /** Looks at what can only be a loader's own code: in no partition, and no table. */
+  function doubt(drive: DiskDrive, first: number, bytes: Uint8Array): void {
+    if (drive.sectorSize !== SECTOR_SIZE || first === 0) return;
+    const { kind, partitions } = tableOf(drive);
+    if (kind === 'none' || (kind === 'gpt' && first < GPT_SECTORS)) return;
+    if (partitions.some(({ start, sectors }) => first >= start && first < start + sectors)) return;
+    drives.doubtful.addRead(drive.image.path, first, bytes, drive.sectorSize);
+  }
 
   /** What the sectors belong to, in a few words. */
   function ownerOf(drive: DiskDrive, first: number): string {
-    if (drive.sectorSize !== 512) return '';
-    let partitions = tables.get(drive);
-    if (partitions === undefined) {
-      ({ partitions } = readPartitionTable(drive.image));
-      tables.set(drive, partitions);
-    }
+    if (drive.sectorSize !== SECTOR_SIZE) return '';
+    const { partitions } = tableOf(drive);
     const owner = partitions.find(({ start, sectors }) => first >= start && first < start + sectors);
     if (owner !== undefined) return ` (partition ${owner.number})`;
     if (partitions.length === 0) return '';
@@ -86,10 +100,12 @@ export function hardDiskServices(parts: HardDiskParts): ReadonlyMap<number, Driv
     if (available > 0 && what === 'read') {
       const bytes = new Uint8Array(length);
       drive.read(first, bytes);
+      doubt(drive, first, bytes);
       memory.copyIn(to, bytes);
     } else if (available > 0 && what === 'write') {
       drive.write(first, memory.copyOut(to, length));
     }
+    if (available < count) drives.doubtful.addMissing(drive.image.path, first, count, drive.sectors);
     const where = what === 'verify' ? '' : `, ${hex(to)}..${hex(to + length)}`;
     r.result =
       available === 0
@@ -117,6 +133,7 @@ export function hardDiskServices(parts: HardDiskParts): ReadonlyMap<number, Driv
       const to = linear(memory.read16(packet + 6), memory.read16(packet + 4));
       const first = Number(memory.read64(packet + 8));
       if (first >= drive.sectors) {
+        drives.doubtful.addMissing(drive.image.path, first, count, drive.sectors);
         r.result = `sector ${first} is not on the disk, which has ${drive.sectors}`;
         return STATUS_BAD_PARAMETER;
       }

@@ -17,6 +17,8 @@ const BDA = 0x400;
 const POLL_NANOSECONDS = 1_000_000;
 /** One that has asked so often in vain waits for its time to be up, which then passes in timer ticks. */
 const PATIENT_POLLS = 64;
+/** Half an hour of ticks. */
+const MOST_POLLS = 32768;
 const SUPPORTED_FUNCTIONS = 0x30; // extended keyboard, typematic rate can be set
 
 export interface KeyboardParts {
@@ -68,7 +70,11 @@ export function keyboardVector(parts: KeyboardParts): BiosVector {
     const key = peek();
     r.zero = key === null;
     if (key === null) {
-      if (++emptyPolls > PATIENT_POLLS) clock.advanceToNextTick();
+      if (++emptyPolls > MOST_POLLS) {
+        parts.stop(
+          'the guest asks for a key again and again, and nobody has pressed one for half an hour of its time',
+        );
+      } else if (emptyPolls > PATIENT_POLLS) clock.advanceToNextTick();
       else clock.advance(POLL_NANOSECONDS);
     } else {
       emptyPolls = 0;
