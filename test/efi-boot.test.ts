@@ -10,9 +10,9 @@ import { readEfiImage } from '../src/image/efi-program.ts';
 import { readKernelImage } from '../src/image/kernel-image.ts';
 import { parseEfiFault } from '../src/machine/uefi/faults.ts';
 import type { BootTrace } from '../src/trace/boot-trace.ts';
+import { CLOUD_KERNEL, debianKernel } from './debian-kernels.ts';
 
-const KERNEL = 'images/cache/debian/vmlinuz-6.12.111+deb12-amd64';
-const OLDER = 'images/cache/debian/vmlinuz-6.1.0-50-cloud-amd64';
+const KERNEL = debianKernel('vmlinuz-6.12.', '-amd64');
 
 function kernelTest(path: string, name: string, test: () => Promise<void>): void {
   const missing = existsSync(path) ? '' : ` (left out: ${path} is not there)`;
@@ -53,7 +53,7 @@ describe('a boot through UEFI firmware', () => {
     expect(trace.notices).toEqual([]);
   });
 
-  for (const path of [KERNEL, OLDER]) {
+  for (const path of [KERNEL, CLOUD_KERNEL]) {
     kernelTest(path, `enters ${path.replace(/^.*\//, '')} by the handover protocol, too`, async () => {
       const trace = await traceOf(path, { entry: 'efi-handover', cmdline: 'nokaslr' });
       expect(trace.stopped).toBeNull();
@@ -76,7 +76,7 @@ describe('a boot through UEFI firmware', () => {
 
   for (const [path, entry] of [
     [KERNEL, 'efi'],
-    [OLDER, 'efi-handover'],
+    [CLOUD_KERNEL, 'efi-handover'],
   ] as const) {
     const name = path.replace(/^.*\//, '');
     kernelTest(

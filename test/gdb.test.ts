@@ -8,10 +8,10 @@ import { afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { hasNativeEngine } from '../src/cpu/native.ts';
 import { type BootOptions, boot, DEFAULT_BOOT_OPTIONS, readKernelImage } from '../src/index.ts';
 import { buildCommand } from './command.ts';
+import { CLOUD_KERNEL } from './debian-kernels.ts';
 
 const ROOT = fileURLToPath(new URL('..', import.meta.url));
 const DEMO = join(ROOT, 'images/demo/demo-lz4.bzImage');
-const EFI_KERNEL = join(ROOT, 'images/cache/debian/vmlinuz-6.1.0-50-cloud-amd64');
 const PHASES = ['startup_32', 'startup_64', 'relocated', 'extract_kernel', 'kernel'] as const;
 const MODES = ['real16', 'prot16', 'prot32', 'compat32', 'long64'];
 
@@ -195,14 +195,14 @@ describe.skipIf(missing !== '')(`bootscope gdb${missing}`, () => {
     expect(status).toBe(0);
   });
 
-  const kernel = existsSync(EFI_KERNEL) ? '' : ` (left out: no ${EFI_KERNEL.slice(ROOT.length)})`;
+  const kernel = existsSync(CLOUD_KERNEL) ? '' : ` (left out: no ${CLOUD_KERNEL.slice(ROOT.length)})`;
   it.skipIf(kernel !== '')(`holds an EFI boot for gdb, forward and back${kernel}`, async () => {
-    const trace = await traceOf(EFI_KERNEL, { entry: 'efi' });
+    const trace = await traceOf(CLOUD_KERNEL, { entry: 'efi' });
     const calls = trace.events.filter(({ kind }) => kind === 'efi');
     const phases = trace.phases.filter(({ name }) => !['decompressed', 'parse_elf'].includes(name)).slice(1);
     const places = phases.map(({ name, address }) => [name, `0x${address.toString(16)}`]);
     const options = ['--cmdline', 'nokaslr', '--engine', 'native', '--entry', 'efi'];
-    const at = await runGdb('gdb-efi-session.py', await serve([EFI_KERNEL, ...options]), places);
+    const at = await runGdb('gdb-efi-session.py', await serve([CLOUD_KERNEL, ...options]), places);
 
     expect(at('entry')).toMatchObject({ mode: 'long64', instructions: 0 });
     expect(at('back at the entry')).toEqual({ ...at('entry'), what: 'back at the entry' });

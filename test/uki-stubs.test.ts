@@ -8,9 +8,9 @@ import { readKernelImage } from '../src/image/kernel-image.ts';
 import { makePe, noise } from '../src/image/test-images.ts';
 import { readSetupHeader } from '../src/protocol/setup-header.ts';
 import type { BootTrace } from '../src/trace/boot-trace.ts';
+import { CLOUD_KERNEL } from './debian-kernels.ts';
 
-const KERNEL = 'images/cache/debian/vmlinuz-6.1.0-50-cloud-amd64';
-const reason = existsSync(KERNEL) ? '' : ` (left out: ${KERNEL} is not there)`;
+const reason = existsSync(CLOUD_KERNEL) ? '' : ` (left out: ${CLOUD_KERNEL} is not there)`;
 const INITRD_SIZE = 0x3000;
 /** Where makePe puts the first section and the third. */
 const TEXT = 0x1000;
@@ -66,7 +66,7 @@ async function trace(uki: Uint8Array): Promise<BootTrace> {
 
 describe.skipIf(reason !== '')(`a stub that enters its kernel where its section lies${reason}`, () => {
   it('is followed into the kernel, and loses what lies within init_size behind it', async () => {
-    const kernel = readFileSync(KERNEL);
+    const kernel = readFileSync(CLOUD_KERNEL);
     const { uki, initrd } = makeUki(kernel);
     const { phases, kernel: reached, hazards } = await trace(uki);
     expect(phases.map(({ name }) => name).slice(0, 3)).toEqual([
