@@ -39,7 +39,7 @@ describe('keys that are given to a machine', () => {
     // mov $1, %ah; int $0x16; jmp
     const { machine } = await runProgram(cpu, [0xb4, 1, 0xcd, 0x16, 0xeb, 0xfa]);
     expect(machine.stopReason).toBe(
-      'the guest asks for a key again and again, and nobody has pressed one for half an hour of its time',
+      'the guest asks for a key again and again, and nobody has pressed one for 30 minutes of its time',
     );
     cpu.close();
   });

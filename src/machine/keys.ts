@@ -44,3 +44,8 @@ export function parseKeys(text: string): readonly Key[] {
     });
   });
 }
+
+/** Why a run ends in which nobody presses a key. @param minutes - of the guest's time */
+export function nobodyPresses(minutes: number): string {
+  return `the guest asks for a key again and again, and nobody has pressed one for ${minutes} minutes of its time`;
+}

@@ -2,7 +2,7 @@
 
 import type { PhysicalMemory } from '../../x86/physical-memory.ts';
 import type { Clock } from '../clock.ts';
-import type { Key } from '../keys.ts';
+import { type Key, nobodyPresses } from '../keys.ts';
 import {
   BDA_KEYBOARD_END,
   BDA_KEYBOARD_FLAGS,
@@ -71,9 +71,7 @@ export function keyboardVector(parts: KeyboardParts): BiosVector {
     r.zero = key === null;
     if (key === null) {
       if (++emptyPolls > MOST_POLLS) {
-        parts.stop(
-          'the guest asks for a key again and again, and nobody has pressed one for half an hour of its time',
-        );
+        parts.stop(nobodyPresses(30));
       } else if (emptyPolls > PATIENT_POLLS) clock.advanceToNextTick();
       else clock.advance(POLL_NANOSECONDS);
     } else {

@@ -18,6 +18,7 @@ import {
   GOP_PIXEL_BGRR,
   TABLE_HEADER_SIZE,
 } from '../../protocol/efi-tables.ts';
+import { nobodyPresses } from '../keys.ts';
 import type { UefiFirmware } from './firmware.ts';
 import { char16Bytes, readChar16, type Service, service } from './service.ts';
 
@@ -85,6 +86,8 @@ export function textOutput(firmware: UefiFirmware): bigint {
 
 /** Reads in vain after which each lets a timer tick pass. */
 const PATIENT_READS = 16;
+/** Seven minutes of ticks: loaders for EFI do far more between two reads than those for a BIOS. */
+const MOST_READS = 8192;
 
 /** SimpleTextInput (12.3): keys that were given beforehand. */
 export function textInput(firmware: UefiFirmware): bigint {
@@ -102,7 +105,8 @@ export function textInput(firmware: UefiFirmware): bigint {
         return SUCCESS;
       }
       // Whoever asks again and again waits for its time to be up.
-      if (++emptyReads > PATIENT_READS) firmware.clock.advanceToNextTick();
+      if (++emptyReads > MOST_READS) firmware.parts.stop(nobodyPresses(7));
+      else if (emptyReads > PATIENT_READS) firmware.clock.advanceToNextTick();
       return NOT_READY;
     }),
     wait,
