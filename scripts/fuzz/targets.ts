@@ -390,6 +390,8 @@ const boots: readonly Target[] = [
         ...DEFAULT_BOOT_OPTIONS,
         memory: 64 * MIB,
         timeoutSeconds: 5,
+        // Each access to the range is told of, which takes its time.
+        maxInstructions: 1_000_000,
         ...randomOptions(dice),
       };
       const session = await openBoot(image, options);

@@ -118,7 +118,11 @@ export function hookStringInstruction(cpu: Cpu, address: number, options: String
       expectedCount = count > 1n ? count - 1n : null;
       return;
     }
-    if (count === 0n || count > BigInt(memory.end)) return;
+    if (count === 0n) return;
+    const leaveToCpu = (): void => {
+      expectedCount = count > 1n ? count - 1n : null;
+    };
+    if (count > BigInt(memory.end)) return leaveToCpu();
     const width = BigInt(instruction.width);
     const length = count * width;
     const backward = (rflags! & DIRECTION_FLAG) !== 0n;
@@ -130,7 +134,7 @@ export function hookStringInstruction(cpu: Cpu, address: number, options: String
     const plain = (start: bigint): boolean =>
       memory.contains(Number(start), Number(length)) &&
       isIdentityMapped(memory, paging, start, start + length);
-    if (!plain(target) || (source !== null && !plain(source))) return;
+    if (!plain(target) || (source !== null && !plain(source))) return leaveToCpu();
 
     options.onOperation({
       kind: instruction.kind,
@@ -142,10 +146,7 @@ export function hookStringInstruction(cpu: Cpu, address: number, options: String
     const overItself = target < BigInt(address + instruction.size) && BigInt(address) < target + length;
     const overlaps = source !== null && source < target + length && target < source + length;
     const smears = overlaps && source !== target && (backward ? source > target : source < target);
-    if (!options.fast || overItself || smears) {
-      expectedCount = count > 1n ? count - 1n : null;
-      return;
-    }
+    if (!options.fast || overItself || smears) return leaveToCpu();
 
     const [from, to, bytes] = [Number(source ?? 0n), Number(target), Number(length)];
     const by = { by: instruction.kind, instruction: BigInt(address) };
