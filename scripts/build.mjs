@@ -42,7 +42,7 @@ const common = {
   platform: 'node',
   target: 'node20',
   // Native code, and packages that are there or not: loaded from node_modules when they are needed.
-  external: ['koffi', '@alexaltea/unicorn-js', 'iced-x86', 'vitest'],
+  external: ['koffi', '@alexaltea/unicorn-js', 'iced-x86', 'seek-bzip', 'vitest'],
   // Less to read at each start.
   minifyWhitespace: true,
   legalComments: 'linked',

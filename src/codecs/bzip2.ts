@@ -1,6 +1,6 @@
-// bzip2: one stream, with the system's libbz2 where there is one and our own decoder elsewhere.
+// bzip2: one stream, with the system's libbz2 where there is one, seek-bzip elsewhere, and our own decoder in a browser.
 
-import { decodeBzip2 } from './bzip2-decoder.ts';
+import { decodeBzip2 } from '#bzip2-decoder';
 import type { BackgroundDecoder, Codec } from './codec.ts';
 import { corrupt, truncated } from './codec-errors.ts';
 import { MATCHERS } from './magic.ts';
@@ -12,7 +12,7 @@ export const bzip2: Codec = {
   async decompress(input, output, options) {
     checkMagic(input);
     const native = options?.portable ? null : await libbz2();
-    return (await native?.(input, output)) ?? decodeBzip2(input, output);
+    return (await native?.(input, output)) ?? (await decodeBzip2(input, output));
   },
   background: libbz2,
 };
