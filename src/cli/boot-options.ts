@@ -262,9 +262,14 @@ export const IMAGE_ARGUMENT = [
   'bzImage, zImage, vmlinux, a gzip of one, or a Unified Kernel Image; none to boot from --disk, --floppy, --cdrom or --esp',
 ] as const;
 
-/** Whether a disk is named that the machine boots from where no image is. */
-export function namesDisk({ floppy, disk, cdrom, esp }: BootFlags): boolean {
-  return [floppy, disk, cdrom, esp].some((each) => each !== undefined);
+/** The arguments IMAGE and RANGE: with a disk to boot from, the only one is the range. */
+export function imageAndRange(
+  { floppy, disk, cdrom, esp }: BootFlags,
+  first: string | undefined,
+  second: string | undefined,
+): readonly [image: string | undefined, range: string | undefined] {
+  const namesDisk = [floppy, disk, cdrom, esp].some((each) => each !== undefined);
+  return namesDisk && second === undefined ? [undefined, first] : [first, second];
 }
 
 /** What a command boots, and how. */

@@ -14,7 +14,7 @@ import {
   addBootOptions,
   type BootFlags,
   IMAGE_ARGUMENT,
-  namesDisk,
+  imageAndRange,
   readBootRequest,
 } from './boot-options.ts';
 import { addExamples, addJsonOption, addOutputOptions } from './common-options.ts';
@@ -56,9 +56,7 @@ export function registerDump(program: Command): void {
     .option('--raw', 'the bytes themselves');
   addOutputOptions(addJsonOption(command, 'it'), { required: false }).action(
     async (path: string | undefined, text: string | undefined, flags: Flags) => {
-      // With a disk to boot from, the only argument is the range.
-      const lone = namesDisk(flags) && text === undefined;
-      const [imagePath, rangeText] = lone ? [undefined, path] : [path, text];
+      const [imagePath, rangeText] = imageAndRange(flags, path, text);
       if (rangeText === undefined && flags.as === undefined) {
         throw new BootscopeError('cli-range', `name what to show: ${RANGE_HELP}; or a structure with --as`);
       }

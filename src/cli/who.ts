@@ -19,7 +19,7 @@ import {
   addBootOptions,
   type BootFlags,
   IMAGE_ARGUMENT,
-  namesDisk,
+  imageAndRange,
   readBootRequest,
 } from './boot-options.ts';
 import { addExamples, addJsonOption, wholeNumber } from './common-options.ts';
@@ -63,9 +63,7 @@ export function registerWho(program: Command): void {
     );
   addJsonOption(command, 'them').action(
     async (path: string | undefined, text: string | undefined, flags: Flags) => {
-      // With a disk to boot from, the only argument is the range.
-      const lone = namesDisk(flags) && text === undefined;
-      const [imagePath, rangeText] = lone ? [undefined, path] : [path, text];
+      const [imagePath, rangeText] = imageAndRange(flags, path, text);
       if (rangeText === undefined)
         throw new BootscopeError('cli-range', `name what was written: ${RANGE_HELP}`);
       const { image, options } = await readBootRequest(imagePath, flags);
