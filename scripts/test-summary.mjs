@@ -57,6 +57,7 @@ if (skipped.length > 0) console.log(`\nSkipped:\n${[...skippedLines()].join('\n'
 if (failures.length > 0) console.log(`\nFailed:\n${failures.map((name) => `  ${name}`).join('\n')}`);
 const summary = `${passed} passed, ${failures.length} failed, ${skipped.length} skipped`;
 writeFileSync(join(folder, 'summary'), `${summary}\n`);
+writeFileSync(join(folder, 'failed'), failures.map((name) => `${name}\n`).join(''));
 console.log(`\n${summary}`);
 process.exitCode = failures.length === 0 ? 0 : 1;
 

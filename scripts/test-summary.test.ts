@@ -1,7 +1,7 @@
 // The summary of a test run hides nothing: what failed, what crashed, and what never ran.
 
 import { spawnSync } from 'node:child_process';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
@@ -43,7 +43,8 @@ function summarize({ checks = '', files = [], vitestStatus = 0, expectedSkips }:
       BOOTSCOPE_EXPECTED_SKIPS: expectedSkips === undefined ? '' : join(folder, 'expected'),
     },
   });
-  return { status, stdout, lastLine: stdout.trim().split('\n').at(-1) };
+  const failed = readFileSync(join(folder, 'failed'), 'utf8').split('\n').filter(Boolean);
+  return { status, stdout, failed, lastLine: stdout.trim().split('\n').at(-1) };
 }
 
 test('checks and tests are added up, skipped ones named', () => {
@@ -76,6 +77,7 @@ test('a skip that is not on the list of expected ones is a failure, where there 
 test('a failing check and a failing test each count', () => {
   const run = summarize({ checks: '1\ttype check\n', files: [{ name: 'a.test.ts', statuses: ['failed'] }] });
   expect(run).toMatchObject({ status: 1, lastLine: '0 passed, 2 failed, 0 skipped' });
+  expect(run.failed).toEqual(['type check', 'a.test.ts: group test 0']);
 });
 
 test('a test file that was not run is a failure', () => {

@@ -15,7 +15,7 @@ vi.mock('xz-decompress', portable);
 vi.mock('zstddec', portable);
 vi.mock('lz4js', portable);
 vi.mock('pako', portable);
-vi.mock('./bzip2-decoder.ts', () => ({ decodeBzip2: portable }));
+vi.mock('seek-bzip', portable);
 vi.mock('./lzma-decoder.ts', () => ({ decodeLzma: portable }));
 
 const LIBRARIES: readonly (readonly [CodecName, SystemLibraryName | null])[] = [
