@@ -12,7 +12,7 @@ import { parseEfiFault } from '../src/machine/uefi/faults.ts';
 import type { BootTrace } from '../src/trace/boot-trace.ts';
 import { CLOUD_KERNEL, debianKernel } from './debian-kernels.ts';
 
-const KERNEL = debianKernel('vmlinuz-6.12.', '-amd64');
+const KERNEL = debianKernel('6.12', 'amd64');
 
 function kernelTest(path: string, name: string, test: () => Promise<void>): void {
   const missing = existsSync(path) ? '' : ` (left out: ${path} is not there)`;

@@ -13,7 +13,7 @@ import { readHvmStartInfo } from '../src/protocol/pvh.ts';
 import { PhysicalMemory } from '../src/x86/physical-memory.ts';
 import { CLOUD_KERNEL, debianKernel } from './debian-kernels.ts';
 
-const KERNELS = [CLOUD_KERNEL, debianKernel('vmlinuz-6.12.', '-amd64')];
+const KERNELS = [CLOUD_KERNEL, debianKernel('6.12', 'amd64')];
 const MEMORY = 6 * 2 ** 30;
 const CMDLINE = 'console=ttyS0 nokaslr';
 const INITRD = new TextEncoder().encode('070701 not much of an initrd'.padEnd(0x3000, '.'));

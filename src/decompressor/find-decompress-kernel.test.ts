@@ -1,18 +1,15 @@
 import { existsSync, readFileSync } from 'node:fs';
+import { basename } from 'node:path';
 import { describe, expect, it } from 'vitest';
+import { CLOUD_KERNEL, debianKernel } from '../../test/debian-kernels.ts';
 import { readKernelImage } from '../image/kernel-image.ts';
 import { readPe } from '../image/pe.ts';
 import { addressOf, fileOffsetOf, findDecompressKernel } from './find-decompress-kernel.ts';
 
 describe('decompress_kernel in an EFI stub', () => {
-  for (const name of [
-    'vmlinuz-6.1.0-50-amd64',
-    'vmlinuz-6.1.0-50-cloud-amd64',
-    'vmlinuz-6.12.111+deb12-amd64',
-  ]) {
-    const path = `images/cache/debian/${name}`;
-    const missing = existsSync(path) ? '' : ` (left out: ${path} is not there)`;
-    it.skipIf(missing !== '')(`is found in ${name}, behind the payload${missing}`, async () => {
+  for (const path of [debianKernel('6.1', 'amd64'), CLOUD_KERNEL, debianKernel('6.12', 'amd64')]) {
+    const missing = existsSync(path) ? '' : ' (left out: it is not in images/cache)';
+    it.skipIf(missing !== '')(`is found in ${basename(path)}, behind the payload${missing}`, async () => {
       const image = await readKernelImage(path, readFileSync(path));
       const found = findDecompressKernel(image);
       const payload = image.payload!;
