@@ -67,6 +67,7 @@ export const ERROR_CODES = [
   'image-disk-format',
   'image-elf',
   'image-esp',
+  'image-ext',
   'image-fat',
   'image-field-missing',
   'image-field-unknown',

@@ -3,9 +3,12 @@
 import { crc32 } from '../../src/codecs/checksums.ts';
 import { BootscopeError } from '../../src/error.ts';
 import { type DiskImage, diskOfBytes } from '../../src/image/disk-image.ts';
+import { DiskOwners } from '../../src/image/disk-owners.ts';
 import { readCdBootImage } from '../../src/image/el-torito.ts';
+import { openExt } from '../../src/image/ext.ts';
 import { openFat } from '../../src/image/fat.ts';
 import type { FileNode } from '../../src/image/file-tree.ts';
+import { openIso9660 } from '../../src/image/iso9660.ts';
 import { readPartitionTable } from '../../src/image/partition-table.ts';
 import { Drives } from '../../src/machine/drives.ts';
 import type { Dice } from './dice.ts';
@@ -146,7 +149,20 @@ function cd(dice: Dice): Uint8Array {
   const [record, catalog] = [16 * CD_SECTOR, 20 * CD_SECTOR];
   bytes.set([0, ...Buffer.from('CD001\x01EL TORITO SPECIFICATION')], record);
   put(bytes, record, [[0x47, 4, 20]]);
-  bytes.set([255, ...Buffer.from('CD001\x01')], 17 * CD_SECTOR);
+  const [primary, folder] = [17 * CD_SECTOR, 24 * CD_SECTOR];
+  bytes.set([1, ...Buffer.from('CD001\x01')], primary);
+  bytes.set([255, ...Buffer.from('CD001\x01')], 18 * CD_SECTOR);
+  const entries = [primary + 156, ...Array.from({ length: 8 }, (_, index) => folder + index * 40)];
+  for (const [index, at] of entries.entries()) {
+    put(bytes, at, [
+      [0, 1, 40],
+      [2, 4, index < 3 ? 24 : dice.below(40)],
+      [10, 4, 1 + dice.below(4096)],
+      [25, 1, index === 0 || dice.once(4) ? 2 : 0],
+      [32, 1, 2],
+      [33, 2, 0x6161 + index],
+    ]);
+  }
   bytes.set([1], catalog);
   bytes.set([0xaa, 0x55, 0x55, 0xaa], catalog + 28);
   put(bytes, catalog + 32, [
@@ -155,8 +171,53 @@ function cd(dice: Dice): Uint8Array {
     [6, 2, 4],
     [8, 4, 30],
   ]);
-  const fields = [...headerFields(record + 0x46, 8), ...headerFields(catalog + 32, 16)];
+  const fields = [
+    ...headerFields(record + 0x46, 8),
+    ...headerFields(catalog + 32, 16),
+    ...headerFields(folder, 40),
+  ];
   return changeAny(bytes, dice, fields);
+}
+
+/** An ext file system of one group whose root names itself and other inodes. */
+function ext(dice: Dice): Uint8Array {
+  const bytes = new Uint8Array(64 * 1024);
+  const [bitmaps, inodes, folder] = [3, 5, 20];
+  put(bytes, 1024, [
+    [0, 4, 64],
+    [4, 4, 64],
+    [20, 4, 1],
+    [32, 4, 8192],
+    [40, 4, 64],
+    [56, 2, 0xef53],
+    [76, 4, 1],
+    [88, 2, 128],
+    [96, 4, dice.once(2) ? 0x40 : 0],
+  ]);
+  put(bytes, 2048, [
+    [0, 4, bitmaps],
+    [4, 4, bitmaps + 1],
+    [8, 4, inodes],
+  ]);
+  for (let number = 1; number <= 20; number++) {
+    put(bytes, inodes * 1024 + (number - 1) * 128, [
+      [0, 2, number === 2 || dice.once(4) ? 0x41ed : 0x81a4],
+      [4, 4, number === 2 ? 1024 : dice.below(100_000)],
+      [32, 4, dice.once(2) ? 0x80000 : 0],
+      [40, 4, number === 2 || dice.once(2) ? folder : 0x1f30a],
+      [44, 4, dice.below(64)],
+      [88, 4, dice.below(64)],
+    ]);
+  }
+  for (let entry = 0; entry < 20; entry++) {
+    put(bytes, folder * 1024 + entry * 16, [
+      [0, 4, entry + 1],
+      [4, 2, 16],
+      [6, 1, 1],
+      [8, 1, 97 + entry],
+    ]);
+  }
+  return changeAny(bytes, dice, [...headerFields(1024, 104), ...headerFields(2048, 32)]);
 }
 
 /** What is in a file system; of folders that are in one another, a part. */
@@ -188,7 +249,14 @@ export const DISK_READERS: Readonly<Record<string, (dice: Dice) => unknown>> = {
     const bytes = isGpt ? gptDisk(dice) : mbrDisk();
     return readPartitionTable(disk(isGpt && !dice.once(3) ? bytes : changeAny(bytes, dice, fields)));
   },
-  fat: (dice) => walk(openFat(disk(fatDisk(dice)), 0)),
+  fat: (dice) => walk(openFat(disk(fatDisk(dice)), 0).root),
+  ext: (dice) => walk(openExt(disk(ext(dice)), 0).root),
+  iso9660: (dice) => walk(openIso9660(disk(cd(dice))).root),
+  'disk-owners': (dice) => {
+    const bytes = [mbrDisk, gptDisk, fatDisk, ext, cd][dice.below(5)]!(dice);
+    const owned = new DiskOwners(disk(changeAny(bytes, dice, headerFields(0, 512)))).of(0, bytes.length);
+    return owned.length;
+  },
   cdrom: (dice) => {
     const image = disk(cd(dice));
     const boot = readCdBootImage(image);

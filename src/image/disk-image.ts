@@ -28,6 +28,16 @@ export function diskOfBytes(path: string, bytes: Uint8Array): DiskImage {
   };
 }
 
+/** The disk from `start` on as one of its own. */
+export function diskView(disk: DiskImage, start: number): DiskImage {
+  if (start === 0) return disk;
+  return {
+    path: disk.path,
+    size: Math.max(0, disk.size - start),
+    read: (offset, target) => disk.read(start + offset, target),
+  };
+}
+
 /** `length` bytes from `offset` on, in a new array. */
 export function readDisk(disk: DiskImage, offset: number, length: number): Uint8Array {
   const bytes = new Uint8Array(length);

@@ -52,7 +52,8 @@ export function openEsp(path: string): Esp {
   const outside = partition === null ? null : whyOutside(disk, partition);
   if (outside !== null && partition!.start * SECTOR_SIZE >= disk.size)
     throw new BootscopeError('image-esp', outside);
-  return { path, root: openFat(disk, (partition?.start ?? 0) * SECTOR_SIZE), disk, partition, problems };
+  const { root } = openFat(disk, (partition?.start ?? 0) * SECTOR_SIZE);
+  return { path, root, disk, partition, problems };
 }
 
 function typeText(type: number | string): string {

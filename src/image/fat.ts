@@ -2,7 +2,7 @@
 
 import { BootscopeError } from '../error.ts';
 import { type DiskImage, readDisk } from './disk-image.ts';
-import type { FileNode } from './file-tree.ts';
+import type { DiskRange, FileNode, FileSystem } from './file-tree.ts';
 
 const ENTRY = 32;
 const ATTRIBUTE_FOLDER = 0x10;
@@ -27,11 +27,11 @@ interface Volume {
 }
 
 /**
- * The root of the file system that begins at `start`.
+ * The file system that begins at `start`.
  *
  * @throws BootscopeError `image-fat` where there is none
  */
-export function openFat(disk: DiskImage, start: number): FileNode {
+export function openFat(disk: DiskImage, start: number): FileSystem {
   const sector = readDisk(disk, start, 512);
   const view = new DataView(sector.buffer);
   const bytesPerSector = view.getUint16(11, true);
@@ -74,31 +74,45 @@ export function openFat(disk: DiskImage, start: number): FileNode {
     clusters,
     bits: clusters < FAT12_CLUSTERS ? 12 : clusters < FAT16_CLUSTERS ? 16 : 32,
   };
-  const content =
+  const fixedRoot = { start: start + root * bytesPerSector, end: volume.data };
+  const extents =
     volume.bits === 32
-      ? () => readChain(volume, view.getUint32(44, true), LARGEST_FOLDER)
-      : () => readDisk(disk, start + root * bytesPerSector, rootEntries * ENTRY);
-  return folder(volume, '', content);
+      ? () => chainExtents(volume, view.getUint32(44, true), LARGEST_FOLDER)
+      : () => [fixedRoot];
+  const part = (from: number, to: number, owner: string) => ({
+    ...{ start: start + from * bytesPerSector, end: start + to * bytesPerSector },
+    owner,
+  });
+  return {
+    type: `FAT${volume.bits}`,
+    root: folder(volume, '', extents),
+    metadata: [
+      part(0, 1, `boot sector of FAT${volume.bits}`),
+      part(1, reserved, `reserved sectors of FAT${volume.bits}`),
+      part(reserved, root, `FAT`),
+    ],
+  };
 }
 
-function folder(volume: Volume, name: string, content: () => Uint8Array): FileNode {
+function folder(volume: Volume, name: string, extents: () => readonly DiskRange[]): FileNode {
   let nodes: readonly FileNode[] | null = null;
   return {
     ...{ name, isFolder: true, size: 0 },
     list: () => {
-      nodes ??= readFolder(volume, content());
+      nodes ??= readFolder(volume, readExtents(volume, extents()));
       return nodes;
     },
     read: () => new Uint8Array(0),
+    extents,
   };
 }
 
 /**
- * The bytes of a chain of clusters, up to `length`.
+ * Where a chain of clusters lies, up to `length` bytes; clusters in a row are one range.
  *
  * @throws BootscopeError `image-fat` where the chain comes back to a cluster that it has already
  */
-function readChain(volume: Volume, first: number, length: number): Uint8Array {
+function chainExtents(volume: Volume, first: number, length: number): readonly DiskRange[] {
   const { disk, data, clusterSize, clusters } = volume;
   const seen = new Set<number>();
   for (
@@ -114,16 +128,25 @@ function readChain(volume: Volume, first: number, length: number): Uint8Array {
     }
     seen.add(cluster);
   }
-  const chain = [...seen];
-  const bytes = new Uint8Array(Math.min(chain.length * clusterSize, length));
-  // Clusters in a row are read at once.
-  for (let index = 0; index < chain.length; ) {
-    let count = 1;
-    while (chain[index + count] === chain[index]! + count) count++;
-    const at = index * clusterSize;
-    const target = bytes.subarray(at, Math.min(at + count * clusterSize, bytes.length));
-    disk.read(data + (chain[index]! - 2) * clusterSize, target);
-    index += count;
+  const ranges: { start: number; end: number }[] = [];
+  let left = length;
+  for (const cluster of seen) {
+    const start = data + (cluster - 2) * clusterSize;
+    const end = start + Math.min(clusterSize, left);
+    left -= end - start;
+    const last = ranges.at(-1);
+    if (last?.end === start) last.end = end;
+    else ranges.push({ start, end });
+  }
+  return ranges;
+}
+
+function readExtents({ disk }: Volume, extents: readonly DiskRange[]): Uint8Array {
+  const bytes = new Uint8Array(extents.reduce((size, { start, end }) => size + end - start, 0));
+  let at = 0;
+  for (const { start, end } of extents) {
+    disk.read(start, bytes.subarray(at, at + end - start));
+    at += end - start;
   }
   return bytes;
 }
@@ -155,13 +178,15 @@ function readFolder(volume: Volume, bytes: Uint8Array): readonly FileNode[] {
       const high = volume.bits === 32 ? view.getUint16(at + 20, true) : 0;
       const first = high * 0x10000 + view.getUint16(at + 26, true);
       if ((attributes & ATTRIBUTE_FOLDER) !== 0) {
-        nodes.push(folder(volume, name, () => readChain(volume, first, LARGEST_FOLDER)));
+        nodes.push(folder(volume, name, () => chainExtents(volume, first, LARGEST_FOLDER)));
       } else {
         const size = view.getUint32(at + 28, true);
+        const extents = (): readonly DiskRange[] => chainExtents(volume, first, size);
         nodes.push({
           ...{ name, isFolder: false, size },
           list: () => [],
-          read: () => readChain(volume, first, size),
+          read: () => readExtents(volume, extents()),
+          extents,
         });
       }
     }

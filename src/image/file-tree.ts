@@ -10,6 +10,23 @@ export interface FileNode {
   list(): readonly FileNode[];
   /** All of a file. */
   read(): Uint8Array;
+  /** Where a file's or folder's bytes lie on the disk, in their order; missing where nobody knows. */
+  extents?(): readonly DiskRange[];
+}
+
+/** Bytes [start, end) of a disk. */
+export interface DiskRange {
+  readonly start: number;
+  readonly end: number;
+}
+
+/** A file system as it lies on a disk. */
+export interface FileSystem {
+  /** As people call it: `FAT16`, `ext4`, `ISO 9660`. */
+  readonly type: string;
+  readonly root: FileNode;
+  /** What is there beside files and folders, and what it is called. */
+  readonly metadata: readonly (DiskRange & { readonly owner: string })[];
 }
 
 /** The node at a path with `\` between its parts; null where there is none. The root is the empty path. */

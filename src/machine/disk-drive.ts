@@ -1,6 +1,7 @@
 // A drive that the BIOS counts from 80h on, or an emulated one of a CD: an image that is only read, and what the guest has written over it.
 
-import { type DiskImage, readDisk, SECTOR_SIZE } from '../image/disk-image.ts';
+import { type DiskImage, diskView, readDisk, SECTOR_SIZE } from '../image/disk-image.ts';
+import { DiskOwners } from '../image/disk-owners.ts';
 
 export interface DiskGeometry {
   readonly cylinders: number;
@@ -28,6 +29,8 @@ export class DiskDrive {
   readonly geometry: DiskGeometry | null;
   readonly physical: DiskGeometry | null;
   readonly readOnly: boolean;
+  /** What its bytes belong to, before anybody writes. */
+  readonly owners: DiskOwners;
   readonly #start: number;
   /** By sector. */
   readonly #written = new Map<number, Uint8Array>();
@@ -37,6 +40,7 @@ export class DiskDrive {
     this.image = image;
     this.sectorSize = sectorSize;
     this.#start = start;
+    this.owners = new DiskOwners(diskView(image, start));
     this.sectors = options.sectors ?? Math.ceil((image.size - start) / sectorSize);
     this.geometry = geometry;
     this.physical = physical ?? geometry;

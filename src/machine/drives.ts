@@ -7,6 +7,7 @@ import { CD_SECTOR_SIZE, type CdBootImage, readCdBootImage } from '../image/el-t
 import { DiskDrive, hardDisk } from './disk-drive.ts';
 import { DoubtfulSectors } from './doubtful-sectors.ts';
 import { FloppyDisk } from './floppy-disk.ts';
+import { SectorLoads } from './sector-loads.ts';
 
 export const FIRST_HARD_DISK = 0x80;
 export const CDROM_DRIVE = 0xe0;
@@ -40,6 +41,8 @@ export class Drives {
   readonly floppy: FloppyDisk | null;
   readonly cdrom: DiskDrive | null;
   readonly doubtful = new DoubtfulSectors();
+  /** What INT 13h, and the BIOS before it, has read. */
+  readonly loads = new SectorLoads();
   /** The running emulation; null without one. */
   #emulated: { readonly boot: CdBootImage; readonly drive: DiskDrive; readonly number: number } | null = null;
   readonly #disks: readonly DiskDrive[];
@@ -98,10 +101,19 @@ export class Drives {
     const reasons: string[] = [];
     for (const device of order) {
       const found = this.#bootFrom(device);
-      if (typeof found !== 'string') return found;
+      if (typeof found !== 'string') {
+        this.#noteLoad(found);
+        return found;
+      }
       if (found !== '') reasons.push(found);
     }
     throw new BootscopeError('machine-boot', `nothing to boot from: ${reasons.join('; ')}`);
+  }
+
+  #noteLoad({ drive, address, bytes }: BootCode): void {
+    const start = drive === CDROM_DRIVE ? (this.#cdBoot?.start ?? 0) * CD_SECTOR_SIZE : 0;
+    const disk = this.drive(drive) ?? this.floppyDrive(drive);
+    if (disk !== null) this.loads.add(disk, start, bytes.length, address, SECTOR_SIZE);
   }
 
   /** Why it cannot be booted from where it cannot; an empty text where there is no such drive. */

@@ -1,6 +1,8 @@
 // A floppy disk image and its geometry.
 
 import { BootscopeError } from '../error.ts';
+import { type DiskImage, diskOfBytes } from '../image/disk-image.ts';
+import { DiskOwners } from '../image/disk-owners.ts';
 
 export const SECTOR_SIZE = 512;
 
@@ -55,12 +57,17 @@ export function floppyGeometry(size: number): FloppyGeometry {
 export class FloppyDisk {
   readonly geometry: FloppyGeometry;
   readonly bytes: Uint8Array;
+  readonly image: DiskImage;
+  /** What its bytes belong to. */
+  readonly owners: DiskOwners;
 
   /** @param image - copied, so that the guest's writes stay in the machine */
   constructor(image: Uint8Array) {
     this.geometry = floppyGeometry(image.length);
     this.bytes = new Uint8Array(floppySize(this.geometry));
     this.bytes.set(image);
+    this.image = diskOfBytes('the floppy', image);
+    this.owners = new DiskOwners(this.image);
   }
 
   get sectors(): number {

@@ -1,6 +1,7 @@
 // INT 13h: the floppy drive A:, answered as SeaBIOS answers, and which drive a call is for.
 
 import { hex } from '../../hex.ts';
+import { ownersText } from '../../image/disk-owners.ts';
 import type { PhysicalMemory } from '../../x86/physical-memory.ts';
 import { type Drives, FIRST_HARD_DISK } from '../drives.ts';
 import type { FloppyController } from '../floppy-controller.ts';
@@ -61,6 +62,7 @@ export function diskVector(parts: DiskParts): BiosVector {
   function transfer(
     r: BiosRegisters,
     disk: FloppyDisk,
+    what: 'read' | 'write' | 'verify',
     move: (offset: number, address: number, length: number) => void,
   ): number {
     const [count, cylinder, sector] = [r.al, r.ch | ((r.cl & 0xc0) << 2), r.cl & 0x3f];
@@ -78,18 +80,23 @@ export function diskVector(parts: DiskParts): BiosVector {
     const available = Math.min(count, disk.sectors - first);
     move(first * SECTOR_SIZE, address, available * SECTOR_SIZE);
     r.al = available;
-    r.result = `sectors ${first} to ${first + available - 1}, ${hex(address)}..${hex(address + available * SECTOR_SIZE)}`;
+    const [start, size] = [first * SECTOR_SIZE, available * SECTOR_SIZE];
+    const owner =
+      what === 'read'
+        ? drives.loads.add(disk, start, size, address, SECTOR_SIZE)
+        : ownersText(disk.owners.of(start, start + size), SECTOR_SIZE);
+    r.result = `sectors ${first} to ${first + available - 1}${owner}, ${hex(address)}..${hex(address + available * SECTOR_SIZE)}`;
     return available < count ? STATUS_SECTOR_NOT_FOUND : STATUS_OK;
   }
 
   function read(r: BiosRegisters, disk: FloppyDisk): number {
-    return transfer(r, disk, (offset, address, length) => {
+    return transfer(r, disk, 'read', (offset, address, length) => {
       memory.copyIn(address, disk.bytes.subarray(offset, offset + length));
     });
   }
 
   function write(r: BiosRegisters, disk: FloppyDisk): number {
-    return transfer(r, disk, (offset, address, length) => {
+    return transfer(r, disk, 'write', (offset, address, length) => {
       disk.bytes.set(memory.copyOut(address, length), offset);
     });
   }
@@ -131,7 +138,7 @@ export function diskVector(parts: DiskParts): BiosVector {
     [0x00, 'reset disk system', () => STATUS_OK],
     [0x02, 'read sectors', read],
     [0x03, 'write sectors', write],
-    [0x04, 'verify sectors', (r, disk) => transfer(r, disk, () => {})],
+    [0x04, 'verify sectors', (r, disk) => transfer(r, disk, 'verify', () => {})],
     [0x05, 'format track', null],
     [0x09, 'initialize drive pair', null],
     [0x0c, 'seek', null],

@@ -3,7 +3,7 @@
 
 import { hex } from '../../hex.ts';
 import { SECTOR_SIZE } from '../../image/disk-image.ts';
-import { type PartitionTable, readPartitionTable } from '../../image/partition-table.ts';
+import { ownersText } from '../../image/disk-owners.ts';
 import type { PhysicalMemory } from '../../x86/physical-memory.ts';
 import type { DiskDrive } from '../disk-drive.ts';
 import { CDROM_DRIVE, type Drives, FIRST_HARD_DISK } from '../drives.ts';
@@ -55,31 +55,22 @@ export type DriveService = (r: BiosRegisters, drive: DiskDrive) => number;
 /** The functions by AH; each returns the status for AH. */
 export function hardDiskServices(parts: HardDiskParts): ReadonlyMap<number, DriveService> {
   const { memory, drives } = parts;
-  const tables = new Map<DiskDrive, PartitionTable>();
-
-  function tableOf(drive: DiskDrive): PartitionTable {
-    const known = tables.get(drive) ?? readPartitionTable(drive.image);
-    tables.set(drive, known);
-    return known;
-  }
-
   /** Looks at what can only be a loader's own code: in no partition, and no table. */
   function doubt(drive: DiskDrive, first: number, bytes: Uint8Array): void {
     if (drive.sectorSize !== SECTOR_SIZE || first === 0) return;
-    const { kind, partitions } = tableOf(drive);
+    const { kind, partitions } = drive.owners.table;
     if (kind === 'none' || (kind === 'gpt' && first < GPT_SECTORS)) return;
     if (partitions.some(({ start, sectors }) => first >= start && first < start + sectors)) return;
     drives.doubtful.addRead(drive.image.path, first, bytes, drive.sectorSize);
   }
 
-  /** What the sectors belong to, in a few words. */
-  function ownerOf(drive: DiskDrive, first: number): string {
-    if (drive.sectorSize !== SECTOR_SIZE) return '';
-    const { partitions } = tableOf(drive);
-    const owner = partitions.find(({ start, sectors }) => first >= start && first < start + sectors);
-    if (owner !== undefined) return ` (partition ${owner.number})`;
-    if (partitions.length === 0) return '';
-    return first === 0 ? ' (the partition table)' : ' (no partition)';
+  /** What the sectors belong to, in a few words; what is read is remembered. */
+  function ownerOf(drive: DiskDrive, what: Move, first: number, count: number, to: number): string {
+    const { sectorSize } = drive;
+    const [offset, length] = [first * sectorSize, count * sectorSize];
+    return what === 'read'
+      ? drives.loads.add(drive, offset, length, to, sectorSize)
+      : ownersText(drive.owners.of(offset, offset + length), sectorSize);
   }
 
   type Move = 'read' | 'write' | 'verify';
@@ -110,7 +101,7 @@ export function hardDiskServices(parts: HardDiskParts): ReadonlyMap<number, Driv
     r.result =
       available === 0
         ? `sector ${first} is not on the disk, which has ${drive.sectors}`
-        : `sectors ${first} to ${first + available - 1}${ownerOf(drive, first)}${where}`;
+        : `sectors ${first} to ${first + available - 1}${ownerOf(drive, what, first, available, to)}${where}`;
     return available < count ? STATUS_SECTOR_NOT_FOUND : STATUS_OK;
   }
 

@@ -1,6 +1,7 @@
 // BlockIo and DiskIo (UEFI 2.10, 13.9 and 13.7): a disk, or a partition of it, in sectors and in bytes.
 
 import { SECTOR_SIZE } from '../../image/disk-image.ts';
+import { ownersText } from '../../image/disk-owners.ts';
 import { EFI_STATUS } from '../../protocol/efi-tables.ts';
 import type { DiskDrive } from '../disk-drive.ts';
 import type { UefiFirmware } from './firmware.ts';
@@ -43,6 +44,7 @@ export function blockIo(firmware: UefiFirmware, range: BlockRange): bigint {
         const bytes = new Uint8Array(Number(size));
         drive.read(start + Number(first), bytes);
         memory.copyIn(Number(buffer), bytes);
+        tellRead(firmware, drive, start + Number(first), bytes.length);
         return SUCCESS;
       },
     ),
@@ -58,6 +60,13 @@ export function blockIo(firmware: UefiFirmware, range: BlockRange): bigint {
     ),
     service('BlockIo.FlushBlocks', 'This:address', () => SUCCESS),
   ]);
+}
+
+/** Says of the call which sectors of the disk it was, and whose they are. */
+function tellRead(firmware: UefiFirmware, drive: DiskDrive, first: number, length: number): void {
+  const start = first * SECTOR_SIZE;
+  const owners = ownersText(drive.owners.of(start, start + length), SECTOR_SIZE);
+  firmware.remark(`sectors ${first} to ${first + length / SECTOR_SIZE - 1}${owners}`);
 }
 
 export function diskIo(firmware: UefiFirmware, { drive, start, sectors }: BlockRange): bigint {
@@ -80,6 +89,7 @@ export function diskIo(firmware: UefiFirmware, { drive, start, sectors }: BlockR
         const found = around(offset!, size!);
         if (found === null) return INVALID_PARAMETER;
         memory.copyIn(Number(buffer), found.bytes.subarray(found.at, found.at + Number(size)));
+        tellRead(firmware, drive, start + found.first, found.bytes.length);
         return SUCCESS;
       },
     ),

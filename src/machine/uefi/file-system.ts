@@ -1,5 +1,6 @@
 // SimpleFileSystem and the files behind it (UEFI 2.10, 13.4 and 13.5), which cannot be changed.
 
+import { hex } from '../../hex.ts';
 import { type FileNode, findNode } from '../../image/file-tree.ts';
 import { EFI_GUIDS, GUID_SIZE, guidText } from '../../protocol/efi-guids.ts';
 import { EFI_STATUS } from '../../protocol/efi-tables.ts';
@@ -130,6 +131,9 @@ export class FirmwareFileSystem {
     const part = this.#content(open.node).subarray(open.position, open.position + room);
     memory.copyIn(Number(buffer), part);
     memory.write64(Number(sizePointer), BigInt(part.length));
+    const name = `\\${open.path.join('\\')}`;
+    firmware.remark(`${name} from ${hex(open.position)} on`);
+    firmware.files.set(open.node, { name, file: open.node });
     open.position += part.length;
     return SUCCESS;
   }

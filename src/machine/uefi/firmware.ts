@@ -6,6 +6,7 @@ import { crc32 } from '../../codecs/checksums.ts';
 import type { Cpu, RegisterName } from '../../cpu/cpu.ts';
 import { BootscopeError } from '../../error.ts';
 import { hex } from '../../hex.ts';
+import type { FileNode } from '../../image/file-tree.ts';
 import { EFI_GUIDS, type EfiGuidName, guidBytes } from '../../protocol/efi-guids.ts';
 import type { EfiMemoryDescriptor } from '../../protocol/efi-memory-map.ts';
 import {
@@ -29,6 +30,7 @@ import type { PhysicalMemory } from '../../x86/physical-memory.ts';
 import type { Clock } from '../clock.ts';
 import type { MachineEvent } from '../events.ts';
 import type { Key } from '../keys.ts';
+import type { ReadFile } from '../sector-loads.ts';
 import { BOOT_SERVICE_ROWS } from './boot-services.ts';
 import type { BootVolume } from './boot-volume.ts';
 import { EventList } from './event-list.ts';
@@ -163,6 +165,8 @@ export class UefiFirmware {
   readonly images: LoadedImageRecord[] = [];
   /** What was booted from; null where the image came from elsewhere. */
   volume: BootVolume | null = null;
+  /** Every file that something was read of. */
+  readonly files = new Map<FileNode, ReadFile>();
   /** What was measured into a TPM's PCRs. */
   readonly measurements: Measurement[] = [];
   /** Task priority level. */
