@@ -8,8 +8,10 @@ import { fileURLToPath } from 'node:url';
 import { afterAll, describe, expect, it } from 'vitest';
 import { QemuMachine } from '../scripts/reference/qemu-machine.ts';
 import { extractVmlinux } from '../src/image/extract-vmlinux.ts';
-import { boot, DEFAULT_BOOT_OPTIONS, readKernelImage } from '../src/index.ts';
+import { boot, DEFAULT_BOOT_OPTIONS, openBoot, readKernelImage } from '../src/index.ts';
+import { MACHINE_MODELS } from '../src/machine/memory-map.ts';
 import { readHvmStartInfo } from '../src/protocol/pvh.ts';
+import { findRsdp } from '../src/trace/decode/acpi.ts';
 import { PhysicalMemory } from '../src/x86/physical-memory.ts';
 import { CLOUD_KERNEL, debianKernel } from './debian-kernels.ts';
 
@@ -38,6 +40,43 @@ function described(memory: PhysicalMemory, startInfo: number) {
     commandLine: textAt(memory, info.commandLine),
     memoryMap: info.memoryMap,
   };
+}
+
+type Read = (address: number, size: number) => Promise<Uint8Array>;
+
+/** The tables by their names, without what follows from where they lie; of the DSDT, which is bytecode, the header. */
+async function acpiTables(read: Read, rsdp: number): Promise<Record<string, string>> {
+  const found: Record<string, string> = {};
+  const bytesAt = async (address: number, size: number) => Buffer.from(await read(address, size));
+  const table = async (address: number): Promise<Buffer> => {
+    const header = await bytesAt(address, 36);
+    const bytes = await bytesAt(address, header.readUInt32LE(4));
+    expect(bytes.reduce((sum, byte) => (sum + byte) & 0xff, 0)).toBe(0);
+    const name = bytes.toString('latin1', 0, 4);
+    const shown = Buffer.from(name === 'DSDT' ? bytes.subarray(0, 36) : bytes);
+    shown[9] = 0;
+    if (name === 'DSDT') shown.writeUInt32LE(36, 4);
+    if (name === 'FACP') {
+      shown.fill(0, 36, 44);
+      if (shown.length > 140) shown.fill(0, 132, 148);
+    }
+    found[name] = shown.toString('hex', 0, /^[RX]SDT$/.test(name) ? 36 : shown.length);
+    return bytes;
+  };
+  const pointer = await bytesAt(rsdp, 36);
+  const extended = pointer[15]! >= 2;
+  const size = extended ? 36 : 20;
+  expect(pointer.subarray(0, 20).reduce((sum, byte) => (sum + byte) & 0xff, 0)).toBe(0);
+  found.RSDP = `${pointer.toString('latin1', 0, 8)} ${pointer.toString('latin1', 9, 15)} ${pointer[15]} ${size}`;
+  const root = await table(extended ? Number(pointer.readBigUInt64LE(24)) : pointer.readUInt32LE(16));
+  for (let at = 36; at < root.length; at += extended ? 8 : 4) {
+    const bytes = await table(extended ? Number(root.readBigUInt64LE(at)) : root.readUInt32LE(at));
+    if (bytes.toString('latin1', 0, 4) !== 'FACP') continue;
+    await table(bytes.readUInt32LE(40));
+    const control = bytes.readUInt32LE(36);
+    if (control !== 0) found.FACS = (await bytesAt(control, 64)).toString('hex');
+  }
+  return found;
 }
 
 describe('PVH', () => {
@@ -87,6 +126,54 @@ describe('PVH', () => {
       }
     });
   }
+
+  const noCloud = !existsSync(CLOUD_KERNEL)
+    ? ' (skipped: no cloud kernel is in images/cache)'
+    : hasQemu
+      ? ''
+      : ' (skipped: no qemu-system-x86_64)';
+  for (const machine of MACHINE_MODELS) {
+    it.skipIf(noCloud !== '')(`has the ACPI tables of QEMU's ${machine}${noCloud}`, async () => {
+      const image = await readKernelImage(CLOUD_KERNEL, readFileSync(CLOUD_KERNEL));
+      using ours = await openBoot(image, { entry: 'pvh', machine, memory: 64 << 20 });
+      const vmlinux = join(folder, 'vmlinux-acpi');
+      writeFileSync(vmlinux, (await extractVmlinux(image)).bytes);
+      const qemu = await QemuMachine.start(
+        {
+          ...{ start: 'kernel', image: vmlinux, cmdline: '', initrd: null, cpu: 'qemu64', timeout: 120_000 },
+          ...{ memoryMegabytes: 64, extra: ['-machine', machine] },
+        },
+        true,
+      );
+      try {
+        await qemu.runTo([ours.registers.rip]);
+        const { rbx } = (await qemu.registers()).values;
+        const low = PhysicalMemory.of(await qemu.readPhysical(0n, 0x100000));
+        const theirs = await acpiTables(
+          async (address, size) => qemu.readPhysical(BigInt(address), size),
+          readHvmStartInfo(low, Number(rbx))!.rsdp,
+        );
+        const { rsdp } = readHvmStartInfo(ours.machine.memory, Number(ours.registers.rbx))!;
+        expect(await acpiTables(async (address, size) => ours.memory.read(address, size), rsdp)).toEqual(
+          theirs,
+        );
+        expect(findRsdp(ours.memory)).toBe(rsdp);
+      } finally {
+        await qemu.close();
+      }
+    });
+  }
+
+  it.skipIf(!existsSync(CLOUD_KERNEL))(
+    `leaves ACPI's root pointer out where the memory map is somebody else's${existsSync(CLOUD_KERNEL) ? '' : ' (skipped: no cloud kernel is in images/cache)'}`,
+    async () => {
+      const image = await readKernelImage(CLOUD_KERNEL, readFileSync(CLOUD_KERNEL));
+      const memoryMap = [{ address: 0n, size: 0x2000_0000n, type: 1 }];
+      using ours = await openBoot(image, { entry: 'pvh', memoryMap });
+      expect(readHvmStartInfo(ours.machine.memory, Number(ours.registers.rbx))!.rsdp).toBe(0);
+      expect(findRsdp(ours.memory)).toBeNull();
+    },
+  );
 
   for (const path of KERNELS) {
     const name = basename(path);

@@ -17,6 +17,7 @@ import { E820_RAM, E820_TABLE_ENTRIES, type E820Entry } from '../protocol/e820.t
 import { HVM_START_INFO_SIZE, HVM_START_MAGIC, readHvmStartInfo } from '../protocol/pvh.ts';
 import { SETUP_HEADER_FIELDS, SETUP_HEADER_FLAGS, SETUP_HEADER_MAGIC } from '../protocol/setup-header.ts';
 import type { Hazard } from '../trace/boot-trace.ts';
+import { isRsdp } from '../trace/decode/acpi.ts';
 import { runArea } from '../trace/hazards.ts';
 import { CR0_PE, CR0_PG, EFER_LMA } from '../x86/control-registers.ts';
 import { isIdentityMapped, pagingMode } from '../x86/page-tables.ts';
@@ -58,6 +59,8 @@ export interface HandoverRule {
 const SETUP_TO_ENTRY = 0x200;
 const STARTUP_64 = 0x200;
 const LOW_MEMORY_END = 0xa0000;
+/** Bytes of a root pointer that its first checksum is over. */
+const RSDP_CHECKED = 20;
 const LOADED_HIGH = 0x01;
 const CAN_USE_HEAP = 0x80;
 const BOOT_CS = 0x10n;
@@ -632,9 +635,21 @@ function judgeStartInfo(seen: HandoverView): readonly Finding[] {
       ),
     ];
   }
-  return info.memoryMap.length > 0
-    ? []
-    : [about('hvm_start_info has no memory map', 'version 1 has one: memmap_paddr and memmap_entries')];
+  const found: Finding[] = [];
+  if (info.memoryMap.length === 0) {
+    found.push(
+      about('hvm_start_info has no memory map', 'version 1 has one: memmap_paddr and memmap_entries'),
+    );
+  }
+  if (info.rsdp !== 0 && !isRsdp(memory.viewUpTo(info.rsdp, RSDP_CHECKED))) {
+    found.push(
+      about(
+        `rsdp_paddr is ${hex(info.rsdp)}, where no ACPI root pointer stands`,
+        'rsdp_paddr is the address of the root pointer ("RSD PTR "), or 0: the kernel looks for it itself',
+      ),
+    );
+  }
+  return found;
 }
 
 /** All rules, in the order in which a state is judged. */

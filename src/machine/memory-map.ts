@@ -29,8 +29,14 @@ const HOLES: Readonly<Record<MachineModel, { readonly whole: number; readonly sp
   microvm: { whole: 0xc000_0000, split: 0xc000_0000 },
 };
 
-/** What the firmware keeps at the end of low RAM for its ACPI tables. */
-const ACPI_SIZES: Readonly<Record<MachineModel, number>> = { pc: 0x20000, q35: 0x21000, microvm: 0 };
+/** The end of low RAM, from where on a machine with PCI has its ACPI tables. */
+export const ACPI_TABLES_SIZE = 0x20000;
+/** What the firmware keeps at the end of low RAM, for its ACPI tables above all. */
+const ACPI_SIZES: Readonly<Record<MachineModel, number>> = {
+  pc: ACPI_TABLES_SIZE,
+  q35: 0x1000 + ACPI_TABLES_SIZE,
+  microvm: 0,
+};
 
 export function ramSizes(model: MachineModel, memory: number): RamSizes {
   const { whole, split } = HOLES[model];

@@ -8,7 +8,9 @@ import { readElf } from '../../image/elf.ts';
 import { extractVmlinux } from '../../image/extract-vmlinux.ts';
 import { type KernelImage, readKernelImage } from '../../image/kernel-image.ts';
 import { readXenNotes } from '../../image/vmlinux.ts';
+import { writeAcpiTables } from '../../machine/acpi-tables.ts';
 import type { Machine } from '../../machine/machine.ts';
+import { ramSizes } from '../../machine/memory-map.ts';
 import { E820_TABLE_ENTRIES } from '../../protocol/e820.ts';
 import { HVM_START_INFO_SIZE, writeHvmStartInfo } from '../../protocol/pvh.ts';
 import { LOADER_MEMORY } from '../low-memory.ts';
@@ -87,7 +89,7 @@ function loadPvh(machine: Machine, image: KernelImage, options: BootOptions): Lo
       flags: 0,
       modules: initrd === null ? [] : [initrd],
       commandLine: commandLine.address,
-      rsdp: 0,
+      rsdp: rootPointer(machine, options),
       memoryMap,
     },
     { startInfo: START_INFO, modules: MODULES, memoryMap: MEMORY_MAP },
@@ -97,4 +99,10 @@ function loadPvh(machine: Machine, image: KernelImage, options: BootOptions): Lo
     ...{ setup: null, heapEnd: null, protectedModeCode: null, startup32: 0 },
     ...{ commandLine, initrd, bootParams: null, kernel, start },
   };
+}
+
+/** The tables lie where this machine's own map keeps them; of another machine's nobody knows where it has them. */
+function rootPointer({ memory }: Machine, options: BootOptions): number {
+  if (options.memoryMap !== null) return 0;
+  return writeAcpiTables(memory, options.machine, ramSizes(options.machine, options.memory));
 }

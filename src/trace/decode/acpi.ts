@@ -15,6 +15,15 @@ const HEADER_SIZE = 36;
 /** A longer table is taken for damaged. */
 const MAX_TABLE = 0x10_0000;
 
+/** Whether these bytes begin with a root pointer whose checksum holds. */
+export function isRsdp(bytes: Uint8Array): boolean {
+  return (
+    bytes.length >= RSDP_SIZE &&
+    SIGNATURE.every((byte, index) => bytes[index] === byte) &&
+    sum(bytes.subarray(0, RSDP_SIZE)) === 0
+  );
+}
+
 /**
  * Physical address of the root pointer: in the first KiB of the EBDA, or in the BIOS ROM.
  * @returns null where there is none
@@ -28,12 +37,7 @@ export function findRsdp(memory: MemoryReader): number | null {
   for (const [start, end] of areas) {
     const bytes = memory.read(start, end - start);
     for (let at = 0; at + RSDP_SIZE <= bytes.length; at += 16) {
-      if (
-        SIGNATURE.every((byte, index) => bytes[at + index] === byte) &&
-        sum(bytes.subarray(at, at + RSDP_SIZE)) === 0
-      ) {
-        return start + at;
-      }
+      if (isRsdp(bytes.subarray(at, at + RSDP_SIZE))) return start + at;
     }
   }
   return null;
