@@ -1,4 +1,5 @@
-// CPUID by profile. The expected words were read from QEMU 7.2 (TCG) by a boot sector.
+// CPUID by profile. The expected words were read from QEMU 7.2 (TCG) by a boot sector; those of processors of today are from the
+// dumps of InstLatx64.
 
 import { describe, expect, it } from 'vitest';
 import { Cpuid, cpuProfiles, findCpuProfile } from './cpu-profiles.ts';
@@ -34,28 +35,80 @@ describe('CPU profiles', () => {
     expect(has('pentium')).toMatchObject({ longMode: false, pae: false });
   });
 
-  it('of today are of their vendors, with their widths of addresses', () => {
-    const told = (name: string) => {
-      const cpuid = new Cpuid(findCpuProfile(name));
-      const [, , ecx] = cpuid.read(7);
-      const letters = new DataView(new ArrayBuffer(12));
-      const [, ebx, vendorEcx, edx] = cpuid.read(0);
-      for (const [index, word] of [ebx, edx, vendorEcx].entries()) letters.setUint32(index * 4, word, true);
-      const [sizes] = cpuid.read(0x80000008);
-      const vendor = new TextDecoder().decode(letters);
-      return [
-        vendor,
-        (cpuid.read(1)[0] >>> 0).toString(16),
-        sizes & 0xff,
-        sizes >> 8,
-        (ecx & (1 << 16)) !== 0,
-      ];
+  /** What a processor answers. */
+  interface Processor {
+    readonly name: string;
+    readonly vendor: string;
+    /** The highest leaves. */
+    readonly basic: number;
+    readonly extended: number;
+    /** EAX, ECX, EDX. */
+    readonly leaf1: readonly [number, number, number];
+    /** EBX, ECX. */
+    readonly leaf7: readonly [number, number];
+    /** Leaf 0x80000001: EAX, ECX, EDX. */
+    readonly extendedFeatures: readonly [number, number, number];
+    readonly brand: string;
+    /** Leaf 0x80000008 EAX. */
+    readonly sizes: number;
+  }
+  const OF_TODAY: readonly Processor[] = [
+    {
+      ...{ name: 'epyc-genoa', vendor: 'AuthenticAMD', basic: 0x10, extended: 0x80000028 },
+      ...{ leaf1: [0x00a10f11, 0x7efa320b, 0x178bfbff], leaf7: [0xf1bf97a9, 0x00415fce] },
+      ...{ extendedFeatures: [0x00a10f11, 0x75c237ff, 0x2fd3fbff], sizes: 0x3934 },
+      brand: 'AMD EPYC 9654 96-Core Processor                \0',
+    },
+    {
+      ...{ name: 'epyc-milan', vendor: 'AuthenticAMD', basic: 0x10, extended: 0x80000023 },
+      ...{ leaf1: [0x00a00f11, 0x7eda320b, 0x178bfbff], leaf7: [0x219c97a9, 0x0040068c] },
+      ...{ extendedFeatures: [0x00a00f11, 0x75c237ff, 0x2fd3fbff], sizes: 0x3030 },
+      brand: 'AMD EPYC 7763 64-Core Processor                \0',
+    },
+    {
+      ...{ name: 'sapphire-rapids', vendor: 'GenuineIntel', basic: 0x20, extended: 0x80000008 },
+      ...{ leaf1: [0x000806f8, 0x7ffefbff, 0xbfebfbff], leaf7: [0xf3bfbffb, 0xbb417fee] },
+      ...{ extendedFeatures: [0, 0x121, 0x2c100000], sizes: 0x3934 },
+      brand: 'Intel(R) Xeon(R) w7-2475X'.padEnd(48, '\0'),
+    },
+    {
+      ...{ name: 'raptor-lake', vendor: 'GenuineIntel', basic: 0x20, extended: 0x80000008 },
+      ...{ leaf1: [0x000b0671, 0x7ffafbff, 0xbfebfbff], leaf7: [0x239c27eb, 0x98c027ac] },
+      ...{ extendedFeatures: [0, 0x121, 0x2c100000], sizes: 0x302e },
+      brand: '13th Gen Intel(R) Core(TM) i9-13900K'.padEnd(48, '\0'),
+    },
+  ];
+  const HYPERVISOR = 1 << 31;
+  /** Intel's processors tell of SYSCALL in 64-bit mode alone. */
+  const SYSCALL = 1 << 11;
+
+  it.each(OF_TODAY)('of today tell what $name tells, and no feature that it lacks', (real) => {
+    const cpuid = new Cpuid(findCpuProfile(real.name));
+    const text = (...all: readonly number[]): string => {
+      const letters = new DataView(new ArrayBuffer(all.length * 4));
+      for (const [index, word] of all.entries()) letters.setUint32(index * 4, word, true);
+      return new TextDecoder().decode(letters);
     };
-    expect(told('epyc-genoa')).toEqual(['AuthenticAMD', 'a10f11', 52, 57, true]);
-    expect(told('epyc-milan')).toEqual(['AuthenticAMD', 'a00f11', 48, 48, false]);
-    expect(told('sapphire-rapids')).toEqual(['GenuineIntel', '806f8', 52, 57, true]);
-    expect(told('raptor-lake')).toEqual(['GenuineIntel', 'b0671', 46, 48, false]);
-    expect(new Cpuid(findCpuProfile('epyc-genoa')).read(7, 1)).toEqual([0, 0, 0, 0]);
+    const [basic, ebx, ecx, edx] = cpuid.read(0);
+    expect([basic, text(ebx, edx, ecx)]).toEqual([real.basic, real.vendor]);
+    expect(cpuid.read(0x80000000)[0] >>> 0).toBe(real.extended);
+    expect(text(...[2, 3, 4].flatMap((leaf) => cpuid.read(0x80000000 + leaf)))).toBe(real.brand);
+    expect(cpuid.read(0x80000008)[0]).toBe(real.sizes);
+    const [signature, , ecx1, edx1] = cpuid.read(1);
+    const [, ebx7, ecx7] = cpuid.read(7);
+    const [extendedSignature, , extendedEcx, extendedEdx] = cpuid.read(0x80000001);
+    expect([signature, extendedSignature]).toEqual([real.leaf1[0], real.extendedFeatures[0]]);
+    const pairs: readonly (readonly [number, number])[] = [
+      [ecx1 & ~HYPERVISOR, real.leaf1[1]],
+      [edx1, real.leaf1[2]],
+      [ebx7, real.leaf7[0]],
+      [ecx7, real.leaf7[1]],
+      [extendedEcx, real.extendedFeatures[1]],
+      [extendedEdx & ~SYSCALL, real.extendedFeatures[2]],
+    ];
+    expect(pairs.map(([ours, theirs]) => ours & ~theirs)).toEqual([0, 0, 0, 0, 0, 0]);
+    expect((ecx7 & (1 << 16)) !== 0).toBe((real.leaf7[1] & (1 << 16)) !== 0);
+    expect(cpuid.read(7, 1)).toEqual([0, 0, 0, 0]);
   });
 
   it('are listed, the default first, and an unknown name is answered with the list', () => {

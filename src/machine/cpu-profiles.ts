@@ -37,7 +37,6 @@ const BRAND_STRING = 0x80000002;
 const L1_CACHES = 0x80000005;
 const L2_CACHE = 0x80000006;
 const ADDRESS_SIZES = 0x80000008;
-const MEMORY_ENCRYPTION = 0x8000001f;
 
 const NOTHING: CpuidResult = [0, 0, 0, 0];
 
@@ -67,11 +66,20 @@ const QEMU64 = profile('qemu64', "QEMU's default x86-64 processor", [
   [0x8000000a, [1, 0x10, 0, 0]],
 ]);
 
-/** A processor of today. @param signature - leaf 1 EAX: family, model and stepping */
+/** Of Intel's processors: LAHF, LZCNT and PREFETCHW; SYSCALL, NX, 1-GiB pages, RDTSCP and long mode. No copy of leaf 1, as AMD has it. */
+const INTEL_EXTENDED_ECX = 0x121;
+const INTEL_EXTENDED_EDX = 0x2c10_0800;
+/** What a brand string is filled up to with spaces where it is AMD's. */
+const AMD_BRAND_LENGTH = 47;
+
+/**
+ * A processor of today, of which the CPUID dumps of InstLatx64 tell: those of an EPYC 9654, an EPYC 7763, a Xeon w7-2475X and a Core
+ * i9-13900K.
+ */
 function current(
   name: string,
   brand: string,
-  { vendor: maker, signature, physicalBits, la57 }: CurrentProcessor,
+  { vendor: maker, highestExtended, signature, physicalBits, la57 }: CurrentProcessor,
 ): CpuProfile {
   const [, ebx, ecx, edx] = QEMU64_FEATURES;
   const [, , extendedEcx, extendedEdx] = QEMU64_EXTENDED_FEATURES;
@@ -83,15 +91,22 @@ function current(
       STRUCTURED_FEATURES,
       [0, LEAF_7_EBX_BMI1 | LEAF_7_EBX_BMI2 | LEAF_7_EBX_ADX, la57 ? LEAF_7_ECX_LA57 : 0, 0],
     ],
-    [EXTENDED, [isAmdMade ? MEMORY_ENCRYPTION : ADDRESS_SIZES, ...(isAmdMade ? AMD : ([0, 0, 0] as const))]],
-    [EXTENDED_FEATURES, [isAmdMade ? signature : 0, 0, extendedEcx, extendedEdx]],
-    ...brandString(brand),
+    [EXTENDED, [highestExtended, ...(isAmdMade ? AMD : ([0, 0, 0] as const))]],
+    [
+      EXTENDED_FEATURES,
+      isAmdMade
+        ? [signature, 0, extendedEcx, extendedEdx]
+        : [0, 0, extendedEcx & INTEL_EXTENDED_ECX, extendedEdx & INTEL_EXTENDED_EDX],
+    ],
+    ...brandString(isAmdMade ? brand.padEnd(AMD_BRAND_LENGTH) : brand),
     [ADDRESS_SIZES, [((la57 ? 57 : 48) << 8) | physicalBits, 0, 0, 0]],
   ]);
 }
 
 interface CurrentProcessor {
   readonly vendor: readonly [number, number, number];
+  readonly highestExtended: number;
+  /** Leaf 1 EAX: family, model and stepping. */
   readonly signature: number;
   readonly physicalBits: number;
   readonly la57: boolean;
@@ -111,17 +126,23 @@ const PROFILES: readonly CpuProfile[] = [
     [EXTENDED_FEATURES, [0x00060fb1, 0, 0x00000005 | LEAF_80000001_ECX_3DNOW_PREFETCH, 0x2193fbfd | 0]],
     ...brandString('Bootscope Virtual CPU'),
   ]),
-  current('epyc-genoa', 'AMD EPYC 9554 64-Core Processor', {
-    ...{ vendor: AMD, signature: 0x00a10f11, physicalBits: 52, la57: true },
+  current('epyc-genoa', 'AMD EPYC 9654 96-Core Processor', {
+    ...{ vendor: AMD, highestExtended: 0x80000028, signature: 0x00a10f11, physicalBits: 52, la57: true },
   }),
   current('epyc-milan', 'AMD EPYC 7763 64-Core Processor', {
-    ...{ vendor: AMD, signature: 0x00a00f11, physicalBits: 48, la57: false },
+    ...{ vendor: AMD, highestExtended: 0x80000023, signature: 0x00a00f11, physicalBits: 48, la57: false },
   }),
-  current('sapphire-rapids', 'Intel(R) Xeon(R) Platinum 8480+', {
-    ...{ vendor: INTEL, signature: 0x000806f8, physicalBits: 52, la57: true },
+  current('sapphire-rapids', 'Intel(R) Xeon(R) w7-2475X', {
+    ...{ vendor: INTEL, highestExtended: ADDRESS_SIZES, signature: 0x000806f8, physicalBits: 52, la57: true },
   }),
   current('raptor-lake', '13th Gen Intel(R) Core(TM) i9-13900K', {
-    ...{ vendor: INTEL, signature: 0x000b0671, physicalBits: 46, la57: false },
+    ...{
+      vendor: INTEL,
+      highestExtended: ADDRESS_SIZES,
+      signature: 0x000b0671,
+      physicalBits: 46,
+      la57: false,
+    },
   }),
   profile('qemu32', 'a 32-bit processor with PAE and SSE3 (no long mode)', [
     [BASIC, [0x04, ...INTEL]],
