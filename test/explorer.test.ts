@@ -174,7 +174,7 @@ function suite(host: Host): void {
   const instructions = async (page: Page): Promise<number> =>
     Number((await page.locator('#instructions').innerText()).replaceAll(',', ''));
   const held = async (page: Page): Promise<void> => {
-    await page.locator('#cancel').waitFor({ state: 'detached', timeout: 60_000 });
+    await page.locator('#status[aria-busy=false]').waitFor({ timeout: 60_000 });
     await page.locator('#position').waitFor();
   };
   async function press(page: Page, key: string): Promise<void> {
@@ -328,11 +328,18 @@ function suite(host: Host): void {
 
   // Not skips, which would have to be expected: what follows is of one host.
   if (host === loopback)
-    it('ends when its last page has gone', async () => {
-      const page = await open(await host.site(DEMO));
+    it('shows several pages, each with a boot of its own, and ends when the last has gone', async () => {
+      const site = await host.site(DEMO);
+      const [page, other] = [await open(site), await open(site)];
       const server = servers.at(-1)!;
       const ended = once(server, 'close');
+      await closeTour(other);
+      await press(other, 's');
+      expect([await instructions(page), await instructions(other)]).toEqual([0, 1]);
+      await other.reload();
+      for (const each of [page, other]) await each.locator('.step').first().waitFor({ timeout: 60_000 });
       await page.close();
+      await other.close();
       expect((await ended)[0]).toBe(0);
     });
 

@@ -8,16 +8,17 @@ import { openBoot } from '../boot/session.ts';
 import { BootscopeError } from '../error.ts';
 import { explorerFiles } from '../explorer/explorer-files.ts';
 import { ExplorerHost } from '../explorer/explorer-host.ts';
-import { type MachineConnection, startExplorerServer } from '../explorer/server.ts';
+import { startExplorerServer } from '../explorer/server.ts';
 import { addBootOptions, type BootFlags, IMAGE_ARGUMENT, readBootRequest } from './boot-options.ts';
 import { addExamples } from './common-options.ts';
+import { MACHINE_PARTS, type MachinePart, PageMachines } from './page-machines.ts';
 import { print, printError } from './standard-output.ts';
 
 interface Flags extends BootFlags {
   readonly port: number;
   readonly open?: boolean;
   readonly keep?: boolean;
-  readonly pageMachine?: boolean;
+  readonly pageMachine?: MachinePart;
 }
 
 const SIGINT_STATUS = 0;
@@ -45,25 +46,39 @@ export function registerExplore(program: Command): void {
     )
     .option('--no-open', 'print the address and open no browser')
     .option('--keep', 'stay when the last page has gone')
-    // What the server starts for each page.
-    .addOption(new Option('--page-machine').hideHelp())
+    // What the server starts for its pages.
+    .addOption(new Option('--page-machine <part>').choices(MACHINE_PARTS).hideHelp())
     .action(async (path: string | undefined, flags: Flags) => {
-      const { image, options } = await readBootRequest(path, flags);
-      if (flags.pageMachine === true) {
-        const session = () => openBoot(image, { ...options, hash: false });
-        const host = new ExplorerHost({ image, open: session, survey: session }, (message) => {
-          process.stdout.write(`${JSON.stringify(message)}\n`);
-        });
-        const lines = createInterface({ input: process.stdin });
-        lines.on('line', (line) => host.receive(line));
-        lines.on('close', () => host.close());
+      if (flags.pageMachine !== undefined) {
+        await answerPages(path, flags, flags.pageMachine);
         return;
       }
-      await serve(flags);
+      // It starts while this process reads the image, to tell at once what is wrong with it.
+      const machines = new PageMachines([...process.execArgv, ...process.argv.slice(1)]);
+      try {
+        await readBootRequest(path, flags);
+        machines.prepareWhole();
+        await serve(flags, machines);
+      } finally {
+        machines.close();
+      }
+      process.exit(SIGINT_STATUS);
     });
 }
 
-async function serve(flags: Flags): Promise<void> {
+async function answerPages(path: string | undefined, flags: Flags, part: MachinePart): Promise<void> {
+  const { image, options } = await readBootRequest(path, flags);
+  const session = () => openBoot(image, { ...options, hash: false });
+  const host = new ExplorerHost({ image, open: session, survey: session }, (message) => {
+    process.stdout.write(`${JSON.stringify(message)}\n`);
+  });
+  host.begin(part === 'held' ? 'open' : 'survey');
+  const lines = createInterface({ input: process.stdin });
+  lines.on('line', (line) => host.receive(line));
+  lines.on('close', () => host.close());
+}
+
+async function serve(flags: Flags, machines: PageMachines): Promise<void> {
   let done: () => void = () => {};
   const ended = new Promise<void>((resolve) => {
     done = resolve;
@@ -71,7 +86,7 @@ async function serve(flags: Flags): Promise<void> {
   const server = await startExplorerServer({
     port: flags.port,
     files: await explorerFiles(),
-    connect: startMachine,
+    connect: (say) => machines.connect(say),
     onEmpty: () => {
       if (flags.keep !== true) done();
     },
@@ -85,37 +100,6 @@ async function serve(flags: Flags): Promise<void> {
   process.once('SIGTERM', done);
   await ended;
   await server.close();
-  process.exit(SIGINT_STATUS);
-}
-
-/** The command once more, as the machine of one page. */
-function startMachine(say: (text: string) => void): MachineConnection {
-  const child = spawn(process.execPath, [...process.execArgv, ...process.argv.slice(1), '--page-machine'], {
-    stdio: ['pipe', 'pipe', 'pipe'],
-  });
-  let errors = '';
-  let closed = false;
-  child.stderr.setEncoding('utf8').on('data', (text: string) => {
-    errors = (errors + text).slice(-2000);
-  });
-  child.stdin.on('error', () => {});
-  createInterface({ input: child.stdout }).on('line', say);
-  child.on('close', (status, signal) => {
-    if (closed) return;
-    const why = errors.trim().replace(/^bootscope: /, '') || `it ended with ${signal ?? `status ${status}`}`;
-    say(JSON.stringify({ lost: why }));
-  });
-  return {
-    send: (text) => {
-      // A line is a message; JSON needs no line ends.
-      child.stdin.write(`${text.replaceAll('\n', ' ')}\n`);
-    },
-    close: () => {
-      closed = true;
-      child.stdin.end();
-      child.kill();
-    },
-  };
 }
 
 function openBrowser(url: string): void {

@@ -11,7 +11,7 @@ import { BootscopeError } from '../error.ts';
 import { hex } from '../hex.ts';
 import type { KernelImage } from '../image/kernel-image.ts';
 import { fitModel, type ModelRegion, type ReportModel, reportModel } from '../report/report-model.ts';
-import { type BootTrace, type EventKind, PHASE_NAMES } from '../trace/boot-trace.ts';
+import type { BootTrace, EventKind } from '../trace/boot-trace.ts';
 import { decodeStructure } from '../trace/decode/decode.ts';
 import { type KernelSymbols, readKernelSymbols } from '../trace/find-symbols.ts';
 import { placeName } from '../trace/place.ts';
@@ -20,7 +20,6 @@ import {
   type Answers,
   type CodeLine,
   type Command,
-  type FoundLine,
   type Message,
   type Moment,
   type OpenedBoot,
@@ -37,7 +36,7 @@ export interface ExplorerBoots {
 
 const SHOWN_INSTRUCTIONS = 24;
 const SHOWN_WRITERS = 20;
-const SHOWN_FOUND = 40;
+const FOUND_SYMBOLS = 160;
 const PROGRESS_MILLISECONDS = 150;
 /** Of the survey; a page holds more, but the message has to be made and read. */
 const MAX_SURVEY_BYTES = 4_000_000;
@@ -47,6 +46,8 @@ export class ExplorerHost {
   readonly #boots: ExplorerBoots;
   readonly #say: (message: Message) => void;
   #session: BootSession | null = null;
+  /** A boot that nobody has asked for yet. */
+  #opened: Promise<OpenedBoot> | null = null;
   #survey: Promise<ReportModel> | null = null;
   #whole: Promise<BootTrace> | null = null;
   #symbols: Promise<KernelSymbols | null> | null = null;
@@ -59,6 +60,22 @@ export class ExplorerHost {
   constructor(boots: ExplorerBoots, say: (message: Message) => void) {
     this.#boots = boots;
     this.#say = say;
+  }
+
+  /** Does at once what a page that comes will ask for first. */
+  begin(first: 'open' | 'survey'): void {
+    if (first === 'survey') {
+      this.#survey ??= this.#makeSurvey();
+      this.#survey.catch(() => {});
+      return;
+    }
+    const opened = this.#open();
+    this.#opened = opened;
+    // Who asks is told why it failed.
+    this.#last = opened.then(
+      () => {},
+      () => {},
+    );
   }
 
   /** Takes a message of the page's; what it leads to is said. */
@@ -84,8 +101,8 @@ export class ExplorerHost {
         this.#fail(id, error);
       }
     };
-    // The survey must not keep the held boot waiting.
-    if (command.do === 'survey') void next();
+    // What is asked of the whole boot must not keep the held one waiting.
+    if (command.do === 'survey' || command.do === 'find') void next();
     else this.#last = this.#last.then(next);
   }
 
@@ -105,8 +122,11 @@ export class ExplorerHost {
 
   async #answer(command: Exclude<Command, { readonly do: 'cancel' }>): Promise<Answers[keyof Answers]> {
     switch (command.do) {
-      case 'open':
-        return this.#open();
+      case 'open': {
+        const opened = this.#opened ?? this.#open();
+        this.#opened = null;
+        return opened;
+      }
       case 'survey':
         this.#survey ??= this.#makeSurvey();
         return this.#survey;
@@ -182,39 +202,16 @@ export class ExplorerHost {
 
   async #find(text: string): Promise<Answers['find']> {
     if (text === '') return [];
-    const session = this.#held();
-    const address = /^0x[0-9a-f]+$/i.test(text) ? Number(text) : null;
     this.#symbols ??= this.#wholeTrace().then((trace) => readKernelSymbols(this.#boots.image, trace));
     const symbols = await this.#symbols;
-    if (address !== null) {
-      const regions = session.layout().filter(({ start, end }) => start <= address && address < end);
-      const name = symbols?.nameAt(BigInt(address)) ?? null;
-      return [
-        ...(name === null ? [] : [{ kind: 'symbol', name, address: hex(address) } as const]),
-        ...regions
-          .toReversed()
-          .map(({ name, start }) => ({ kind: 'region', name, address: hex(start) }) as const),
-        { kind: 'address', name: hex(address), address: hex(address) } as const,
-      ];
+    if (symbols === null) return [];
+    if (!/^0x[0-9a-f]+$/i.test(text)) {
+      return symbols
+        .named(text.toLowerCase(), FOUND_SYMBOLS)
+        .map(({ name, physical }) => ({ name, address: hex(physical) }));
     }
-    const wanted = text.toLowerCase();
-    const named = (name: string): boolean => name.toLowerCase().includes(wanted);
-    const found: FoundLine[] = [
-      ...PHASE_NAMES.filter(named).map((name) => ({ kind: 'phase', name, address: null }) as const),
-      ...session
-        .layout()
-        .filter(({ name }) => named(name))
-        .map(({ name, start }) => ({ kind: 'region', name, address: hex(start) }) as const),
-      ...(symbols?.named(wanted, SHOWN_FOUND * 4) ?? []).map(
-        ({ name, physical }) => ({ kind: 'symbol', name, address: hex(physical) }) as const,
-      ),
-    ];
-    // What is called so and nothing else comes first, then what begins so.
-    const rank = ({ name }: FoundLine): number => {
-      const lower = name.toLowerCase();
-      return lower === wanted ? 0 : lower.startsWith(wanted) ? 1 : 2;
-    };
-    return found.sort((a, b) => rank(a) - rank(b)).slice(0, SHOWN_FOUND);
+    const name = symbols.nameAt(BigInt(text));
+    return name === null ? [] : [{ name, address: hex(BigInt(text)) }];
   }
 
   async #move(action: (session: BootSession, signal: AbortSignal) => Promise<Stop>): Promise<Moment> {

@@ -29,7 +29,7 @@ export type Command =
   | { readonly do: 'decode'; readonly structure: StructureName; readonly start: string | null }
   /** Who wrote physical [start, end) up to this moment. */
   | { readonly do: 'who'; readonly start: string; readonly end: string }
-  /** What is called so, or lies at an address: phases, regions of this moment, symbols of the kernel. */
+  /** Symbols of the kernel that have the text in their names, or lie at an address. */
   | { readonly do: 'find'; readonly text: string }
   /** Ends what is running; it is answered where it stands then. */
   | { readonly do: 'cancel' };
@@ -73,12 +73,10 @@ export interface FieldLine {
   readonly text: string;
 }
 
-/** Something that has the name or the address that was looked for. */
-export interface FoundLine {
-  readonly kind: 'phase' | 'region' | 'symbol' | 'address';
+export interface FoundSymbol {
   readonly name: string;
-  /** Physical, of what lies in memory; null for a phase. */
-  readonly address: string | null;
+  /** Physical. */
+  readonly address: string;
 }
 
 /** Somebody who wrote memory. */
@@ -119,8 +117,8 @@ export interface Answers {
   readonly decode: readonly FieldLine[];
   /** The last first, at most so many as are shown. */
   readonly who: readonly WriterLine[];
-  /** The closest first, at most so many as are shown. */
-  readonly find: readonly FoundLine[];
+  /** The shortest names first, of very many only some. */
+  readonly find: readonly FoundSymbol[];
   readonly cancel: null;
 }
 

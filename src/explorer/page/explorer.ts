@@ -3,8 +3,9 @@
 import type { ReportModel } from '../../report/report-model.ts';
 import type { EventKind } from '../../trace/boot-trace.ts';
 import type { StructureName } from '../../trace/decode/decode.ts';
-import type { FieldLine, FoundLine, HexRange, Moment, OpenedBoot, WriterLine } from '../protocol.ts';
+import type { FieldLine, HexRange, Moment, OpenedBoot, WriterLine } from '../protocol.ts';
 import { type Connection, RequestError } from './connection.ts';
+import { type FoundLine, foundLines } from './found-lines.ts';
 
 /** A stop that somebody has set: a place, a kind of event, or a range that is written to. */
 export type Breakpoint =
@@ -19,8 +20,8 @@ export interface View {
   /** The one before, to show what has changed. */
   readonly before: Moment | null;
   readonly survey: ReportModel | null;
-  /** What runs now, in words; null: the boot is held. */
-  readonly busy: string | null;
+  /** What runs now; null: the boot is held. */
+  readonly busy: Busy | null;
   readonly progress: { readonly phase: string | null; readonly instructions: number | null } | null;
   readonly error: string | null;
   /** The machine is gone, and why. */
@@ -30,15 +31,26 @@ export interface View {
   readonly breakpoints: readonly Breakpoint[];
   /** Physical address that the memory panel begins with, a multiple of 16. */
   readonly memoryAt: number;
-  readonly memory: {
-    readonly start: number;
-    readonly bytes: Uint8Array;
-    readonly before: Uint8Array | null;
-  } | null;
+  readonly memory: ShownMemory | null;
+}
+
+interface Busy {
+  /** In words. */
+  readonly what: string;
+  /** Whether it has been running for so long that a person should be told. */
+  readonly long: boolean;
+}
+
+interface ShownMemory {
+  readonly start: number;
+  readonly bytes: Uint8Array;
+  readonly before: Uint8Array | null;
 }
 
 export const MEMORY_LENGTH = 0x200;
 const ROW = 16;
+/** What takes no longer is shown when it is done: words that come and go at each step would flicker. */
+const LONG_MILLISECONDS = 200;
 
 export class Explorer {
   readonly #connection: Connection;
@@ -75,18 +87,17 @@ export class Explorer {
     await this.#during('opening the boot', async () => {
       const opened = await this.#connection.request({ do: 'open' });
       const memoryAt = Number(asked.get('memory') ?? opened.moment.address);
-      this.#set({
-        opened,
-        memoryAt: Number.isSafeInteger(memoryAt) && memoryAt >= 0 ? memoryAt - (memoryAt % ROW) : 0,
-      });
-      return opened.moment;
+      const row = Number.isSafeInteger(memoryAt) && memoryAt >= 0 ? memoryAt - (memoryAt % ROW) : 0;
+      return { opened, moment: opened.moment, memoryAt: row };
     });
+    if (this.view.opened === null) return;
     this.#connection.request({ do: 'survey' }).then(
       (survey) => this.#set({ survey }),
       (error: unknown) => this.#tell(error),
     );
     const at = asked.get('at');
-    if (at !== null) await this.goTo(at);
+    if (at === null) await this.#showMemory();
+    else await this.goTo(at);
   }
 
   /** On to the next stop that was set, or to the end. */
@@ -154,7 +165,7 @@ export class Explorer {
     const last = Math.max(0, memory - MEMORY_LENGTH);
     const memoryAt = Math.min(Math.max(0, address - (address % ROW)), last);
     this.#set({ memoryAt, memory: null });
-    await this.#readMemory();
+    await this.#showMemory();
     this.#writeLink();
   }
 
@@ -176,13 +187,14 @@ export class Explorer {
     }
   }
 
-  /** What has a name or lies at an address; nothing where the machine cannot say. */
+  /** What has a name or lies at an address; without the kernel's symbols where the machine cannot say. */
   async find(text: string): Promise<readonly FoundLine[]> {
+    const regions = this.view.moment?.regions ?? [];
     try {
-      return await this.#connection.request({ do: 'find', text });
+      return foundLines(text, regions, await this.#connection.request({ do: 'find', text }));
     } catch (error) {
       this.#tell(error);
-      return [];
+      return foundLines(text, regions, []);
     }
   }
 
@@ -194,41 +206,52 @@ export class Explorer {
     this.#set({ error: null });
   }
 
-  /** What is read belongs to the moment that is shown. */
-  async #readMemory(): Promise<void> {
-    const start = this.view.memoryAt;
+  /** Of the moment that is shown. */
+  async #showMemory(): Promise<void> {
     try {
-      const answer = await this.#connection.request({
-        do: 'read',
-        start: `0x${start.toString(16)}`,
-        length: MEMORY_LENGTH,
-      });
-      if (start !== this.view.memoryAt) return;
-      const bytes = Uint8Array.from(atob(answer.bytes), (character) => character.charCodeAt(0));
-      const old = this.view.memory;
-      this.#set({ memory: { start, bytes, before: old !== null && old.start === start ? old.bytes : null } });
+      this.#set(await this.#readMemory());
     } catch (error) {
       this.#tell(error);
     }
   }
 
+  /** What the memory panel shows when the requests before this one are done; nothing where it was moved meanwhile. */
+  async #readMemory(): Promise<{ readonly memory?: ShownMemory }> {
+    const start = this.view.memoryAt;
+    const answer = await this.#connection.request({
+      do: 'read',
+      start: `0x${start.toString(16)}`,
+      length: MEMORY_LENGTH,
+    });
+    if (start !== this.view.memoryAt) return {};
+    const bytes = Uint8Array.from(atob(answer.bytes), (character) => character.charCodeAt(0));
+    const old = this.view.memory;
+    return { memory: { start, bytes, before: old !== null && old.start === start ? old.bytes : null } };
+  }
+
   async #move(what: string, request: () => Promise<Moment>): Promise<void> {
     // One thing at a time; keys that are held down would pile up.
     if (this.view.busy !== null || this.view.lost !== null) return;
-    await this.#during(what, request);
+    await this.#during(what, async () => {
+      // Asked for together, so that one look shows both.
+      const [moment, memory] = await Promise.all([request(), this.#readMemory()]);
+      return { moment, ...memory };
+    });
+    this.#writeLink();
   }
 
-  async #during(what: string, request: () => Promise<Moment>): Promise<void> {
-    this.#set({ busy: what, progress: null, error: null });
+  async #during(what: string, action: () => Promise<Partial<View>>): Promise<void> {
+    this.#set({ busy: { what, long: false }, progress: null, error: null });
+    const long = setTimeout(() => this.#set({ busy: { what, long: true } }), LONG_MILLISECONDS);
+    const done = { busy: null, progress: null };
     try {
-      const moment = await request();
-      this.#set({ moment, before: this.view.moment });
-      await this.#readMemory();
-      this.#writeLink();
+      const part = await action();
+      this.#set({ ...part, ...done, before: this.view.moment });
     } catch (error) {
+      this.#set(done);
       this.#tell(error);
     } finally {
-      this.#set({ busy: null, progress: null });
+      clearTimeout(long);
     }
   }
 

@@ -1,6 +1,6 @@
 // What the explorer's page shows of a boot: a time line over the whole boot, the memory map of the moment that it is held at, and panels to look into it.
 
-import { type JSX, render } from 'preact';
+import { Component, type JSX, render } from 'preact';
 import { useEffect, useRef, useState } from 'preact/hooks';
 import { card, h } from '../../report/page/dom.ts';
 import { type EventsPanel, eventsPanel } from '../../report/page/events-panel.ts';
@@ -16,6 +16,7 @@ import {
   CodePanel,
   FindPanel,
   MemoryPanel,
+  type PanelProps,
   RegistersPanel,
   StopsPanel,
   StructuresPanel,
@@ -47,33 +48,58 @@ function App({ view, explorer }: { readonly view: View; readonly explorer: Explo
     window.addEventListener('keydown', onKey);
     return () => window.removeEventListener('keydown', onKey);
   }, [explorer]);
+  // Where the boot stands is on the screen before all that there is to see of it.
+  const [complete, setComplete] = useState(false);
+  useEffect(() => {
+    if (view.opened !== null) setComplete(true);
+  }, [view.opened]);
+  const of = { view, explorer };
   return (
     <>
       <Header view={view} open={setDialog} />
-      <TimeLine view={view} explorer={explorer} placeInput={placeInput} />
-      <Status view={view} explorer={explorer} />
-      <main>
-        <div class="layout-grid">
-          <div class="panel">
-            <MapPanel view={view} explorer={explorer} />
-            <StopsPanel view={view} explorer={explorer} />
-            <FindPanel view={view} explorer={explorer} input={findInput} />
+      {view.opened === null ? null : <TimeLine {...of} placeInput={placeInput} />}
+      <Status {...of} />
+      {!complete ? null : (
+        <main>
+          <div class="layout-grid">
+            <div class="panel">
+              <Part of={MapPanel} shows={['opened', 'moment', 'survey']} {...of} />
+              <Part of={StopsPanel} shows={['breakpoints']} {...of} />
+              <FindPanel explorer={explorer} input={findInput} />
+            </div>
+            <div class="panel">
+              <Part of={CodePanel} shows={['moment', 'breakpoints']} {...of} />
+              <Part of={RegistersPanel} shows={['moment']} {...of} />
+            </div>
           </div>
-          <div class="panel">
-            <CodePanel view={view} explorer={explorer} />
-            <RegistersPanel view={view} explorer={explorer} />
-          </div>
-        </div>
-        <MemoryPanel view={view} explorer={explorer} />
-        <WhoPanel view={view} explorer={explorer} />
-        <StructuresPanel view={view} explorer={explorer} />
-        <EventsCard view={view} explorer={explorer} />
-        <ConsoleCard moment={view.moment} />
-      </main>
+          <Part of={MemoryPanel} shows={['moment', 'memory', 'memoryAt']} {...of} />
+          <Part of={WhoPanel} shows={['who']} {...of} />
+          <Part of={StructuresPanel} shows={['moment']} {...of} />
+          <Part of={EventsCard} shows={['moment', 'survey']} {...of} />
+          <Part of={ConsoleCard} shows={['moment']} {...of} />
+        </main>
+      )}
       {dialog === 'help' ? <HelpDialog close={() => setDialog(null)} /> : null}
       {dialog === 'tour' ? <TourDialog close={() => setDialog(null)} /> : null}
     </>
   );
+}
+
+/** A panel that is drawn anew when what it shows has changed: most of what happens changes few of them. */
+class Part extends Component<
+  PanelProps & {
+    readonly of: (props: PanelProps) => JSX.Element | null;
+    readonly shows: readonly (keyof View)[];
+  }
+> {
+  override shouldComponentUpdate(next: Readonly<Part['props']>): boolean {
+    return next.shows.some((part) => next.view[part] !== this.props.view[part]);
+  }
+
+  override render(): JSX.Element {
+    const { of: Panel, view, explorer } = this.props;
+    return <Panel view={view} explorer={explorer} />;
+  }
 }
 
 /** As in debuggers; capitals go the other way. */
@@ -180,14 +206,14 @@ const REASONS: Readonly<Record<string, string>> = {
   ended: 'The end of the boot',
 };
 
-function Status({ view, explorer }: { readonly view: View; readonly explorer: Explorer }): JSX.Element {
+function Status({ view, explorer }: PanelProps): JSX.Element {
   const { moment, busy, progress, error, lost } = view;
   const doing =
-    busy === null
+    busy === null || (!busy.long && moment !== null)
       ? null
-      : `${busy}${progress?.instructions == null ? '' : `, ${progress.instructions.toLocaleString('en')} instructions`}${progress?.phase == null ? '' : `, in ${progress.phase}`}…`;
+      : `${busy.what}${progress?.instructions == null ? '' : `, ${progress.instructions.toLocaleString('en')} instructions`}${progress?.phase == null ? '' : `, in ${progress.phase}`}…`;
   return (
-    <div class="status card" id="status">
+    <div class="status card" id="status" aria-busy={busy !== null}>
       <div role="status">
         {doing !== null ? (
           <p>{doing}</p>
@@ -205,7 +231,7 @@ function Status({ view, explorer }: { readonly view: View; readonly explorer: Ex
           </p>
         )}
       </div>
-      {busy === null ? null : (
+      {doing === null ? null : (
         <button type="button" id="cancel" onClick={() => explorer.cancel()}>
           Cancel (Esc)
         </button>
@@ -220,7 +246,7 @@ function Status({ view, explorer }: { readonly view: View; readonly explorer: Ex
 }
 
 /** The report's map, with the moment as one more phase: the scale is that of the whole boot, so that nothing jumps. */
-function MapPanel({ view, explorer }: { readonly view: View; readonly explorer: Explorer }): JSX.Element {
+function MapPanel({ view, explorer }: PanelProps): JSX.Element {
   const slot = useRef<HTMLDivElement>(null);
   const drawn = useRef<{
     map: MapView;
@@ -305,7 +331,7 @@ function changedRegion(region: ModelRegion, old: ModelRegion | undefined): Model
 }
 
 /** The report's list of events; choosing one goes to its moment. */
-function EventsCard({ view, explorer }: { readonly view: View; readonly explorer: Explorer }): JSX.Element {
+function EventsCard({ view, explorer }: PanelProps): JSX.Element {
   const slot = useRef<HTMLDivElement>(null);
   const panel = useRef<EventsPanel | null>(null);
   const { survey, moment } = view;
@@ -330,7 +356,7 @@ function EventsCard({ view, explorer }: { readonly view: View; readonly explorer
   return <div ref={slot} />;
 }
 
-function ConsoleCard({ moment }: { readonly moment: Moment | null }): JSX.Element | null {
+function ConsoleCard({ view: { moment } }: PanelProps): JSX.Element | null {
   if (moment === null || moment.console === '') return null;
   return (
     <section class="card" id="console" aria-labelledby="console-title">

@@ -1,6 +1,6 @@
 // The panels of the explorer that are its own: code, registers, memory, stops. The map and the events are the report's.
 
-import type { JSX, RefObject } from 'preact';
+import { Component, type JSX, type RefObject } from 'preact';
 import { useEffect, useState } from 'preact/hooks';
 import { hex } from '../../hex.ts';
 import { registerBits } from '../../report/page/register-bits.ts';
@@ -10,10 +10,11 @@ import type { EventKind } from '../../trace/boot-trace.ts';
 import { STRUCTURE_NAMES, type StructureName } from '../../trace/decode/decode.ts';
 import { type MemoryRange, parseRange } from '../../trace/memory-range.ts';
 import { parsePlace, placeName } from '../../trace/place.ts';
-import type { FieldLine, FoundLine } from '../protocol.ts';
+import type { FieldLine } from '../protocol.ts';
 import { type Breakpoint, type Explorer, MEMORY_LENGTH, type View } from './explorer.ts';
+import type { FoundLine } from './found-lines.ts';
 
-interface PanelProps {
+export interface PanelProps {
   readonly view: View;
   readonly explorer: Explorer;
 }
@@ -188,15 +189,21 @@ export function MemoryPanel({ view, explorer }: PanelProps): JSX.Element {
       <div class="scroll">
         <table class="hexdump mono" aria-label={`Memory from ${hex(memoryAt)} on`}>
           <tbody>
-            {rows.map((row) => (
-              <HexRow
-                key={row}
-                view={view}
-                start={memoryAt + row * ROW}
-                offset={row * ROW}
-                explorer={explorer}
-              />
-            ))}
+            {rows.map((row) => {
+              const start = memoryAt + row * ROW;
+              const region = regionAt(regions, start);
+              return (
+                <HexRow
+                  key={row}
+                  start={start}
+                  bytes={memory!.bytes.subarray(row * ROW, row * ROW + ROW)}
+                  before={memory!.before?.subarray(row * ROW, row * ROW + ROW) ?? null}
+                  kind={region?.kind ?? null}
+                  where={region === null ? 'in no region' : `${region.name} (${kindLabel(region.kind)})`}
+                  explorer={explorer}
+                />
+              );
+            })}
           </tbody>
         </table>
       </div>
@@ -204,62 +211,86 @@ export function MemoryPanel({ view, explorer }: PanelProps): JSX.Element {
   );
 }
 
-function HexRow(props: PanelProps & { readonly start: number; readonly offset: number }): JSX.Element {
-  const { view, start, offset, explorer } = props;
-  const { bytes, before } = view.memory!;
-  const row = Array.from(bytes.subarray(offset, offset + ROW));
-  const region = regionAt(view.moment?.regions ?? [], start);
-  return (
-    <tr>
-      <th scope="row">{hex(start)}</th>
-      <td>
-        <span
-          class={`swatch ${region === null ? '' : `k-${region.kind}`}`}
-          title={region === null ? 'in no region' : `${region.name} (${kindLabel(region.kind)})`}
-        />
-      </td>
-      <td class="hex-bytes">
-        {row.map((byte, index) => {
-          const changed = before !== null && before[offset + index] !== byte;
-          return (
-            <button
-              key={index}
-              type="button"
-              tabIndex={-1}
-              class={changed ? 'byte byte-changed' : 'byte'}
-              title={`Who wrote ${hex(start + index)}?`}
-              onClick={() => explorer.askWho(start + index, start + index + 1)}
-            >
-              {byte.toString(16).padStart(2, '0')}
-            </button>
-          );
-        })}
-      </td>
-      <td class="hex-text" aria-hidden="true">
-        {row.map((byte) => (byte >= 0x20 && byte < 0x7f ? String.fromCharCode(byte) : '·')).join('')}
-      </td>
-      <td>
-        <button
-          type="button"
-          class="link"
-          title={`Stop when something writes to ${hex(start)}..${hex(start + ROW)}`}
-          onClick={() =>
-            explorer.addBreakpoint({ kind: 'write', range: { start: hex(start), end: hex(start + ROW) } })
-          }
-        >
-          stop on write
-        </button>{' '}
-        <button
-          type="button"
-          class="link"
-          title={`Who wrote ${hex(start)}..${hex(start + ROW)}?`}
-          onClick={() => explorer.askWho(start, start + ROW)}
-        >
-          who wrote it
-        </button>
-      </td>
-    </tr>
-  );
+interface HexRowProps {
+  readonly start: number;
+  readonly bytes: Uint8Array;
+  readonly before: Uint8Array | null;
+  /** Of the region that it lies in. */
+  readonly kind: string | null;
+  /** For people. */
+  readonly where: string;
+  readonly explorer: Explorer;
+}
+
+/** Of hundreds of bytes a step changes few. */
+class HexRow extends Component<HexRowProps> {
+  override shouldComponentUpdate(next: Readonly<HexRowProps>): boolean {
+    const { start, bytes, before, kind, where } = this.props;
+    const marks = (row: Uint8Array, old: Uint8Array | null): string =>
+      row.reduce(
+        (text, byte, index) => `${text}${byte}${old !== null && old[index] !== byte ? '!' : ','}`,
+        '',
+      );
+    return (
+      next.start !== start ||
+      next.kind !== kind ||
+      next.where !== where ||
+      marks(next.bytes, next.before) !== marks(bytes, before)
+    );
+  }
+
+  override render(): JSX.Element {
+    const { start, before, kind, where, explorer } = this.props;
+    const row = Array.from(this.props.bytes);
+    return (
+      <tr>
+        <th scope="row">{hex(start)}</th>
+        <td>
+          <span class={`swatch ${kind === null ? '' : `k-${kind}`}`} title={where} />
+        </td>
+        <td class="hex-bytes">
+          {row.map((byte, index) => {
+            const changed = before !== null && before[index] !== byte;
+            return (
+              <button
+                key={index}
+                type="button"
+                tabIndex={-1}
+                class={changed ? 'byte byte-changed' : 'byte'}
+                title={`Who wrote ${hex(start + index)}?`}
+                onClick={() => explorer.askWho(start + index, start + index + 1)}
+              >
+                {byte.toString(16).padStart(2, '0')}
+              </button>
+            );
+          })}
+        </td>
+        <td class="hex-text" aria-hidden="true">
+          {row.map((byte) => (byte >= 0x20 && byte < 0x7f ? String.fromCharCode(byte) : '·')).join('')}
+        </td>
+        <td>
+          <button
+            type="button"
+            class="link"
+            title={`Stop when something writes to ${hex(start)}..${hex(start + ROW)}`}
+            onClick={() =>
+              explorer.addBreakpoint({ kind: 'write', range: { start: hex(start), end: hex(start + ROW) } })
+            }
+          >
+            stop on write
+          </button>{' '}
+          <button
+            type="button"
+            class="link"
+            title={`Who wrote ${hex(start)}..${hex(start + ROW)}?`}
+            onClick={() => explorer.askWho(start, start + ROW)}
+          >
+            who wrote it
+          </button>
+        </td>
+      </tr>
+    );
+  }
 }
 
 export function WhoPanel({ view, explorer }: PanelProps): JSX.Element | null {
@@ -317,7 +348,7 @@ export function StopsPanel({ view, explorer }: PanelProps): JSX.Element {
   const add = (event: Event): void => {
     event.preventDefault();
     try {
-      explorer.addBreakpoint(parseBreakpoint(text.trim(), view.moment?.regions ?? []));
+      explorer.addBreakpoint(parseBreakpoint(text.trim(), explorer.view.moment?.regions ?? []));
       setWrong('');
       setText('');
     } catch (error) {
@@ -408,10 +439,11 @@ function rangeOf(text: string, regions: readonly ModelRegion[], single: number):
 }
 
 /** By name or address, in the whole boot: phases lead to their moment, what lies in memory to its bytes. */
-export function FindPanel(
-  props: PanelProps & { readonly input: RefObject<HTMLInputElement | null> },
-): JSX.Element {
-  const { view, explorer, input } = props;
+export function FindPanel(props: {
+  readonly explorer: Explorer;
+  readonly input: RefObject<HTMLInputElement | null>;
+}): JSX.Element {
+  const { explorer, input } = props;
   const [text, setText] = useState('');
   const [asked, setAsked] = useState('');
   const [found, setFound] = useState<readonly FoundLine[] | null>([]);
@@ -435,9 +467,7 @@ export function FindPanel(
             onInput={(event) => setText(event.currentTarget.value)}
           />
         </label>
-        <button type="submit" disabled={view.opened === null}>
-          Find
-        </button>
+        <button type="submit">Find</button>
       </form>
       {asked === '' ? null : found === null ? (
         <p role="status">Looking for {asked}.</p>

@@ -56,7 +56,7 @@ export function TimeLine(props: {
   const all = stretches(view);
   const now = positionOf(all, moment?.instructions ?? 0, moment?.phase ?? null);
   const shown = dragged ?? now;
-  const busy = view.busy !== null || view.lost !== null;
+  const busy = view.busy?.long === true || view.lost !== null;
   const strip = useRef<HTMLOListElement>(null);
   useEffect(() => {
     const step = strip.current?.querySelector<HTMLElement>('[aria-current]');

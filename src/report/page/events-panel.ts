@@ -23,7 +23,8 @@ export function eventsPanel(model: ReportModel, choosePhase: (index: number) => 
   const kinds = [...counts.keys()].sort();
   const off = new Set<string>();
   let onlyPhase = false;
-  let current = 0;
+  /** Null until something is drawn. */
+  let current: number | null = null;
   let shown = BATCH;
 
   const search = h('input', {
@@ -121,12 +122,19 @@ export function eventsPanel(model: ReportModel, choosePhase: (index: number) => 
     more.hidden = found.length <= shown;
   }
 
+  function markCurrent(): void {
+    for (const item of list.children) {
+      const of = item instanceof HTMLElement ? item.dataset.phase : undefined;
+      item.classList.toggle('event-current', of === String(current));
+    }
+  }
+
   function row(event: ModelEvent): HTMLElement {
     const phase = model.phases[event.phase];
     const extra = details(event);
     return h(
       'li',
-      { class: event.phase === current ? 'event event-current' : 'event' },
+      { class: event.phase === current ? 'event event-current' : 'event', 'data-phase': String(event.phase) },
       h(
         'button',
         {
@@ -171,8 +179,10 @@ export function eventsPanel(model: ReportModel, choosePhase: (index: number) => 
       drawList();
     },
     draw(phase) {
+      const drawn = current;
       current = phase;
-      drawList();
+      if (drawn === null || onlyPhase) drawList();
+      else if (drawn !== phase) markCurrent();
     },
   };
 }

@@ -1,0 +1,140 @@
+// The processes behind the explorer's pages: a machine for each, of which the next one is ready before a page asks, and one that
+// answers what is asked of the whole boot while the held ones stand or run.
+
+import { type ChildProcessWithoutNullStreams, spawn } from 'node:child_process';
+import { constants, setPriority } from 'node:os';
+import { createInterface } from 'node:readline';
+import type { MachineConnection } from '../explorer/server.ts';
+
+/** `held`: a boot that is moved; `whole`: one that is run to its end and asked about. */
+export const MACHINE_PARTS = ['held', 'whole'] as const;
+export type MachinePart = (typeof MACHINE_PARTS)[number];
+
+/** What the second kind answers, as the page writes it: the texts are handed on as they are. */
+const OF_THE_WHOLE = /^\{"id":(\d{1,15}),"command":\{"do":"(?:survey|find)"/;
+const ANSWER = /^\{"id":(\d+),/;
+
+export class PageMachines {
+  readonly #arguments: readonly string[];
+  #next: MachineProcess | null;
+  #whole: MachineProcess | null = null;
+  readonly #asked = new Map<number, { readonly id: string; readonly say: (text: string) => void }>();
+  #questions = 0;
+
+  /** @param parameters - those of this process, whose children boot the same image with the same options */
+  constructor(parameters: readonly string[]) {
+    this.#arguments = parameters;
+    this.#next = this.#start('held');
+  }
+
+  /** A machine for a page; `say` gives the page a message. */
+  connect(say: (text: string) => void): MachineConnection {
+    const machine = this.#next ?? this.#start('held');
+    this.#next = null;
+    machine.onText = say;
+    machine.onEnd = (why) => say(JSON.stringify({ lost: why }));
+    return {
+      send: (text) => {
+        const [, id] = OF_THE_WHOLE.exec(text) ?? [];
+        if (id === undefined) machine.send(text);
+        else this.#ask(id, text, say);
+      },
+      close: () => machine.close(),
+    };
+  }
+
+  close(): void {
+    this.#next?.close();
+    this.#whole?.close();
+  }
+
+  #start(part: MachinePart): MachineProcess {
+    const machine = new MachineProcess(this.#arguments, part);
+    machine.onEnd = () => {
+      if (this.#next === machine) this.#next = null;
+    };
+    return machine;
+  }
+
+  /** Ids are the pages' own: this one has questions of all of them. */
+  #ask(id: string, text: string, say: (text: string) => void): void {
+    const number = ++this.#questions;
+    this.#asked.set(number, { id, say });
+    this.#whole ??= this.#startWhole();
+    this.#whole.send(text.replace(id, String(number)));
+  }
+
+  /** Begins to boot at once, and yields to the machine that a page waits for. */
+  prepareWhole(): void {
+    this.#whole ??= this.#startWhole();
+  }
+
+  #startWhole(): MachineProcess {
+    const machine = this.#start('whole');
+    machine.yieldToOthers();
+    machine.onText = (text) => {
+      const number = Number(ANSWER.exec(text)?.[1]);
+      const asked = this.#asked.get(number);
+      if (asked === undefined) return;
+      this.#asked.delete(number);
+      asked.say(text.replace(ANSWER, `{"id":${asked.id},`));
+      // The page has what it came for: time for the next one's machine.
+      this.#next ??= this.#start('held');
+    };
+    machine.onEnd = (why) => {
+      this.#whole = null;
+      for (const { id, say } of this.#asked.values()) {
+        say(JSON.stringify({ id: Number(id), error: { code: 'explorer-lost', sentence: why } }));
+      }
+      this.#asked.clear();
+    };
+    return machine;
+  }
+}
+
+/** The command once more. */
+class MachineProcess {
+  readonly #child: ChildProcessWithoutNullStreams;
+  #closed = false;
+  onText: (text: string) => void = () => {};
+  /** Told why, unless it was closed. */
+  onEnd: (why: string) => void = () => {};
+
+  constructor(parameters: readonly string[], part: MachinePart) {
+    // It connects to nowhere: reading certificates would be most of its start.
+    const { NODE_EXTRA_CA_CERTS: _, ...env } = process.env;
+    const child = spawn(process.execPath, [...parameters, '--page-machine', part], { env });
+    this.#child = child;
+    let errors = '';
+    child.stderr.setEncoding('utf8').on('data', (text: string) => {
+      errors = (errors + text).slice(-2000);
+    });
+    child.stdin.on('error', () => {});
+    createInterface({ input: child.stdout }).on('line', (text) => this.onText(text));
+    child.on('close', (status, signal) => {
+      if (this.#closed) return;
+      this.onEnd(
+        errors.trim().replace(/^bootscope: /, '') || `it ended with ${signal ?? `status ${status}`}`,
+      );
+    });
+  }
+
+  yieldToOthers(): void {
+    try {
+      setPriority(this.#child.pid!, constants.priority.PRIORITY_BELOW_NORMAL);
+    } catch {
+      // It has not started, or has ended: whoever asks it is told.
+    }
+  }
+
+  send(text: string): void {
+    // A line is a message; JSON needs no line ends.
+    this.#child.stdin.write(`${text.replaceAll('\n', ' ')}\n`);
+  }
+
+  close(): void {
+    this.#closed = true;
+    this.#child.stdin.end();
+    this.#child.kill();
+  }
+}
