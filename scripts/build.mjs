@@ -59,11 +59,11 @@ const command = {
   define: {
     BOOTSCOPE_PAGE_ASSETS: 'pages.page',
     BOOTSCOPE_EXPLORER_ASSETS: 'pages.explorer',
-    'import.meta.url': 'moduleUrl',
+    'import.meta.url': 'thisModule.url',
   },
   banner: {
     js:
-      "const moduleUrl = require('node:url').pathToFileURL(__filename).href;" +
+      "const thisModule = { get url() { return require('node:url').pathToFileURL(__filename).href; } };" +
       "const pages = { get page() { return require('./page.json'); }, get explorer() { return require('./explorer.json'); } };",
   },
   plugins: [lazyBuiltins(), packagesApart()],

@@ -30,17 +30,24 @@ const INC = 0xff;
 const CMP = 0x39;
 const CMP_REVERSED = 0x3b;
 const JNE = 0x75;
+const JUMP_SIZE = 2;
 const INSTRUCTIONS = 4;
+/** Bytes of all four: a store of 2 or 3, a step of 3 or 4, a comparison of 3, the jump. */
+const SHORTEST = 10;
+const LONGEST = 12;
 /** With fewer iterations left a call costs more than the CPU's own work. */
 const FEWEST = 32n;
 
-/** The loops in code[from, to). */
+/** The loops in code[from, to), found by the jumps at their ends: those are rarer than stores. */
 export function findFillLoops(code: Uint8Array, from: number, to: number): FillLoop[] {
   const loops: FillLoop[] = [];
-  for (let offset = from; offset < Math.min(to, code.length); offset++) {
-    if (code[offset] !== MOV_BYTE && code[offset + 1] !== MOV_BYTE) continue;
+  const end = Math.min(to, code.length) - 1;
+  for (let jump = code.indexOf(JNE, from); jump >= 0 && jump < end; jump = code.indexOf(JNE, jump + 1)) {
+    const length = 0x100 - code[jump + 1]!;
+    const offset = jump + JUMP_SIZE - length;
+    if (length < SHORTEST || length > LONGEST || offset < from) continue;
     const loop = fillLoopAt(code, offset);
-    if (loop !== null && offset + loop.code.length <= to) loops.push(loop);
+    if (loop !== null) loops.push(loop);
   }
   return loops;
 }

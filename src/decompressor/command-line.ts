@@ -1,8 +1,8 @@
 // The kernel's own ways of reading its command line in the boot stub; they differ in details that decide what KASLR avoids.
 
+import { latin1Text } from '../host/host.ts';
 import { BOOT_PARAMS_SIZE, BootParams } from '../protocol/boot-params.ts';
 import type { PhysicalMemory } from '../x86/physical-memory.ts';
-import { latin1 } from './stub-text.ts';
 
 /** The stub takes every character up to the space for one. */
 const WORD_BREAK = /[^!-\uffff]/;
@@ -132,5 +132,5 @@ export function readGuestCommandLine(
   const bytes = memory.viewUpTo(address, 2047);
   const end = bytes.indexOf(0);
   const length = end < 0 ? bytes.length : end;
-  return { text: latin1(bytes.subarray(0, length)), address, size: length + 1 };
+  return { text: latin1Text(bytes.subarray(0, length)), address, size: length + 1 };
 }

@@ -2,6 +2,7 @@
 
 import { BootscopeError } from '../error.ts';
 import { hex } from '../hex.ts';
+import { latin1Text } from '../host/host.ts';
 import { BOOT_PARAMS_SIZE, BootParams } from '../protocol/boot-params.ts';
 import { E820_RAM } from '../protocol/e820.ts';
 import {
@@ -15,7 +16,6 @@ import { hasOption, readGuestCommandLine, splitArguments } from './command-line.
 import { type KaslrGeneration, kernelImageSize } from './kaslr-generation.ts';
 import { type AvoidedRange, readMemoryOptions } from './kaslr-memory-options.ts';
 import { efiBits } from './root-pointer.ts';
-import { latin1 } from './stub-text.ts';
 
 const MIB = 2 ** 20;
 const GIB = 2 ** 30;
@@ -91,7 +91,7 @@ function alignUp(value: number, alignment: number): number {
 function stringAtNull(memory: PhysicalMemory): string {
   const bytes = memory.viewUpTo(0, 64);
   const end = bytes.indexOf(0);
-  return latin1(bytes.subarray(0, end < 0 ? 64 : end));
+  return latin1Text(bytes.subarray(0, end < 0 ? 64 : end));
 }
 
 /** The ranges of mem_avoid, in its order, and then all setup_data. */

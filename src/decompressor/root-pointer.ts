@@ -2,6 +2,7 @@
 // tables of the EFI firmware, or where a PC's BIOS leaves it; and what the stub says while it looks.
 
 import { hex } from '../hex.ts';
+import { indexOfText } from '../host/host.ts';
 import type { KernelImage } from '../image/kernel-image.ts';
 import type { PhysicalMemory } from '../x86/physical-memory.ts';
 import { findOption, simpleStrtoull } from './command-line.ts';
@@ -14,8 +15,7 @@ const EBDA_WINDOW = 1024;
 const HIGH_WINDOW = 0xe0000;
 const HIGH_WINDOW_SIZE = 0x20000;
 const STEP = 16;
-/** `RSD PTR `, little endian. */
-const SIGNATURE = 0x2052545020445352n;
+const SIGNATURE = 'RSD PTR ';
 
 /** What a search of a BIOS's tables reads of. */
 export const LOW_MEMORY: TouchedRange = { start: 0, end: 0x10_0000, written: false };
@@ -238,8 +238,14 @@ class RootPointerFinder {
   }
 
   #scan(start: number, length: number): number {
-    for (let at = start; at < start + length && this.#memory.contains(at, 36); at += STEP) {
-      if (this.#memory.read64(at) !== SIGNATURE || this.#checksum(at, 20) !== 0) continue;
+    const window = this.#memory.viewUpTo(start, length);
+    for (
+      let offset = indexOfText(window, SIGNATURE);
+      offset >= 0;
+      offset = indexOfText(window, SIGNATURE, offset + 1)
+    ) {
+      const at = start + offset;
+      if (offset % STEP !== 0 || !this.#memory.contains(at, 36) || this.#checksum(at, 20) !== 0) continue;
       if (this.#memory.read8(at + 15) >= 2 && this.#checksum(at, 36) !== 0) continue;
       return at;
     }

@@ -1,9 +1,10 @@
 // sanitize_boot_params: where a loader left the sentinel of boot_params set, the stub (3.8 on) clears what the loader did not mean
 // to fill.
 
+import { latin1Text } from '../host/host.ts';
 import type { KernelImage } from '../image/kernel-image.ts';
 import { BOOT_PARAMS_SIZE, bootParamsOffset } from '../protocol/boot-params.ts';
-import { latin1, stubText } from './stub-text.ts';
+import { stubText } from './stub-text.ts';
 
 const SENTINEL = bootParamsOffset('sentinel');
 
@@ -53,7 +54,7 @@ function keptFields(code: string): { start: number; length: number }[] | null {
 
 /** 32-bit words, little endian, as Latin-1. */
 function words(...values: readonly number[]): string {
-  return latin1(new Uint8Array(Uint32Array.from(values).buffer));
+  return latin1Text(new Uint8Array(Uint32Array.from(values).buffer));
 }
 
 /** `cmpb $0, sentinel(%reg)` in the stub. */

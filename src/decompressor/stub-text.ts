@@ -1,21 +1,10 @@
 // The messages a stub can print, looked up in its bytes: the surest sign of which checks its generation makes.
 
+import { latin1Text } from '../host/host.ts';
 import type { KernelImage } from '../image/kernel-image.ts';
 
 /** A stub is searched dozens of times in a boot. */
 const known = new WeakMap<KernelImage, readonly string[]>();
-/** Arguments that a function takes at once on every engine. */
-const CHUNK = 0x2000;
-
-/** Bytes as Latin-1: a character each. */
-export function latin1(bytes: Uint8Array): string {
-  let text = '';
-  for (let at = 0; at < bytes.length; at += CHUNK) {
-    text += String.fromCharCode(...bytes.subarray(at, at + CHUNK));
-  }
-  return text;
-}
-
 /**
  * The bytes of the protected-mode code outside the payload as Latin-1, before it and behind it. They are read once: an image's
  * bytes must not change.
@@ -26,8 +15,11 @@ export function stubText(image: KernelImage): readonly string[] {
     const { protectedModeCode: code, payload } = image;
     parts =
       payload === null
-        ? [latin1(code)]
-        : [latin1(code.subarray(0, payload.offset)), latin1(code.subarray(payload.offset + payload.length))];
+        ? [latin1Text(code)]
+        : [
+            latin1Text(code.subarray(0, payload.offset)),
+            latin1Text(code.subarray(payload.offset + payload.length)),
+          ];
     known.set(image, parts);
   }
   return parts;
