@@ -150,10 +150,11 @@ async function emitTypes() {
   return status === 0;
 }
 
-/** The command as its launcher takes it: all ASCII, with the launcher's `importModule` for `import`. */
+/** The command as its launcher takes it: a function, all ASCII, with the launcher's `importModule` for `import`. */
 function forLauncher(text) {
   if (/[^\0-\x7f]/.test(text)) throw new Error('command.cjs is not all ASCII');
-  return text.replaceAll(/\bimport\(/g, 'importModule(');
+  const parameters = 'exports,require,module,__filename,__dirname,importModule';
+  return `(function(${parameters}){${text.replaceAll(/\bimport\(/g, 'importModule(')}\n})\n`;
 }
 
 function packagesApart() {

@@ -3,6 +3,7 @@
 import type { Cpu, Unhook } from '../cpu/cpu.ts';
 import { REGISTER_NAMES } from '../cpu/cpu.ts';
 import { hex } from '../hex.ts';
+import { monotonicTime } from '../host/host.ts';
 import type { MachineEvent } from '../machine/events.ts';
 import type { Machine } from '../machine/machine.ts';
 import type { BootEvent, MemoryWrite, Phase, PhaseName, RegisterSnapshot } from '../trace/boot-trace.ts';
@@ -35,7 +36,7 @@ export interface RecordState {
 export class BootRecord {
   readonly #boot: RecordedBoot;
   readonly #recorder = new TraceRecorder();
-  readonly #openedAt = performance.now();
+  readonly #openedAt = monotonicTime();
   readonly #writes: MemoryWrite[] = [];
   readonly #events: SystemEvents | null;
   /** What lies where, recorded as it comes and goes: between two runs of the CPU, before the phase begins that shows it. */
@@ -131,7 +132,7 @@ export class BootRecord {
       overwritten: [],
       pageTables: this.#walkPageTables(name, registers),
       summary: '',
-      milliseconds: performance.now() - this.#openedAt,
+      milliseconds: monotonicTime() - this.#openedAt,
     };
     this.#recorder.begin(phase);
     this.#efiCallsAt.push(this.#boot.machine.uefi?.calls ?? 0);

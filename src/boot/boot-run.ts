@@ -10,7 +10,7 @@ import type { PayloadAhead } from '../decompressor/payload-ahead.ts';
 import type { StubLayout } from '../decompressor/stub.ts';
 import { BootscopeError } from '../error.ts';
 import { hex } from '../hex.ts';
-import { nextTurn } from '../host/host.ts';
+import { monotonicTime, nextTurn } from '../host/host.ts';
 import { isBootDisk } from '../image/boot-disk.ts';
 import type { KernelImage } from '../image/kernel-image.ts';
 import { Machine, type MachineOptions } from '../machine/machine.ts';
@@ -336,7 +336,7 @@ export class BootRun {
    */
   async run(budget: number | null): Promise<void> {
     const seconds = this.options.timeoutSeconds ?? this.#patience;
-    const begunAt = performance.now();
+    const begunAt = monotonicTime();
     const startedAt = begunAt - this.#ran;
     await this.#drain();
     while (!this.ended && this.hold.found === null) {
@@ -373,8 +373,8 @@ export class BootRun {
       } else if (this.hold.found === null) {
         this.#stopAt(this.machine.stopReason ?? 'the CPU stopped without a reason');
       }
-      this.#ran = performance.now() - startedAt;
-      if (budget !== null && performance.now() - begunAt > budget * 1000) {
+      this.#ran = monotonicTime() - startedAt;
+      if (budget !== null && monotonicTime() - begunAt > budget * 1000) {
         this.hold.hold({ reason: 'budget', budget: 'seconds' });
       }
       if (!this.ended && this.hold.found === null && this.#ran > seconds * 1000) {

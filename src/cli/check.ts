@@ -7,6 +7,7 @@ import { type Command, InvalidArgumentError, Option } from 'commander';
 import { boot } from '../boot/boot.ts';
 import { optionsOf } from '../boot/recorded-options.ts';
 import { BootscopeError } from '../error.ts';
+import { monotonicTime } from '../host/host.ts';
 import { readImageFile } from '../image/image-file.ts';
 import { findingLines, formatFindings } from '../report/check-text.ts';
 import { type CheckedCase, formatJunit } from '../report/junit.ts';
@@ -151,7 +152,7 @@ async function checkOne(
   flags: Flags,
   given: ReadonlySet<string>,
 ): Promise<CheckedCase> {
-  const startedAt = performance.now();
+  const startedAt = monotonicTime();
   const reference = await readReference(referencePath);
   const asked = Object.entries(await bootOptions(flags)).filter(([name]) => given.has(name));
   const options = {
@@ -163,7 +164,7 @@ async function checkOne(
   close();
   return {
     name: path,
-    seconds: (performance.now() - startedAt) / 1000,
+    seconds: (monotonicTime() - startedAt) / 1000,
     differences: checkAgainstReference(trace, image, reference, {
       ignore: flags.ignore ?? [],
       limits: flags.allowGrowth ?? [],
@@ -212,7 +213,7 @@ async function readMatrix(path: string): Promise<MatrixEntry[]> {
 }
 
 async function checkInProcess(folder: string, entry: MatrixEntry, flags: Flags): Promise<CheckedCase> {
-  const startedAt = performance.now();
+  const startedAt = monotonicTime();
   const ignore = [...(entry.ignore ?? []), ...(flags.ignore ?? [])];
   const child = spawn(
     process.execPath,
@@ -242,7 +243,7 @@ async function checkInProcess(folder: string, entry: MatrixEntry, flags: Flags):
     child.on('error', (error) => done(error.message));
     child.on('close', (code, signal) => done(signal ?? String(code)));
   });
-  const seconds = (performance.now() - startedAt) / 1000;
+  const seconds = (monotonicTime() - startedAt) / 1000;
   if (status === '0' || status === '1') {
     const [{ differences }] = JSON.parse(output) as [CheckedCase];
     return { name: entry.image, seconds, differences, error: null };

@@ -41,11 +41,9 @@ function readCache(): Buffer | undefined {
 }
 
 const cachedData = readCache();
-// The bundle is ASCII, and Latin-1 is what V8 keeps without converting. Around it what Node.js's loader puts around a CommonJS
-// module, and `import()`, which code from a cache does not have.
-const text = readFileSync(filename, 'latin1');
-const source = `(function(exports,require,module,__filename,__dirname,importModule){${text}\n})`;
-const script = new Script(source, {
+// The build has put around it what Node.js's loader puts around a CommonJS module, and `import()`, which code from a cache does
+// not have. The bundle is ASCII, and Latin-1 is what V8 keeps without converting.
+const script = new Script(readFileSync(filename, 'latin1'), {
   filename,
   ...(cachedData === undefined ? {} : { cachedData }),
 });

@@ -1,4 +1,4 @@
-// lzop's file format: a header, then blocks of LZO1X data with checksums of both sides.
+// lzop's file format: a header, then blocks of LZO1X data with checksums of both sides; with the system's liblzo2 where there is one.
 
 import { hex } from '../hex.ts';
 import { adler32, crc32 } from './checksums.ts';
@@ -6,14 +6,16 @@ import type { Codec } from './codec.ts';
 import { checksumMismatch, corrupt, outputLimit, truncated } from './codec-errors.ts';
 import { decodeLzo1x } from './lzo1x.ts';
 import { MATCHERS } from './magic.ts';
+import { systemLibrary } from './system-library.ts';
 
 export const lzo: Codec = {
   name: 'lzo',
   matches: MATCHERS.lzo,
   async decompress(input, output, options) {
     const reader = new Reader(input);
+    const { decode, adler32 } = (options?.portable ? null : await liblzo2()) ?? PORTABLE;
     const verify = options?.unchecked ? () => {} : verifySum;
-    const checks = readHeader(reader, verify);
+    const checks = readHeader(reader, verify, { name: 'Adler-32', compute: adler32 });
     let written = 0;
     for (;;) {
       const blockOffset = reader.offset;
@@ -38,7 +40,7 @@ export const lzo: Codec = {
       for (const sum of packedSums) verify(sum, packed, `the compressed block at ${blockOffset}`);
       const plain = output.subarray(written, written + length);
       if (stored) plain.set(packed);
-      else decodeLzo1x(packed, plain, reader.offset - storedLength);
+      else decode(packed, plain, reader.offset - storedLength);
       for (const sum of plainSums) verify(sum, plain, `the block at ${blockOffset}`);
       written += length;
     }
@@ -46,6 +48,33 @@ export const lzo: Codec = {
   },
   background: async () => null,
 };
+
+interface Decoder {
+  /** As `decodeLzo1x`. */
+  readonly decode: (packed: Uint8Array, plain: Uint8Array, origin: number) => void;
+  readonly adler32: (bytes: Uint8Array) => number;
+}
+
+const PORTABLE: Decoder = { decode: decodeLzo1x, adler32 };
+
+/** The system's liblzo2; a block that it refuses is decoded once more, which says what is wrong. */
+async function liblzo2(): Promise<Decoder | null> {
+  const library = await systemLibrary('lzo2');
+  if (library === null) return null;
+  const decode = library.bind(
+    'int lzo1x_decompress_safe(void *src, size_t src_len, void *dst, void *dst_len, void *wrkmem)',
+  );
+  const sum = library.bind('uint32_t lzo_adler32(uint32_t adler, void *buf, size_t len)');
+  const length = new BigUint64Array(1);
+  return {
+    decode(packed, plain, origin) {
+      length[0] = BigInt(plain.length);
+      const status = decode(packed, packed.length, plain, length, null);
+      if (status !== 0 || length[0] !== BigInt(plain.length)) decodeLzo1x(packed, plain, origin);
+    },
+    adler32: (bytes) => sum(1, bytes, bytes.length),
+  };
+}
 
 /** lzop's own limit (MAX_BLOCK_SIZE); it writes 256 KiB, which is the kernel's limit. */
 const LARGEST_BLOCK = 64 * 1024 * 1024;
@@ -65,13 +94,13 @@ interface Check {
   compute(bytes: Uint8Array): number;
 }
 
-const ADLER32: Check = { name: 'Adler-32', compute: adler32 };
 const CRC32: Check = { name: 'CRC32', compute: crc32 };
 
 /** Header; before version 0x0940 it has no version needed, no level and no upper half of the time. */
 function readHeader(
   reader: Reader,
   verify: typeof verifySum,
+  adler: Check,
 ): { plain: readonly Check[]; packed: readonly Check[] } {
   if (!MATCHERS.lzo(reader.bytes(9, 'its magic'))) throw corrupt('lzo', 0, 'it has no lzop magic');
   const version = reader.uint16('its header');
@@ -94,7 +123,7 @@ function readHeader(
   // File mode and modification time.
   reader.bytes(version >= 0x0940 ? 12 : 8, 'its header');
   reader.bytes(reader.bytes(1, 'its header')[0]!, 'the file name in its header');
-  const check = flags & HEADER_CRC32 ? CRC32 : ADLER32;
+  const check = flags & HEADER_CRC32 ? CRC32 : adler;
   const header = reader.since(9);
   verify([check, reader.uint32('its header')], header, 'the header');
   if (flags & EXTRA_FIELD) {
@@ -103,9 +132,9 @@ function readHeader(
     const field = reader.since(start);
     verify([check, reader.uint32('its extra field')], field, 'the extra field');
   }
-  const chosen = (adler: number, crc: number) => [
-    ...(flags & adler ? [ADLER32] : []),
-    ...(flags & crc ? [CRC32] : []),
+  const chosen = (adlerFlag: number, crcFlag: number) => [
+    ...(flags & adlerFlag ? [adler] : []),
+    ...(flags & crcFlag ? [CRC32] : []),
   ];
   return {
     plain: chosen(ADLER32_OF_PLAIN, CRC32_OF_PLAIN),

@@ -17,6 +17,7 @@ vi.mock('lz4js', portable);
 vi.mock('pako', portable);
 vi.mock('seek-bzip', portable);
 vi.mock('./lzma-decoder.ts', () => ({ decodeLzma: portable }));
+vi.mock('./lzo1x.ts', () => ({ decodeLzo1x: portable }));
 
 const LIBRARIES: readonly (readonly [CodecName, SystemLibraryName | null])[] = [
   ['gzip', null],
@@ -24,6 +25,7 @@ const LIBRARIES: readonly (readonly [CodecName, SystemLibraryName | null])[] = [
   ['lzma', 'lzma'],
   ['xz', 'lzma'],
   ['lz4', 'lz4'],
+  ['lzo', 'lzo2'],
   ['zstd', 'zstd'],
 ];
 

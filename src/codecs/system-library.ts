@@ -3,7 +3,7 @@
 import type { KoffiFunc, LibraryHandle } from 'koffi';
 import { environment, loadKoffi, platform } from '../host/host.ts';
 
-export type SystemLibraryName = 'lzma' | 'zstd' | 'lz4' | 'bz2';
+export type SystemLibraryName = 'lzma' | 'zstd' | 'lz4' | 'lzo2' | 'bz2';
 
 type NativeParameter = Uint8Array | BigUint64Array | number | bigint | null;
 
@@ -30,12 +30,14 @@ const FILES: Readonly<Partial<Record<string, Readonly<Record<SystemLibraryName, 
     lzma: ['liblzma.so.5'],
     zstd: ['libzstd.so.1'],
     lz4: ['liblz4.so.1'],
+    lzo2: ['liblzo2.so.2'],
     bz2: ['libbz2.so.1.0', 'libbz2.so.1'],
   },
   darwin: {
     lzma: ['liblzma.5.dylib', '/usr/lib/liblzma.5.dylib', '/opt/homebrew/lib/liblzma.5.dylib'],
     zstd: ['libzstd.1.dylib', '/opt/homebrew/lib/libzstd.1.dylib'],
     lz4: ['liblz4.1.dylib', '/opt/homebrew/lib/liblz4.1.dylib'],
+    lzo2: ['liblzo2.2.dylib', '/opt/homebrew/lib/liblzo2.2.dylib'],
     bz2: ['libbz2.1.0.dylib', '/usr/lib/libbz2.1.0.dylib'],
   },
 };

@@ -1,12 +1,9 @@
 // The native binding: a libunicorn 2.x of the system (or of the per-user cache), called through koffi.
 // Long, for it is one binding: every C call once.
 
-import { existsSync } from 'node:fs';
-import { createRequire } from 'node:module';
-import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import type { LibraryHandle, TypeObject } from 'koffi';
 import { BootscopeError } from '../error.ts';
+import { type Koffi, requireKoffi } from '../host/koffi.ts';
 import {
   blockCounter,
   blockCounterMachineCode,
@@ -26,8 +23,6 @@ import {
   type UcError,
   versionText,
 } from './transport.ts';
-
-type Koffi = typeof import('koffi');
 
 const MAP_ALIGNMENT = 4096;
 const HUGE_PAGE = 0x20_0000;
@@ -89,38 +84,14 @@ interface Library {
 const loaded = new Map<string, Library>();
 
 function loadKoffi(): Koffi {
-  // CommonJS: loading the add-on through require takes half the time of an import.
-  const require = createRequire(import.meta.url);
   try {
-    try {
-      return require('koffi') as Koffi;
-    } catch (cause) {
-      return requireWithShippedBinary(require, cause);
-    }
+    return requireKoffi();
   } catch (cause) {
     throw new BootscopeError(
       'cpu-no-engine',
       `The npm package koffi, which calls the native engine, cannot be loaded: ${String(cause)}`,
       { cause },
     );
-  }
-}
-
-/**
- * koffi where its binary, an optional package, was left out: with the one that lies beside the bundle in a published package.
- * koffi looks for it below `process.resourcesPath`, which Electron sets and Node.js does not.
- */
-function requireWithShippedBinary(require: NodeJS.Require, cause: unknown): Koffi {
-  const [shipped] = ['.', '..']
-    .map((up) => fileURLToPath(new URL(up, import.meta.url)))
-    .filter((folder) => existsSync(join(folder, 'koffi')));
-  const host = process as { resourcesPath?: string };
-  if (shipped === undefined || host.resourcesPath !== undefined) throw cause;
-  host.resourcesPath = shipped;
-  try {
-    return require('koffi') as Koffi;
-  } finally {
-    delete host.resourcesPath;
   }
 }
 

@@ -2,6 +2,7 @@
 // Long, for it is one state: what a hook may do depends on all of it.
 
 import { BootscopeError } from '../error.ts';
+import { monotonicTime } from '../host/host.ts';
 import { CR0_PE, CR0_PG } from '../x86/control-registers.ts';
 import { type MemoryBlock, PhysicalMemory } from '../x86/physical-memory.ts';
 import type {
@@ -355,7 +356,7 @@ class UnicornCpu implements Cpu, BlockWatcher {
     this.#pendingRip = null;
     this.#csBase = null;
     this.#redirected = false;
-    this.#sliceEnd = slice > 0 ? performance.now() + slice : 0;
+    this.#sliceEnd = slice > 0 ? monotonicTime() + slice : 0;
     this.#looksLeft = HOOKS_PER_LOOK;
     this.#running = true;
     try {
@@ -417,7 +418,7 @@ class UnicornCpu implements Cpu, BlockWatcher {
       // Not the place to end a slice: which hooks were called before the restart is forgotten then.
       if (this.#restart) continue;
       if (this.#redirected) {
-        if (this.#sliceEnd !== 0 && performance.now() >= this.#sliceEnd) return { kind: 'slice' };
+        if (this.#sliceEnd !== 0 && monotonicTime() >= this.#sliceEnd) return { kind: 'slice' };
         continue;
       }
       if (error !== UC_ERR_OK) return { kind: 'error', error: this.#transport.errorText(error) };
@@ -787,7 +788,7 @@ class UnicornCpu implements Cpu, BlockWatcher {
 
   #lookAtClock(address: bigint): void {
     this.#looksLeft = HOOKS_PER_LOOK;
-    if (this.#sliceEnd === 0 || performance.now() < this.#sliceEnd || this.#stoppedAt !== null) return;
+    if (this.#sliceEnd === 0 || monotonicTime() < this.#sliceEnd || this.#stoppedAt !== null) return;
     this.#sliceOver = true;
     this.#hookAddress = address;
     this.#requestStop();

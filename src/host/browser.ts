@@ -35,6 +35,10 @@ export function readCertificate(_der: Uint8Array): Certificate | null {
 }
 
 /** A timer would wait 4 ms after a few in a row. */
+export function monotonicTime(): number {
+  return performance.now();
+}
+
 export function nextTurn(): Promise<void> {
   return new Promise((done) => {
     const { port1, port2 } = new MessageChannel();

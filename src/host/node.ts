@@ -25,6 +25,7 @@ import type {
   OpenFile,
   ToolResult,
 } from './host-types.ts';
+import { type Koffi, requireKoffi } from './koffi.ts';
 
 /** The hash of pieces one behind the other, lower-case hex; null for an algorithm that this host does not have. */
 export function hashHex(algorithm: HashName, ...pieces: readonly Uint8Array[]): string | null {
@@ -50,6 +51,12 @@ export function readCertificate(der: Uint8Array): Certificate | null {
   } catch {
     return null;
   }
+}
+
+/** Milliseconds since some moment. Node.js loads a module of its own for `performance`, which takes a start 2 ms. */
+export function monotonicTime(): number {
+  const [seconds, nanoseconds] = process.hrtime();
+  return seconds * 1000 + nanoseconds / 1e6;
 }
 
 /** Lets whatever else waits have its turn. */
@@ -230,10 +237,10 @@ export function loadIced(): typeof Iced {
   return createRequire(import.meta.url)('iced-x86') as typeof Iced;
 }
 
-/** What calls native code; null where there is none. CommonJS: through require the add-on loads in half the time of an import. */
-export function loadKoffi(): typeof import('koffi') | null {
+/** What calls native code; null where there is none. */
+export function loadKoffi(): Koffi | null {
   try {
-    return createRequire(import.meta.url)('koffi') as typeof import('koffi');
+    return requireKoffi();
   } catch {
     return null;
   }
