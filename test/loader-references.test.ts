@@ -41,6 +41,28 @@ const DIFFERENT: readonly (readonly [start: number, end: number, why: string])[]
   ],
 ];
 
+/** What runs until the kernel does: each phase with its program. */
+const PROGRAMS: Readonly<Record<string, readonly string[]>> = {
+  'syslinux-mbr': [
+    'boot-sector MBR',
+    'boot-sector partition 1: boot sector of FAT16',
+    'stage1.5 partition 1: /ldlinux.sys',
+    'stage2 what partition 1: /ldlinux.sys has unpacked',
+    'stage2 partition 1: /ldlinux.c32',
+  ],
+  isolinux: [
+    'boot-sector /isolinux/isolinux.bin',
+    'stage2 what /isolinux/isolinux.bin has unpacked',
+    'stage2 /isolinux/ldlinux.c32',
+  ],
+  'grub-mbr': ['boot-sector MBR', 'stage1.5 core.img', 'stage2 what core.img has unpacked'],
+  'grub-gpt': [
+    'boot-sector MBR',
+    'stage1.5 partition 1: core.img',
+    'stage2 what partition 1: core.img has unpacked',
+  ],
+};
+
 /** GRUB takes seconds: one of it, and one of each other loader, are compared always. */
 const QUICK = ['syslinux-mbr', 'isolinux', 'grub-mbr'];
 
@@ -110,8 +132,12 @@ suite(`boot loaders on disks, as with QEMU${why}`, () => {
       const reference = references[name]!;
       const session = await open(name);
       await session.run();
-      const { kernel, stopped } = session.trace();
+      const { kernel, stopped, phases } = session.trace();
       expect(stopped).toBeNull();
+      const programs = phases.flatMap((each) =>
+        each.program === undefined ? [] : [`${each.name} ${each.program}`],
+      );
+      if (name in PROGRAMS) expect(programs).toEqual(PROGRAMS[name]);
       expect([hex(kernel!.entry), hex(kernel!.bootParams)]).toEqual([reference.entry, reference.bootParams]);
       const page = session.memory.read(kernel!.bootParams, 4096);
       expect(bytesOf(page)).toEqual(bytesOf(pageOf(reference.page)));
@@ -175,12 +201,23 @@ suite(`boot loaders on disks, as with QEMU${why}`, () => {
       expect(judge(0xf000_0000)).toEqual(['cmd_line_ptr 0xf0000000 points to where there is no RAM']);
     });
 
-    it('a core.img of GRUB that is cut', { timeout: 120_000 }, async () => {
-      using session = await openChanged('grub-mbr', (bytes) => bytes.fill(0, 135 * 512, 2048 * 512));
-      await session.run();
-      expect(session.trace().stopped).toMatch(
-        /in phase boot-sector at .*; the loader has read sectors 135 to \d+ of grub-mbr\.img, in no partition, which hold nothing but zeroes$/,
-      );
-    });
+    it.each([
+      ['grub-mbr', 135, 'core.img', 'stage1.5'],
+      ['grub-gpt', 100, 'partition 1: core.img', 'stage1.5'],
+    ] as const)(
+      'a core.img of GRUB that is cut, on %s',
+      { timeout: 120_000 },
+      async (name, from, owner, phase) => {
+        using session = await openChanged(name, (bytes) => bytes.fill(0, from * 512, 2048 * 512));
+        await session.run();
+        const { stopped } = session.trace();
+        expect(stopped).toContain(`in phase ${phase} at `);
+        expect(stopped).toMatch(
+          new RegExp(
+            `; the loader has read sectors ${from} to \\d+ of ${name}\\.img \\(${owner}\\), which hold nothing but zeroes$`,
+          ),
+        );
+      },
+    );
   });
 });

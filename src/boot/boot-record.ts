@@ -113,7 +113,7 @@ export class BootRecord {
   }
 
   /** Snapshots the CPU as the phase begins. */
-  beginPhase(name: PhaseName, address: number): Phase {
+  beginPhase(name: PhaseName, address: number, program: string | null = null): Phase {
     const { cpu, mode } = this.#boot;
     this.#events?.flush(BigInt(address));
     this.completePhase(this.#summary());
@@ -123,6 +123,7 @@ export class BootRecord {
     const phase: Phase = {
       name,
       address: BigInt(address),
+      ...(program === null ? {} : { program }),
       mode: mode.read(),
       registers,
       gdtr: cpu.readDescriptorTable('gdtr'),
@@ -157,6 +158,12 @@ export class BootRecord {
   #summary(): string {
     const phase = this.#recorder.phases.at(-1);
     if (phase === undefined || phase.summary !== '') return phase?.summary ?? '';
+    const calls = this.#callsText();
+    const { program } = phase;
+    return program === undefined ? calls : calls === '' ? program : `${program}; ${calls}`;
+  }
+
+  #callsText(): string {
     if (this.#efiCalls > 0) return `${this.#efiCalls} EFI service call${this.#efiCalls === 1 ? '' : 's'}`;
     return this.#biosCalls > 0 ? `${this.#biosCalls} BIOS calls` : '';
   }

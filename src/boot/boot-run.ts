@@ -35,6 +35,9 @@ const PATIENCE_LOADER = 300;
 const PATIENCE_EMULATED = 1800;
 const END_OF_MEMORY = 0xffff_ffff_ffff_ffffn;
 
+/** Those of a boot loader that a BIOS has started. */
+const LOADER_PHASES: ReadonlySet<PhaseName> = new Set(['boot-sector', 'stage1.5', 'stage2']);
+
 type Act = () => Promise<void> | void;
 
 /** What is done between two runs of the CPU. */
@@ -98,6 +101,8 @@ export class BootRun {
   readonly #queue: Action[] = [];
   #stopped: string | null = null;
   #finished = false;
+  /** Names of the boot loader's programs whose code has run. */
+  readonly loaderPrograms = new Set<string>();
   /** What it means that the CPU comes to address 0, where no hook can be: nothing good, unless the kernel is there. */
   whenAtZero: Act | null = null;
   /** Whoever is told of each instruction. */
@@ -221,8 +226,9 @@ export class BootRun {
     this.cpu.countInstructions(decode);
   }
 
-  beginPhase(name: PhaseName, address = this.address): void {
-    const phase = this.record.beginPhase(name, address);
+  /** @param program - of a boot loader, which begins there */
+  beginPhase(name: PhaseName, address = this.address, program: string | null = null): void {
+    const phase = this.record.beginPhase(name, address, program);
     this.#stream?.arrive(address);
     // The steps of a trapped extract_kernel have its address, and nobody sees the kernel's first instruction run.
     if (name === 'decompressed' || name === 'kernel') this.#stream?.drop(address);
@@ -421,7 +427,10 @@ export class BootRun {
     const mode = this.mode.read();
     const rip = this.cpu.readRegister('rip');
     const where = mode === 'real16' ? `${hex(this.cpu.readRegister('cs'))}:${hex(rip & 0xffffn)}` : hex(rip);
-    const causes = phase === 'boot-sector' ? this.machine.drives.doubtful.texts : [];
+    const causes =
+      phase !== null && LOADER_PHASES.has(phase)
+        ? this.machine.drives.doubtful.texts(this.loaderPrograms)
+        : [];
     this.#stopped = [`${reason}${this.#whyEmpty()}, in phase ${phase} at ${where} (${mode})`, ...causes].join(
       '; ',
     );

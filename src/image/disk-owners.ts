@@ -3,10 +3,11 @@
 
 import { BootscopeError } from '../error.ts';
 import { type DiskImage, readDisk, SECTOR_SIZE } from './disk-image.ts';
+import { CD_SECTOR_SIZE } from './el-torito.ts';
 import { isExt, openExt } from './ext.ts';
 import { openFat } from './fat.ts';
 import type { DiskRange, FileNode, FileSystem } from './file-tree.ts';
-import { grubCore } from './grub-core.ts';
+import { GRUB_CORE, grubCore } from './grub-core.ts';
 import { openIso9660 } from './iso9660.ts';
 import { type Partition, type PartitionTable, readPartitionTable } from './partition-table.ts';
 
@@ -19,6 +20,11 @@ export interface OwnedRange extends DiskRange {
   /** The file, where it is one. */
   readonly file: FileNode | null;
 }
+
+const GAP = 'gap behind the MBR';
+const OUTSIDE = 'in no partition';
+/** Owners of what lies in no partition. */
+export const IN_NO_PARTITION: ReadonlySet<string> = new Set([GAP, OUTSIDE]);
 
 /** Files and folders of a file system that are looked at. */
 const MOST_NODES = 20_000;
@@ -79,7 +85,7 @@ export class DiskOwners {
         ].filter((start) => start > at),
       );
       const first = Math.min(...partitions.map(({ start }) => start * SECTOR_SIZE));
-      const owner = at < first ? 'gap behind the MBR' : 'in no partition';
+      const owner = at < first ? GAP : OUTSIDE;
       return { start: at, end: Math.max(next, at + 1), owner, partition: null, file: null };
     }
     const system = this.#systemOf(partition ?? null);
@@ -116,14 +122,14 @@ export class DiskOwners {
       add(first * SECTOR_SIZE, (first + count) * SECTOR_SIZE, owner);
     const core = grubCore(this.#disk, 0);
     const size = core.reduce((sum, { start, end }) => sum + end - start, 0);
-    const file = fileOfRanges(this.#disk, 'core.img', size, core);
+    const file = fileOfRanges(this.#disk, GRUB_CORE, size, core);
     for (const { start, end } of core) {
       const inside = partitions.find(
         (each) => start >= each.start * SECTOR_SIZE && start < (each.start + each.sectors) * SECTOR_SIZE,
       );
       // In a file system it is a file, by its name.
       if (inside !== undefined && inside.type !== BIOS_BOOT) continue;
-      this.#fixed.push({ start, end, owner: 'core.img', partition: inside?.number ?? null, file });
+      this.#fixed.push({ start, end, owner: GRUB_CORE, partition: inside?.number ?? null, file });
     }
     if (kind === 'none') return;
     sector(0, 1, 'MBR');
@@ -193,6 +199,8 @@ interface Waiting {
 /** The owners of one file system's bytes. */
 class FileSystemOwners {
   readonly type: string;
+  /** Files are padded to whole sectors of so many bytes. */
+  readonly #sector: number;
   /** By start, apart from each other. */
   #found: Found[];
   #isSorted = false;
@@ -202,6 +210,7 @@ class FileSystemOwners {
 
   constructor({ type, root, metadata }: FileSystem) {
     this.type = type;
+    this.#sector = type === 'ISO 9660' ? CD_SECTOR_SIZE : SECTOR_SIZE;
     this.#found = metadata.map((each) => ({ ...each, file: null }));
     this.#first.push({ node: root, path: '' });
   }
@@ -255,8 +264,7 @@ class FileSystemOwners {
     try {
       const owner = node.isFolder ? `folder ${path === '' ? '/' : path}` : path;
       for (const { start, end } of node.extents?.() ?? []) {
-        // Files are padded to whole sectors.
-        const padded = Math.ceil(end / SECTOR_SIZE) * SECTOR_SIZE;
+        const padded = Math.ceil(end / this.#sector) * this.#sector;
         this.#found.push({ start, end: padded, owner, file: node.isFolder ? null : node });
         this.#isSorted = false;
         if (at >= start && at < padded) covers = true;
@@ -277,7 +285,7 @@ class FileSystemOwners {
 }
 
 /** `partition 1: /ldlinux.sys`. */
-export function ownerName({ partition, owner }: OwnedRange): string {
+export function ownerName({ partition, owner }: Pick<OwnedRange, 'partition' | 'owner'>): string {
   return partition === null ? owner : `partition ${partition}: ${owner}`;
 }
 

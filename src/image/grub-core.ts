@@ -3,6 +3,9 @@
 import { type DiskImage, readDisk, SECTOR_SIZE } from './disk-image.ts';
 import type { DiskRange } from './file-tree.ts';
 
+/** The name of what it loads. */
+export const GRUB_CORE = 'core.img';
+
 /** What boot.img prints, which lies in one piece in each of its versions. */
 const MESSAGES = 'GRUB \0Geom\0';
 /** GRUB_BOOT_MACHINE_KERNEL_SECTOR: number of core.img's first sector. */
@@ -26,4 +29,20 @@ export function grubCore(disk: DiskImage, start: number): readonly DiskRange[] {
     ranges.push({ start: block * SECTOR_SIZE, end: (block + count) * SECTOR_SIZE });
   }
   return ranges;
+}
+
+/** GRUB_DECOMPRESSOR_MACHINE_UNCOMPRESSED_SIZE, behind core.img's first sector. */
+const UNCOMPRESSED_SIZE = 0x0c;
+const LARGEST_UNPACKED = 2 ** 24;
+
+/**
+ * How large what is packed in core.img is: its kernel.img and the modules.
+ *
+ * @param start - core.img's first two sectors
+ * @returns null where that is no size
+ */
+export function grubUnpackedSize(start: Uint8Array): number | null {
+  if (start.length < SECTOR_SIZE + UNCOMPRESSED_SIZE + 4) return null;
+  const size = new DataView(start.buffer, start.byteOffset).getUint32(SECTOR_SIZE + UNCOMPRESSED_SIZE, true);
+  return size === 0 || size > LARGEST_UNPACKED ? null : size;
 }

@@ -3,11 +3,12 @@
 import { BootscopeError } from '../error.ts';
 import type { DiskImage } from '../image/disk-image.ts';
 import { readDisk, SECTOR_SIZE } from '../image/disk-image.ts';
+import { IN_NO_PARTITION, ownerName } from '../image/disk-owners.ts';
 import { CD_SECTOR_SIZE, type CdBootImage, readCdBootImage } from '../image/el-torito.ts';
 import { DiskDrive, hardDisk } from './disk-drive.ts';
 import { DoubtfulSectors } from './doubtful-sectors.ts';
 import { FloppyDisk } from './floppy-disk.ts';
-import { SectorLoads } from './sector-loads.ts';
+import { type OwnedDisk, SectorLoads } from './sector-loads.ts';
 
 export const FIRST_HARD_DISK = 0x80;
 export const CDROM_DRIVE = 0xe0;
@@ -35,6 +36,8 @@ export interface BootCode {
 
 const BOOT_SECTOR_ADDRESS = 0x7c00;
 const BOOT_FLAG = 510;
+/** Larger files are no part of a loader. */
+const LARGEST_PROGRAM = 2 ** 21;
 
 /** What is in the drives. A CD that is booted with emulation takes the number of what it stands for, and others move up. */
 export class Drives {
@@ -108,6 +111,23 @@ export class Drives {
       if (found !== '') reasons.push(found);
     }
     throw new BootscopeError('machine-boot', `nothing to boot from: ${reasons.join('; ')}`);
+  }
+
+  /**
+   * Notes what INT 13h has read.
+   *
+   * @returns whose the sectors are, as text to follow their numbers
+   */
+  noteRead(disk: OwnedDisk, first: number, bytes: Uint8Array, address: number, sectorSize: number): string {
+    const offset = first * sectorSize;
+    for (const { start, end, file, owner, partition } of disk.owners.of(offset, offset + bytes.length)) {
+      const name = file === null ? null : ownerName({ owner, partition });
+      // The tables of partitions and file systems may well be empty.
+      if (file === null ? !IN_NO_PARTITION.has(owner) : file.size > LARGEST_PROGRAM) continue;
+      const part = bytes.subarray(start - offset, end - offset);
+      this.doubtful.addRead(disk.image.path, start / sectorSize, part, sectorSize, name);
+    }
+    return this.loads.add(disk, offset, bytes.length, address, sectorSize);
   }
 
   #noteLoad({ drive, address, bytes }: BootCode): void {

@@ -31,6 +31,8 @@ export interface LayoutMapOptions {
 
 const HAPPENED: Readonly<Record<PhaseName, string>> = {
   'boot-sector': 'the BIOS has read the first sector and jumps to it',
+  'stage1.5': 'the boot sector has read the next part of the loader and jumps to it',
+  stage2: 'the main part of the loader runs',
   efi_program: 'the firmware has loaded the image and jumps to its entry',
   efi_handover_entry: "a boot loader calls the kernel's EFI stub",
   efi_pe_entry: 'the kernel is loaded as an EFI program; its EFI stub begins',
@@ -52,6 +54,7 @@ const COLORS: Readonly<Record<RegionKind, readonly number[]>> = {
   reserved: [ansi.GREY],
   video: [ansi.GREY],
   'boot-sector': [ansi.YELLOW],
+  loader: [ansi.BRIGHT_BLUE],
   setup: [ansi.YELLOW],
   bss: [ansi.DIM],
   heap: [ansi.DIM],

@@ -18,6 +18,7 @@ export const REGION_KIND_STYLES: Readonly<Record<RegionKind, KindStyle>> = {
   buffer: { label: 'buffer', light: '#e9ecf1', dark: '#262d38' },
   setup: { label: 'setup', light: '#8fbfee', dark: '#3577b5' },
   'boot-sector': { label: 'boot sector', light: '#5f9fdc', dark: '#2b5f96' },
+  loader: { label: 'boot loader', light: '#7aa7e8', dark: '#3a5fb0' },
   bss: { label: 'bss', light: '#b8d8f2', dark: '#466d8c' },
   heap: { label: 'heap', light: '#93d3d6', dark: '#2f8287' },
   stack: { label: 'stack', light: '#5fb9b4', dark: '#22a099' },

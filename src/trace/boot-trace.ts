@@ -7,6 +7,8 @@ import type { PageTableWalk } from '../x86/page-tables.ts';
 /** The phases of a boot in their order; a boot has those that occur in it. */
 export const PHASE_NAMES = [
   'boot-sector',
+  'stage1.5',
+  'stage2',
   'efi_program',
   'efi_handover_entry',
   'efi_pe_entry',
@@ -38,6 +40,7 @@ export const REGION_ROLES = [
   ...(['ivt', 'bda', 'ebda', 'video', 'rom', 'e820', 'firmware'] as const),
   ...([
     'boot-sector',
+    'loader-program',
     'setup',
     'setup-header',
     'setup-code',
@@ -181,6 +184,7 @@ export interface Hazard {
 export type RegionKind =
   | 'firmware'
   | 'boot-sector'
+  | 'loader'
   | 'setup'
   | 'bss'
   | 'heap'
@@ -207,6 +211,8 @@ export interface Phase {
   readonly address: bigint;
   /** Name of `address`, `startup_64` or `startup_64+0x10`; absent where no symbols that were read name it. */
   readonly symbol?: string;
+  /** What a boot loader's program is that begins here: `partition 1: /ldlinux.sys`; absent where it is none. */
+  readonly program?: string;
   readonly mode: CpuMode;
   readonly registers: RegisterSnapshot;
   readonly gdtr: { readonly base: bigint; readonly limit: number };

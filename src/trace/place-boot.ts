@@ -89,6 +89,16 @@ export function placeBootSector(to: Placements, extent: Extent): void {
   });
 }
 
+/** Code of a boot loader that has come to run. */
+export function placeLoaderProgram(to: Placements, extent: Extent, name: string, source: string): void {
+  to.add(extent, { name, kind: 'loader', role: 'loader-program', by: 'loader', source });
+}
+
+/** A boot loader's code is of no use any more. */
+export function endLoaderPrograms(to: Placements): void {
+  to.end(({ role }) => role === 'loader-program');
+}
+
 /**
  * Boot sector and setup code with the memory that they use.
  * @param memory - null for a setup whose code does not show it

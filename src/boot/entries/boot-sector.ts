@@ -10,6 +10,7 @@ import { SETUP_ADDRESS, ZIMAGE_RUN_ADDRESS } from '../low-memory.ts';
 import type { BootOptions } from '../options.ts';
 import { recordImage } from '../record-placements.ts';
 import { watchForKernelOfLoader } from '../watch/kernel-from-disk.ts';
+import { bootedProgram, watchLoaderPrograms } from '../watch/loader-programs.ts';
 import { watchStartup32 } from '../watch/startup.ts';
 import { type Entry, speaksBootProtocol } from './entry.ts';
 import type { LoadedImage } from './loaded-image.ts';
@@ -32,9 +33,11 @@ export const bootSector: Entry = {
   load: loadBootSector,
   enter: enterBootSector,
   watch: (boot, { startup32 }) => {
-    boot.beginPhase('boot-sector');
-    if (isBootDisk(boot.image) || boot.image.program !== null) {
+    const isLoader = isBootDisk(boot.image) || boot.image.program !== null;
+    boot.beginPhase('boot-sector', boot.address, isLoader ? bootedProgram(boot) : null);
+    if (isLoader) {
       watchForKernelOfLoader(boot);
+      watchLoaderPrograms(boot);
       return;
     }
     boot.watch(SETUP_ADDRESS + SECTOR_SIZE, () => {

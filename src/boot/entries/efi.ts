@@ -3,6 +3,7 @@
 import { findDecompressKernel } from '../../decompressor/find-decompress-kernel.ts';
 import { BootscopeError } from '../../error.ts';
 import { hex } from '../../hex.ts';
+import { REMOVABLE_PATH } from '../../image/esp.ts';
 import type { KernelImage } from '../../image/kernel-image.ts';
 import { findPeSection, readPe } from '../../image/pe.ts';
 import type { Machine, MachineOptions } from '../../machine/machine.ts';
@@ -88,7 +89,7 @@ function efiProgramOf(image: KernelImage): Uint8Array {
 function loadEfi(machine: Machine, image: KernelImage, options: BootOptions): LoadedImage {
   const program = efiProgramOf(image);
   const { map, imageBase } = memoryMapFor(image, options);
-  const name = codeName(image);
+  const name = options.esp === null ? codeName(image) : REMOVABLE_PATH.replace(/^.*\\/, '');
   machine.uefi = uefiFirmware().startFirmware({
     cpu: machine.cpu,
     memory: machine.memory,

@@ -1,12 +1,14 @@
 // What is watched for once UEFI firmware has started an image: the stub's decompress_kernel, ExitBootServices, and the jump into the
 // kernel, or, in stubs that leave decompressing to it, startup_64.
 
+import type { Unhook } from '../../cpu/cpu.ts';
 import { decompressKernel } from '../../decompressor/decompress-kernel.ts';
 import { addressOf, findDecompressKernel } from '../../decompressor/find-decompress-kernel.ts';
 import { BootscopeError } from '../../error.ts';
 import { readEfiImage } from '../../image/efi-program.ts';
 import { findPeSection, readPe } from '../../image/pe.ts';
 import type { LoadedImageRecord, UefiFirmware } from '../../machine/uefi/firmware.ts';
+import { placeLoaderProgram } from '../../trace/place-boot.ts';
 import type { BootRun } from '../boot-run.ts';
 import { codeOf } from '../efi-code.ts';
 import type { LoadedImage } from '../entries/loaded-image.ts';
@@ -16,6 +18,7 @@ import { watchNx } from './efi-nx.ts';
 import { tellExtraction, tellPayloadRead } from './extract-kernel.ts';
 import { onKernel } from './kernel.ts';
 import { watchForKernelOfLoader, watchHandoverOfLoader } from './kernel-from-disk.ts';
+import { FileSearch } from './loader-programs.ts';
 import { watchStub } from './startup.ts';
 
 /** The kernel's stub where it lies: `base` is what addresses of its PE header count from. */
@@ -29,11 +32,15 @@ export function watchEfi(boot: BootRun, loaded: LoadedImage): void {
     onKernelImage(boot, firmware, firmware.images[0]!);
     return;
   }
-  boot.beginPhase('efi_program');
-  if (boot.image.kind === 'efi-program') watchLoader(boot, loaded, firmware);
+  const { name } = firmware.images[0]!;
+  const isLoader = boot.image.kind === 'efi-program';
+  boot.beginPhase('efi_program', boot.address, isLoader ? name : null);
+  if (isLoader) watchLoader(boot, loaded, firmware);
   else watchKernelOfUki(boot, loaded, firmware, firmware.images[0]!);
 }
 
+/** GRUB with all of its modules has some megabytes. */
+const LARGEST_EFI_PROGRAM = 2 ** 23;
 /** ENTRY_64 of the handover protocol (boot.rst): the 64-bit entry lies so far behind the 32-bit one. */
 const HANDOVER_64 = 0x200;
 
@@ -80,6 +87,7 @@ function watchKernelOfUki(
  */
 function watchLoader(boot: BootRun, loaded: LoadedImage, firmware: UefiFirmware): void {
   const unhooks = [
+    watchUnloadedPrograms(boot, firmware),
     watchForKernelOfLoader(boot),
     watchHandoverOfLoader(boot, loaded, (found) => {
       firmware.onImageStarted = null;
@@ -91,7 +99,10 @@ function watchLoader(boot: BootRun, loaded: LoadedImage, firmware: UefiFirmware)
     if (bytes === undefined) return;
     boot.defer(async () => {
       const kernel = await readEfiImage(boot.image.path, bytes);
-      if (kernel.kind === 'efi-program') return;
+      if (kernel.kind === 'efi-program') {
+        boot.beginPhase('efi_program', image.entry, image.name);
+        return;
+      }
       for (const unhook of unhooks) unhook();
       firmware.onImageStarted = null;
       boot.changeImage(kernel);
@@ -104,6 +115,33 @@ function watchLoader(boot: BootRun, loaded: LoadedImage, firmware: UefiFirmware)
       onKernelImage(boot, firmware, image);
     });
   };
+}
+
+/** A loader such as shim puts the next one into memory by itself, from a file that it has read. */
+function watchUnloadedPrograms(boot: BootRun, firmware: UefiFirmware): Unhook {
+  const loader = boot.image;
+  const search = new FileSearch(boot.machine.memory, LARGEST_EFI_PROGRAM);
+  return boot.hookNewCode((address) => {
+    if (boot.busy || boot.image !== loader) return;
+    const code = [...firmware.images, ...firmware.otherCode];
+    if (code.some(({ base, size }) => address >= base && address < base + size)) return;
+    const found = search.find(address, [...firmware.files.values()]);
+    if (found === null) return;
+    const { start, end, isModule } = found;
+    const name = found.name.replace(/^.*\\/, '');
+    // Its modules are copied out of it.
+    const isPart = isModule || firmware.otherCode.some((each) => each.name === name);
+    boot.defer(() => {
+      firmware.otherCode.push({ name, base: start, size: end - start });
+      placeLoaderProgram(
+        boot.record.placements,
+        found,
+        name,
+        'its bytes are those of the file that was read',
+      );
+      if (!isPart) boot.beginPhase('efi_program', address, name);
+    });
+  });
 }
 
 /** The CPU stands at the stub's handover entry, boot_params in RDX. */

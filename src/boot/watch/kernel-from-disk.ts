@@ -9,6 +9,7 @@ import { type KernelImage, readKernelImage } from '../../image/kernel-image.ts';
 import { holdsSetupHeader, systemAddress } from '../../image/rebuild-image.ts';
 import { BOOT_PARAMS_SIZE } from '../../protocol/boot-params.ts';
 import { readSetupHeader, SETUP_HEADER_MAGIC, type SetupHeader } from '../../protocol/setup-header.ts';
+import { endLoaderPrograms } from '../../trace/place-boot.ts';
 import { CR0_PE } from '../../x86/control-registers.ts';
 import { snapshot } from '../boot-record.ts';
 import type { BootRun } from '../boot-run.ts';
@@ -216,6 +217,7 @@ function follow(
 ): void {
   const { cpu, machine } = boot;
   boot.changeImage(image);
+  endLoaderPrograms(boot.record.placements);
   if (entry !== null) {
     const gdtr = cpu.readDescriptorTable('gdtr');
     const handover = { entry, registers: snapshot(cpu), gdtr, memory: machine.memory };

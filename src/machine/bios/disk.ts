@@ -83,7 +83,7 @@ export function diskVector(parts: DiskParts): BiosVector {
     const [start, size] = [first * SECTOR_SIZE, available * SECTOR_SIZE];
     const owner =
       what === 'read'
-        ? drives.loads.add(disk, start, size, address, SECTOR_SIZE)
+        ? drives.noteRead(disk, first, disk.bytes.subarray(start, start + size), address, SECTOR_SIZE)
         : ownersText(disk.owners.of(start, start + size), SECTOR_SIZE);
     r.result = `sectors ${first} to ${first + available - 1}${owner}, ${hex(address)}..${hex(address + available * SECTOR_SIZE)}`;
     return available < count ? STATUS_SECTOR_NOT_FOUND : STATUS_OK;

@@ -2,7 +2,6 @@
 // Services"), answered as SeaBIOS answers.
 
 import { hex } from '../../hex.ts';
-import { SECTOR_SIZE } from '../../image/disk-image.ts';
 import { ownersText } from '../../image/disk-owners.ts';
 import type { PhysicalMemory } from '../../x86/physical-memory.ts';
 import type { DiskDrive } from '../disk-drive.ts';
@@ -19,8 +18,6 @@ const EDD_VERSION_3_0 = 0x30;
 /** Fixed disk access, drive locking and ejecting, enhanced disk drive support. */
 const EDD_SUBSETS = 0x07;
 const PACKET_SIZE = 16;
-/** Header and 128 entries, with the MBR before them. */
-const GPT_SECTORS = 34;
 const FIXED_DISK = 0x03;
 const MOST_SECTORS_CHS = 128;
 const NOT_EJECTABLE = 0xb2;
@@ -55,24 +52,6 @@ export type DriveService = (r: BiosRegisters, drive: DiskDrive) => number;
 /** The functions by AH; each returns the status for AH. */
 export function hardDiskServices(parts: HardDiskParts): ReadonlyMap<number, DriveService> {
   const { memory, drives } = parts;
-  /** Looks at what can only be a loader's own code: in no partition, and no table. */
-  function doubt(drive: DiskDrive, first: number, bytes: Uint8Array): void {
-    if (drive.sectorSize !== SECTOR_SIZE || first === 0) return;
-    const { kind, partitions } = drive.owners.table;
-    if (kind === 'none' || (kind === 'gpt' && first < GPT_SECTORS)) return;
-    if (partitions.some(({ start, sectors }) => first >= start && first < start + sectors)) return;
-    drives.doubtful.addRead(drive.image.path, first, bytes, drive.sectorSize);
-  }
-
-  /** What the sectors belong to, in a few words; what is read is remembered. */
-  function ownerOf(drive: DiskDrive, what: Move, first: number, count: number, to: number): string {
-    const { sectorSize } = drive;
-    const [offset, length] = [first * sectorSize, count * sectorSize];
-    return what === 'read'
-      ? drives.loads.add(drive, offset, length, to, sectorSize)
-      : ownersText(drive.owners.of(offset, offset + length), sectorSize);
-  }
-
   type Move = 'read' | 'write' | 'verify';
 
   /** Moves whole sectors between drive and memory, up to the end of the drive. */
@@ -88,20 +67,25 @@ export function hardDiskServices(parts: HardDiskParts): ReadonlyMap<number, Driv
     const length = available * drive.sectorSize;
     if (what === 'write' && drive.readOnly) return STATUS_WRITE_PROTECTED;
     if (available > 0 && what !== 'verify' && !memory.contains(to, length)) return STATUS_BAD_PARAMETER;
+    let owners = '';
     if (available > 0 && what === 'read') {
       const bytes = new Uint8Array(length);
       drive.read(first, bytes);
-      doubt(drive, first, bytes);
+      owners = drives.noteRead(drive, first, bytes, to, drive.sectorSize);
       memory.copyIn(to, bytes);
     } else if (available > 0 && what === 'write') {
       drive.write(first, memory.copyOut(to, length));
+    }
+    if (available > 0 && what !== 'read') {
+      const start = first * drive.sectorSize;
+      owners = ownersText(drive.owners.of(start, start + length), drive.sectorSize);
     }
     if (available < count) drives.doubtful.addMissing(drive.image.path, first, count, drive.sectors);
     const where = what === 'verify' ? '' : `, ${hex(to)}..${hex(to + length)}`;
     r.result =
       available === 0
         ? `sector ${first} is not on the disk, which has ${drive.sectors}`
-        : `sectors ${first} to ${first + available - 1}${ownerOf(drive, what, first, available, to)}${where}`;
+        : `sectors ${first} to ${first + available - 1}${owners}${where}`;
     return available < count ? STATUS_SECTOR_NOT_FOUND : STATUS_OK;
   }
 

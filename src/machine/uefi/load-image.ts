@@ -1,8 +1,13 @@
 // Putting an EFI program into memory as firmware does: sections at their addresses, relocations applied, a LoadedImage beside it
 // (UEFI 2.10, 7.4 and 9.1; PE Format, "The .reloc Section").
 
-import { findPeSection, type PeFile, readPe } from '../../image/pe.ts';
-import { decodeDevicePath, encodeDevicePath } from '../../protocol/efi-device-path.ts';
+import { type PeFile, readPe } from '../../image/pe.ts';
+import {
+  type DevicePathNode,
+  decodeDevicePath,
+  encodeDevicePath,
+  filePathText,
+} from '../../protocol/efi-device-path.ts';
 import {
   EFI_MEMORY_RO,
   EFI_MEMORY_TYPES,
@@ -289,8 +294,7 @@ export function loadImage(
   const path = request.path === 0n ? null : firmware.devicePathBytes(request.path);
   const nodes = path === null ? null : decodeDevicePath(path);
   const fullPath = nodes === null ? null : encodeDevicePath(nodes);
-  const pe = readPe(bytes)!;
-  const name = findPeSection(pe, '.linux') === undefined ? `image${firmware.images.length}` : 'UKI';
+  const name = nameOf(nodes) ?? `image${firmware.images.length}`;
   const handle = installLoadedImage(firmware, placed, {
     name,
     parent: request.parent,
@@ -303,6 +307,14 @@ export function loadImage(
   });
   memory.write64(Number(request.pointer), handle);
   return SUCCESS;
+}
+
+/** The last part of a path to a file; null where it is none. */
+function nameOf(nodes: readonly DevicePathNode[] | null): string | null {
+  const last = nodes?.at(-1);
+  const path = last === undefined ? null : filePathText(last);
+  const name = path?.slice(path.lastIndexOf('\\') + 1);
+  return name === undefined || name === '' ? null : name;
 }
 
 /** StartImage: the image's entry is called; the service returns when it does, or with Exit. */
