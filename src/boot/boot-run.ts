@@ -18,6 +18,7 @@ import type { BootParamsAtJump, Hazard, KernelAtJump, Phase, PhaseName } from '.
 import { AccessObserver, type ObservedAccess } from './access-observer.ts';
 import { BootRecord } from './boot-record.ts';
 import { CODE_BITS, CpuModeReader, codeSegmentBase } from './cpu-mode.ts';
+import { DataPages } from './data-pages.ts';
 import type { LoadedImage } from './entries/loaded-image.ts';
 import { Hold } from './hold.ts';
 import { type InstructionListener, InstructionStream } from './instruction-stream.ts';
@@ -317,6 +318,15 @@ export class BootRun {
   /** The CPU is several times faster without hooks on single instructions. */
   dropHooks(): void {
     for (const unhook of this.#unhooks.splice(0)) unhook();
+  }
+
+  /** From here on the guest decompresses by itself. */
+  beginDataPages(): void {
+    if (!this.options.shortcuts || !this.cpu.storesFasterToData || this.cpu.watcher !== null) return;
+    const pages = new DataPages(this.cpu, () => this.#stream === null && !this.hold.watchesAll);
+    this.cpu.watcher = pages;
+    this.cpu.hookInstruction('rdmsr', () => pages.giveBack());
+    this.machine.interrupts.intercept = (vector, errorCode) => pages.onException(vector, errorCode);
   }
 
   /** Something waits to be done. */

@@ -33,7 +33,7 @@ describeEachEngine('a boot', (_, engine) => {
       expect(first).toMatchObject({ stopped: null, kernel: { entry: expect.stringMatching(/^0x/) } });
       const text = JSON.stringify(first);
       expect(JSON.stringify(await traceOf(name, { engine }))).toBe(text);
-      expect(JSON.stringify(await traceOf(name, { engine, fastStrings: false }))).toBe(text);
+      expect(JSON.stringify(await traceOf(name, { engine, shortcuts: false }))).toBe(text);
     });
   }
 

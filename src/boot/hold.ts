@@ -181,6 +181,11 @@ export class Hold implements HostSteps {
     this.#approach = everything || count === null ? null : count - 1;
   }
 
+  /** Each instruction is looked at. */
+  get watchesAll(): boolean {
+    return this.#unhookAll !== null;
+  }
+
   /** The total count of instructions that the CPU may run to and no further; null where nobody waits for a count. */
   get limit(): number | null {
     return this.#approach;

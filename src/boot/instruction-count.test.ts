@@ -41,7 +41,7 @@ async function step(name: string, options: Partial<BootOptions>): Promise<Steppe
   const path = join(DEMO, name);
   const image = await readKernelImage(path, readFileSync(path));
   using session = await openBoot(image, {
-    ...{ hash: false, pageTables: false, cmdline: 'nokaslr', fastStrings: false, events: false },
+    ...{ hash: false, pageTables: false, cmdline: 'nokaslr', shortcuts: false, events: false },
     ...options,
   });
   const addresses: number[] = [];
@@ -71,7 +71,7 @@ describeEachEngine('the count of instructions of a boot', (_open, engine) => {
   ] as const)('is that of single steps: %s %o', async (name, options) => {
     const { phases: stepped } = await step(name, { ...options, engine });
     expect(counts(await bootDemo(name, { ...options, engine }))).toEqual(stepped);
-    const { phases } = await bootDemo(name, { ...options, engine, fastStrings: false, events: false });
+    const { phases } = await bootDemo(name, { ...options, engine, shortcuts: false, events: false });
     expect(phases.map((phase) => [phase.name, phase.instructions])).toEqual(stepped);
     expect(stepped.at(-1)![1]).toBeGreaterThan(stepped[0]![1] + 10);
   });

@@ -22,7 +22,7 @@ describeEachEngine('operands in memory', (_, engine) => {
   function open(name: string): Promise<BootSession> {
     const image = readKernelImage(name, readFileSync(join(DEMO, name)));
     return image.then((parsed) =>
-      openBoot(parsed, { memory: 64 << 20, cmdline: 'nokaslr', engine, fastStrings: false }),
+      openBoot(parsed, { memory: 64 << 20, cmdline: 'nokaslr', engine, shortcuts: false }),
     );
   }
 

@@ -72,8 +72,11 @@ export interface BootOptions {
   readonly events: boolean;
   /** Walk the page tables at each phase. */
   readonly pageTables: boolean;
-  /** Do large `rep movs`/`rep stos` over plain RAM as one host copy. */
-  readonly fastStrings: boolean;
+  /**
+   * What the host does quicker in the guest's place, with the same result: large `rep movs` and `rep stos`, loops that fill memory,
+   * and marking as data what no code runs in while the guest decompresses.
+   */
+  readonly shortcuts: boolean;
   /**
    * Bytes that snapshots of a guest that decompresses by itself may take, from which going back is quick; 0: it is run again from
    * the entry.
@@ -118,7 +121,7 @@ export const DEFAULT_BOOT_OPTIONS: BootOptions = {
   hash: true,
   events: true,
   pageTables: true,
-  fastStrings: true,
+  shortcuts: true,
   snapshotMemory: 0,
   maxInstructions: null,
   timeoutSeconds: null,

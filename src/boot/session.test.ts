@@ -30,7 +30,7 @@ function everythingOf(session: BootSession): unknown {
 
 /** Of every instruction that is executed, in order. */
 async function addressesOf(name: string, options: Partial<BootOptions>): Promise<readonly number[]> {
-  using session = await open(name, { ...options, fastStrings: false });
+  using session = await open(name, { ...options, shortcuts: false });
   const addresses: number[] = [];
   session.stream({
     syntax: 'gas',

@@ -62,6 +62,7 @@ export interface BootFlags {
   /** As they were typed: reading them takes the firmware's code. */
   readonly efiFail?: readonly string[];
   readonly hash?: boolean;
+  readonly shortcuts?: boolean;
   readonly maxInstructions?: number;
   readonly timeout?: number;
 }
@@ -94,6 +95,7 @@ const BOOT_OPTION_NAMES: readonly (keyof BootFlags)[] = [
     'handoverRoom',
     'efiFail',
     'hash',
+    'shortcuts',
     'maxInstructions',
     'timeout',
   ] as const),
@@ -217,6 +219,7 @@ function bootOptionList(timeouts: string): readonly Option[] {
     ),
     new Option('--hash', 'SHA-256 of image and segments (the default where JSON is written)'),
     new Option('--no-hash', 'leave them out'),
+    new Option('--no-shortcuts', 'leave to the CPU what the host does quicker with the same result'),
     new Option('--max-instructions <n>', 'end a boot that has executed so many').argParser(
       wholeNumber('instructions', 1, Number.MAX_SAFE_INTEGER),
     ),
@@ -460,6 +463,7 @@ export async function bootOptions(flags: BootFlags): Promise<BootOptions> {
     handoverRoom: flags.handoverRoom ?? DEFAULT_BOOT_OPTIONS.handoverRoom,
     efiFaults: flags.efiFail === undefined ? [] : await readFaults(flags.efiFail),
     hash: flags.hash ?? true,
+    shortcuts: flags.shortcuts ?? true,
     maxInstructions: flags.maxInstructions ?? null,
     timeoutSeconds: flags.timeout ?? null,
   };

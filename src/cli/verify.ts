@@ -30,18 +30,23 @@ export function registerVerify(program: Command): void {
   addJsonOption(command, 'the comparison').action(async (path: string | undefined, flags: Flags) => {
     const { image, options } = await readBootRequest(path, flags);
     const result = await withProgress(`verifying ${image.path}`, () => verify(image, options));
-    if (flags.json === true) printJson(jsonOf(result));
-    else printText(textOf(image.path, result));
+    if (flags.json === true) printJson(jsonOf(result, options.shortcuts));
+    else printText(textOf(image.path, result, options.shortcuts));
     process.exitCode = result.equal ? 0 : 1;
   });
 }
 
-function jsonOf({ equal, problems, memory, registers, hooked }: Verification): Json {
+const WITH_SHORTCUTS =
+  "emulated: the guest's own code, but large copies and fills by the host, and no look for code at each store to data " +
+  '(--no-shortcuts leaves all to the CPU)';
+const WITHOUT_SHORTCUTS = "emulated: the guest's own code, all of it on the CPU";
+
+function jsonOf({ equal, problems, memory, registers, hooked }: Verification, shortcuts: boolean): Json {
   const { image, machine, kernel } = hooked;
-  return toJson({ equal, image, machine, kernel, problems, memory, registers });
+  return toJson({ equal, shortcuts, image, machine, kernel, problems, memory, registers });
 }
 
-function textOf(path: string, result: Verification): string {
+function textOf(path: string, result: Verification, shortcuts: boolean): string {
   const { kernel } = result.hooked;
   const nothing = kernel === null && result.emulated.kernel === null;
   const verdict = result.equal ? 'agree' : nothing ? 'reached no kernel, nothing was compared' : 'DIFFER';
@@ -49,7 +54,7 @@ function textOf(path: string, result: Verification): string {
   if (kernel !== null) {
     text += `, entry ${hex(kernel.entry)}, physical base ${hex(kernel.physicalBase)}, virtual base ${hex(kernel.virtualBase)}`;
   }
-  text += '\n';
+  text += `\n  ${shortcuts ? WITH_SHORTCUTS : WITHOUT_SHORTCUTS}\n`;
   for (const problem of result.problems) text += `  ${problem}\n`;
   const because = (expected: string | null): string => expected ?? 'NOT EXPECTED';
   if (result.memory.length > 0) {

@@ -39,6 +39,8 @@ function specialKind(code: Uint8Array, at: number): SpecialInstruction['kind'] |
       return 'wrmsr';
     case 0x31:
       return 'rdtsc';
+    case 0x32:
+      return 'rdmsr';
     case 0xc7:
       return reg === 6 && modRm >= 0xc0 ? 'rdrand' : null;
     default:

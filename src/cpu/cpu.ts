@@ -91,7 +91,7 @@ export interface DecodedBlock {
 }
 /** An instruction that engines do differently, or that draws on the host. */
 export interface SpecialInstruction {
-  readonly kind: 'rdtsc' | 'rdrand' | 'wrmsr' | 'mov-cr4';
+  readonly kind: 'rdtsc' | 'rdrand' | 'rdmsr' | 'wrmsr' | 'mov-cr4';
   /** From the block's start. */
   readonly offset: number;
   /** Bytes of it. */
@@ -106,6 +106,12 @@ export interface CpuState {
   readonly context: Uint8Array;
   /** As `Cpu.instructions`. */
   readonly instructions: number | null;
+}
+
+/** Whoever is called around each stretch of a `run` in which the engine runs code: its hooks are in place then. */
+export interface EngineWatcher {
+  before(): void;
+  after(): void;
 }
 
 /** How a `run` ended. */
@@ -155,6 +161,13 @@ export interface Cpu {
   writeRegister(name: RegisterName, value: bigint): void;
   /** Reads several registers in one call into `values[i]`; the cheap way in a hook. */
   readRegisters(names: readonly RegisterName[], values: BigUint64Array): void;
+  /** Stores to pages that are mapped without execution are many times as fast as others. */
+  readonly storesFasterToData: boolean;
+  /**
+   * Sets or clears EFER.NXE, also where the engine's WRMSR would not.
+   * @returns false, with nothing changed, where this build of the engine does not show it
+   */
+  setNoExecute(enabled: boolean): boolean;
   /**
    * Attributes of the code segment as it was loaded, at the bits that they have in a descriptor's second doubleword (Intel
    * SDM 3A 3.4.5); null where this build of the engine does not show them.
@@ -175,6 +188,8 @@ export interface Cpu {
    * next run.
    */
   run(options?: { readonly sliceMilliseconds?: number; readonly instructions?: number }): RunEnd;
+  /** Null for nobody. */
+  watcher: EngineWatcher | null;
   /** Ends the current `run` after the running hook. RIP is then the next instruction to execute. */
   stop(): void;
 

@@ -1,5 +1,6 @@
 // The part of the CPU's state that Unicorn has no register number for: hidden segment bases and the last exception's details.
 
+import { EFER_LME, EFER_NXE } from '../x86/control-registers.ts';
 import type { Pointer, Transport } from './transport.ts';
 
 /**
@@ -17,8 +18,8 @@ export interface GuestEnvironment {
   readStackSegment(): { readonly base: bigint; readonly attributes: number };
   /** Loads CS as real mode does: the base follows from the selector, the rest stays. */
   loadRealModeCs(selector: number): void;
-  /** Sets or clears EFER.NXE. */
-  setNoExecute(enabled: boolean): void;
+  /** Sets or clears EFER.NXE; false where this build does not show it. */
+  setNoExecute(enabled: boolean): boolean;
   /** Sets the hidden copy of CR4.OSFXSR; true where it was clear. */
   allowVectorExtensions(): boolean;
   /**
@@ -35,8 +36,6 @@ const UC_X86_REG_DR0 = 66;
 
 const UC_X86_REG_MSR = 248;
 const MSR_EFER = 0xc0000080;
-const EFER_LME = 1n << 8n;
-const EFER_NXE = 1n << 11n;
 
 /** Offsets from `regs[0]` in CPUX86State of a 64-bit target (16 registers, eip, eflags, 3 cc words, 4 words of 32 bits). */
 const R15 = 15 * 8;
@@ -175,11 +174,12 @@ export function findEnvironment(transport: Transport, scratch: Pointer): GuestEn
       transport.contextRestore(probe);
     },
     setNoExecute(enabled) {
+      if (efer < 0) return false;
       save();
-      if (efer < 0) return;
       const value = view.getBigUint64(efer, true);
       view.setBigUint64(efer, enabled ? value | EFER_NXE : value & ~EFER_NXE, true);
       transport.contextRestore(probe);
+      return true;
     },
     allowVectorExtensions() {
       save();

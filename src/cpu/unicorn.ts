@@ -3,7 +3,7 @@
 
 import { BootscopeError } from '../error.ts';
 import { monotonicTime } from '../host/host.ts';
-import { CR0_PE, CR0_PG } from '../x86/control-registers.ts';
+import { CR0_PE, CR0_PG, EFER_NXE } from '../x86/control-registers.ts';
 import { type MemoryBlock, PhysicalMemory } from '../x86/physical-memory.ts';
 import type {
   BlockDecoder,
@@ -12,6 +12,7 @@ import type {
   DecodedBlock,
   DescriptorTableRegister,
   EngineName,
+  EngineWatcher,
   InvalidAccess,
   RegisterName,
   RunEnd,
@@ -41,8 +42,8 @@ const UC_HOOK_MEM_INVALID = 0x3f0;
 const UC_HOOK_MEM_READ = 1024;
 const UC_HOOK_MEM_WRITE = 2048;
 const UC_HOOK_INSN_INVALID = 1 << 14;
-/** Second bytes, behind 0f, of the special instructions: MOV to CR4, WRMSR, RDTSC, RDRAND (group 9). */
-const SPECIAL_OPCODES = [0x22, 0x30, 0x31, 0xc7] as const;
+/** Second bytes, behind 0f, of the special instructions: MOV to CR4, WRMSR, RDTSC, RDMSR, RDRAND (group 9). */
+const SPECIAL_OPCODES = [0x22, 0x30, 0x31, 0x32, 0xc7] as const;
 /** The vector of an undefined instruction (#UD). */
 const INVALID_OPCODE = 6;
 /** Vectors of exceptions; an `INT n` may have these numbers too. */
@@ -66,8 +67,9 @@ const UC_X86_INS_RDTSC = 608;
 const RIP_IS_OFFSET_SINCE = 0x0201;
 /** 2.1 as `uc_version` >> 16: EFER.NXE can be set. */
 const KEEPS_NXE_SINCE = 0x0201;
+/** 2.1 as `uc_version` >> 16: a page that cannot be executed need not be looked up for code at each store. */
+const STORES_FASTER_TO_DATA_SINCE = 0x0201;
 const MSR_EFER = 0xc000_0080n;
-const EFER_NXE = 1n << 11n;
 /** 2.1.2 as `uc_version` >> 8. */
 const RDTSC_HOOKABLE_SINCE = 0x020102;
 
@@ -123,6 +125,7 @@ class UnicornCpu implements Cpu, BlockWatcher {
   readonly #version: number;
   readonly #registers: Registers;
   readonly memory = new PhysicalMemory(this);
+  watcher: EngineWatcher | null = null;
   readonly #blocks: GuestBlocks;
 
   #running = false;
@@ -292,6 +295,14 @@ class UnicornCpu implements Cpu, BlockWatcher {
     }
   }
 
+  get storesFasterToData(): boolean {
+    return this.#version >>> 16 >= STORES_FASTER_TO_DATA_SINCE;
+  }
+
+  setNoExecute(enabled: boolean): boolean {
+    return this.#hidden()?.setNoExecute(enabled) ?? false;
+  }
+
   readCodeAttributes(): number | null {
     return this.#hidden()?.readCsAttributes() ?? null;
   }
@@ -396,8 +407,10 @@ class UnicornCpu implements Cpu, BlockWatcher {
       }
       // Where to end becomes part of the translation.
       if (exit !== null) this.#dropTranslations(BigInt(exit.blockStart), BigInt(exit.blockEnd));
+      this.watcher?.before();
       const error = this.#transport.emuStart(begin, BigInt(exit?.address ?? 0));
       this.#emulating = false;
+      this.watcher?.after();
       this.#exit = exit === this.#exit ? null : this.#exit;
       this.#dyingCodeHooks -= dying;
       this.#hookAddress = null;
@@ -1002,17 +1015,22 @@ class UnicornCpu implements Cpu, BlockWatcher {
   }
 
   hookInvalidAccess(hook: (access: InvalidAccess) => boolean): Unhook {
-    return this.#addHook('invalid', UC_HOOK_MEM_INVALID, 0, (record) => (type, address, size) => {
-      if (record.removed) return false;
-      const kind = INVALID_ACCESS[type];
-      if (kind === undefined) return false;
-      try {
-        return hook({ ...kind, address, size });
-      } catch (error) {
-        this.#keep(error);
-        return false;
-      }
+    const record = this.#addRecord('other', 1n, 0n, () => {
+      // No access to RAM is invalid, and where there is such a hook all stores take the engine's long way.
+      const ram = BigInt(this.#blocks.ram.find(({ start }) => start === 0)?.end ?? 0);
+      const first = ram < LONGEST_ACCESS ? 0n : ram - LONGEST_ACCESS + 1n;
+      return this.#add('invalid', UC_HOOK_MEM_INVALID, first, MAX_64, 0, (type, address, size) => {
+        const kind = INVALID_ACCESS[type];
+        if (record.removed || kind === undefined) return false;
+        try {
+          return hook({ ...kind, address, size });
+        } catch (error) {
+          this.#keep(error);
+          return false;
+        }
+      });
     });
+    return this.#unhook(record);
   }
 
   countInstructions(decode: BlockDecoder): void {

@@ -41,6 +41,8 @@ export interface InterruptParts {
 
 export class Interrupts {
   onEvent: ((event: MachineEvent) => void) | null = null;
+  /** Asked before an exception goes anywhere. True: it is dealt with, and the guest goes on where it is. */
+  intercept: ((vector: number, errorCode: number) => boolean) | null = null;
   readonly #parts: InterruptParts;
 
   constructor(parts: InterruptParts) {
@@ -52,6 +54,7 @@ export class Interrupts {
    * @param exception - null for `INT n`
    */
   handle(vector: number, exception: { readonly errorCode: number } | null): void {
+    if (this.intercept?.(vector, exception?.errorCode ?? 0)) return;
     if (this.#parts.cpu.readRegister('cr0') & CR0_PE) {
       this.#protected(vector, exception);
     } else if (exception === null) {

@@ -16,5 +16,7 @@ export const CR4_LA57 = 1n << 12n;
 
 /** Long mode enabled. */
 export const EFER_LME = 1n << 8n;
+/** Execute-disable bits in page tables count. */
+export const EFER_NXE = 1n << 11n;
 /** Long mode active: long mode is enabled and paging is on. */
 export const EFER_LMA = 1n << 10n;

@@ -56,7 +56,7 @@ export function watchCopies(boot: BootRun, from: number, to: number): void {
   for (const offset of findRepInstructions(boot.image.protectedModeCode, from, to)) {
     boot.keep(
       hookStringInstruction(boot.cpu, boot.found.zo! + offset, {
-        fast: boot.options.fastStrings,
+        fast: boot.options.shortcuts,
         mode: boot.mode,
         onOperation: (operation) => onStringOperation(boot, operation),
         hold: boot.hold,
@@ -81,7 +81,7 @@ function onStringOperation(boot: BootRun, operation: StringOperation): void {
 
 /** The memset of the stub's C code clears its page tables a byte at a time, which takes longer than all else that it runs. */
 function hookFillLoops(boot: BootRun, from: number, to: number): void {
-  if (!boot.options.fastStrings) return;
+  if (!boot.options.shortcuts) return;
   const { cpu, mode, hold } = boot;
   for (const loop of findFillLoops(boot.image.protectedModeCode, from, to)) {
     boot.keep(hookFillLoop(cpu, boot.found.zo! + loop.offset, loop, mode, hold));

@@ -10,6 +10,7 @@ const ONE_MIB = 0x100000;
 /** All other hooks go. */
 export function watchForExit(boot: BootRun, stubStart: number, stubEnd: number): void {
   boot.dropHooks();
+  boot.beginDataPages();
   const leave = (address: number): void => onLeft(boot, address);
   if (stubStart > ONE_MIB) boot.hookBlocks(ONE_MIB, stubStart - 1, leave);
   boot.hookBlocks(stubEnd, null, leave);
