@@ -457,7 +457,7 @@ function benchCommands(): CommandRow[] {
     [['info', bySize.at(-1)!], INFO_LIMIT],
     [['kaslr', bySize.at(-1)!, '--draws', '10000'], null],
     [['boot', bySize[0]!, '--cmdline', CMDLINE, '--memory', '512M'], null],
-    [['boot', bySize[0]!, '--cmdline', CMDLINE, '--memory', '1900M'], null],
+    [['boot', bySize[0]!, '--cmdline', CMDLINE, '--memory', '64G'], null],
   ];
   console.log('\nCommands, milliseconds\n');
   console.log(tableLine(['command', '', '', 'time', 'limit', '', '', 'peak MB']));

@@ -8,6 +8,7 @@ import { crc32, gzipSync } from 'node:zlib';
 import { describe, expect, it } from 'vitest';
 import { readKernelFile } from './describe-file.ts';
 import { isKernelFile } from './kernel-file.ts';
+import { extractKernel } from './kernel-proper.ts';
 import {
   makeBootImage,
   makeDeviceTree,
@@ -179,6 +180,28 @@ describe('an ELF file', () => {
     const text = Buffer.concat([noise(3000), new Uint8Array(500)]);
     const program = makeSegmentedElf({ segments: [{ bytes: gzipSync(text) }] });
     expect(await readKernelFile('f', program)).toMatchObject({ kind: 'elf', what: 'an ELF64 program' });
+  });
+});
+
+describe('a flat binary', () => {
+  it('is a boot program where it carries a kernel that unpacks, which can be taken out', async () => {
+    const kernel = Buffer.concat([noise(3000), gzipSync(RAW_KERNEL), noise(100)]);
+    expect(await readKernelFile('f', kernel)).toMatchObject({
+      kind: 'boot-wrapper',
+      what: 'a flat binary that unpacks the kernel it carries',
+      payload: { codec: 'gzip', offset: 3000, outputLength: RAW_KERNEL.length },
+      kernelVersion: VERSION,
+    });
+    const { bytes } = await extractKernel('f', kernel);
+    expect(Buffer.compare(bytes, RAW_KERNEL)).toBe(0);
+  });
+
+  it('is nothing that is known where what it carries is no kernel, or a small part of it', async () => {
+    const text = gzipSync(Buffer.concat([noise(3000), new Uint8Array(500)]));
+    const unknown = { kind: 'other', what: 'no kernel image that Bootscope knows', advice: null };
+    expect(await readKernelFile('f', Buffer.concat([noise(1000), text]))).toMatchObject(unknown);
+    const small = Buffer.concat([noise(50000), gzipSync(RAW_KERNEL)]);
+    expect(await readKernelFile('f', small)).toMatchObject(unknown);
   });
 });
 
@@ -478,7 +501,13 @@ it.each([
   ['55 42 49 23', 'a UBI image'],
   ['85 19 03 20', 'a JFFS2 file system'],
   ['55 aa 4d', 'a PC option ROM'],
+  ['56 4e 44 52 42 4f 4f 54', 'an Android vendor_boot image, which has no kernel'],
+  ['3a ff 26 ed', 'an Android sparse image'],
+  ['48 44 52 30', 'a TRX firmware image, as Broadcom routers take it'],
+  ['4d 5a 90 00', 'a DOS program'],
+  ['ea 05 00 c0 07', 'a boot program that begins at 0x7c00, as PXE network cards and boot loaders start it'],
   [Buffer.from('\0U-Boot 2023.01').toString('hex'), 'U-Boot, a boot loader'],
+  [Buffer.from('\0etc/table-loader\0').toString('hex'), 'firmware for QEMU'],
 ])('knows what is no kernel by %s: %s', async (magic, what) => {
   const bytes = Buffer.concat([Buffer.from(magic.replaceAll(' ', ''), 'hex'), noise(5000)]);
   expect(await readKernelFile('f', bytes)).toMatchObject({ kind: 'other', what });

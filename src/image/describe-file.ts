@@ -7,9 +7,9 @@ import { ByteView } from './byte-view.ts';
 import { describeX86 } from './describe-x86.ts';
 import { isDeviceTree, readDeviceTree, textProperty, textsProperty } from './device-tree.ts';
 import { readEfiZboot } from './efi-zboot.ts';
-import { missingSegmentBytes, readElf } from './elf.ts';
+import { isElf, missingSegmentBytes, readElf } from './elf.ts';
 import { readFit } from './fit.ts';
-import { holdsXen, identifyFile } from './identify.ts';
+import { holdsXen, identifyFile, UNKNOWN_FILE } from './identify.ts';
 import { readImageHeader } from './image-header.ts';
 import { describeInitrd, readInitrd } from './initrd.ts';
 import type {
@@ -220,12 +220,14 @@ async function describeBootProgram(
   // A program that only carries compressed data is no boot program.
   const carriesKernel = inner !== null && (isKernelFile(inner) || inner.kernelVersion !== null);
   if (common.kind === 'boot-wrapper' && !carriesKernel && ownVersion === null) {
-    return {
-      ...common,
-      kind: 'elf',
-      what: common.what.replace(/^.*?(ELF\d\d).*/, 'an $1 program'),
-      advice: null,
-    };
+    return isElf(bytes)
+      ? {
+          ...common,
+          kind: 'elf',
+          what: common.what.replace(/^.*?(ELF\d\d).*/, 'an $1 program'),
+          advice: null,
+        }
+      : { ...common, kind: 'other', what: UNKNOWN_FILE, advice: null };
   }
   const cut =
     header !== null && header.length > bytes.length

@@ -32,6 +32,12 @@ export const OTHER_MAGICS: readonly Magic[] = [
     'an ISO 9660 image',
     'take the kernel file (often boot/vmlinuz or casper/vmlinuz) out of it',
   ],
+  [0, 'HDR0', 'a TRX firmware image, as Broadcom routers take it', 'take the kernel out of it with binwalk'],
+  [0, 'VNDRBOOT', 'an Android vendor_boot image, which has no kernel', 'give the boot.img beside it'],
+  [0, '\xd7\xb7\xab\x1e', 'an Android table of device trees (dtbo)'],
+  [0, 'AVB0', 'an Android table of verified boot (vbmeta)'],
+  [0, '\x3a\xff\x26\xed', 'an Android sparse image', 'unpack it with simg2img'],
+  [0x24, 'XNLX', 'a boot image for Xilinx Zynq: boot loaders and the logic’s configuration'],
   [0, 'QFI\xfb', 'a qcow2 disk image', TAKE_KERNEL_OUT],
   [0, 'KDMV', 'a VMDK disk image', TAKE_KERNEL_OUT],
   [0, 'conectix', 'a VHD disk image', TAKE_KERNEL_OUT],
@@ -53,6 +59,9 @@ export const PROGRAM_TEXTS: readonly (readonly [text: string, what: string])[] =
   ['U-Boot 20', 'U-Boot, a boot loader'],
   ['SeaBIOS (version', 'SeaBIOS, firmware'],
   ['OpenSBI v', 'OpenSBI, RISC-V firmware'],
+  [': slof-revision', 'SLOF, Open Firmware for PowerPC'],
+  // A file of QEMU's fw_cfg, by which it gives firmware its ACPI tables.
+  ['etc/table-loader\0', 'firmware for QEMU'],
 ];
 
 /** The magics of compressed files and the tool for each. */

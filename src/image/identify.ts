@@ -31,7 +31,7 @@ export type FileKind =
   | 'x86-boot-image'
   | 'uki'
   | 'vmlinux'
-  /** An ELF program that unpacks and starts the kernel it carries: `compressed/vmlinux`, MIPS and PowerPC's vmlinuz. */
+  /** A program that unpacks and starts the kernel it carries, ELF (`compressed/vmlinux`, MIPS and PowerPC's vmlinuz) or flat. */
   | 'boot-wrapper'
   | 'user-mode-linux'
   | 'multiboot'
@@ -64,6 +64,8 @@ export interface FileIdentity {
   readonly advice: string | null;
 }
 
+/** A file that nothing is known of. */
+export const UNKNOWN_FILE = 'no kernel image that Bootscope knows';
 const ON_OTHER_MACHINE = 'boot it on a machine or an emulator of that architecture';
 const BOOT_THE_BZIMAGE = 'boot the bzImage (vmlinuz) that the same build made';
 const BOOT_AS_DISK = 'boot from it as a disk, or take the kernel file out of it';
@@ -110,9 +112,18 @@ const PAYLOAD_SECTIONS = ['.rodata..compressed', '.rodata.compressed', '.kernel:
 /** Whether an ELF program carries a compressed kernel: by its section, or by the place a sound stream takes in it. */
 function carriesKernel(elf: ElfFile): boolean {
   if (elf.type === ET_REL || elf.programHeaders.some(({ type }) => type === PT_INTERP)) return false;
-  if (elf.sections.some(({ name }) => PAYLOAD_SECTIONS.includes(name))) return true;
-  const last = findCandidates(elf.bytes).at(-1);
-  return last !== undefined && elf.bytes.length - last.offset > elf.bytes.length * LEAST_PAYLOAD_SHARE;
+  return elf.sections.some(({ name }) => PAYLOAD_SECTIONS.includes(name)) || holdsLateStream(elf.bytes);
+}
+
+/** Whether the last thing that looks like a compressed stream takes a good part of these bytes. */
+function holdsLateStream(bytes: Uint8Array): boolean {
+  const last = findCandidates(bytes).at(-1);
+  return last !== undefined && bytes.length - last.offset > bytes.length * LEAST_PAYLOAD_SHARE;
+}
+
+/** A first instruction `ljmp $0x07c0, …`: what was loaded to 0x7c00 brings the segment to its own. */
+function isLoadedAt7c00(view: ByteView): boolean {
+  return view.startsWith('\xea') && view.startsWith('\xc0\x07', 3);
 }
 
 function identifyElf(bytes: Uint8Array, view: ByteView): FileIdentity {
@@ -291,13 +302,28 @@ export function identifyFile(bytes: Uint8Array): FileIdentity {
       advice: BOOT_AS_DISK,
     };
   }
+  if (isLoadedAt7c00(view)) {
+    return {
+      kind: 'other',
+      what: 'a boot program that begins at 0x7c00, as PXE network cards and boot loaders start it',
+      advice: 'start it by PXE, or chain-load it',
+    };
+  }
+  if (view.startsWith('MZ')) return { kind: 'other', what: 'a DOS program', advice: null };
   const program = PROGRAM_TEXTS.find(([text]) => indexOfText(bytes, text) >= 0);
   if (program !== undefined) return { kind: 'other', what: program[1], advice: null };
   const multiboot = readMultibootHeader(bytes);
   if (multiboot !== null) return identifyMultiboot(bytes, 'a flat binary', multiboot.version);
   if (bytes.every((byte) => byte === 0))
     return { kind: 'other', what: 'a file of nothing but zeroes', advice: null };
-  return { kind: 'other', what: 'no kernel image that Bootscope knows', advice: null };
+  if (holdsLateStream(bytes)) {
+    return {
+      kind: 'boot-wrapper',
+      what: 'a flat binary that unpacks the kernel it carries',
+      advice: 'boot the image that the same build made of it',
+    };
+  }
+  return { kind: 'other', what: UNKNOWN_FILE, advice: null };
 }
 
 function compressed(what: string, tool: string): FileIdentity {

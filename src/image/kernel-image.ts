@@ -174,7 +174,7 @@ async function parseImage(
 }
 
 /** Names that programs do not put into `kernel_version`, but have in their code. */
-const PROGRAMS = ['iPXE', 'gPXE', 'Etherboot'] as const;
+const PROGRAMS = ['GRUB4DOS', 'iPXE', 'gPXE', 'Etherboot'] as const;
 
 /**
  * A kernel has a payload, or a version such as kernels have; whatever else has a setup header only speaks the protocol.
