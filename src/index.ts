@@ -85,6 +85,7 @@ export type {
   Phase,
   PhaseName,
 } from './trace/boot-trace.ts';
+export { type EventChoice, eventChoiceName, isChosen, parseEventChoice } from './trace/event-choice.ts';
 export { findKallsyms } from './trace/kallsyms.ts';
 export {
   type KernelSymbolPaths,

@@ -12,4 +12,5 @@ export type {
   WatchedAccess,
   WatchedRange,
 } from './boot/stop.ts';
+export type { EventChoice } from './trace/event-choice.ts';
 export { type Place, parsePlace, placeName } from './trace/place.ts';

@@ -261,6 +261,18 @@ function suite(host: Host): void {
       seen.push(await instructions(page));
     }
     expect(seen[1]).toBeGreaterThan(seen[0]!);
+    await page.locator('#stops .chip', { hasText: 'port access' }).click();
+    await press(page, 'Shift+C');
+    for (const stop of ['bios=0x15/0xE820', 'port=0xa1']) {
+      await page.locator('#stops input').fill(stop);
+      await page.locator('#stops button', { hasText: 'Set' }).click();
+    }
+    expect(await page.locator('.stops').innerText()).toMatch(/each bios=0x15\/0xe820\s[\s\S]*each port=0xa1/);
+    await press(page, 'c');
+    expect(await status()).toContain('INT 15h E820');
+    await page.locator('#stops .tool').first().click();
+    await press(page, 'c');
+    expect(await status()).toContain('PIC: 2 out (ports 0x21, 0xa1)');
     await page.keyboard.press('/');
     await page.keyboard.type('ivt');
     await page.keyboard.press('Enter');

@@ -7,6 +7,7 @@ import { monotonicTime } from '../host/host.ts';
 import type { MachineEvent } from '../machine/events.ts';
 import type { Machine } from '../machine/machine.ts';
 import type { BootEvent, MemoryWrite, Phase, PhaseName, RegisterSnapshot } from '../trace/boot-trace.ts';
+import type { EventChoice } from '../trace/event-choice.ts';
 import { Placements } from '../trace/placements.ts';
 import { TraceRecorder } from '../trace/recorder.ts';
 import { type PageTableWalk, walkPageTables } from '../x86/page-tables.ts';
@@ -14,7 +15,13 @@ import type { CpuModeReader } from './cpu-mode.ts';
 import type { Hold } from './hold.ts';
 import type { BootOptions } from './options.ts';
 import type { StringOperation } from './string-instructions.ts';
-import { findSystemInstructions, SystemEvents, type SystemEventsState } from './system-events.ts';
+import {
+  findSystemInstructions,
+  type PortPlaces,
+  type SystemEvent,
+  SystemEvents,
+  type SystemEventsState,
+} from './system-events.ts';
 
 /** INT 13h. */
 const DISK_SERVICES = 0x13;
@@ -55,10 +62,10 @@ export class BootRecord {
     const events = {
       ...{ cpu, mode, hold },
       console: () => this.console,
-      record: (event: Omit<BootEvent, 'phase'>) => {
+      record: (event: SystemEvent, ports?: PortPlaces) => {
         // Between two entries of the boot protocol there is code that belongs to no phase.
         const { phase } = this;
-        if (phase !== null) this.event({ ...event, phase });
+        if (phase !== null) this.event({ ...event, phase }, ports);
       },
     };
     this.#events = boot.options.events ? new SystemEvents(events) : null;
@@ -176,9 +183,11 @@ export class BootRecord {
     return inCall && before !== null ? before : walkPageTables(this.#boot.machine.memory, registers);
   }
 
-  event(event: BootEvent): void {
+  /** @param ports - of an event that is several accesses, where the first to each port was */
+  event(event: BootEvent, ports?: PortPlaces): void {
     this.#recorder.event(event);
-    this.#boot.hold.onEvent(event, this.#recorder.count(event.kind));
+    const placeFor = ({ of = '' }: EventChoice): BootEvent => ({ ...event, ...ports?.get(of) });
+    this.#boot.hold.onEvent(event, (choice) => this.#recorder.count(choice), placeFor);
   }
 
   notice(text: string): void {

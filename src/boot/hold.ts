@@ -3,6 +3,7 @@
 
 import type { Cpu, Unhook } from '../cpu/cpu.ts';
 import type { BootEvent, PhaseName } from '../trace/boot-trace.ts';
+import { type EventChoice, isChosen } from '../trace/event-choice.ts';
 import type { Place } from '../trace/place.ts';
 import type { StopCause, WatchedAccess, WatchedRange } from './stop.ts';
 
@@ -17,6 +18,8 @@ export interface HoldConditions {
   readonly addresses: readonly (Place & { kind: 'address' })[];
   readonly phases: readonly PhaseName[];
   readonly events: readonly (Place & { kind: 'event' })[];
+  /** Of events whose number is null, the least count that is wanted. */
+  readonly eventsFrom: number;
   readonly writes: readonly WatchedRange[];
   readonly reads: readonly WatchedRange[];
   /** Total count to stop at; null for none. */
@@ -217,12 +220,26 @@ export class Hold implements HostSteps {
     return this.#conditions?.phases.includes(name) ?? false;
   }
 
-  /** @param number - which of its kind it is, from 1 */
-  onEvent(event: BootEvent, number: number): void {
-    const wanted = this.#conditions?.events.some(
-      (each) => each.event === event.kind && each.number === number,
-    );
-    if (wanted) this.hold({ reason: 'event', event });
+  /**
+   * @param count - how many of those that are chosen there have been, this one included
+   * @param chosenAt - the event where what was chosen of it happened
+   */
+  onEvent(
+    event: BootEvent,
+    count: (choice: EventChoice) => number,
+    chosenAt: (choice: EventChoice) => BootEvent,
+  ): void {
+    for (const each of this.#conditions?.events ?? []) {
+      if (!isChosen(event, each)) continue;
+      const found = chosenAt(each);
+      const { instructions } = found;
+      // The next one is none that the boot stands before, or in the middle of.
+      const wanted =
+        each.number === null
+          ? instructions === null || instructions >= this.#conditions!.eventsFrom
+          : count(each) === each.number;
+      if (wanted) this.hold({ reason: 'event', event: found });
+    }
   }
 
   #onGuestAccess(access: 'read' | 'write', start: number, size: number): void {

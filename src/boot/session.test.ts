@@ -179,6 +179,40 @@ describeEachEngine('a session', (_, engine) => {
     });
   });
 
+  it('stops before each call of one BIOS service, one after the other, and before none that it stands at', async () => {
+    using straight = await open('demo-lz4.bzImage', { engine });
+    await straight.run();
+    const calls = straight.events.filter(({ details }) => details['in eax'] === '0xe820');
+    expect(calls.length).toBeGreaterThan(2);
+    using session = await open('demo-lz4.bzImage', { engine });
+    for (const { instructions, address } of calls) {
+      const stop = await session.run({ until: 'bios=0x15/0xe820' });
+      expect(stop).toMatchObject({ reason: 'event', instructions, address });
+    }
+    expect(await session.run({ until: 'bios=0x15/0xe820' })).toMatchObject({ reason: 'ended' });
+    expect(await session.goTo('bios=0x15/0xe820')).toMatchObject({ instructions: calls[0]!.instructions });
+    await session.goTo(calls[1]!.instructions!);
+    expect(await session.run({ until: 'bios=0x15/0xe820' })).toMatchObject({
+      instructions: calls[2]!.instructions,
+    });
+    expect(await session.goTo('bios=0x15/0xe820:2')).toMatchObject({ instructions: calls[1]!.instructions });
+  });
+
+  it('stops before the first use of one port among several of its device', async () => {
+    using session = await open('demo-lz4.bzImage', { engine });
+    const seen: number[] = [];
+    for (const port of [0xa1, 0x21]) {
+      const stop = await session.run({ until: `port=0x${port.toString(16)}` });
+      expect(stop).toMatchObject({ reason: 'event', event: { kind: 'port', details: { device: 'PIC' } } });
+      // OUT imm8, AL.
+      expect([...session.memory.read(stop.address, 2)]).toEqual([0xe6, port]);
+      seen.push(stop.instructions!);
+    }
+    expect(seen[1]).toBeGreaterThan(seen[0]!);
+    expect(await session.goTo('port=PIC:1')).toMatchObject({ instructions: seen[0] });
+    expect(await session.goTo('port=0x21')).toMatchObject({ instructions: seen[1] });
+  });
+
   it('stops behind a write by the guest, by the host for it, by firmware and by the trap', async () => {
     using session = await open('demo-lz4.bzImage', { engine });
     const table = await session.run({ writes: { start: 0x103b000, end: 0x103b008 } });

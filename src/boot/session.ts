@@ -318,6 +318,8 @@ export class HeldBoot implements BootSession {
         addresses: places.filter((place) => place.kind === 'address'),
         phases: places.filter((place) => place.kind === 'phase').map(({ phase }) => phase),
         events: places.filter((place) => place.kind === 'event'),
+        // Where a boot was told to stop, or has been moved to, it is not held once more.
+        eventsFrom: (this.instructions ?? 0) + (['opened', 'phase'].includes(this.#stop.reason) ? 0 : 1),
         writes,
         reads,
         count: isBudget ? budget : count,
@@ -441,7 +443,7 @@ function countPlace(instructions: number): Place {
 
 function conditions(some: Partial<HoldConditions>): HoldConditions {
   return {
-    ...{ addresses: [], phases: [], events: [], writes: [], reads: [] },
+    ...{ addresses: [], phases: [], events: [], eventsFrom: 0, writes: [], reads: [] },
     ...{ count: null, countCause: { reason: 'count' } },
     ...some,
   };

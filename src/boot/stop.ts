@@ -54,7 +54,7 @@ export type StopReason = StopCause['reason'];
 /** Where a boot stands and why. */
 export type Stop = Position & StopCause;
 
-/** A place, as data or in its grammar: `startup_64`, `0x100000`, `#4711`, `bios:3`. */
+/** A place, as data or in its grammar: `startup_64`, `0x100000`, `#4711`, `bios:3`, `port=0x3f8`. */
 export type PlaceOrText = Place | string;
 
 /** Physical [start, end). */

@@ -96,11 +96,14 @@ export interface SystemEventParts {
   readonly mode: CpuModeReader;
   /** All that the guest has printed so far. */
   readonly console: () => string;
-  readonly record: (event: SystemEvent) => void;
+  readonly record: (event: SystemEvent, ports?: PortPlaces) => void;
   readonly hold?: Pick<HostSteps, 'before'>;
 }
 
 type PortEvent = Extract<MachineEvent, { kind: 'port' }>;
+
+/** Of accesses to several ports, where the first to each was, by the port in hex. */
+export type PortPlaces = ReadonlyMap<string, Pick<BootEvent, 'address' | 'instructions'>>;
 
 /** Accesses to one device with nothing else in between. */
 interface PortRun {
@@ -108,7 +111,7 @@ interface PortRun {
   readonly address: bigint;
   /** Executed before the first of them. */
   readonly instructions: number | null;
-  readonly ports: Set<number>;
+  readonly ports: Map<number, Place>;
   reads: number;
   writes: number;
   last: PortEvent;
@@ -155,12 +158,12 @@ export class SystemEvents {
   }
 
   saveState(): SystemEventsState {
-    const ports = this.#ports === null ? null : { ...this.#ports, ports: new Set(this.#ports.ports) };
+    const ports = this.#ports === null ? null : { ...this.#ports, ports: new Map(this.#ports.ports) };
     return { ports, printed: this.#printed, newlines: [...this.#newlines] };
   }
 
   restoreState({ ports, printed, newlines }: SystemEventsState): void {
-    this.#ports = ports === null ? null : { ...ports, ports: new Set(ports.ports) };
+    this.#ports = ports === null ? null : { ...ports, ports: new Map(ports.ports) };
     this.#printed = printed;
     this.#newlines.splice(0, this.#newlines.length, ...newlines);
   }
@@ -174,7 +177,7 @@ export class SystemEvents {
   #flush(place: Place): void {
     const run = this.#ports;
     this.#ports = null;
-    if (run !== null) this.#parts.record(portEvent(run));
+    if (run !== null) this.#parts.record(portEvent(run), portPlaces(run));
     const text = this.#parts.console();
     for (;;) {
       const end = text.indexOf('\n', this.#printed);
@@ -263,7 +266,7 @@ export class SystemEvents {
     if (this.#ports?.device !== event.device) {
       this.#flush(place);
       this.#ports = {
-        ...{ device: event.device, address: place.at, instructions: place.instructions, ports: new Set() },
+        ...{ device: event.device, address: place.at, instructions: place.instructions, ports: new Map() },
         ...{ reads: 0, writes: 0, last: event },
       };
     }
@@ -271,7 +274,7 @@ export class SystemEvents {
       this.#newlines.push(place);
     }
     const run = this.#ports!;
-    run.ports.add(event.port);
+    if (!run.ports.has(event.port)) run.ports.set(event.port, place);
     if (event.direction === 'in') run.reads++;
     else run.writes++;
     run.last = event;
@@ -394,12 +397,18 @@ export class SystemEvents {
   }
 }
 
+function portPlaces({ ports }: PortRun): PortPlaces {
+  return new Map(
+    [...ports].map(([port, { at, instructions }]) => [hex(port), { address: at, instructions }] as const),
+  );
+}
+
 function portEvent({ device, address, instructions, ports, reads, writes, last }: PortRun): SystemEvent {
   const counts = [reads > 0 ? `${reads} in` : null, writes > 0 ? `${writes} out` : null].filter(
     (text) => text !== null,
   );
   const only = reads + writes === 1 ? ` ${hex(last.value)}` : '';
-  const list = [...ports].sort((a, b) => a - b).map((port) => hex(port));
+  const list = [...ports.keys()].sort((a, b) => a - b).map((port) => hex(port));
   return {
     kind: 'port',
     address,

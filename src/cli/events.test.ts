@@ -48,6 +48,14 @@ describe('bootscope events', () => {
     ]);
   });
 
+  it('lists those of one service or port alone', async () => {
+    const all = (await events('--only', 'bios,port')).split('\n');
+    const some = (await events('--only', 'bios=0x15/0xe820,port=0xa1')).split('\n');
+    expect(some).toEqual(all.filter((line) => /INT 15h E820|0xa1|^$/.test(line)));
+    expect(some.length).toBeLessThan(all.length);
+    await expect(events('--only', 'bios=e820')).rejects.toThrow('name an interrupt, bios=0x13');
+  });
+
   it('names the kinds there are when it is asked for another', async () => {
     await expect(events('--only', 'bios,bogus')).rejects.toThrow(/it is a list of: .*bios.*exception/);
   });

@@ -4,7 +4,7 @@ import { type Command, InvalidArgumentError, Option } from 'commander';
 import { boot } from '../boot/boot.ts';
 import { eventLine } from '../report/event-lines.ts';
 import { toJson } from '../report/json.ts';
-import { EVENT_KINDS, type EventKind } from '../trace/boot-trace.ts';
+import { EVENT_CHOICE_HELP, type EventChoice, isChosen, parseEventChoice } from '../trace/event-choice.ts';
 import { addBootOptions, type BootFlags, IMAGE_ARGUMENT, readBootRequest } from './boot-options.ts';
 import { addExamples, addJsonOption } from './common-options.ts';
 import { showable } from './control-characters.ts';
@@ -14,15 +14,16 @@ import { addStubSymbolOptions, namesOnRequest, type StubSymbolFlags } from './sy
 import { printText } from './text-output.ts';
 
 interface Flags extends BootFlags, StubSymbolFlags {
-  readonly only?: ReadonlySet<EventKind>;
+  readonly only?: readonly EventChoice[];
   readonly json?: boolean;
 }
 
-function parseKinds(text: string): ReadonlySet<EventKind> {
-  const kinds = text.split(',').map((part) => EVENT_KINDS.find((kind) => kind === part.trim()));
-  if (kinds.includes(undefined))
-    throw new InvalidArgumentError(`it is a list of: ${EVENT_KINDS.join(', ')}.`);
-  return new Set(kinds as EventKind[]);
+function parseChoices(text: string): readonly EventChoice[] {
+  return text.split(',').map((part) => {
+    const choice = parseEventChoice(part.trim());
+    if (choice === null) throw new InvalidArgumentError(`it is a list of: ${EVENT_CHOICE_HELP}.`);
+    return choice;
+  });
 }
 
 export function registerEvents(program: Command): void {
@@ -34,10 +35,11 @@ export function registerEvents(program: Command): void {
     .argument(...IMAGE_ARGUMENT);
   addExamples(command, [
     ['bootscope events vmlinuz --only bios', 'what setup asks the BIOS, and what it gets'],
+    ['bootscope events vmlinuz --only bios=0x15/0xe820', 'the calls of one service alone'],
     ['bootscope events vmlinuz --json | grep cr0', 'an event a line, for a script'],
   ]);
   addStubSymbolOptions(addBootOptions(command, { without: ['hash'] })).addOption(
-    new Option('--only <kinds>', `only these: ${EVENT_KINDS.join(', ')}`).argParser(parseKinds),
+    new Option('--only <events>', `only these: ${EVENT_CHOICE_HELP}`).argParser(parseChoices),
   );
   addJsonOption(command, 'a list with an event a line').action(
     async (path: string | undefined, flags: Flags) => {
@@ -48,7 +50,7 @@ export function registerEvents(program: Command): void {
       );
       finished.close();
       const { events, stopped, notices } = await named(finished.trace, image);
-      const wanted = events.filter(({ kind }) => flags.only?.has(kind) ?? true);
+      const wanted = events.filter((event) => flags.only?.some((choice) => isChosen(event, choice)) ?? true);
       if (flags.json === true) {
         print(`[${wanted.map((event) => `\n${showable(JSON.stringify(toJson(event)))}`).join(',')}\n]\n`);
       } else {

@@ -7,11 +7,11 @@ import { BootscopeError } from '../error.ts';
 import { hex, withSymbol } from '../hex.ts';
 import type { KernelImage } from '../image/kernel-image.ts';
 import { eventLine } from '../report/event-lines.ts';
-import { EVENT_KINDS } from '../trace/boot-trace.ts';
 import { type DecodeContext, decodeStructure, STRUCTURE_NAMES } from '../trace/decode/decode.ts';
 import { formatDecoded } from '../trace/decode/decoded.ts';
+import { EVENT_CHOICE_HELP, isChosen, parseEventChoice } from '../trace/event-choice.ts';
 import { parseRange, RANGE_HELP } from '../trace/memory-range.ts';
-import { PLACE_HELP, parsePlace } from '../trace/place.ts';
+import { PLACE_HELP, type Place, parsePlace, placeName } from '../trace/place.ts';
 import { accessorLine } from './accessor-lines.ts';
 import { type CodeNames, type CodeSymbols, codeNames } from './code-names.ts';
 import { decodeContext } from './session-context.ts';
@@ -46,6 +46,7 @@ export class Monitor {
   readonly #files: MonitorFiles;
   readonly #commands: Readonly<Record<string, Command>>;
   #decoder: InstructionDecoder<true> | null = null;
+  #stops: readonly Place[] = [];
 
   /** @param image - what the session boots */
   constructor(session: BootSession, image: KernelImage, files: MonitorFiles) {
@@ -61,9 +62,9 @@ export class Monitor {
         run: () => this.#regions(),
       },
       events: {
-        usage: 'events [KIND,…]',
-        help: `what the guest did so far: ${EVENT_KINDS.join(', ')}`,
-        run: (kinds) => this.#events(kinds),
+        usage: 'events [EVENT,…]',
+        help: `what the guest did so far: ${EVENT_CHOICE_HELP}`,
+        run: (events) => this.#events(events),
       },
       show: {
         usage: 'show STRUCTURE [ADDRESS]',
@@ -84,6 +85,11 @@ export class Monitor {
         usage: 'goto PLACE',
         help: `go there, forward or back: ${PLACE_HELP}`,
         run: (place) => this.#goTo(place),
+      },
+      stops: {
+        usage: 'stops [PLACE,…|none]',
+        help: 'where continuing stops besides breakpoints, such as before each bios=0x13 or port=0x3f8',
+        run: (places) => this.#setStops(places),
       },
       symbols: {
         usage: 'symbols',
@@ -147,12 +153,14 @@ export class Monitor {
       .join('');
   }
 
-  #events(kinds: string): string {
-    const wanted = kinds === '' ? [] : kinds.split(',');
-    const unknown = wanted.find((kind) => !EVENT_KINDS.some((known) => known === kind));
-    if (unknown !== undefined) return `there is no kind of event "${unknown}": ${EVENT_KINDS.join(', ')}\n`;
+  #events(text: string): string {
+    const wanted = (text === '' ? [] : text.split(',')).map((part) => {
+      const choice = parseEventChoice(part.trim());
+      if (choice === null) throw new BootscopeError('event-choice', noEvent(part));
+      return choice;
+    });
     return this.#session.events
-      .filter(({ kind }) => wanted.length === 0 || wanted.includes(kind))
+      .filter((event) => wanted.length === 0 || wanted.some((choice) => isChosen(event, choice)))
       .map((event) => `${eventLine(event)}\n`)
       .join('');
   }
@@ -188,6 +196,17 @@ export class Monitor {
     return `${this.#where()}gdb has not seen that: type "maintenance flush register-cache" (the command bootscope-goto of the Python file does)\n`;
   }
 
+  #setStops(text: string): string {
+    if (text === 'none') this.#stops = [];
+    else if (text !== '') this.#stops = text.split(',').map((place) => parsePlace(place.trim()));
+    return this.#stops.length === 0 ? 'none\n' : this.#stops.map((place) => `${placeName(place)}\n`).join('');
+  }
+
+  /** Places that its user has set for going on. */
+  get stops(): readonly Place[] {
+    return this.#stops;
+  }
+
   #symbols(): string {
     const { zo } = this.#session;
     const { setupElf, zoVmlinux, vmlinux, vmlinuxBase } = this.#files;
@@ -220,6 +239,10 @@ export class Monitor {
     const { bytes, text: instruction } = this.#decoder.decode(machine.memory, physical, stop.mode, csBase);
     return `${bytes.length} ${instruction}\n`;
   }
+}
+
+function noEvent(text: string): string {
+  return `there is no kind of event "${text}": ${EVENT_CHOICE_HELP}`;
 }
 
 function parseAddress(text: string | undefined): number | null {

@@ -11,6 +11,7 @@ import { GDB_MODES, type GdbRegisterName } from './gdb/registers.ts';
 import type { GdbMemoryRange, GdbPoint, GdbResume, GdbStop, GdbTarget } from './gdb/target.ts';
 import { findLastStop } from './last-stop.ts';
 import { Monitor, type MonitorFiles } from './monitor.ts';
+import { stopsAhead } from './stops-ahead.ts';
 
 const PAGE = 4096;
 const ROM_START = 0xf0000;
@@ -188,8 +189,9 @@ export class SessionTarget implements GdbTarget {
   }
 
   async #forward(step: boolean): Promise<GdbStop> {
+    const places = this.#breakpoints.map((address) => ({ kind: 'address', address }) as const);
     const stop = await this.#session.run({
-      until: step ? [] : this.#breakpoints.map((address) => ({ kind: 'address', address })),
+      until: step ? [] : [...places, ...stopsAhead(this.#session, this.#monitor.stops)],
       writes: this.#watched('write'),
       reads: this.#watched('read'),
       signal: this.#abort!.signal,

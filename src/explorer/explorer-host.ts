@@ -6,15 +6,16 @@ import type { BootSession } from '../boot/session.ts';
 import type { Stop } from '../boot/stop.ts';
 import { accessorLine } from '../debug/accessor-lines.ts';
 import { decodeContext } from '../debug/session-context.ts';
+import { stopsAhead } from '../debug/stops-ahead.ts';
 import { findAccessors } from '../debug/writers.ts';
 import { BootscopeError } from '../error.ts';
 import { hex } from '../hex.ts';
 import type { KernelImage } from '../image/kernel-image.ts';
 import { fitModel, type ModelRegion, type ReportModel, reportModel } from '../report/report-model.ts';
-import type { BootTrace, EventKind } from '../trace/boot-trace.ts';
+import type { BootTrace } from '../trace/boot-trace.ts';
 import { decodeStructure } from '../trace/decode/decode.ts';
 import { type KernelSymbols, readKernelSymbols } from '../trace/find-symbols.ts';
-import { placeName } from '../trace/place.ts';
+import { parsePlace, placeName } from '../trace/place.ts';
 import { PhysicalMemory } from '../x86/physical-memory.ts';
 import {
   type Answers,
@@ -133,7 +134,7 @@ export class ExplorerHost {
       case 'run':
         return this.#move((session, signal) =>
           session.run({
-            until: [...command.until, ...command.events.map((kind) => nextEvent(session, kind))],
+            until: stopsAhead(session, command.until.map(parsePlace)),
             ...(command.writes.length === 0
               ? {}
               : {
@@ -270,17 +271,6 @@ export class ExplorerHost {
     if (this.#session === null) throw new BootscopeError('explorer-not-open', 'no boot is open yet');
     return this.#session;
   }
-}
-
-/** The next event of a kind; where the boot is held for one, which then has not happened yet, the one behind it. */
-function nextEvent({ events, stop }: BootSession, kind: EventKind): string {
-  const before = events.filter((event) => event.kind === kind).length;
-  const heldFor =
-    stop.reason === 'event' &&
-    stop.event.kind === kind &&
-    stop.event.instructions !== null &&
-    !events.some(({ kind: other, instructions }) => other === kind && instructions === stop.instructions);
-  return `${kind}:${before + (heldFor ? 2 : 1)}`;
 }
 
 function momentOf(session: BootSession): Moment {

@@ -12,8 +12,7 @@ describe('requests', () => {
     { do: 'cancel' },
     {
       do: 'run',
-      until: ['startup_64', '0x100000'],
-      events: ['bios', 'port'],
+      until: ['startup_64', '0x100000', 'bios', 'port=0x3f8'],
       writes: [{ start: '0x1000', end: '0x2000' }],
     },
     { do: 'find', text: 'start_kernel' },
@@ -44,14 +43,7 @@ describe('requests', () => {
     [request({}), 'there is no command undefined'],
     [request({ do: 'run', until: 'x', writes: [] }), 'until is no list of at most 100'],
     [request({ do: 'run', until: [1], writes: [] }), 'until is no text of at most 64 characters'],
-    [
-      request({ do: 'run', until: [], events: [], writes: [{ start: 0 }] }),
-      'start is no text of at most 64 characters',
-    ],
-    [
-      request({ do: 'run', until: [], events: ['x'], writes: [] }),
-      'events is none of mode, control-register',
-    ],
+    [request({ do: 'run', until: [], writes: [{ start: 0 }] }), 'start is no text of at most 64 characters'],
     [request({ do: 'step', instructions: 0.5 }), 'instructions is no whole number'],
     [
       request({ do: 'decode', structure: 'toString', start: null }),

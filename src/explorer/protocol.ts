@@ -3,7 +3,6 @@
 
 import { BootscopeError } from '../error.ts';
 import type { ModelRegion, ReportModel } from '../report/report-model.ts';
-import { EVENT_KINDS, type EventKind } from '../trace/boot-trace.ts';
 import { STRUCTURE_NAMES, type StructureName } from '../trace/decode/decode.ts';
 
 /** What the page asks for; each is answered once, in any order. Addresses are hex strings, as everywhere in JSON. */
@@ -12,13 +11,8 @@ export type Command =
   | { readonly do: 'open' }
   /** The whole boot, for the time line: it runs beside the one that is held. */
   | { readonly do: 'survey' }
-  /** On, to the next of these places, the next event of one of these kinds, or the first write into one of the ranges; or to the end. */
-  | {
-      readonly do: 'run';
-      readonly until: readonly string[];
-      readonly events: readonly EventKind[];
-      readonly writes: readonly HexRange[];
-    }
+  /** On, to the next of these places, or behind the first write into one of the ranges; or to the end. */
+  | { readonly do: 'run'; readonly until: readonly string[]; readonly writes: readonly HexRange[] }
   /** So many instructions on, or back where it is negative. */
   | { readonly do: 'step'; readonly instructions: number }
   /** A place from the beginning of the boot, wherever it is held now. */
@@ -170,11 +164,6 @@ function parseCommand(command: Readonly<Record<string, unknown>>): Command {
       return {
         do: name,
         until: list(command.until, 'until').map((place) => word(place, 'until')),
-        events: list(command.events, 'events').map((event) => {
-          const kind = EVENT_KINDS.find((each) => each === event);
-          if (kind === undefined) throw wrong(`events is none of ${EVENT_KINDS.join(', ')}`);
-          return kind;
-        }),
         writes: list(command.writes, 'writes').map((range) => {
           const { start, end } = fields(range, 'writes');
           return { start: hexText(start, 'start'), end: hexText(end, 'end') };

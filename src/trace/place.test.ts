@@ -10,8 +10,18 @@ describe('parsePlace', () => {
     expect(parsePlace('control-register:1')).toEqual({ kind: 'event', event: 'control-register', number: 1 });
   });
 
+  it('reads an event of one port, interrupt or service, and the next one', () => {
+    expect(parsePlace('port=0x3F8:2')).toEqual({ kind: 'event', event: 'port', of: '0x3f8', number: 2 });
+    expect(parsePlace('bios=0x15/0xe820')).toEqual({
+      ...{ kind: 'event', event: 'bios', of: '0x15/0xe820', number: null },
+    });
+    expect(parsePlace('efi')).toEqual({ kind: 'event', event: 'efi', number: null });
+    expect(() => parsePlace('port=0x3f8:0')).toThrow('counted from 1: port=0x3f8:1, not port=0x3f8:0');
+  });
+
   it('is written back as it was read', () => {
-    for (const text of ['setup', '0x9020a', '#0', 'msr:2']) expect(placeName(parsePlace(text))).toBe(text);
+    for (const text of ['setup', '0x9020a', '#0', 'msr:2', 'bios', 'efi=GetMemoryMap', 'port=0x64:3'])
+      expect(placeName(parsePlace(text))).toBe(text);
   });
 
   it('says what a place may be where the text is none', () => {

@@ -3,7 +3,8 @@
 
 import { BootscopeError } from '../error.ts';
 import { hex } from '../hex.ts';
-import { EVENT_KINDS, type EventKind, PHASE_NAMES, type PhaseName } from './boot-trace.ts';
+import { PHASE_NAMES, type PhaseName } from './boot-trace.ts';
+import { EVENT_CHOICE_HELP, type EventChoice, eventChoiceName, parseEventChoice } from './event-choice.ts';
 
 /** A place in a boot, as data; {@link parsePlace} reads its grammar. */
 export type Place =
@@ -13,18 +14,21 @@ export type Place =
   | { readonly kind: 'address'; readonly address: number }
   /** `#4711`: when so many instructions have been executed since the entry. */
   | { readonly kind: 'count'; readonly instructions: number }
-  /** `bios:3`: the third BIOS call; just before the instruction that the event belongs to. */
-  | { readonly kind: 'event'; readonly event: EventKind; readonly number: number };
+  /**
+   * `bios:3`: the third BIOS call; `port=0x3f8:1`: the first use of that port; just before the instruction that the event belongs
+   * to. `bios`, where the number is null: the next one.
+   */
+  | ({ readonly kind: 'event'; readonly number: number | null } & EventChoice);
 
 /** For texts that tell what a place may be. */
 export const PLACE_HELP =
-  'a phase, a linear address 0x…, an instruction count #N, or an event such as bios:3';
+  'a phase, a linear address 0x…, an instruction count #N, or an event such as bios:3, port=0x3f8:1 or, the next one, efi=GetMemoryMap';
 
 /**
  * Reads the grammar of places.
  *
- * @param text - `startup_32`, `0x100000`, `#4711`, `bios:3`
- * @throws BootscopeError `place`
+ * @param text - `startup_32`, `0x100000`, `#4711`, `bios:3`, `port=0x3f8`
+ * @throws BootscopeError `place`, `event-choice`
  */
 export function parsePlace(text: string): Place {
   const phase = PHASE_NAMES.find((name) => name === text);
@@ -38,17 +42,18 @@ export function parsePlace(text: string): Place {
     const instructions = Number(text.slice(1));
     if (Number.isSafeInteger(instructions)) return { kind: 'count', instructions };
   }
-  const [, word, digits] = /^([a-z-]+):(\d+)$/.exec(text) ?? [];
-  const event = EVENT_KINDS.find((kind) => kind === word);
-  const number = Number(digits);
-  if (event !== undefined && number > 0 && Number.isSafeInteger(number)) {
-    return { kind: 'event', event, number };
-  }
-  if (event !== undefined)
+  const [, event = '', digits] = /^(.*?)(?::(\d+))?$/s.exec(text) ?? [];
+  const choice = parseEventChoice(event);
+  if (choice !== null) {
+    const number = digits === undefined ? null : Number(digits);
+    if (number === null || (number > 0 && Number.isSafeInteger(number))) {
+      return { kind: 'event', ...choice, number };
+    }
     throw new BootscopeError('place', `events are counted from 1: ${event}:1, not ${text}`);
+  }
   throw new BootscopeError(
     'place',
-    `"${text}" is no place in a boot: name ${PLACE_HELP}; phases are ${PHASE_NAMES.join(', ')}; events are ${EVENT_KINDS.join(', ')}`,
+    `"${text}" is no place in a boot: name ${PLACE_HELP}; phases are ${PHASE_NAMES.join(', ')}; events are ${EVENT_CHOICE_HELP}`,
   );
 }
 
@@ -62,6 +67,6 @@ export function placeName(place: Place): string {
     case 'count':
       return `#${place.instructions}`;
     case 'event':
-      return `${place.event}:${place.number}`;
+      return `${eventChoiceName(place)}${place.number === null ? '' : `:${place.number}`}`;
   }
 }

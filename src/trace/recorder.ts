@@ -1,6 +1,7 @@
 // Collects phases and events while a boot runs; the finished trace is read from it at the end.
 
 import type { BootEvent, EventKind, MemoryRegion, Overwrite, Phase, PhaseName } from './boot-trace.ts';
+import { type EventChoice, isChosen } from './event-choice.ts';
 
 type Mutable<T> = { -readonly [K in keyof T]: T[K] };
 
@@ -52,14 +53,15 @@ export class TraceRecorder {
   }
 
   event(event: BootEvent): void {
-    this.#counts.set(event.kind, this.count(event.kind) + 1);
+    this.#counts.set(event.kind, this.count({ event: event.kind }) + 1);
     if (this.#events.length < MAX_EVENTS) this.#events.push(event);
     else this.#dropped++;
   }
 
-  /** How many of a kind there were. */
-  count(kind: EventKind): number {
-    return this.#counts.get(kind) ?? 0;
+  /** How many there were; of those that are chosen by more than their kind, how many were kept. */
+  count(choice: EventChoice): number {
+    if (choice.of === undefined) return this.#counts.get(choice.event) ?? 0;
+    return this.#events.filter((event) => isChosen(event, choice)).length;
   }
 
   notice(text: string): void {

@@ -1,16 +1,13 @@
 // What the page knows and does: the moment that is looked at, the time line, stops that were set, and the one thing that runs.
 
 import type { ReportModel } from '../../report/report-model.ts';
-import type { EventKind } from '../../trace/boot-trace.ts';
 import type { StructureName } from '../../trace/decode/decode.ts';
 import type { FieldLine, HexRange, Moment, OpenedBoot, WriterLine } from '../protocol.ts';
 import { type Connection, RequestError } from './connection.ts';
 import { type FoundLine, foundLines } from './found-lines.ts';
 
-/** A stop that somebody has set: a place, a kind of event, or a range that is written to. */
+/** A stop that somebody has set: a place, among them events of a kind, or a range that is written to. */
 export type Breakpoint =
-  /** Before the next event of the kind, each time. */
-  | { readonly kind: 'event'; readonly event: EventKind }
   | { readonly kind: 'place'; readonly place: string }
   | { readonly kind: 'write'; readonly range: HexRange };
 
@@ -105,13 +102,12 @@ export class Explorer {
     const { breakpoints } = this.view;
     const until = breakpoints.flatMap((each) => (each.kind === 'place' ? [each.place] : []));
     const writes = breakpoints.flatMap((each) => (each.kind === 'write' ? [each.range] : []));
-    const events = breakpoints.flatMap((each) => (each.kind === 'event' ? [each.event] : []));
-    return this.#move('running', () => this.#connection.request({ do: 'run', until, events, writes }));
+    return this.#move('running', () => this.#connection.request({ do: 'run', until, writes }));
   }
 
   runTo(place: string): Promise<void> {
     return this.#move(`running to ${place}`, () =>
-      this.#connection.request({ do: 'run', until: [place], events: [], writes: [] }),
+      this.#connection.request({ do: 'run', until: [place], writes: [] }),
     );
   }
 

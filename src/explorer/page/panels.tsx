@@ -336,12 +336,6 @@ const EVENT_STOPS: readonly (readonly [EventKind, string])[] = [
   ['exception', 'exception'],
 ];
 
-function toggleEvent(explorer: Explorer, breakpoints: readonly Breakpoint[], event: EventKind): void {
-  const index = breakpoints.findIndex((each) => each.kind === 'event' && each.event === event);
-  if (index >= 0) explorer.removeBreakpoint(index);
-  else explorer.addBreakpoint({ kind: 'event', event });
-}
-
 export function StopsPanel({ view, explorer }: PanelProps): JSX.Element {
   const [text, setText] = useState('');
   const [wrong, setWrong] = useState('');
@@ -362,7 +356,8 @@ export function StopsPanel({ view, explorer }: PanelProps): JSX.Element {
           <span class="visually-hidden">Where to stop</span>
           <input
             type="search"
-            placeholder="startup_64, 0x100000, bios:3, write 0x90000..0x90200"
+            placeholder="startup_64, bios=0x13, port=0x3f8, write 0x90000..0x90200"
+            title="A phase, an address, a number of instructions, an event, or write and a range or region"
             value={text}
             onInput={(event) => setText(event.currentTarget.value)}
           />
@@ -377,8 +372,8 @@ export function StopsPanel({ view, explorer }: PanelProps): JSX.Element {
             key={event}
             type="button"
             class="chip"
-            aria-pressed={view.breakpoints.some((each) => each.kind === 'event' && each.event === event)}
-            onClick={() => toggleEvent(explorer, view.breakpoints, event)}
+            aria-pressed={view.breakpoints.some((each) => each.kind === 'place' && each.place === event)}
+            onClick={() => toggle(explorer, view.breakpoints, event)}
           >
             {label}
           </button>
@@ -412,10 +407,12 @@ export function StopsPanel({ view, explorer }: PanelProps): JSX.Element {
 
 function nameOf(breakpoint: Breakpoint): string {
   switch (breakpoint.kind) {
-    case 'place':
-      return breakpoint.place;
-    case 'event':
-      return `each ${EVENT_STOPS.find(([event]) => event === breakpoint.event)?.[1] ?? breakpoint.event}`;
+    case 'place': {
+      const place = parsePlace(breakpoint.place);
+      const each = place.kind === 'event' && place.number === null;
+      const [, label] = EVENT_STOPS.find(([event]) => event === breakpoint.place) ?? [];
+      return each ? `each ${label ?? breakpoint.place}` : breakpoint.place;
+    }
     case 'write':
       return `write ${breakpoint.range.start}..${breakpoint.range.end}`;
   }
