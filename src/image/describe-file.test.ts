@@ -440,6 +440,17 @@ describe('a container of firmware or a boot loader', () => {
     });
     expect(isKernelFile(file)).toBe(false);
   });
+
+  it.skipIf(!hasMkimage)('tells a device tree overlay (needs dtc)', async () => {
+    const source =
+      '/dts-v1/; /plugin/; / { compatible = "maker,soc"; fragment@0 { target-path = "/"; __overlay__ { a = <1>; }; }; };';
+    const { stdout } = spawnSync('dtc', ['-O', 'dtb'], { input: source });
+    expect(await readKernelFile('f', stdout)).toMatchObject({
+      kind: 'device-tree',
+      what: 'a device tree overlay, changes to a device tree',
+      compatible: ['maker,soc'],
+    });
+  });
 });
 
 describe('a Unified Kernel Image', () => {
@@ -506,6 +517,15 @@ it.each([
   ['48 44 52 30', 'a TRX firmware image, as Broadcom routers take it'],
   ['4d 5a 90 00', 'a DOS program'],
   ['ea 05 00 c0 07', 'a boot program that begins at 0x7c00, as PXE network cards and boot loaders start it'],
+  [
+    'ea 24 7c 00 00 90',
+    'a boot program that begins at 0x7c00, as PXE network cards and boot loaders start it',
+  ],
+  [
+    Buffer.from('\xea\x24\x7c\0\0\r\nPXELINUX 4.06', 'latin1').toString('hex'),
+    'PXELINUX, a boot loader that network cards start',
+  ],
+  ['b8 fe 4c cd 21 fc', 'a module of SYSLINUX (COM32)'],
   [Buffer.from('\0U-Boot 2023.01').toString('hex'), 'U-Boot, a boot loader'],
   [Buffer.from('\0etc/table-loader\0').toString('hex'), 'firmware for QEMU'],
 ])('knows what is no kernel by %s: %s', async (magic, what) => {

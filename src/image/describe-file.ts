@@ -5,7 +5,7 @@ import { readAndroidBoot } from './android-boot.ts';
 import { readArmZImage } from './arm-zimage.ts';
 import { ByteView } from './byte-view.ts';
 import { describeX86 } from './describe-x86.ts';
-import { isDeviceTree, readDeviceTree, textProperty, textsProperty } from './device-tree.ts';
+import { isDeviceTree, isOverlay, readDeviceTree, textProperty, textsProperty } from './device-tree.ts';
 import { readEfiZboot } from './efi-zboot.ts';
 import { isElf, missingSegmentBytes, readElf } from './elf.ts';
 import { readFit } from './fit.ts';
@@ -309,6 +309,11 @@ function crc(value: number): string {
   return `0x${value.toString(16).padStart(8, '0')}`;
 }
 
+const OVERLAY = {
+  what: 'a device tree overlay, changes to a device tree',
+  advice: 'apply it with fdtoverlay, or have the boot loader do so',
+} as const;
+
 async function describeDeviceTree(common: Described, bytes: Uint8Array, depth: number): Promise<KernelFile> {
   try {
     const tree = readDeviceTree(bytes);
@@ -320,6 +325,9 @@ async function describeDeviceTree(common: Described, bytes: Uint8Array, depth: n
     if (fit === null) {
       const model = textProperty(tree.root, 'model');
       const compatible = textsProperty(tree.root, 'compatible');
+      if (isOverlay(tree.root)) {
+        return { ...common, ...OVERLAY, kind: 'device-tree', model, compatible, problem };
+      }
       const what = model === null ? common.what : `${common.what} for ${model}`;
       return { ...common, kind: 'device-tree', what, model, compatible, problem };
     }

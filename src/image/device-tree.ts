@@ -94,6 +94,11 @@ function align(offset: number): number {
   return Math.ceil(offset / 4) * 4;
 }
 
+/** Whether a tree is a list of changes: each fragment has its target beside an `__overlay__`. */
+export function isOverlay(root: DeviceTreeNode): boolean {
+  return root.children.some((fragment) => childNode(fragment, '__overlay__') !== undefined);
+}
+
 /** The child of that name; undefined where there is none. */
 export function childNode(node: DeviceTreeNode | undefined, name: string): DeviceTreeNode | undefined {
   return node?.children.find((child) => child.name === name);

@@ -43,6 +43,10 @@ export const OTHER_MAGICS: readonly Magic[] = [
   [0, 'conectix', 'a VHD disk image', TAKE_KERNEL_OUT],
   [0, '\xca\xfe\xba\xbe', 'a Mach-O or Java class file'],
   [0, '\xcf\xfa\xed\xfe', 'a Mach-O program'],
+  [0, '\xce\xfa\xed\xfe', 'a Mach-O program'],
+  // mov $0x21cd4cfe,%eax or …ff,%eax: a DOS program that ends at once, to SYSLINUX.
+  [0, '\xb8\xfe\x4c\xcd\x21', 'a module of SYSLINUX (COM32)'],
+  [0, '\xb8\xff\x4c\xcd\x21', 'a module of SYSLINUX (COM32)'],
   [
     0,
     'version https://git-lfs',
@@ -57,6 +61,7 @@ export const OTHER_MAGICS: readonly Magic[] = [
 /** Texts in programs that have no magic; `[text as Latin-1, what it is]`. */
 export const PROGRAM_TEXTS: readonly (readonly [text: string, what: string])[] = [
   ['U-Boot 20', 'U-Boot, a boot loader'],
+  ['PXELINUX ', 'PXELINUX, a boot loader that network cards start'],
   ['SeaBIOS (version', 'SeaBIOS, firmware'],
   ['OpenSBI v', 'OpenSBI, RISC-V firmware'],
   [': slof-revision', 'SLOF, Open Firmware for PowerPC'],

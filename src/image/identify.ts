@@ -66,6 +66,8 @@ export interface FileIdentity {
 
 /** A file that nothing is known of. */
 export const UNKNOWN_FILE = 'no kernel image that Bootscope knows';
+/** Where a PC's firmware loads a boot sector. */
+const BOOT_SECTOR = 0x7c00;
 const ON_OTHER_MACHINE = 'boot it on a machine or an emulator of that architecture';
 const BOOT_THE_BZIMAGE = 'boot the bzImage (vmlinuz) that the same build made';
 const BOOT_AS_DISK = 'boot from it as a disk, or take the kernel file out of it';
@@ -121,9 +123,11 @@ function holdsLateStream(bytes: Uint8Array): boolean {
   return last !== undefined && bytes.length - last.offset > bytes.length * LEAST_PAYLOAD_SHARE;
 }
 
-/** A first instruction `ljmp $0x07c0, …`: what was loaded to 0x7c00 brings the segment to its own. */
+/** A far jump as the first instruction, to code a little behind 0x7c00: the program knows where it was loaded. */
 function isLoadedAt7c00(view: ByteView): boolean {
-  return view.startsWith('\xea') && view.startsWith('\xc0\x07', 3);
+  if (!view.startsWith('\xea') || !view.has(0, 5)) return false;
+  const target = view.u16(3) * 16 + view.u16(1);
+  return target >= BOOT_SECTOR && target < BOOT_SECTOR + 0x1000;
 }
 
 function identifyElf(bytes: Uint8Array, view: ByteView): FileIdentity {
@@ -302,6 +306,9 @@ export function identifyFile(bytes: Uint8Array): FileIdentity {
       advice: BOOT_AS_DISK,
     };
   }
+  if (view.startsWith('MZ')) return { kind: 'other', what: 'a DOS program', advice: null };
+  const program = PROGRAM_TEXTS.find(([text]) => indexOfText(bytes, text) >= 0);
+  if (program !== undefined) return { kind: 'other', what: program[1], advice: null };
   if (isLoadedAt7c00(view)) {
     return {
       kind: 'other',
@@ -309,9 +316,6 @@ export function identifyFile(bytes: Uint8Array): FileIdentity {
       advice: 'start it by PXE, or chain-load it',
     };
   }
-  if (view.startsWith('MZ')) return { kind: 'other', what: 'a DOS program', advice: null };
-  const program = PROGRAM_TEXTS.find(([text]) => indexOfText(bytes, text) >= 0);
-  if (program !== undefined) return { kind: 'other', what: program[1], advice: null };
   const multiboot = readMultibootHeader(bytes);
   if (multiboot !== null) return identifyMultiboot(bytes, 'a flat binary', multiboot.version);
   if (bytes.every((byte) => byte === 0))
