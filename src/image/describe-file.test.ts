@@ -176,6 +176,14 @@ describe('an ELF file', () => {
     expect(file.what).toContain('compressed/vmlinux');
   });
 
+  it('is cut where its section headers lie behind its end, with the numbers', async () => {
+    const whole = makeElf(64, RAW_KERNEL);
+    expect((await readKernelFile('f', whole)).problem).toBeNull();
+    expect((await readKernelFile('f', whole.subarray(0, -8))).problem).toBe(
+      `f is cut: its section headers end at ${whole.length}, 8 bytes behind the end of the file of ${whole.length - 8} bytes`,
+    );
+  });
+
   it('is a program where what it carries is no kernel', async () => {
     const text = Buffer.concat([noise(3000), new Uint8Array(500)]);
     const program = makeSegmentedElf({ segments: [{ bytes: gzipSync(text) }] });
@@ -453,6 +461,57 @@ describe('a container of firmware or a boot loader', () => {
   });
 });
 
+describe('what is cut', () => {
+  it.each([
+    ['a vboot partition', Buffer.from('CHROMEOS'), 'a ChromeOS kernel partition has a header that'],
+    [
+      'a device tree',
+      words(300, { 0: 0xedfe0dd0, 4: 0x00100000, 8: 0x00080000 }),
+      'its header says it has 4096 bytes',
+    ],
+    [
+      'a cpio archive',
+      Buffer.from(`070701${'0'.repeat(88)}00000005${'0'.repeat(8)}init\0`),
+      'the cpio archive at offset 0 does not end in its',
+    ],
+  ])('is named: %s', async (_name, start, problem) => {
+    const bytes = Buffer.concat([start, new Uint8Array(300)]);
+    expect((await readKernelFile('f', bytes)).problem).toContain(problem);
+  });
+
+  it('is named where not even the header is there', async () => {
+    const start = Buffer.from('2705195600000000', 'hex');
+    expect((await readKernelFile('f', start)).problem).toBe(
+      'f is cut or damaged: a U-Boot uImage has a header that its 8 bytes do not hold whole',
+    );
+  });
+
+  it('is noticed in the payload of a bzImage', async () => {
+    const image = readFileSync('images/demo/demo-gzip.bzImage');
+    const at = image.indexOf(Buffer.from('1f8b08', 'hex'), 0x600) + 100;
+    image.writeUInt8(image[at]! ^ 0x55, at);
+    expect(await readKernelFile('f', image)).toMatchObject({
+      bootable: true,
+      notices: [expect.stringMatching(/^the payload does not unpack: the gzip stream is damaged/)],
+    });
+  });
+});
+
+it('tells a kernel in the a.out format', async () => {
+  const aout = Buffer.concat([words(32, { 0: 0x0064010b }), RAW_KERNEL]);
+  expect(await readKernelFile('f', aout)).toMatchObject({
+    kind: 'xip-image',
+    what: 'a vmlinux for i386 in the a.out format',
+    kernelVersion: VERSION,
+  });
+});
+
+it('knows an initrd behind the zeroes that the kernel passes over', async () => {
+  const trailer = Buffer.from(`070701${'0'.repeat(88)}0000000b${'0'.repeat(8)}TRAILER!!!\0`);
+  const file = await readKernelFile('f', Buffer.concat([new Uint8Array(64), trailer, new Uint8Array(8)]));
+  expect(file).toMatchObject({ kind: 'initrd', problem: null, parts: [{ offset: 64 }] });
+});
+
 describe('a Unified Kernel Image', () => {
   it('warns of sections that its kernel writes over where it lies', async () => {
     const linux = makeBootImage({ protocol: 0x020f, fields: { init_size: 0x3000 } });
@@ -513,6 +572,7 @@ it.each([
   ['85 19 03 20', 'a JFFS2 file system'],
   ['55 aa 4d', 'a PC option ROM'],
   ['56 4e 44 52 42 4f 4f 54', 'an Android vendor_boot image, which has no kernel'],
+  [Buffer.from('<!DOCTYPE html><html>').toString('hex'), 'a page of the web'],
   ['3a ff 26 ed', 'an Android sparse image'],
   ['48 44 52 30', 'a TRX firmware image, as Broadcom routers take it'],
   ['4d 5a 90 00', 'a DOS program'],

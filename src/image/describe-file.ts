@@ -7,7 +7,7 @@ import { ByteView } from './byte-view.ts';
 import { describeX86 } from './describe-x86.ts';
 import { isDeviceTree, isOverlay, readDeviceTree, textProperty, textsProperty } from './device-tree.ts';
 import { readEfiZboot } from './efi-zboot.ts';
-import { isElf, missingSegmentBytes, readElf } from './elf.ts';
+import { isElf, missingElfBytes, readElf } from './elf.ts';
 import { readFit } from './fit.ts';
 import { holdsXen, identifyFile, UNKNOWN_FILE } from './identify.ts';
 import { readImageHeader } from './image-header.ts';
@@ -115,7 +115,12 @@ async function describe(path: string, bytes: Uint8Array, depth: number): Promise
       const found = await inside(path, bytes, 'vboot', depth);
       const notices = partition.image === null || partition.hasSetupCode ? [] : [NO_SETUP_CODE];
       const advice = partition.image === null ? NOTHING_FOR_X86 : found.advice;
-      return { ...common, ...found, advice, kind: 'vboot', partition, notices };
+      const { offset, length } = partition.body;
+      const problem =
+        offset + length > bytes.length
+          ? `${path} is cut: its body has ${length} bytes at offset ${offset}, the file has ${bytes.length}`
+          : found.problem;
+      return { ...common, ...found, advice, kind: 'vboot', partition, notices, problem };
     }
     case 'android-boot': {
       const header = readAndroidBoot(bytes);
@@ -140,7 +145,14 @@ async function describe(path: string, bytes: Uint8Array, depth: number): Promise
     case 'empty':
       return { ...common, kind: identity.kind };
   }
-  return { ...common, kind: 'other' };
+  return withoutHeader(common);
+}
+
+/** Its first bytes say what it is, and the rest of its header is not there. */
+function withoutHeader(common: Described): OtherFile {
+  const { path, what, size } = common;
+  const problem = `${path} is cut or damaged: ${what} has a header that its ${size} bytes do not hold whole`;
+  return { ...common, kind: 'other', problem };
 }
 
 const NO_SETUP_CODE =
@@ -194,7 +206,7 @@ function describeElf(
     const elf = readElf(bytes);
     const vmlinux = describeVmlinux(elf);
     const kernelVersion = vmlinux.banner?.slice('Linux version '.length) ?? null;
-    const [missing] = missingSegmentBytes(elf);
+    const [missing] = missingElfBytes(elf);
     const problem = missing === undefined ? null : `${common.path} is cut: ${missing}`;
     return { ...common, kind, vmlinux, kernelVersion, problem };
   } catch (error) {
@@ -265,7 +277,7 @@ async function appendedTree(
 
 function cutElf(path: string, bytes: Uint8Array): string | null {
   try {
-    const [missing] = missingSegmentBytes(readElf(bytes));
+    const [missing] = missingElfBytes(readElf(bytes));
     return missing === undefined ? null : `${path} is cut: ${missing}`;
   } catch (error) {
     if (error instanceof BootscopeError) return null;
@@ -275,7 +287,7 @@ function cutElf(path: string, bytes: Uint8Array): string | null {
 
 async function describeUImage(common: Described, bytes: Uint8Array, depth: number): Promise<KernelFile> {
   const header = readUImage(bytes);
-  if (header === null) return { ...common, kind: 'other' };
+  if (header === null) return withoutHeader(common);
   const parts: (KernelFile | null)[] = [];
   for (const [index, part] of header.parts.slice(0, 16).entries()) {
     const isInside = new ByteView(bytes, 'uImage').has(part.offset, part.length);
@@ -349,7 +361,12 @@ async function describeDeviceTree(common: Described, bytes: Uint8Array, depth: n
 
 function describeInitrdFile(common: Described, bytes: Uint8Array): InitrdFile {
   const parts = readInitrd(bytes) ?? [];
-  return { ...common, kind: 'initrd', parts, what: describeInitrd(parts) };
+  const endless = parts.find(({ isCut }) => isCut);
+  const problem =
+    endless === undefined
+      ? null
+      : `${common.path} is cut: the cpio archive at offset ${endless.offset} does not end in its ${bytes.length} bytes`;
+  return { ...common, kind: 'initrd', parts, what: describeInitrd(parts), problem };
 }
 
 async function describeUki(common: Described, bytes: Uint8Array, depth: number): Promise<KernelFile> {

@@ -10,7 +10,7 @@ import { type KernelImage, readKernelImage } from './kernel-image.ts';
 import { readKernelVersion } from './kernel-version.ts';
 import type { PeFile } from './pe.ts';
 import { clearSignatureFields } from './pe-signature.ts';
-import { readXenNotes, type XenNotes } from './vmlinux.ts';
+import { readXenNotes } from './vmlinux.ts';
 
 /** The protocol whose builds append the CRC first. */
 const FIRST_WITH_CHECKSUM = 0x0208;
@@ -44,7 +44,7 @@ export async function describeX86(
     checksum: image?.payload == null ? null : imageChecksum(header, image.bytes, setupSize, efi?.pe ?? null),
     kernelInfo: readKernelInfo(header, bytes.subarray(Math.min(setupSize, bytes.length))),
     efi,
-    xen: image === null ? null : await xenNotesInside(image),
+    ...(image === null ? { xen: null } : await insideImage(image)),
   };
 }
 
@@ -58,16 +58,15 @@ function whatItIs(header: SetupHeader, image: KernelImage | null): string {
   return `an x86 ${image?.kind ?? 'boot image'}`;
 }
 
-/** The notes of the ELF file in the payload; null where there is none or it cannot be had. */
-async function xenNotesInside(image: KernelImage): Promise<XenNotes | null> {
-  if (image.payload === null) return null;
+/** The notes of the ELF file in the payload, null where there is none; a payload that does not unpack is noticed. */
+async function insideImage(image: KernelImage): Promise<Pick<X86BootFile, 'xen' | 'notices'>> {
+  if (image.payload === null) return { xen: null, notices: [] };
   try {
     const { elf } = await extractVmlinux(image);
-    return elf === null ? null : readXenNotes(elf);
+    return { xen: elf === null ? null : readXenNotes(elf), notices: [] };
   } catch (error) {
-    // That a payload is damaged is what booting or extracting it says.
-    if (error instanceof BootscopeError) return null;
-    throw error;
+    if (!(error instanceof BootscopeError)) throw error;
+    return { xen: null, notices: [`the payload does not unpack: ${error.message}`] };
   }
 }
 

@@ -43,6 +43,12 @@ export function readDeviceTree(bytes: Uint8Array): DeviceTree {
   const totalSize = view.u32(4);
   const structure = view.u32(8);
   const strings = view.u32(12);
+  if (structure > bytes.length || strings > bytes.length) {
+    throw new BootscopeError(
+      'image-truncated',
+      `the device tree is cut: its header says it has ${totalSize} bytes, there are ${bytes.length}`,
+    );
+  }
   const version = view.u32(20);
   let at = structure;
   let nodes = 0;

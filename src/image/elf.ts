@@ -281,6 +281,20 @@ export function missingSegmentBytes(elf: ElfFile): string[] {
   });
 }
 
+/** The same for segments and the section header table, which stands at the end of most files. */
+export function missingElfBytes(elf: ElfFile): string[] {
+  const there = BigInt(elf.bytes.length);
+  const { offset, length } = elf.sectionTable ?? { offset: 0n, length: 0n };
+  const end = offset + length;
+  const table =
+    end > there
+      ? [
+          `its section headers end at ${end}, ${end - there} bytes behind the end of the file of ${there} bytes`,
+        ]
+      : [];
+  return [...missingSegmentBytes(elf), ...table];
+}
+
 /** The bytes of a section (not a copy); null for one without bytes (`.bss`) or outside the file. */
 export function elfSectionBytes(elf: ElfFile, section: ElfSection): Uint8Array | null {
   const offset = toOffset(section.offset);

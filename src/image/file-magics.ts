@@ -54,6 +54,14 @@ export const OTHER_MAGICS: readonly Magic[] = [
     'fetch that with git lfs pull',
   ],
   [0, '#!', 'a script'],
+  ...['<!DOCTYPE html', '<!doctype html', '<html', '<HTML'].map(
+    (start): Magic => [
+      0,
+      start,
+      'a page of the web',
+      'fetch the file itself: this is what a server said instead',
+    ],
+  ),
   [512, 'EFI PART', 'a GPT disk image', 'take the kernel file out of its EFI or boot partition'],
   [0x438, '\x53\xef', 'an ext2/3/4 file system', TAKE_KERNEL_OUT],
 ];

@@ -18,7 +18,7 @@ import {
   readElf,
 } from './elf.ts';
 import { COMPRESSION_MAGICS, findMagic, isText, OTHER_MAGICS, PROGRAM_TEXTS } from './file-magics.ts';
-import { isCpio } from './initrd.ts';
+import { firstArchive, isCpio } from './initrd.ts';
 import { hasBanner } from './kernel-version.ts';
 import { readMultibootHeader } from './multiboot.ts';
 import { findPeSection, type PeFile, readPe } from './pe.ts';
@@ -69,6 +69,8 @@ export const UNKNOWN_FILE = 'no kernel image that Bootscope knows';
 /** Where a PC's firmware loads a boot sector. */
 const BOOT_SECTOR = 0x7c00;
 const ON_OTHER_MACHINE = 'boot it on a machine or an emulator of that architecture';
+/** OMAGIC, NMAGIC, ZMAGIC and QMAGIC of a.out for i386 (linux/a.out.h). */
+const AOUT_MAGICS = ['\x07\x01\x64', '\x08\x01\x64', '\x0b\x01\x64', '\xcc\0\x64'];
 const BOOT_THE_BZIMAGE = 'boot the bzImage (vmlinuz) that the same build made';
 const BOOT_AS_DISK = 'boot from it as a disk, or take the kernel file out of it';
 
@@ -106,6 +108,8 @@ function identifyPe(view: ByteView, pe: PeFile): FileIdentity {
   };
 }
 
+/** A damaged tree is looked through so far for the node that makes it a FIT image. */
+const IMAGES_NODE_SEARCH = 0x1000;
 /** The part of a boot wrapper that the compressed kernel has at least. */
 const LEAST_PAYLOAD_SHARE = 0.3;
 /** Sections of a compressed kernel in the links of x86, PowerPC, MIPS. */
@@ -252,7 +256,8 @@ function identifyDeviceTree(bytes: Uint8Array): FileIdentity {
   try {
     isFit = childNode(readDeviceTree(bytes).root, 'images') !== undefined;
   } catch {
-    // What is damaged is said where it is read.
+    // What is damaged is said where it is read. BEGIN_NODE with that name is near the start.
+    isFit = indexOfText(bytes.subarray(0, IMAGES_NODE_SEARCH), '\0\0\0\x01images\0\0') >= 0;
   }
   return isFit
     ? {
@@ -276,7 +281,7 @@ export function identifyFile(bytes: Uint8Array): FileIdentity {
 
   const compression = findMagic(view, COMPRESSION_MAGICS);
   if (compression !== undefined) return compressed(compression[2], compression[3] ?? '');
-  if (isCpio(view)) {
+  if (isCpio(view, firstArchive(bytes))) {
     return {
       kind: 'initrd',
       what: 'a cpio archive (an initramfs)',
@@ -290,6 +295,9 @@ export function identifyFile(bytes: Uint8Array): FileIdentity {
   if (detectCompression(bytes.subarray(0, 64)) === 'lzma')
     return compressed('an lzma', 'xz --format=lzma -dc');
   if (hasBanner(bytes)) {
+    if (AOUT_MAGICS.some((magic) => view.startsWith(magic))) {
+      return { kind: 'xip-image', what: 'a vmlinux for i386 in the a.out format', advice: BOOT_THE_BZIMAGE };
+    }
     return {
       kind: 'xip-image',
       what: 'a raw kernel without any header (an xipImage, or the Image inside another format)',

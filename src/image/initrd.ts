@@ -14,6 +14,8 @@ export interface InitrdPart {
   readonly names: readonly string[];
   /** Whether it holds microcode, and whose. */
   readonly microcode: readonly string[];
+  /** Whether a plain archive of the kernel's format has no end in the file. */
+  readonly isCut: boolean;
 }
 
 const MICROCODE: Readonly<Record<string, string>> = {
@@ -30,20 +32,34 @@ export function isCpio(view: ByteView, at = 0): boolean {
   return ['070701', '070702', '070707', '\xc7\x71', '\x71\xc7'].some((magic) => view.startsWith(magic, at));
 }
 
+/** Where the first archive may begin: the kernel passes over zeroes. */
+export function firstArchive(bytes: Uint8Array): number {
+  let at = 0;
+  while (at < bytes.length && bytes[at] === 0) at++;
+  return at % 4 === 0 ? at : 0;
+}
+
+/** The format that the kernel reads, without or with checksums. */
+function isNewAscii(view: ByteView, at: number): boolean {
+  return view.startsWith('070701', at) || view.startsWith('070702', at);
+}
+
 /** Reads what an initrd is made of; null for a file that does not begin with a cpio archive. */
 export function readInitrd(bytes: Uint8Array): InitrdPart[] | null {
   const view = new ByteView(bytes, 'initrd');
-  if (!isCpio(view)) return null;
   const parts: InitrdPart[] = [];
-  let at = 0;
+  let at = firstArchive(bytes);
+  if (!isCpio(view, at)) return null;
   while (at < bytes.length && parts.length < MOST_PARTS) {
     if (!isCpio(view, at)) {
       const compression = detectCompression(bytes.subarray(at, at + 64));
-      if (compression !== null) parts.push({ offset: at, compression, names: [], microcode: [] });
+      if (compression !== null)
+        parts.push({ offset: at, compression, names: [], microcode: [], isCut: false });
       break;
     }
     const { end, names, microcode } = readNewAscii(view, at);
-    parts.push({ offset: at, compression: null, names, microcode });
+    const isCut = end === null && isNewAscii(view, at);
+    parts.push({ offset: at, compression: null, names, microcode, isCut });
     if (end === null) break;
     at = end;
     while (at < bytes.length && bytes[at] === 0) at++;
@@ -61,7 +77,7 @@ function readNewAscii(
   const align = (offset: number): number => start + Math.ceil((offset - start) / 4) * 4;
   let at = start;
   for (let entry = 0; entry < MOST_ENTRIES; entry++) {
-    if (!view.has(at, 110) || !(view.startsWith('070701', at) || view.startsWith('070702', at))) break;
+    if (!view.has(at, 110) || !isNewAscii(view, at)) break;
     const [fileSize, nameSize] = [54, 94].map((field) => Number.parseInt(view.text(at + field, 8), 16));
     if (fileSize === undefined || nameSize === undefined || !view.has(at + 110, nameSize)) break;
     const name = view.text(at + 110, nameSize);
