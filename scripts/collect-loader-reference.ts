@@ -5,12 +5,14 @@ import { createHash } from 'node:crypto';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { basename } from 'node:path';
 import { Command } from 'commander';
+import { ovmfArguments } from './reference/efi-recorder.ts';
 import { readImageFields } from './reference/image-fields.ts';
 import { decompressPayload, readElf } from './reference/payload-elf.ts';
 import { QemuMachine } from './reference/qemu-machine.ts';
 
 interface Options {
   readonly kernel: string;
+  readonly efi?: true;
   readonly memory: number;
   readonly timeout: number;
   readonly output?: string;
@@ -20,6 +22,11 @@ const BOOT_PARAMS_SIZE = 4096;
 const CMD_LINE_PTR = 0x228;
 const RAMDISK = 0x218;
 const LONGEST_COMMAND_LINE = 2048;
+/** Where OVMF may have the kernel put, from where it is linked for on. */
+const SLOT = 0x20_0000n;
+const SLOTS = 64;
+/** Bytes that the kernel is known by. */
+const ENTRY_CODE = 16;
 const hex = (value: bigint | number): string => `0x${value.toString(16)}`;
 const sha256 = (bytes: Uint8Array): string => createHash('sha256').update(bytes).digest('hex');
 
@@ -46,10 +53,14 @@ function kindOf(path: string): 'floppy' | 'disk' | 'cdrom' {
 async function collect(path: string, options: Options): Promise<unknown> {
   const file = readFileSync(options.kernel);
   const image = readImageFields(file);
-  const elf = readElf(decompressPayload(image).bytes)!;
+  const { bytes } = decompressPayload(image);
+  const elf = readElf(bytes)!;
+  const first = elf.segments.find(({ paddr, filesz }) => elf.entry >= paddr && elf.entry < paddr + filesz)!;
+  const entryOffset = first.offset + Number(elf.entry - first.paddr);
+  const entryCode = bytes.subarray(entryOffset, entryOffset + ENTRY_CODE);
   const machine = await QemuMachine.start(
     {
-      start: kindOf(path),
+      start: options.efi ? 'esp' : kindOf(path),
       image: path,
       cmdline: '',
       initrd: null,
@@ -59,12 +70,21 @@ async function collect(path: string, options: Options): Promise<unknown> {
       extra: [],
     },
     true,
+    options.efi ? ovmfArguments : undefined,
   );
   try {
     const read = (address: number | bigint, length: number): Promise<Buffer> =>
       machine.readPhysical(BigInt(address), length);
     // Nothing else runs there, so that the breakpoint costs no time before.
-    await machine.runTo([elf.entry]);
+    const slots = options.efi ? SLOTS : 1;
+    const entries = Array.from({ length: slots }, (_, slot) => elf.entry + BigInt(slot) * SLOT);
+    let at = await machine.runTo(entries);
+    // Something else may lie in one of the places, as the compressed kernel does.
+    while (!(await read(at, ENTRY_CODE)).equals(entryCode)) {
+      await machine.step();
+      at = await machine.runTo(entries);
+    }
+    const moved = at - elf.entry;
     const kernel = await machine.registers();
     const bootParams = kernel.values.rsi;
     const page = await read(bootParams, BOOT_PARAMS_SIZE);
@@ -73,12 +93,13 @@ async function collect(path: string, options: Options): Promise<unknown> {
     const segments = [];
     for (const { paddr, filesz } of elf.segments) {
       segments.push({
-        paddr: hex(paddr),
+        paddr: hex(paddr + moved),
         filesz: hex(filesz),
-        sha256: sha256(await read(paddr, Number(filesz))),
+        sha256: sha256(await read(paddr + moved, Number(filesz))),
       });
     }
     return {
+      kernel: { name: basename(options.kernel), sha256: sha256(file) },
       entry: hex(kernel.values.rip),
       bootParams: hex(bootParams),
       page: piecesOf(page),
@@ -97,6 +118,7 @@ async function collect(path: string, options: Options): Promise<unknown> {
 const command = new Command('collect-loader-reference')
   .argument('<image...>', 'disks that scripts/loader-images has made')
   .option('--kernel <file>', 'the kernel on them', 'images/demo/demo-zstd.bzImage')
+  .option('--efi', 'boot them by OVMF, from their EFI system partition')
   .option('--memory <megabytes>', 'RAM of the machine', Number, 512)
   .option('--timeout <seconds>', 'for each', Number, 300)
   .option('-o, --output <file>', 'where the JSON goes; by default to standard output')

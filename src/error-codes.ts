@@ -60,6 +60,7 @@ export const ERROR_CODES = [
   'explorer-port',
   'explorer-range',
   'guest-error',
+  'guest-multiboot',
   'image-cdrom',
   'image-corrupt',
   'image-damaged',

@@ -11,7 +11,8 @@ import { GdbRemote } from '../gdb-remote.ts';
 import { parseRegisters, type QemuRegisters } from './qemu-registers.ts';
 
 export interface QemuOptions {
-  readonly start: 'kernel' | 'floppy' | 'disk' | 'cdrom';
+  /** `esp`: a disk without a say in what boots, for firmware that is given by `extra`. */
+  readonly start: 'kernel' | 'floppy' | 'disk' | 'cdrom' | 'esp';
   /** Path of the image, or of the disk. */
   readonly image: string;
   readonly cmdline: string;
@@ -38,6 +39,7 @@ function machineArguments(options: QemuOptions, folder: string): string[] {
   const start = {
     floppy: ['-drive', `if=floppy,format=raw,readonly=on,file=${options.image}`, '-boot', 'a'],
     disk: ['-drive', `if=ide,format=raw,snapshot=on,file=${options.image}`, '-boot', 'c'],
+    esp: ['-drive', `if=ide,format=raw,snapshot=on,file=${options.image}`],
     cdrom: ['-cdrom', options.image, '-boot', 'd'],
     kernel: ['-kernel', options.image, '-append', options.cmdline],
   }[options.start];

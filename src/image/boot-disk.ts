@@ -5,6 +5,7 @@ import { BootscopeError } from '../error.ts';
 import { readSetupHeader } from '../protocol/setup-header.ts';
 import type { PhysicalMemory } from '../x86/physical-memory.ts';
 import { type KernelImage, readKernelImage } from './kernel-image.ts';
+import { isLinuxVersion } from './kernel-version.ts';
 import { holdsSetupHeader, imageFromBootParams, imageFromSetup } from './rebuild-image.ts';
 
 const SECTOR_SIZE = 512;
@@ -85,7 +86,12 @@ export async function readSetupInMemory(
 async function kernelOf(disk: KernelImage, bytes: Uint8Array | null): Promise<KernelImage | null> {
   if (bytes === null) return null;
   try {
-    return { ...(await readKernelImage(disk.path, bytes)), bytes: disk.bytes };
+    const image = await readKernelImage(disk.path, bytes);
+    const { header, kernelVersion, program } = image;
+    // What looks like a payload then lies behind the program: memory has no end as a file has.
+    const isOther =
+      header.get('payload_length') === 0 && kernelVersion !== null && !isLinuxVersion(kernelVersion);
+    return { ...image, bytes: disk.bytes, program: program ?? (isOther ? kernelVersion : null) };
   } catch (error) {
     if (error instanceof BootscopeError) return null;
     throw error;

@@ -35,20 +35,25 @@ const BIOS_BOOT = '21686148-6449-6e6f-744e-656564454649';
 const CD_IDENTIFIER_AT = 0x8001;
 const GPT_TABLE_SECTORS = 33;
 
+const UNPARTITIONED: PartitionTable = { kind: 'none', partitions: [], problems: [] };
+
 export class DiskOwners {
   readonly #disk: DiskImage;
+  readonly #isPartitioned: boolean;
   #table: PartitionTable | null = null;
   /** Outside of file systems, the first that fits counts. */
   readonly #fixed: OwnedRange[] = [];
   readonly #systems = new Map<number | null, FileSystemOwners | null>();
 
-  constructor(disk: DiskImage) {
+  /** @param isPartitioned - false for a floppy: what looks like a table of partitions is code */
+  constructor(disk: DiskImage, isPartitioned = true) {
     this.#disk = disk;
+    this.#isPartitioned = isPartitioned;
   }
 
   get table(): PartitionTable {
     if (this.#table === null) {
-      this.#table = readPartitionTable(this.#disk);
+      this.#table = this.#isPartitioned ? readPartitionTable(this.#disk) : UNPARTITIONED;
       this.#addFixed(this.#table);
     }
     return this.#table;

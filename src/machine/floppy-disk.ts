@@ -67,7 +67,7 @@ export class FloppyDisk {
     this.bytes = new Uint8Array(floppySize(this.geometry));
     this.bytes.set(image);
     this.image = diskOfBytes('the floppy', image);
-    this.owners = new DiskOwners(this.image);
+    this.owners = new DiskOwners(this.image, false);
   }
 
   get sectors(): number {

@@ -33,6 +33,7 @@ const HAPPENED: Readonly<Record<PhaseName, string>> = {
   'boot-sector': 'the BIOS has read the first sector and jumps to it',
   'stage1.5': 'the boot sector has read the next part of the loader and jumps to it',
   stage2: 'the main part of the loader runs',
+  multiboot_entry: 'the loader enters a kernel by the Multiboot Specification',
   efi_program: 'the firmware has loaded the image and jumps to its entry',
   efi_handover_entry: "a boot loader calls the kernel's EFI stub",
   efi_pe_entry: 'the kernel is loaded as an EFI program; its EFI stub begins',

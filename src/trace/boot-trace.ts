@@ -9,6 +9,7 @@ export const PHASE_NAMES = [
   'boot-sector',
   'stage1.5',
   'stage2',
+  'multiboot_entry',
   'efi_program',
   'efi_handover_entry',
   'efi_pe_entry',

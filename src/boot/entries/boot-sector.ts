@@ -11,6 +11,7 @@ import type { BootOptions } from '../options.ts';
 import { recordImage } from '../record-placements.ts';
 import { watchForKernelOfLoader } from '../watch/kernel-from-disk.ts';
 import { bootedProgram, watchLoaderPrograms } from '../watch/loader-programs.ts';
+import { watchForMultiboot } from '../watch/multiboot.ts';
 import { watchStartup32 } from '../watch/startup.ts';
 import { type Entry, speaksBootProtocol } from './entry.ts';
 import type { LoadedImage } from './loaded-image.ts';
@@ -37,6 +38,7 @@ export const bootSector: Entry = {
     boot.beginPhase('boot-sector', boot.address, isLoader ? bootedProgram(boot) : null);
     if (isLoader) {
       watchForKernelOfLoader(boot);
+      watchForMultiboot(boot);
       watchLoaderPrograms(boot);
       return;
     }

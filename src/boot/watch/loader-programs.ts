@@ -97,7 +97,7 @@ export function watchLoaderPrograms(boot: BootRun): Unhook {
     });
   };
 
-  const unhook = boot.hookNewCode((address) => {
+  const onCode = (address: number): void => {
     if (boot.busy || boot.image !== loader) return;
     if (address < LOWEST_CODE || (address >= VIDEO && address < HIGH_MEMORY)) return;
     const known = programs.findLast(({ start, end }) => address >= start && address < end);
@@ -109,7 +109,7 @@ export function watchLoaderPrograms(boot: BootRun): Unhook {
       !equalBytes(known.head, memory.copyOut(BOOT_SECTOR, BOOT_CODE_SIZE));
     if (known !== undefined && !isReplaced) return;
     const load = loads.at(address);
-    if (load !== null && isStill(memory, load, address)) {
+    if (load !== null && isStill(memory, load, address, isReplaced ? BOOT_CODE_SIZE : NEEDLE)) {
       const span = spanOf(loads, load);
       begin(address, programOf(memory, ownerName(load.owner), span), 'INT 13h has read it here');
       return;
@@ -150,8 +150,10 @@ export function watchLoaderPrograms(boot: BootRun): Unhook {
       end: start + (size ?? PAGE),
     });
     begin(address, program, size === null ? 'its code runs' : "the size in core.img's second sector");
-  });
-  return unhook;
+  };
+  // One boot sector may begin with the same code as the one before it.
+  boot.hookInstruction(BOOT_SECTOR, () => onCode(BOOT_SECTOR));
+  return boot.hookNewCode(onCode);
 }
 
 function isUnpacked(name: string): boolean {
@@ -168,8 +170,13 @@ function spanOf(loads: SectorLoads, load: SectorLoad): Extent {
 }
 
 /** Whether what was read is still there. */
-function isStill(memory: PhysicalMemory, { disk, start, end, offset }: SectorLoad, address: number): boolean {
-  const length = Math.min(NEEDLE, end - address);
+function isStill(
+  memory: PhysicalMemory,
+  { disk, start, end, offset }: SectorLoad,
+  address: number,
+  most: number,
+): boolean {
+  const length = Math.min(most, end - address);
   return equalBytes(memory.copyOut(address, length), readDisk(disk, offset + (address - start), length));
 }
 
@@ -207,7 +214,9 @@ export class FileSearch {
       const at = indexOfBytes(bytes, needle);
       if (at < 0) continue;
       const isModule = isElf(bytes) && readElf(bytes).type === ET_REL;
-      return { name, isModule, ...extentOf(bytes, at, address) };
+      const extent = extentOf(bytes, at, address);
+      // The same bytes as in a file that does not lie there.
+      if (extent.start >= 0) return { name, isModule, ...extent };
     }
     this.#missed.set(page, files.length);
     return null;
