@@ -111,7 +111,7 @@ describe('check', () => {
     expect(growth.stderr).toContain('nothing');
   });
 
-  it('checks a list of images each in a process, and says which could not be checked', async () => {
+  it('checks a list of images over processes, and says which could not be checked', async () => {
     const matrix = join(folder, 'images.json');
     const entries = [
       { image: DEMO, reference: clean },

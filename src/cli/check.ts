@@ -1,6 +1,5 @@
 // `bootscope check`: boots again and compares with a reference; many images over the cores with `--matrix`.
 
-import { spawn } from 'node:child_process';
 import { availableParallelism } from 'node:os';
 import { dirname, resolve } from 'node:path';
 import { type Command, InvalidArgumentError, Option } from 'commander';
@@ -14,6 +13,7 @@ import { type CheckedCase, formatJunit } from '../report/junit.ts';
 import { checkAgainstReference, readReference } from '../report/reference-file.ts';
 import type { GrowthLimit } from '../report/size-limits.ts';
 import { addBootOptions, type BootFlags, bootOptions, givenOptions, readBootImage } from './boot-options.ts';
+import { answerChecks, checkInProcesses } from './check-workers.ts';
 import { addExamples, addJsonOption, parseSize, repeatable, wholeNumber } from './common-options.ts';
 import { checkOutput, writeOutput } from './output-file.ts';
 import { withProgress } from './progress.ts';
@@ -33,6 +33,7 @@ interface Flags extends BootFlags {
   readonly junit?: string;
   readonly force?: boolean;
   readonly json?: boolean;
+  readonly worker?: boolean;
 }
 
 /** Lines of a check's text; `--json` and JUnit have all. */
@@ -92,7 +93,9 @@ export function registerCheck(program: Command): void {
         .default(availableParallelism()),
     )
     .option('--junit <file>', 'write the results as JUnit XML')
-    .option('--force', 'let --junit write over a file that is there');
+    .option('--force', 'let --junit write over a file that is there')
+    // What --matrix starts.
+    .addOption(new Option('--worker').hideHelp());
   addJsonOption(command, 'the results');
   addExamples(command, [
     [
@@ -104,6 +107,17 @@ export function registerCheck(program: Command): void {
   ]);
   addBootOptions(command, { without: ['fromState'] }).action(
     async (image: string | undefined, reference: string | undefined, flags: Flags) => {
+      if (flags.worker === true) {
+        await answerChecks((task) =>
+          checkOne(
+            task.image,
+            task.reference,
+            { ...flags, ignore: [...task.ignore, ...(flags.ignore ?? [])] },
+            new Set(),
+          ),
+        );
+        return;
+      }
       if (flags.junit !== undefined) checkOutput(flags.junit, flags.force === true);
       const given = givenOptions(command);
       const what = `checking ${flags.matrix ?? image}`;
@@ -174,21 +188,23 @@ async function checkOne(
   };
 }
 
-/** Each image in a process of its own, so that one that fails badly takes no other with it. */
+/** Over processes that check one image after the other; one that fails badly takes the image it has at hand with it, no other. */
 async function checkMatrix(path: string, flags: Flags): Promise<CheckedCase[]> {
   const all = await readMatrix(path);
   const { shard } = flags;
   const entries =
     shard === undefined ? all : all.filter((_, index) => index % shard.count === shard.index - 1);
-  const cases: CheckedCase[] = new Array(entries.length);
-  let next = 0;
-  const work = async (): Promise<void> => {
-    for (let index = next++; index < entries.length; index = next++) {
-      cases[index] = await checkInProcess(dirname(resolve(path)), entries[index]!, flags);
-    }
-  };
-  await Promise.all(Array.from({ length: Math.min(flags.jobs, entries.length) }, work));
-  return cases;
+  const folder = dirname(resolve(path));
+  return checkInProcesses(
+    entries.map(({ image, reference, ignore = [] }) => ({
+      name: image,
+      image: resolve(folder, image),
+      reference: resolve(folder, reference),
+      ignore,
+    })),
+    flags.jobs,
+    [...process.execArgv, ...process.argv.slice(1), '--worker'],
+  );
 }
 
 async function readMatrix(path: string): Promise<MatrixEntry[]> {
@@ -210,54 +226,6 @@ async function readMatrix(path: string): Promise<MatrixEntry[]> {
     );
   }
   return value as MatrixEntry[];
-}
-
-async function checkInProcess(folder: string, entry: MatrixEntry, flags: Flags): Promise<CheckedCase> {
-  const startedAt = monotonicTime();
-  const ignore = [...(entry.ignore ?? []), ...(flags.ignore ?? [])];
-  const child = spawn(
-    process.execPath,
-    [
-      ...process.execArgv,
-      process.argv[1]!,
-      'check',
-      resolve(folder, entry.image),
-      resolve(folder, entry.reference),
-      '--json',
-      '--engine',
-      flags.engine,
-      ...(ignore.length > 0 ? ['--ignore', ...ignore] : []),
-      ...(flags.allowGrowth ?? []).flatMap((limit) => ['--allow-growth', growthText(limit)]),
-    ],
-    { stdio: ['ignore', 'pipe', 'pipe'] },
-  );
-  let output = '';
-  let errors = '';
-  child.stdout.setEncoding('utf8').on('data', (text: string) => {
-    output += text;
-  });
-  child.stderr.setEncoding('utf8').on('data', (text: string) => {
-    errors += text;
-  });
-  const status = await new Promise<string>((done) => {
-    child.on('error', (error) => done(error.message));
-    child.on('close', (code, signal) => done(signal ?? String(code)));
-  });
-  const seconds = (monotonicTime() - startedAt) / 1000;
-  if (status === '0' || status === '1') {
-    const [{ differences }] = JSON.parse(output) as [CheckedCase];
-    return { name: entry.image, seconds, differences, error: null };
-  }
-  return {
-    name: entry.image,
-    seconds,
-    differences: [],
-    error: errors.trim().replace(/^bootscope: /, '') || `the check ended with ${status}`,
-  };
-}
-
-function growthText(limit: GrowthLimit): string {
-  return `${limit.name}=${'percent' in limit ? `${limit.percent}%` : limit.bytes}`;
 }
 
 function textOf(cases: readonly CheckedCase[]): string {

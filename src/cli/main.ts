@@ -3,10 +3,9 @@
 import { inspect } from 'node:util';
 import { Command, CommanderError, Option } from 'commander';
 import packageJson from '../../package.json' with { type: 'json' };
-import { BootscopeError } from '../error.ts';
-import type { ErrorCode } from '../error-codes.ts';
 import { COMMAND_GROUPS, COMMANDS, type CommandRow } from './commands.ts';
 import { BOOT_OPTIONS_HEADING, isRepeatable, SHOW_ALL_OPTIONS } from './common-options.ts';
+import { errorSentence } from './error-sentence.ts';
 import { print, printError } from './standard-output.ts';
 import { COLOR_CHOICES, type ColorChoice, setColor, terminal } from './terminal.ts';
 
@@ -43,20 +42,6 @@ const program = new Command('bootscope')
       'Exit status: 0 the jump into the kernel was reached; 1 the guest stopped before\n' +
       'it, or a check found a difference; 2 the command or its input is unusable.',
   );
-
-/** The option that does what an error's sentence advises; below the command line no sentence names one. */
-const HINTS: Readonly<Partial<Record<ErrorCode, string>>> = {
-  'boot-entry': '--entry chooses the way in',
-  'boot-load-address': '--entry chooses the way in',
-  'boot-memory': '--memory gives it',
-  'kaslr-option': '--kaslr takes one',
-  'kaslr-emulated': '--kaslr, --decompress',
-  'kaslr-entropy': '--kaslr lists them',
-  'image-disk': '--disk, --floppy or --cdrom boots from it',
-  'image-initrd': '--initrd takes it beside a kernel',
-  'check-ignore': '--ignore',
-  'report-not-a-trace': '`bootscope boot --json` writes one',
-};
 
 main().catch((error: unknown) => {
   process.exitCode = report(error);
@@ -130,18 +115,6 @@ function report(error: unknown): number {
     return error.exitCode === 0 ? 0 : EXIT_UNUSABLE;
   }
   if (process.argv.includes('--debug')) printError(`${inspect(error)}\n`);
-  else if (error instanceof BootscopeError) {
-    const hint = HINTS[error.code];
-    printError(`bootscope: ${oneLine(error.message)}${hint === undefined ? '' : ` (${hint})`}\n`);
-  } else printError(`bootscope: ${oneLine(messageOf(error))} (--debug prints where)\n`);
+  else printError(`bootscope: ${errorSentence(error)}\n`);
   return EXIT_UNUSABLE;
-}
-
-function messageOf(error: unknown): string {
-  return error instanceof Error ? `internal error: ${error.message}` : String(error);
-}
-
-/** A message that quotes a file may bring its line ends and control characters along. */
-function oneLine(text: string): string {
-  return text.replace(/[\s\p{Cc}]+/gu, ' ');
 }

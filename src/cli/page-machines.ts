@@ -1,10 +1,8 @@
 // The processes behind the explorer's pages: a machine for each, of which the next one is ready before a page asks, and one that
 // answers what is asked of the whole boot while the held ones stand or run.
 
-import { type ChildProcessWithoutNullStreams, spawn } from 'node:child_process';
-import { constants, setPriority } from 'node:os';
-import { createInterface } from 'node:readline';
 import type { MachineConnection } from '../explorer/server.ts';
+import { ChildCommand } from './child-command.ts';
 
 /** `held`: a boot that is moved; `whole`: one that is run to its end and asked about. */
 export const MACHINE_PARTS = ['held', 'whole'] as const;
@@ -16,8 +14,8 @@ const ANSWER = /^\{"id":(\d+),/;
 
 export class PageMachines {
   readonly #arguments: readonly string[];
-  #next: MachineProcess | null;
-  #whole: MachineProcess | null = null;
+  #next: ChildCommand | null;
+  #whole: ChildCommand | null = null;
   readonly #asked = new Map<number, { readonly id: string; readonly say: (text: string) => void }>();
   #questions = 0;
 
@@ -48,8 +46,8 @@ export class PageMachines {
     this.#whole?.close();
   }
 
-  #start(part: MachinePart): MachineProcess {
-    const machine = new MachineProcess(this.#arguments, part);
+  #start(part: MachinePart): ChildCommand {
+    const machine = new ChildCommand([...this.#arguments, '--page-machine', part]);
     machine.onEnd = () => {
       if (this.#next === machine) this.#next = null;
     };
@@ -69,7 +67,7 @@ export class PageMachines {
     this.#whole ??= this.#startWhole();
   }
 
-  #startWhole(): MachineProcess {
+  #startWhole(): ChildCommand {
     const machine = this.#start('whole');
     machine.yieldToOthers();
     machine.onText = (text) => {
@@ -89,52 +87,5 @@ export class PageMachines {
       this.#asked.clear();
     };
     return machine;
-  }
-}
-
-/** The command once more. */
-class MachineProcess {
-  readonly #child: ChildProcessWithoutNullStreams;
-  #closed = false;
-  onText: (text: string) => void = () => {};
-  /** Told why, unless it was closed. */
-  onEnd: (why: string) => void = () => {};
-
-  constructor(parameters: readonly string[], part: MachinePart) {
-    // It connects to nowhere: reading certificates would be most of its start.
-    const { NODE_EXTRA_CA_CERTS: _, ...env } = process.env;
-    const child = spawn(process.execPath, [...parameters, '--page-machine', part], { env });
-    this.#child = child;
-    let errors = '';
-    child.stderr.setEncoding('utf8').on('data', (text: string) => {
-      errors = (errors + text).slice(-2000);
-    });
-    child.stdin.on('error', () => {});
-    createInterface({ input: child.stdout }).on('line', (text) => this.onText(text));
-    child.on('close', (status, signal) => {
-      if (this.#closed) return;
-      this.onEnd(
-        errors.trim().replace(/^bootscope: /, '') || `it ended with ${signal ?? `status ${status}`}`,
-      );
-    });
-  }
-
-  yieldToOthers(): void {
-    try {
-      setPriority(this.#child.pid!, constants.priority.PRIORITY_BELOW_NORMAL);
-    } catch {
-      // It has not started, or has ended: whoever asks it is told.
-    }
-  }
-
-  send(text: string): void {
-    // A line is a message; JSON needs no line ends.
-    this.#child.stdin.write(`${text.replaceAll('\n', ' ')}\n`);
-  }
-
-  close(): void {
-    this.#closed = true;
-    this.#child.stdin.end();
-    this.#child.kill();
   }
 }
