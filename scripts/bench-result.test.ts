@@ -34,6 +34,7 @@ function result(boot: Partial<BootRow>): BenchResult {
     commands: [],
     stepRates: [],
     stepsBack: [],
+    explorer: [],
   };
 }
 

@@ -56,6 +56,14 @@ export interface StepBackRow {
   readonly limit: number;
 }
 
+/** What a person waits for in the explorer; the time and its limit in milliseconds. */
+export interface ExplorerRow {
+  readonly image: string;
+  readonly what: 'opening' | 'step back';
+  readonly time: Times;
+  readonly limit: number;
+}
+
 export interface BenchResult {
   readonly date: string;
   readonly machine: {
@@ -71,6 +79,7 @@ export interface BenchResult {
   /** Instructions that `trace` writes to a file in a second of processor time, by engine. */
   readonly stepRates: readonly { readonly engine: string; readonly perSecond: number }[];
   readonly stepsBack: readonly StepBackRow[];
+  readonly explorer: readonly ExplorerRow[];
 }
 
 /** Median, least and greatest; of an even number of runs the mean of the middle two. */
@@ -143,5 +152,7 @@ function figures(result: BenchResult): Map<string, number> {
   for (const { engine, perSecond } of result.stepRates) {
     map.set(`single steps (${engine}), µs a step`, 1e6 / perSecond);
   }
+  for (const { image, what, time } of result.explorer)
+    map.set(`explorer, ${what} of ${image}, ms`, time.median);
   return map;
 }

@@ -28,12 +28,14 @@ import {
   type BootRow,
   type CodecRow,
   type CommandRow,
+  type ExplorerRow,
   pairedRatio,
   type StepBackRow,
   type Times,
   targetRatio,
   timesOf,
 } from './bench-result.ts';
+import { noChromium, timeExplorer } from './explorer-timing.ts';
 import { timeQemu } from './qemu-timing.ts';
 import { measureStepsBack } from './step-back.ts';
 import { measureStepRate } from './step-rate.ts';
@@ -41,7 +43,7 @@ import { measureStepRate } from './step-rate.ts';
 const usage = `usage: npm run bench -- [options] [IMAGE ...]
   --runs N      runs of each measurement after the warm-up (default 5)
   --engine E    native or wasm; default: each that is here
-  --only PART   boots, codecs, commands, steps or back
+  --only PART   boots, codecs, commands, steps, back or explore
   --json FILE   write the result for scripts/bench-compare
   --markdown    print the boots once more as the table of README.md`;
 
@@ -75,6 +77,8 @@ const STEP_BACK_LIMITS = [
   ['hooked', 300],
   ['emulated', 500],
 ] as const;
+/** Milliseconds. */
+const EXPLORER_LIMITS = { opening: 500, 'step back': 300 } as const;
 const COLUMN_WIDTHS = [42, 6, 7, 21, 21, 6, 12, 13, 14];
 const TOOLS: Readonly<Record<CodecName, readonly [string, ...string[]]>> = {
   gzip: ['gzip', '-dc'],
@@ -110,6 +114,7 @@ const codecs = wants('codecs') ? await benchCodecs() : [];
 const commands = wants('commands') ? benchCommands() : [];
 const stepRates = wants('steps') ? await benchSteps() : [];
 const stepsBack = wants('back') ? await benchStepsBack() : [];
+const explorer = wants('explore') ? await benchExplorer() : [];
 const result: BenchResult = {
   date: new Date().toISOString(),
   machine: {
@@ -124,20 +129,21 @@ const result: BenchResult = {
   commands,
   stepRates,
   stepsBack,
+  explorer,
 };
 if (flags.json !== undefined) writeFileSync(flags.json, `${JSON.stringify(result, null, 2)}\n`);
 const verdicts = [
   ...boots.flatMap(({ ratio, target }) => (ratio === null || target === null ? [] : [ratio <= target])),
   ...boots.map(({ memory }) => memory.bootscope <= memory.limit),
   ...commands.flatMap(({ time, limit }) => (limit === null ? [] : [time.median <= limit])),
-  ...stepsBack.map(({ time, limit }) => time.median <= limit),
+  ...[...stepsBack, ...explorer].map(({ time, limit }) => time.median <= limit),
 ];
 console.log(
   `\n${result.machine.cpu}, ${result.machine.cores} cores, Node ${process.version}, ${qemuVersion ?? 'no QEMU'}, ` +
     `${runs} runs; ${verdicts.filter(Boolean).length} of ${verdicts.length} targets met`,
 );
 
-if (boots.length + codecs.length + commands.length + stepRates.length + stepsBack.length === 0) {
+if ([boots, codecs, commands, stepRates, stepsBack, explorer].every(({ length }) => length === 0)) {
   process.exitCode = 1;
 }
 if (flags.markdown) console.log(`\n${markdownTable(boots)}`);
@@ -515,6 +521,51 @@ async function benchStepsBack(): Promise<StepBackRow[]> {
       console.log(
         tableLine(['', '', engine, decompress, `${time.median.toFixed(0)} ms of ${limit}: ${verdict}`]),
       );
+    }
+  }
+  return rows;
+}
+
+// ---------------------------------------------------------------- the explorer
+
+/** Of the smallest and the largest kernel: what a person waits for. */
+async function benchExplorer(): Promise<ExplorerRow[]> {
+  if (noChromium !== null) {
+    console.log(`\nNot measured, the explorer: ${noChromium}`);
+    return [];
+  }
+  if (!engines.includes('native')) {
+    console.log('\nNot measured, the explorer: its server has the native engine, which is not here');
+    return [];
+  }
+  console.log(
+    "\nThe explorer, to the frame that shows it, milliseconds; a step back from the kernel's entry\n",
+  );
+  const bySize = [...kernels.keys()].sort((a, b) => statSync(a).size - statSync(b).size);
+  const rows: ExplorerRow[] = [];
+  for (const path of new Set([bySize[0]!, bySize.at(-1)!])) {
+    const timings = [];
+    for (let run = -1; run < runs; run++) {
+      const timing = await timeExplorer(COMMAND, path, CMDLINE, environment, 3);
+      if (run >= 0) timings.push(timing);
+    }
+    console.log(
+      tableLine([
+        shortName(path),
+        '',
+        '',
+        `${times(timesOf(timings.map((each) => each.emptyPage)))} an empty page`,
+      ]),
+    );
+    const measured = {
+      opening: timesOf(timings.map((each) => each.opening)),
+      'step back': timesOf(timings.flatMap((each) => each.stepsBack)),
+    };
+    for (const what of ['opening', 'step back'] as const) {
+      const [time, limit] = [measured[what], EXPLORER_LIMITS[what]];
+      rows.push({ image: path, what, time, limit });
+      const verdict = `${limit} ${time.median <= limit ? 'met' : 'MISSED'}`;
+      console.log(tableLine([shortName(path), '', '', `${times(time)} ${what}`, verdict]));
     }
   }
   return rows;

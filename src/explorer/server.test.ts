@@ -1,5 +1,6 @@
 // The loopback server under attack: whatever does not come from its own page with its token gets nothing.
 
+import { createHash } from 'node:crypto';
 import { request } from 'node:http';
 import { connect } from 'node:net';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -17,7 +18,7 @@ beforeAll(async () => {
   server = await startExplorerServer({
     port: 0,
     files: new Map([
-      ['', { type: 'text/html', body: 'the page' }],
+      ['', { type: 'text/html', body: 'the page', scripts: ['go()'] }],
       ['explorer.js', { type: 'text/javascript', body: 'the script' }],
     ]),
     connect: (say) => {
@@ -80,7 +81,10 @@ describe('the explorer’s server', () => {
   it('gives its page to who knows the token, and a policy with it', async () => {
     const { status, headers, body } = await get(url.pathname);
     expect([status, body]).toEqual([200, 'the page']);
-    expect(headers['content-security-policy']).toContain("default-src 'none'");
+    const hash = createHash('sha256').update('go()').digest('base64');
+    expect(headers['content-security-policy']).toContain(
+      `default-src 'none'; script-src 'sha256-${hash}'; style-src 'none'; connect-src 'self'`,
+    );
     expect(headers['x-content-type-options']).toBe('nosniff');
     expect((await get(`${url.pathname}explorer.js`)).body).toBe('the script');
     expect(await get(url.pathname, { method: 'HEAD' })).toMatchObject({ status: 200, body: '' });

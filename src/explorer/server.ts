@@ -5,6 +5,8 @@ import { createServer, type IncomingMessage, type Server, type ServerResponse } 
 import type { AddressInfo } from 'node:net';
 import type { Duplex } from 'node:stream';
 import { type WebSocket, WebSocketServer } from 'ws';
+import { sha256Base64 } from '../host/host.ts';
+import type { ExplorerFile } from './explorer-files.ts';
 import { MAX_REQUEST_LENGTH } from './protocol.ts';
 
 /** One machine for one page. */
@@ -17,7 +19,7 @@ export interface ServerOptions {
   /** 0 takes any that is free. */
   readonly port: number;
   /** The page's files by name: `''` is the page. */
-  readonly files: ReadonlyMap<string, { readonly type: string; readonly body: string }>;
+  readonly files: ReadonlyMap<string, ExplorerFile>;
   /** A machine for a page that has come; `say` gives the page a message. */
   readonly connect: (say: (text: string) => void) => MachineConnection;
   /** The last page has gone and none has come for a while. */
@@ -36,8 +38,6 @@ const MAX_PAGES = 4;
 /** A page that is loaded anew goes and comes. */
 const EMPTY_MILLISECONDS = 3000;
 const HEADERS = {
-  'Content-Security-Policy':
-    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
   'X-Content-Type-Options': 'nosniff',
   'Referrer-Policy': 'no-referrer',
   'Cross-Origin-Opener-Policy': 'same-origin',
@@ -87,10 +87,12 @@ export async function startExplorerServer(options: ServerOptions): Promise<Explo
     else if (request.method !== 'GET' && request.method !== 'HEAD') status = 405;
     else if (file === undefined) status = 404;
     if (file === undefined || status !== 200) {
-      response.writeHead(status, HEADERS).end();
+      response.writeHead(status, { ...HEADERS, 'Content-Security-Policy': policyOf(null) }).end();
       return;
     }
-    response.writeHead(200, { ...HEADERS, 'Content-Type': file.type });
+    response.writeHead(200, {
+      ...{ ...HEADERS, 'Content-Security-Policy': policyOf(file), 'Content-Type': file.type },
+    });
     response.end(request.method === 'HEAD' ? undefined : file.body);
   }
 
@@ -140,6 +142,16 @@ export async function startExplorerServer(options: ServerOptions): Promise<Explo
       await new Promise<void>((done) => server.close(() => done()));
     },
   };
+}
+
+/** Runs what the file itself holds and nothing else, and connects to where it came from alone. */
+function policyOf(file: ExplorerFile | null): string {
+  const only = (texts: readonly string[] = []): string =>
+    texts.length === 0 ? "'none'" : texts.map((text) => `'sha256-${sha256Base64(text)}'`).join(' ');
+  return (
+    `default-src 'none'; script-src ${only(file?.scripts)}; style-src ${only(file?.styles)}; ` +
+    "connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+  );
 }
 
 function sameToken(given: string, token: string): boolean {

@@ -226,7 +226,7 @@ function Status({ view, explorer }: PanelProps): JSX.Element {
             <span class="mono" id="position">
               {moment.address}
             </span>{' '}
-            in <span id="phase-name">{moment.phase ?? 'no phase yet'}</span> ({moment.mode}), behind{' '}
+            in <span id="phase-name">{moment.phase ?? 'no phase yet'}</span> ({moment.mode}), after{' '}
             <span id="instructions">{moment.instructions.toLocaleString('en')}</span> instructions
           </p>
         )}
@@ -343,10 +343,14 @@ function EventsCard({ view, explorer }: PanelProps): JSX.Element {
       );
       return;
     }
-    panel.current = eventsPanel(survey, (index) => {
-      const phase = survey.phases[index];
-      if (phase !== undefined) void explorer.goTo(phase.name);
-    });
+    panel.current = eventsPanel(
+      survey,
+      (index) => {
+        const phase = survey.phases[index];
+        if (phase !== undefined) void explorer.goTo(phase.name);
+      },
+      (instructions) => void explorer.goTo(`#${instructions}`),
+    );
     slot.current.replaceChildren(panel.current.element);
   }, [survey]);
   useEffect(() => {

@@ -33,9 +33,14 @@ export function Card(props: {
   );
 }
 
+/** What never goes on to the next line. */
+const LEAVES = /^(data\d+ |o\d+ )*(jmp|ljmp|ret|retf|iret|sysret|sysexit)/;
+
 export function CodePanel({ view, explorer }: PanelProps): JSX.Element {
   const { moment, breakpoints } = view;
   const set = new Set(breakpoints.flatMap((each) => (each.kind === 'place' ? [each.place] : [])));
+  const leaves = moment?.code.findIndex(({ text }) => LEAVES.test(text)) ?? -1;
+  const jump = leaves < 0 ? Number.POSITIVE_INFINITY : leaves;
   return (
     <Card id="code" title="Next instructions">
       {moment === null || moment.code.length === 0 ? (
@@ -45,7 +50,10 @@ export function CodePanel({ view, explorer }: PanelProps): JSX.Element {
           {moment.code.map((line, index) => (
             <li
               key={line.address}
-              class={index === 0 ? 'code-line now' : 'code-line'}
+              class={`code-line${index === 0 ? ' now' : ''}${index > jump ? ' code-past' : ''}`}
+              title={
+                index > jump ? 'Behind a jump: the CPU does not come here from the line above' : undefined
+              }
               aria-current={index === 0 ? 'step' : undefined}
             >
               <button
@@ -82,6 +90,9 @@ function toggle(explorer: Explorer, breakpoints: readonly Breakpoint[], place: s
   else explorer.addBreakpoint({ kind: 'place', place });
 }
 
+/** Hex digits that two columns have no room for on a phone. */
+const LONG_VALUE = 12;
+
 export function RegistersPanel({ view, explorer }: PanelProps): JSX.Element {
   const { moment, before } = view;
   return (
@@ -93,7 +104,7 @@ export function RegistersPanel({ view, explorer }: PanelProps): JSX.Element {
           return (
             <div
               key={name}
-              class={`register${old === value ? '' : ' register-changed'}${bits === '' ? '' : ' register-wide'}`}
+              class={`register${old === value ? '' : ' register-changed'}${bits === '' ? '' : ' register-wide'}${value.length > LONG_VALUE ? ' register-long' : ''}`}
             >
               <dt class="register-name">{name}</dt>
               <dd class="mono">
@@ -177,8 +188,8 @@ export function MemoryPanel({ view, explorer }: PanelProps): JSX.Element {
         <button
           type="button"
           class="tool"
-          aria-label="Memory behind"
-          title="Memory behind"
+          aria-label="Memory after"
+          title="Memory after"
           onClick={() => explorer.lookAt(memoryAt + MEMORY_LENGTH)}
         >
           ↓
@@ -295,6 +306,11 @@ class HexRow extends Component<HexRowProps> {
 
 export function WhoPanel({ view, explorer }: PanelProps): JSX.Element | null {
   const { who } = view;
+  const asked = who === null ? '' : who.range.start;
+  // What was asked for may be shown out of sight of the byte that was chosen.
+  useEffect(() => {
+    if (asked !== '') document.querySelector('#who')?.scrollIntoView({ block: 'nearest' });
+  }, [asked, who?.writers]);
   if (who === null) return null;
   const { range, writers } = who;
   return (
@@ -315,7 +331,7 @@ export function WhoPanel({ view, explorer }: PanelProps): JSX.Element | null {
                   #{instructions}
                 </button>
               )}{' '}
-              {text}
+              {instructions === null ? text : text.replace(/^\s*#\d+ /, '')}
             </li>
           ))}
         </ol>
@@ -356,7 +372,7 @@ export function StopsPanel({ view, explorer }: PanelProps): JSX.Element {
           <span class="visually-hidden">Where to stop</span>
           <input
             type="search"
-            placeholder="startup_64, bios=0x13, port=0x3f8, write 0x90000..0x90200"
+            placeholder="startup_64, bios=0x13, port=0x64, write 0x90000..0x90200"
             title="A phase, an address, a number of instructions, an event, or write and a range or region"
             value={text}
             onInput={(event) => setText(event.currentTarget.value)}

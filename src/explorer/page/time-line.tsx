@@ -142,7 +142,7 @@ export function TimeLine(props: {
             <input
               ref={placeInput}
               type="search"
-              placeholder="startup_64, 0x100000, #4711, bios:3"
+              placeholder="startup_64, 0x100000, #4711"
               title="A phase, an address, a number of instructions or an event (g)"
               value={place}
               onInput={(event) => setPlace(event.currentTarget.value)}

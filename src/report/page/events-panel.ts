@@ -17,7 +17,12 @@ export interface EventsPanel {
 /** Rows that are added at once: a boot can have thousands. */
 const BATCH = 200;
 
-export function eventsPanel(model: ReportModel, choosePhase: (index: number) => void): EventsPanel {
+/** @param chooseMoment - where one can go to where so many instructions have been executed */
+export function eventsPanel(
+  model: ReportModel,
+  choosePhase: (index: number) => void,
+  chooseMoment?: (instructions: number) => void,
+): EventsPanel {
   const counts = new Map<string, number>();
   for (const event of model.events) counts.set(event.kind, (counts.get(event.kind) ?? 0) + 1);
   const kinds = [...counts.keys()].sort();
@@ -146,13 +151,7 @@ export function eventsPanel(model: ReportModel, choosePhase: (index: number) => 
         phase?.name ?? '',
       ),
       h('span', { class: 'mono event-address' }, event.address),
-      counted
-        ? h(
-            'span',
-            { class: 'mono event-instructions', title: 'instructions executed before it' },
-            event.instructions?.toLocaleString('en') ?? '',
-          )
-        : null,
+      counted ? countOf(event) : null,
       h('span', { class: 'event-kind' }, event.kind),
       h(
         'span',
@@ -162,6 +161,17 @@ export function eventsPanel(model: ReportModel, choosePhase: (index: number) => 
         extra === '' ? null : h('span', { class: 'event-details mono' }, ` ${extra}`),
       ),
     );
+  }
+
+  function countOf({ instructions }: ModelEvent): HTMLElement {
+    const text = instructions?.toLocaleString('en') ?? '';
+    if (instructions === null || chooseMoment === undefined) {
+      const title = 'instructions executed before it';
+      return h('span', { class: 'mono event-instructions', title }, text);
+    }
+    const go = { type: 'button', class: 'link', title: 'Go to just before it' };
+    const button = h('button', { ...go, onclick: () => chooseMoment(instructions) }, text);
+    return h('span', { class: 'mono event-instructions' }, button);
   }
 
   return {
@@ -189,8 +199,11 @@ export function eventsPanel(model: ReportModel, choosePhase: (index: number) => 
 
 function details(event: ModelEvent): string {
   if (event.details === null) return '';
+  // What is a phrase for people is told by the text already.
+  const told = (value: unknown): boolean =>
+    typeof value === 'string' && value.includes(' ') && event.text.includes(value);
   return Object.entries(event.details)
-    .filter(([, value]) => value !== null)
+    .filter(([, value]) => value !== null && !told(value))
     .map(([key, value]) => {
       if (typeof value !== 'number') return `${key}=${value}`;
       return key === 'length' ? `${key}=${hex(value)} (${formatSize(value)})` : `${key}=${hex(value)}`;
