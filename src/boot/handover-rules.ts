@@ -641,7 +641,9 @@ function judgeStartInfo(seen: HandoverView): readonly Finding[] {
       about('hvm_start_info has no memory map', 'version 1 has one: memmap_paddr and memmap_entries'),
     );
   }
-  if (info.rsdp !== 0 && !isRsdp(memory.viewUpTo(info.rsdp, RSDP_CHECKED))) {
+  const pointer = memory.viewUpTo(info.rsdp, RSDP_CHECKED);
+  // Zeroes stand where a state does not tell of memory, too.
+  if (info.rsdp !== 0 && !isRsdp(pointer) && (pointer.length === 0 || pointer.some((byte) => byte !== 0))) {
     found.push(
       about(
         `rsdp_paddr is ${hex(info.rsdp)}, where no ACPI root pointer stands`,
