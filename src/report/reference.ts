@@ -75,15 +75,19 @@ function taken(pattern: string, names: readonly string[]): boolean {
 }
 
 /**
- * Whether a pattern names this path or something above it. A pattern is dotted names, `*` standing for any one; it may begin
+ * Which of `patterns` name this path or something above it. A pattern is dotted names, `*` standing for any one; it may begin
  * anywhere in the path, and leave out the names of array elements: `segments.sha256` is `kernel.segments.0.sha256`.
  */
-function matches(pattern: string, path: readonly PathPart[]): boolean {
-  const within = (names: readonly string[]): boolean =>
-    names.some((_, start) => taken(pattern, names.slice(start)));
-  return (
-    within(path.map(({ name }) => name)) ||
-    within(path.filter(({ element }) => !element).map(({ name }) => name))
+function matching(patterns: readonly string[], path: readonly PathPart[]): string[] {
+  const names = path.map(({ name }) => name);
+  // Most patterns begin with a name that is nowhere in the path.
+  const possible = patterns.filter((pattern) =>
+    names.some((name) => pattern.startsWith('*') || pattern.startsWith(name)),
+  );
+  if (possible.length === 0) return possible;
+  const fields = path.filter(({ element }) => !element).map(({ name }) => name);
+  return possible.filter((pattern) =>
+    [names, fields].some((list) => list.some((_, start) => taken(pattern, list.slice(start)))),
   );
 }
 
@@ -98,7 +102,7 @@ export function compareWithReference(
 ): ReferenceDifference[] {
   const patterns = [...ALWAYS_IGNORED, ...(reference.policy?.ignore ?? []), ...ignore];
   const found: ReferenceDifference[] = [];
-  const ignored = (path: readonly PathPart[]): boolean => patterns.some((pattern) => matches(pattern, path));
+  const ignored = (path: readonly PathPart[]): boolean => matching(patterns, path).length > 0;
   const tell = (
     path: readonly PathPart[],
     change: ReferenceDifference['change'],
@@ -156,6 +160,7 @@ export function unknownPatterns(
   actual: Json,
   reference: Reference | null = null,
 ): string[] {
+  if (patterns.length === 0) return [];
   const paths: (readonly PathPart[])[] = HAZARD_CODES.map((code) => [
     { name: 'hazards', element: false },
     { name: code, element: true },
@@ -175,7 +180,8 @@ export function unknownPatterns(
     .flatMap(([field, _, ...rest]) =>
       PHASE_NAMES.map((name) => [field!, { name, element: true }, ...rest] as readonly PathPart[]),
     );
-  return patterns.filter((pattern) => ![...paths, ...elsewhere].some((path) => matches(pattern, path)));
+  const known = new Set([...paths, ...elsewhere].flatMap((path) => matching(patterns, path)));
+  return patterns.filter((pattern) => !known.has(pattern));
 }
 
 const AREA_OF_FIELD: Readonly<Record<string, ReferenceDifference['area']>> = {
