@@ -23,9 +23,15 @@ export type { Cpu, EngineName } from './cpu/cpu.ts';
 export { type KaslrOption, parseKaslrOption } from './decompressor/kaslr-entropy.ts';
 export { BootscopeError, type ErrorData } from './error.ts';
 export { ERROR_CODES, type ErrorCode } from './error-codes.ts';
+export { bootDisk } from './image/boot-disk.ts';
 export { readKernelFile } from './image/describe-file.ts';
+export { type DiskFile, openDisk } from './image/disk-file.ts';
+export type { DiskImage } from './image/disk-image.ts';
+export { readEfiImage } from './image/efi-program.ts';
 export { type ElfFile, readElf } from './image/elf.ts';
+export { bootProgramOf, type Esp, openEsp } from './image/esp.ts';
 export { type ExtractedKernel, extractVmlinux } from './image/extract-vmlinux.ts';
+export type { FileNode } from './image/file-tree.ts';
 export {
   type ImagePart,
   type ImageParts,
@@ -44,6 +50,7 @@ export {
   type PartManifest,
   parseManifest,
 } from './image/part-manifest.ts';
+export type { Partition } from './image/partition-table.ts';
 export { countRelocationLists, hasRelocations, makeRelocations } from './image/relocations.ts';
 export type { FieldChange } from './image/repack-x86.ts';
 export { type DescribedMemoryMap, type MemoryMapForm, readMemoryMap } from './protocol/memory-map-text.ts';

@@ -18,7 +18,12 @@ export function isBootDisk({ kind }: KernelImage): boolean {
   return kind === 'floppy' || kind === 'disk' || kind === 'cdrom';
 }
 
-/** @param bytes - of a floppy; larger disks are read as they are asked for */
+/**
+ * A disk that is booted, in the place of a kernel's image: which kernel it is shows once the loader has loaded one.
+ *
+ * @param path - for people
+ * @param bytes - of a floppy; larger disks are read as they are asked for
+ */
 export function bootDisk(
   path: string,
   kind: BootDiskKind,

@@ -11,9 +11,20 @@ export interface DiskFile extends DiskImage {
 }
 
 /**
- * Opens a raw disk image, of any size.
+ * Opens a raw disk image, of any size, for reading only.
  *
- * @throws BootscopeError `image-not-found`, `image-is-directory`, `image-not-readable`, `image-disk-format`, `image-truncated`
+ * @returns what goes into `disks` or `cdrom` of a boot's options; close it when the boot is closed
+ * @throws {@link BootscopeError} `image-not-found`, `image-is-directory`, `image-not-readable`, `image-disk-format`, `image-truncated`
+ * @example
+ * ```ts
+ * import { bootDisk, openBoot, openDisk } from 'bootscope';
+ *
+ * const disk = openDisk('disk.img');
+ * using session = await openBoot(bootDisk(disk.path, 'disk'), { disks: [disk], entry: 'boot-sector' });
+ * await session.run({ until: 'stage2' });
+ * console.log(session.layout().map(({ name }) => name));
+ * disk.close();
+ * ```
  */
 export function openDisk(path: string): DiskFile {
   try {

@@ -13,7 +13,8 @@ const NO_HEADER = 1024;
 /**
  * Reads what UEFI firmware is to start: a kernel or a Unified Kernel Image as such, any other EFI program as it is.
  *
- * @throws BootscopeError as `readKernelImage` for a file that is no EFI program
+ * @param path - for people
+ * @throws {@link BootscopeError} as `readKernelImage` for a file that is no EFI program
  */
 export async function readEfiImage(path: string, bytes: Uint8Array): Promise<KernelImage> {
   try {

@@ -9,6 +9,7 @@ import { type FileNode, findNode } from './file-tree.ts';
 import { unreadable } from './image-file.ts';
 import { type Partition, readPartitionTable, whyOutside } from './partition-table.ts';
 
+/** What UEFI firmware boots from. */
 export interface Esp {
   readonly path: string;
   readonly root: FileNode;
@@ -26,7 +27,20 @@ const ESP_MBR_TYPE = 0xef;
 export const REMOVABLE_PATH = 'EFI\\BOOT\\BOOTX64.EFI';
 
 /**
- * @throws BootscopeError `image-not-found`, `image-not-readable`, `image-fat`, `image-esp` and those of `openDisk`
+ * Opens what UEFI firmware boots from: a disk with an EFI system partition, a FAT file system, or a folder.
+ *
+ * @returns what goes into `esp` of a boot's options
+ * @throws {@link BootscopeError} `image-not-found`, `image-not-readable`, `image-fat`, `image-esp` and those of `openDisk`
+ * @example
+ * ```ts
+ * import { bootProgramOf, openBoot, openEsp, readEfiImage } from 'bootscope';
+ *
+ * const esp = openEsp('esp.img');
+ * const program = await readEfiImage(esp.path, bootProgramOf(esp));
+ * using session = await openBoot(program, { esp, entry: 'efi' });
+ * await session.run();
+ * console.log(session.phase, session.trace().stopped);
+ * ```
  */
 export function openEsp(path: string): Esp {
   let kind: ReturnType<typeof fileStatus>['kind'];
@@ -61,9 +75,10 @@ function typeText(type: number | string): string {
 }
 
 /**
- * What firmware boots from it.
+ * What firmware boots from it: `\\EFI\\BOOT\\BOOTX64.EFI`.
  *
- * @throws BootscopeError `image-esp` where it is not there
+ * @returns the program's file
+ * @throws {@link BootscopeError} `image-esp` where it is not there
  */
 export function bootProgramOf({ path, root }: Esp): Uint8Array {
   const node = findNode(root, REMOVABLE_PATH);

@@ -4,6 +4,7 @@ import { crc32 } from '../codecs/checksums.ts';
 import { hex } from '../hex.ts';
 import { type DiskImage, readDisk, SECTOR_SIZE } from './disk-image.ts';
 
+/** A partition as its table has it. */
 export interface Partition {
   /** As people and boot loaders count them, from 1; logical ones from 5. */
   readonly number: number;

@@ -34,6 +34,12 @@ export interface BootCode {
   readonly bytes: Uint8Array;
 }
 
+/** As a BIOS jumps to it: in segment 0 where that can be. */
+export function bootCodeEntry(address: number): { readonly cs: number; readonly ip: number } {
+  const cs = (address >>> 4) & 0xf000;
+  return { cs, ip: address - cs * 16 };
+}
+
 const BOOT_SECTOR_ADDRESS = 0x7c00;
 const BOOT_FLAG = 510;
 /** Larger files are no part of a loader. */
@@ -50,6 +56,8 @@ export class Drives {
   #emulated: { readonly boot: CdBootImage; readonly drive: DiskDrive; readonly number: number } | null = null;
   readonly #disks: readonly DiskDrive[];
   #cdBoot: CdBootImage | null = null;
+  /** Devices behind the one that was booted. */
+  #untried: BootDevice[] = [];
 
   constructor(images: DriveImages) {
     this.floppy = images.floppy === undefined ? null : new FloppyDisk(images.floppy);
@@ -101,8 +109,21 @@ export class Drives {
    * @throws BootscopeError `machine-boot` where nothing can, with what is wrong with each
    */
   boot(order: readonly BootDevice[]): BootCode {
+    this.#untried = [...order];
     const reasons: string[] = [];
-    for (const device of order) {
+    const found = this.#bootFromUntried(reasons);
+    if (found !== null) return found;
+    throw new BootscopeError('machine-boot', `nothing to boot from: ${reasons.join('; ')}`);
+  }
+
+  /** What comes behind what was booted, as INT 18h has it; null where nothing does. */
+  bootNext(): BootCode | null {
+    return this.#bootFromUntried([]);
+  }
+
+  /** @param reasons - gets a sentence for each that cannot be booted from */
+  #bootFromUntried(reasons: string[]): BootCode | null {
+    for (let device = this.#untried.shift(); device !== undefined; device = this.#untried.shift()) {
       const found = this.#bootFrom(device);
       if (typeof found !== 'string') {
         this.#noteLoad(found);
@@ -110,7 +131,7 @@ export class Drives {
       }
       if (found !== '') reasons.push(found);
     }
-    throw new BootscopeError('machine-boot', `nothing to boot from: ${reasons.join('; ')}`);
+    return null;
   }
 
   /**

@@ -29,7 +29,7 @@ import {
   isAmd,
   physicalAddressBits,
 } from './cpu-profiles.ts';
-import { type BootCode, type BootDevice, type DriveImages, Drives } from './drives.ts';
+import { type BootCode, type BootDevice, bootCodeEntry, type DriveImages, Drives } from './drives.ts';
 import { Entropy } from './entropy.ts';
 import type { MachineEvent } from './events.ts';
 import { FDC_DIGITAL_INPUT, FDC_DIGITAL_OUTPUT, FloppyController } from './floppy-controller.ts';
@@ -248,10 +248,25 @@ export class Machine {
    * @throws BootscopeError `machine-boot` where nothing can be booted
    */
   loadBootCode(order: readonly BootDevice[]): BootCode {
-    const code = this.drives.boot(order);
+    return this.#placeBootCode(this.drives.boot(order));
+  }
+
+  #placeBootCode(code: BootCode): BootCode {
     this.memory.copyIn(code.address, code.bytes);
     this.memory.write8(BDA_HARD_DISKS, this.drives.hardDisks);
     return code;
+  }
+
+  /** Where an IRET of the ROM leads is changed to what is booted next; its drive, or null. */
+  #bootNext(): number | null {
+    const next = this.drives.bootNext();
+    if (next === null) return null;
+    const { address, drive } = this.#placeBootCode(next);
+    const { cs, ip } = bootCodeEntry(address);
+    const frame = linear(Number(this.cpu.readRegister('ss')), Number(this.cpu.readRegister('rsp') & 0xffffn));
+    this.memory.write16(frame, ip);
+    this.memory.write16(frame + 2, cs);
+    return drive;
   }
 
   /** What the guest sent through the first serial port. */
@@ -488,7 +503,7 @@ export class Machine {
         }),
         keyboardVector({ memory, clock, stop, nextKey: () => this.nextKey() }),
         timeVector(time, this.#ticks),
-        ...smallVectors({ memory, uart, stop }),
+        ...smallVectors({ memory, uart, bootNext: () => this.#bootNext(), stop }),
       ],
       this.#notices,
     );

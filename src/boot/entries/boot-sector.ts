@@ -4,7 +4,7 @@
 import { enterRealMode } from '../../cpu/enter-mode.ts';
 import { isBootDisk } from '../../image/boot-disk.ts';
 import type { KernelImage } from '../../image/kernel-image.ts';
-import type { BootDevice } from '../../machine/drives.ts';
+import { type BootDevice, bootCodeEntry } from '../../machine/drives.ts';
 import type { Machine } from '../../machine/machine.ts';
 import { SETUP_ADDRESS, ZIMAGE_RUN_ADDRESS } from '../low-memory.ts';
 import type { BootOptions } from '../options.ts';
@@ -80,10 +80,8 @@ export function loadBootSector(
 
 /** CPU at what was loaded, with CS 0 where that can be, and the drive's number in DL; the stack as BIOSes leave it. */
 export function enterBootSector(machine: Machine, { start, bootCode }: LoadedImage): void {
-  const segment = (start >>> 4) & 0xf000;
   enterRealMode(machine.cpu, {
-    cs: segment,
-    ip: start - segment * 16,
+    ...bootCodeEntry(start),
     ss: 0,
     sp: STACK_TOP,
     ds: 0,

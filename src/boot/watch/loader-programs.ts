@@ -66,18 +66,20 @@ export function watchLoaderPrograms(boot: BootRun): Unhook {
     if (first.owner.file !== null) stage = 'stage1.5';
   }
 
-  /** @param isPart - of what runs already, as a module is */
-  const begin = (address: number, program: Program, source: string, isPart = false): void => {
+  /**
+   * @param isPart - of what runs already, as a module is
+   * @param isBoot - it begins anew, in the place of a boot sector
+   */
+  const begin = (address: number, program: Program, source: string, isPart = false, isBoot = false): void => {
     const known = programs.find(({ name }) => name === program.name);
     boot.loaderPrograms.add(program.name);
-    const isBootSector = address === BOOT_SECTOR && program.end - program.start <= SECTOR_SIZE;
     boot.defer(() => {
       const { placements } = boot.record;
-      if (isBootSector) {
+      if (isBoot) {
         // The loader before has handed over to it.
         programs.length = 0;
         endLoaderPrograms(placements);
-        stage = 'boot-sector';
+        stage = program.end - program.start <= SECTOR_SIZE ? 'boot-sector' : 'stage1.5';
         programs.push(program);
         boot.beginPhase('boot-sector', address, program.name);
         return;
@@ -111,7 +113,8 @@ export function watchLoaderPrograms(boot: BootRun): Unhook {
     const load = loads.at(address);
     if (load !== null && isStill(memory, load, address, isReplaced ? BOOT_CODE_SIZE : NEEDLE)) {
       const span = spanOf(loads, load);
-      begin(address, programOf(memory, ownerName(load.owner), span), 'INT 13h has read it here');
+      const program = programOf(memory, ownerName(load.owner), span);
+      begin(address, program, 'INT 13h has read it here', false, isReplaced);
       return;
     }
     if (isReplaced) {

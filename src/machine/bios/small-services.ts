@@ -1,5 +1,6 @@
 // The BIOS interrupts that have little to say: equipment, memory size, serial and parallel ports, boot failure.
 
+import { hex } from '../../hex.ts';
 import type { PhysicalMemory } from '../../x86/physical-memory.ts';
 import type { Uart } from '../uart.ts';
 import { BDA_BASE_MEMORY_KB, BDA_EQUIPMENT } from './rom.ts';
@@ -13,13 +14,15 @@ const PRINTER_TIMEOUT = 0x01;
 export interface SmallServiceParts {
   readonly memory: PhysicalMemory;
   readonly uart: Uart;
+  /** Has the caller come back to what is booted next; its drive, or null where there is nothing more. */
+  readonly bootNext: () => number | null;
   /** Ends the run. */
   readonly stop: (reason: string) => void;
 }
 
 /** INT 11h, 12h, 14h, 17h, 18h, 19h. */
 export function smallVectors(parts: SmallServiceParts): readonly BiosVector[] {
-  const { memory, uart, stop } = parts;
+  const { memory, uart, bootNext, stop } = parts;
   const only = (vector: number, name: string, run: BiosService['run']): BiosVector => ({
     vector,
     only: { name, run },
@@ -41,7 +44,23 @@ export function smallVectors(parts: SmallServiceParts): readonly BiosVector[] {
         [0x02, { name: 'get printer status', run: printer }],
       ]),
     },
-    only(0x18, 'boot failure', () => stop('the guest called INT 18h: it found nothing to boot')),
+    {
+      vector: 0x18,
+      only: {
+        name: 'boot failure',
+        // What it returns to, the ROM's code alone can reach.
+        returnsSegment: true,
+        run: (r) => {
+          const drive = bootNext();
+          if (drive === null) stop('the guest called INT 18h: it found nothing to boot');
+          else {
+            r.dx = drive;
+            r.es = 0;
+            r.result = `the next device is booted, drive ${hex(drive)}`;
+          }
+        },
+      },
+    },
     only(0x19, 'bootstrap loader', () =>
       stop('the guest called INT 19h: it gave up and asks for another boot'),
     ),
