@@ -34,6 +34,8 @@ function positionOf(all: readonly Stretch[], instructions: number, phase: string
     );
   const stretch = all[index];
   if (stretch === undefined) return 0;
+  // Nothing that is known comes after where the last phase begins.
+  if (index === all.length - 1) return all.length * STEPS - 1;
   const part = Math.min(1, Math.max(0, (instructions - stretch.start) / (stretch.end - stretch.start)));
   return index * STEPS + Math.round(part * (STEPS - 1));
 }
@@ -41,6 +43,7 @@ function positionOf(all: readonly Stretch[], instructions: number, phase: string
 function instructionsAt(all: readonly Stretch[], position: number): number {
   const stretch = all[Math.min(all.length - 1, Math.floor(position / STEPS))];
   if (stretch === undefined) return 0;
+  if (stretch === all.at(-1)) return stretch.start;
   return Math.round(stretch.start + ((position % STEPS) / STEPS) * (stretch.end - stretch.start));
 }
 
