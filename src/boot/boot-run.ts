@@ -15,6 +15,7 @@ import { isBootDisk } from '../image/boot-disk.ts';
 import type { KernelImage } from '../image/kernel-image.ts';
 import { Machine, type MachineOptions } from '../machine/machine.ts';
 import type { BootParamsAtJump, Hazard, KernelAtJump, Phase, PhaseName } from '../trace/boot-trace.ts';
+import type { TableMemory } from '../x86/page-tables.ts';
 import { AccessObserver, type ObservedAccess } from './access-observer.ts';
 import { BootRecord } from './boot-record.ts';
 import { CODE_BITS, CpuModeReader, codeSegmentBase } from './cpu-mode.ts';
@@ -85,6 +86,7 @@ export class BootRun {
   readonly ahead: PayloadAhead | null;
   /** Who keeps what has changed while the guest decompresses; null for nobody. */
   snapshots: Snapshots | null = null;
+  #dataPages: DataPages | null = null;
   /** Phases that have begun and that nobody was told of. */
   readonly begun: Phase[] = [];
   readonly found: Findings = {
@@ -320,10 +322,16 @@ export class BootRun {
     for (const unhook of this.#unhooks.splice(0)) unhook();
   }
 
+  /** The guest's page tables as the CPU uses them now. */
+  get pageTables(): TableMemory {
+    return this.#dataPages?.tables ?? this.machine.memory;
+  }
+
   /** From here on the guest decompresses by itself. */
   beginDataPages(): void {
     if (!this.options.shortcuts || !this.cpu.storesFasterToData || this.cpu.watcher !== null) return;
     const pages = new DataPages(this.cpu, () => this.#stream === null && !this.hold.watchesAll);
+    this.#dataPages = pages;
     this.cpu.watcher = pages;
     this.cpu.hookInstruction('rdmsr', () => pages.giveBack());
     this.machine.interrupts.intercept = (vector, errorCode) => pages.onException(vector, errorCode);

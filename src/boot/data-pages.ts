@@ -5,7 +5,7 @@
 import type { Cpu, EngineWatcher } from '../cpu/cpu.ts';
 import { readPagingState } from '../cpu/translate.ts';
 import { EFER_NXE } from '../x86/control-registers.ts';
-import { pagingMode } from '../x86/page-tables.ts';
+import { pagingMode, type TableMemory } from '../x86/page-tables.ts';
 
 const PAGE = 4096;
 const LARGE_PAGE = 0x20_0000;
@@ -59,6 +59,21 @@ export class DataPages implements EngineWatcher {
   /** Code may have been translated anywhere since the last time. */
   #ranFreely = true;
   #cr2 = 0n;
+
+  /** The tables as the CPU uses them now. */
+  readonly tables: TableMemory = {
+    contains: (address, length) => this.#isSplit(address) || this.#cpu.memory.contains(address, length),
+    read32: (address) => this.#cpu.memory.read32(address),
+    write32: (address, value) => this.#cpu.memory.write32(address, value),
+    read64: (address) =>
+      this.#isSplit(address)
+        ? this.#splitTables().getBigUint64(address - SPLIT_ADDRESS, true)
+        : this.#cpu.memory.read64(address),
+    write64: (address, value) => {
+      if (this.#isSplit(address)) this.#splitTables().setBigUint64(address - SPLIT_ADDRESS, value, true);
+      else this.#cpu.memory.write64(address, value);
+    },
+  };
 
   /** @param isWorthIt - whether the CPU is to run more than a few instructions */
   constructor(cpu: Cpu, isWorthIt: () => boolean) {
@@ -143,6 +158,10 @@ export class DataPages implements EngineWatcher {
       tables.setUint32(at + 4, this.#code.has(first + index) ? high : high | NO_EXECUTE, true);
     }
     return split;
+  }
+
+  #isSplit(address: number): boolean {
+    return this.#isOpen && address >= SPLIT_ADDRESS && address < SPLIT_ADDRESS + MOST_SPLIT * PAGE;
   }
 
   #splitTables(): DataView {

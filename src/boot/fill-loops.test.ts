@@ -81,7 +81,7 @@ interface Given {
   readonly changed?: boolean;
 }
 
-/** Identity page tables of 2 MiB pages for the first GiB, but for what lies at 4 MiB; accessed and dirty are set. */
+/** Identity page tables of 2 MiB pages for the first GiB, but for what lies at 4 MiB. */
 function writePageTables(ram: Uint8Array, fourMib: number): void {
   const view = new DataView(ram.buffer, ram.byteOffset, ram.byteLength);
   view.setBigUint64(TABLES, BigInt(TABLES + 0x1003), true);
@@ -89,7 +89,7 @@ function writePageTables(ram: Uint8Array, fourMib: number): void {
   for (let index = 0; index < 512; index++) {
     view.setBigUint64(
       TABLES + 0x2000 + index * 8,
-      BigInt(index === 2 ? fourMib : index * 2 * MIB) | 0xe3n,
+      BigInt(index === 2 ? fourMib : index * 2 * MIB) | 0x83n,
       true,
     );
   }

@@ -4,7 +4,7 @@
 import type { Cpu, RegisterName, Unhook } from '../cpu/cpu.ts';
 import { equalBytes } from '../host/host.ts';
 import { decodeInstruction, type Instruction } from '../x86/instruction.ts';
-import { isIdentityMapped } from '../x86/page-tables.ts';
+import { isIdentityMapped, markUsed } from '../x86/page-tables.ts';
 import type { CpuModeReader } from './cpu-mode.ts';
 import { type HostSteps, NOT_HELD } from './hold.ts';
 
@@ -121,6 +121,7 @@ export function hookFillLoop(
     const paging = { cr0: cr0!, cr3: cr3!, cr4: cr4!, efer: efer! };
     if (overItself || !equalBytes(code, loop.code)) return;
     if (!isIdentityMapped(memory, paging, pointer!, last)) return;
+    markUsed(memory, paging, { start: pointer!, end: last }, 'write');
     memory.fill(Number(pointer!), Number(last - pointer!), Number(value! & 0xffn));
     hold.onHostWrite({
       ...{ start: Number(pointer!), end: Number(last) },

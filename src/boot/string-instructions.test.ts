@@ -54,9 +54,9 @@ function writePageTables(ram: Uint8Array, fourMib: number): void {
   view.setBigUint64(TABLES, BigInt(TABLES + 0x1003), true);
   view.setBigUint64(TABLES + 0x1000, BigInt(TABLES + 0x2003), true);
   for (let index = 0; index < 512; index++) {
-    // Accessed and dirty are set already, so that no access changes the tables.
+    // Accessed, for the engine itself looks pages up where hooks come; dirty is the access's own.
     const physical = index === 2 ? fourMib : index * 2 * MIB;
-    view.setBigUint64(TABLES + 0x2000 + index * 8, BigInt(physical) | 0xe3n, true);
+    view.setBigUint64(TABLES + 0x2000 + index * 8, BigInt(physical) | 0xa3n, true);
   }
 }
 

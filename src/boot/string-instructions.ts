@@ -2,7 +2,7 @@
 // large ones over plain RAM as one host operation with the same architectural result (Intel SDM 2B, REP, MOVS, STOS).
 
 import type { Cpu, RegisterName, Unhook } from '../cpu/cpu.ts';
-import { isIdentityMapped } from '../x86/page-tables.ts';
+import { isIdentityMapped, markUsed, type TableMemory } from '../x86/page-tables.ts';
 import type { PhysicalMemory } from '../x86/physical-memory.ts';
 import type { CpuModeReader } from './cpu-mode.ts';
 import { type HostSteps, NOT_HELD } from './hold.ts';
@@ -86,6 +86,8 @@ export interface StringHookOptions {
   readonly mode: CpuModeReader;
   readonly onOperation: (operation: StringOperation) => void;
   readonly hold?: HostSteps;
+  /** Where the page tables are read and marked; default: the CPU's memory. */
+  readonly tables?: TableMemory;
 }
 
 /**
@@ -106,6 +108,7 @@ export function hookStringInstruction(cpu: Cpu, address: number, options: String
       return;
     }
     const { memory } = cpu;
+    const tables = options.tables ?? memory;
     const mode = options.mode.read();
     const instruction = decodeRep(memory.viewUpTo(address, MAX_LENGTH), 0, mode === 'long64');
     if (instruction === null) return;
@@ -133,7 +136,7 @@ export function hookStringInstruction(cpu: Cpu, address: number, options: String
     const paging = { cr0: cr0!, cr3: cr3!, cr4: cr4!, efer: efer! };
     const plain = (start: bigint): boolean =>
       memory.contains(Number(start), Number(length)) &&
-      isIdentityMapped(memory, paging, start, start + length);
+      isIdentityMapped(tables, paging, start, start + length);
     if (!plain(target) || (source !== null && !plain(source))) return leaveToCpu();
 
     options.onOperation({
@@ -148,6 +151,8 @@ export function hookStringInstruction(cpu: Cpu, address: number, options: String
     const smears = overlaps && source !== target && (backward ? source > target : source < target);
     if (!options.fast || overItself || smears) return leaveToCpu();
 
+    if (source !== null) markUsed(tables, paging, { start: source, end: source + length }, 'read');
+    markUsed(tables, paging, { start: target, end: target + length }, 'write');
     const [from, to, bytes] = [Number(source ?? 0n), Number(target), Number(length)];
     const by = { by: instruction.kind, instruction: BigInt(address) };
     if (source !== null) hold.onHostRead({ start: from, end: from + bytes, ...by });

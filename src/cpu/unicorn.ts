@@ -146,6 +146,8 @@ class UnicornCpu implements Cpu, BlockWatcher {
   #stoppedInCode = false;
   /** A stop that has to wait for the next code or block hook, where the library leaves a known RIP. */
   #deferredStop = false;
+  /** It was asked for before the block that was to begin. */
+  #leftForStop = false;
   #csBase: { readonly selector: bigint; readonly protectedMode: boolean; readonly base: bigint } | null =
     null;
 
@@ -386,6 +388,7 @@ class UnicornCpu implements Cpu, BlockWatcher {
     for (;;) {
       this.#stoppedAt = null;
       this.#deferredStop = false;
+      this.#leftForStop = false;
       this.#invalidInstruction = false;
       this.#restart = false;
       this.#changeHooks();
@@ -493,8 +496,12 @@ class UnicornCpu implements Cpu, BlockWatcher {
 
   reached(address: number, size: number, block: DecodedBlock, instructionsLeft: number): void {
     this.#hookAddress = BigInt(address);
+    if (this.#deferredStop) {
+      this.#deferredStop = false;
+      this.#leftForStop = true;
+    }
     // The host may have done more at once than were left.
-    if (instructionsLeft <= 0 || this.#exit !== null) this.#sliceOver = true;
+    else if (instructionsLeft <= 0 || this.#exit !== null) this.#sliceOver = true;
     else {
       const stop = address + block.starts[instructionsLeft]!;
       this.#exit = { address: stop, blockStart: address, blockEnd: address + size };
@@ -558,7 +565,9 @@ class UnicornCpu implements Cpu, BlockWatcher {
       this.#transport.emuStop();
     } else {
       this.#deferredStop = true;
-      this.#transport.callCounted();
+      if (this.#blockWatch !== null) this.#transport.callCounted();
+      // No block goes beyond it.
+      else if (this.#counter !== null) this.#counter.stopAt = 0;
     }
   }
 
@@ -718,7 +727,7 @@ class UnicornCpu implements Cpu, BlockWatcher {
     hook: (address: bigint, size: number) => void,
   ): void {
     // What came before this one, on the same instruction, has sent the CPU elsewhere or has to come first again.
-    const isLeft = this.#pendingRip !== null || this.#restart || this.#sliceOver;
+    const isLeft = this.#pendingRip !== null || this.#restart || this.#sliceOver || this.#leftForStop;
     if (this.#stoppedAt !== null && isLeft) return;
     if (record.skip !== null) {
       const skipped = record.skip === address;
@@ -809,11 +818,12 @@ class UnicornCpu implements Cpu, BlockWatcher {
   }
 
   /**
-   * Hooks every block while it is needed: to end slices, and as the place for deferred stops while code hooks
-   * cover only a part of the code.
+   * Hooks every block while it is needed: to end slices, and as the place for deferred stops while code hooks cover only a part
+   * of the code and nobody counts, which calls for each block, too.
    */
   #watchBlocks(forSlices: boolean): void {
-    const needed = this.#wholeCodeHooks === 0 && (forSlices || !this.#stopsExactly());
+    const needed =
+      this.#wholeCodeHooks === 0 && (forSlices || (this.#counter === null && !this.#stopsExactly()));
     if (needed === (this.#blockWatch !== null)) return;
     if (this.#blockWatch === null) {
       this.#blockWatch = this.#addBlockWatch();

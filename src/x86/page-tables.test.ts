@@ -1,5 +1,12 @@
 import { describe, expect, it } from 'vitest';
-import { isIdentityMapped, type PagingState, pagingMode, translate, walkPageTables } from './page-tables.ts';
+import {
+  isIdentityMapped,
+  markUsed,
+  type PagingState,
+  pagingMode,
+  translate,
+  walkPageTables,
+} from './page-tables.ts';
 import { PhysicalMemory } from './physical-memory.ts';
 
 const PRESENT = 1n;
@@ -220,5 +227,57 @@ describe('isIdentityMapped', () => {
     expect(isIdentityMapped(PhysicalMemory.of(ram), LONG, 0x1000n, 0x40_0000n)).toBe(true);
     expect(isIdentityMapped(PhysicalMemory.of(ram), LONG, 0x3f_ffffn, 0x40_0001n)).toBe(false);
     expect(isIdentityMapped(PhysicalMemory.of(ram), OFF, 0n, 1n << 40n)).toBe(true);
+  });
+});
+
+describe('markUsed', () => {
+  const entries = (ram: Uint8Array, size: 4 | 8): Record<string, bigint> => {
+    const view = new DataView(ram.buffer);
+    const found: Record<string, bigint> = {};
+    for (let at = 0; at < ram.length; at += size) {
+      const entry = size === 8 ? view.getBigUint64(at, true) : BigInt(view.getUint32(at, true));
+      if (entry !== 0n) found[`0x${at.toString(16)}`] = entry;
+    }
+    return found;
+  };
+
+  it('sets accessed on the way and in each page that is read, and dirty in those that are written', () => {
+    const ram = tables(8, {
+      4096: 0x2000n | RW,
+      8192: 0x3000n | RW,
+      12288: 0x4000n | RW,
+      12296: 0x20_0000n | RW | LARGE,
+      16384: 0x0n | RW,
+      16392: 0x1000n | RW,
+      16400: 0x2000n | RW,
+      20472: 0x1f_f000n | RW,
+    });
+    markUsed(PhysicalMemory.of(ram), LONG, { start: 0xfffn, end: 0x1001n }, 'read');
+    markUsed(PhysicalMemory.of(ram), LONG, { start: 0x1f_ffffn, end: 0x20_0001n }, 'write');
+    expect(entries(ram, 8)).toEqual({
+      '0x1000': 0x2023n,
+      '0x2000': 0x3023n,
+      '0x3000': 0x4023n,
+      '0x3008': 0x20_00e3n,
+      '0x4000': 0x23n,
+      '0x4008': 0x1023n,
+      '0x4010': 0x2003n,
+      '0x4ff8': 0x1f_f063n,
+    });
+  });
+
+  it('knows 32-bit tables, and the pointers of PAE, which have no such bits', () => {
+    const legacy = tables(4, { 4096: 0x2000n | RW, 8192: 0x0n | RW });
+    markUsed(PhysicalMemory.of(legacy), LEGACY, { start: 0n, end: 4n }, 'write');
+    expect(entries(legacy, 4)).toEqual({ '0x1000': 0x2023n, '0x2000': 0x63n });
+    const pae = tables(8, { 4128: 0x2000n | PRESENT, 8192: 0x0n | RW | LARGE });
+    markUsed(PhysicalMemory.of(pae), PAE, { start: 0n, end: 4n }, 'write');
+    expect(entries(pae, 8)).toEqual({ '0x1020': 0x2001n, '0x2000': 0xe3n });
+  });
+
+  it('changes nothing with paging off', () => {
+    const ram = tables(8, { 4096: 0x2000n | RW });
+    markUsed(PhysicalMemory.of(ram), OFF, { start: 0n, end: 4n }, 'write');
+    expect(entries(ram, 8)).toEqual({ '0x1000': 0x2003n });
   });
 });

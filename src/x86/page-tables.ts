@@ -55,9 +55,14 @@ export interface PageTableWalk {
   readonly truncated: boolean;
 }
 
+/** Where page tables lie. */
+export type TableMemory = Pick<PhysicalMemory, 'contains' | 'read32' | 'read64' | 'write32' | 'write64'>;
+
 const PRESENT = 1n;
 const WRITABLE = 2n;
 const USER = 4n;
+const ACCESSED = 0x20n;
+const DIRTY = 0x40n;
 const LARGE = 0x80n;
 const ADDRESS_MASK = 0x000f_ffff_ffff_f000n;
 
@@ -127,7 +132,7 @@ function geometry(state: PagingState): Geometry | null {
   }
 }
 
-function readEntry(memory: PhysicalMemory, address: number, size: 4 | 8): bigint {
+function readEntry(memory: TableMemory, address: number, size: 4 | 8): bigint {
   if (!memory.contains(address, size)) return 0n;
   return size === 8 ? memory.read64(address) : BigInt(memory.read32(address));
 }
@@ -145,7 +150,7 @@ interface Translation {
   readonly pageSize: bigint;
 }
 
-function lookUp(memory: PhysicalMemory, shape: Geometry, cr3: bigint, linear: bigint): Translation | null {
+function lookUp(memory: TableMemory, shape: Geometry, cr3: bigint, linear: bigint): Translation | null {
   let table = cr3 & shape.rootMask;
   for (const level of shape.levels) {
     const index = (linear >> level.shift) & ((1n << level.indexBits) - 1n);
@@ -174,9 +179,45 @@ export function translate(memory: PhysicalMemory, state: PagingState, linear: bi
   return lookUp(memory, shape, state.cr3, linear)?.physical ?? null;
 }
 
+/**
+ * Sets what the processor sets in page tables for an access to each byte of linear [start, end), all of it mapped: accessed in
+ * every entry that is used, and dirty in those of pages that are written (Intel SDM 3A 4.8).
+ */
+export function markUsed(
+  memory: TableMemory,
+  state: PagingState,
+  { start, end }: { readonly start: bigint; readonly end: bigint },
+  access: 'read' | 'write',
+): void {
+  const shape = geometry(state);
+  if (shape === null) return;
+  for (let linear = start; linear < end; ) {
+    let table = state.cr3 & shape.rootMask;
+    for (const level of shape.levels) {
+      const index = (linear >> level.shift) & ((1n << level.indexBits) - 1n);
+      const address = Number(table + index * BigInt(shape.entrySize));
+      const entry = readEntry(memory, address, shape.entrySize);
+      const isPage = level.level === 1 || (level.largePages && (entry & LARGE) !== 0n);
+      // PDPTEs of PAE paging are registers (SDM 3A 4.4.1).
+      if (level.indexBits !== 2n) {
+        const used = entry | ACCESSED | (isPage && access === 'write' ? DIRTY : 0n);
+        if (used === entry) {
+          // As it is.
+        } else if (shape.entrySize === 8) memory.write64(address, used);
+        else memory.write32(address, Number(used));
+      }
+      if (isPage) {
+        linear = (linear & ~((1n << level.shift) - 1n)) + (1n << level.shift);
+        break;
+      }
+      table = entry & ADDRESS_MASK;
+    }
+  }
+}
+
 /** Whether every byte of linear [start, end) maps to the same physical address. */
 export function isIdentityMapped(
-  memory: PhysicalMemory,
+  memory: TableMemory,
   state: PagingState,
   start: bigint,
   end: bigint,

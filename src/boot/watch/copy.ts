@@ -14,6 +14,9 @@ const TAIL_SEARCH = 0x400;
 const JMP_RAX = [0xff, 0xe0] as const;
 /** Bytes at a label that are compared to tell whether it was copied. */
 const COMPARED_LABEL = 16;
+/** So many copies of an instruction tell whether it is worth doing them on the host: whether they are as long, in bytes. */
+const JUDGED_OPERATIONS = 64;
+const WORTHWHILE = 4096;
 /** A copy of the whole stub begins no farther in it than this. */
 const COPY_START = 0x10000;
 
@@ -47,7 +50,7 @@ function onCopied(boot: BootRun, address: number): void {
     watchCopies(boot, relocated, relocated + TAIL_SEARCH);
     hookFillLoops(boot, stubTail(boot), image.protectedModeCode.length);
     boot.watch(address + relocated, () => boot.beginPhase('relocated'));
-    watchExtractKernel(boot);
+    watchExtractKernel(boot, () => watchGuestCopies(boot));
   }
 }
 
@@ -62,6 +65,28 @@ export function watchCopies(boot: BootRun, from: number, to: number): void {
         hold: boot.hold,
       }),
     );
+  }
+}
+
+/**
+ * The large copies of a guest that decompresses by itself: parse_elf moves the kernel's segments by `rep movs`. One that turns out
+ * to copy little each time is left to the CPU.
+ */
+function watchGuestCopies(boot: BootRun): void {
+  if (!boot.options.shortcuts) return;
+  const code = boot.image.protectedModeCode;
+  for (const offset of findRepInstructions(code, stubTail(boot), code.length)) {
+    let operations = 0;
+    let bytes = 0;
+    const unhook = hookStringInstruction(boot.cpu, boot.found.zo! + offset, {
+      ...{ fast: true, mode: boot.mode, hold: boot.hold, tables: boot.pageTables },
+      onOperation: ({ length }) => {
+        operations++;
+        bytes += length;
+        if (operations === JUDGED_OPERATIONS && bytes < operations * WORTHWHILE) unhook();
+      },
+    });
+    boot.keep(unhook);
   }
 }
 

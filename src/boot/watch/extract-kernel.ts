@@ -7,7 +7,8 @@ import { recordDecompressed, recordKernel, recordSegmentWrites } from '../record
 import { watchForExit, watchForExitInPlace } from './exit.ts';
 import { onKernel } from './kernel.ts';
 
-export function watchExtractKernel(boot: BootRun): void {
+/** @param emulated - called where the guest does it by itself, once all other hooks are gone */
+export function watchExtractKernel(boot: BootRun, emulated: (() => void) | null = null): void {
   const stub = boot.stub!;
   const zo = boot.found.zo!;
   boot.watch(zo + stub.extractKernel, () => {
@@ -16,7 +17,10 @@ export function watchExtractKernel(boot: BootRun): void {
     if (boot.decompress === 'emulated') boot.snapshots?.begin(boot);
     if (boot.decompress === 'hooked') boot.deferChange(() => trap(boot));
     else if (stub.relocated === null) watchForExitInPlace(boot);
-    else watchForExit(boot, zo, zo + boot.image.protectedModeCode.length);
+    else {
+      watchForExit(boot, zo, zo + boot.image.protectedModeCode.length);
+      emulated?.();
+    }
   });
 }
 
