@@ -80,7 +80,10 @@ describeEachEngine('findAccessors', (_, engine) => {
     const { session, image } = await open({ decompress: 'emulated' });
     const range = { start: 0x1000040, end: 0x1000041 };
     const { accessors } = await findAccessors(session, image, range, 'write', kernel);
-    expect(accessors.at(-1)).toMatchObject({ by: 'guest', instruction: { mode: 'long64' }, at: 0x1000040 });
+    const last = accessors.at(-1)!;
+    expect(last).toMatchObject({ by: 'copy', instruction: { mode: 'long64' } });
+    // parse_elf moves the segment there by `rep movs`, which the host does.
+    expect(last.start).toBeLessThanOrEqual(range.start);
     expect(accessors.some(({ by }) => by === 'extract_kernel')).toBe(false);
     session.close();
   });
