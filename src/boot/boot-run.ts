@@ -13,6 +13,7 @@ import { hex } from '../hex.ts';
 import { monotonicTime, nextTurn } from '../host/host.ts';
 import { isBootDisk } from '../image/boot-disk.ts';
 import type { KernelImage } from '../image/kernel-image.ts';
+import { LOOKED_AT, loopFromHere, RecentInstructions } from '../machine/loop.ts';
 import { Machine, type MachineOptions } from '../machine/machine.ts';
 import type { BootParamsAtJump, Hazard, KernelAtJump, Phase, PhaseName } from '../trace/boot-trace.ts';
 import type { TableMemory } from '../x86/page-tables.ts';
@@ -102,6 +103,8 @@ export class BootRun {
   readonly #watched = new Map<number, () => void>();
   /** What to do once the CPU has stopped for it, in order. */
   readonly #queue: Action[] = [];
+  /** What runs last before the boot ends for the count of its instructions. */
+  #recent: RecentInstructions | null = null;
   #stopped: string | null = null;
   #finished = false;
   /** Names of the boot loader's programs whose code has run. */
@@ -367,17 +370,14 @@ export class BootRun {
       const { maxInstructions } = this.options;
       if (maxInstructions !== null && (this.cpu.instructions ?? 0) >= maxInstructions) {
         this.#stopAt(
-          `it had executed ${this.cpu.instructions} instructions, and was to end after ${maxInstructions}`,
+          `it had executed ${this.cpu.instructions} instructions, and was to end after ${maxInstructions}${this.#recent?.end() ?? ''}`,
         );
         break;
       }
       this.#stream?.resumed();
       const { limit } = this.hold;
-      const end = this.machine.run(
-        limit === null || maxInstructions === null
-          ? (limit ?? maxInstructions)
-          : Math.min(limit, maxInstructions),
-      );
+      const most = this.#watchLast(maxInstructions);
+      const end = this.machine.run(limit === null || most === null ? (limit ?? most) : Math.min(limit, most));
       if (this.#queue.length > 0) {
         await this.#drain();
       } else if (end.kind === 'slice') {
@@ -402,9 +402,19 @@ export class BootRun {
         this.hold.hold({ reason: 'budget', budget: 'seconds' });
       }
       if (!this.ended && this.hold.found === null && this.#ran > seconds * 1000) {
-        this.#stopAt(`it was still running after ${seconds} s, which was its timeout`);
+        const loop = this.cpu.instructions === null ? '' : loopFromHere(this.cpu);
+        this.#stopAt(`it was still running after ${seconds} s, which was its timeout${loop}`);
       }
     }
+  }
+
+  /** The count that the CPU may run to: before the last one, up to where the instructions are noted that may be a loop's. */
+  #watchLast(maxInstructions: number | null): number | null {
+    if (maxInstructions === null || this.#recent !== null) return maxInstructions;
+    const first = maxInstructions - LOOKED_AT;
+    if ((this.cpu.instructions ?? 0) < first) return first;
+    this.#recent = new RecentInstructions(this.cpu);
+    return maxInstructions;
   }
 
   /** Does what waits, up to where somebody wants to hold the boot. */
