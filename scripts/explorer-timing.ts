@@ -71,7 +71,8 @@ async function timeOpening(page: Page, url: string, selector: string): Promise<n
 }
 
 async function timeStepBack(page: Page): Promise<number> {
-  const shown = page.evaluate<number>(`new Promise((done) => {
+  // The key may come before what is evaluated later.
+  await page.evaluate(`void (globalThis.stepBack = new Promise((done) => {
     const count = document.querySelector('#instructions');
     let pressed = 0;
     addEventListener('keydown', () => { pressed = performance.now(); }, { capture: true, once: true });
@@ -86,9 +87,9 @@ async function timeStepBack(page: Page): Promise<number> {
       });
     });
     observer.observe(document.querySelector('#status'), { childList: true, subtree: true, characterData: true });
-  })`);
+  }))`);
   await page.keyboard.press('Shift+S');
-  return shown;
+  return page.evaluate<number>('globalThis.stepBack');
 }
 
 /**

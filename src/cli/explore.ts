@@ -11,7 +11,7 @@ import { ExplorerHost } from '../explorer/explorer-host.ts';
 import { startExplorerServer } from '../explorer/server.ts';
 import { addBootOptions, type BootFlags, IMAGE_ARGUMENT, readBootRequest } from './boot-options.ts';
 import { addExamples } from './common-options.ts';
-import { MACHINE_PARTS, type MachinePart, PageMachines } from './page-machines.ts';
+import { MACHINE_PARTS, MACHINE_READY, type MachinePart, PageMachines } from './page-machines.ts';
 import { print, printError } from './standard-output.ts';
 
 interface Flags extends BootFlags {
@@ -57,7 +57,6 @@ export function registerExplore(program: Command): void {
       const machines = new PageMachines([...process.execArgv, ...process.argv.slice(1)]);
       try {
         await readBootRequest(path, flags);
-        machines.prepareWhole();
         await serve(flags, machines);
       } finally {
         machines.close();
@@ -72,7 +71,7 @@ async function answerPages(path: string | undefined, flags: Flags, part: Machine
   const host = new ExplorerHost({ image, open: session, survey: session }, (message) => {
     process.stdout.write(`${JSON.stringify(message)}\n`);
   });
-  host.begin(part === 'held' ? 'open' : 'survey');
+  void host.begin(part === 'held' ? 'open' : 'survey').then(() => print(`${MACHINE_READY}\n`));
   const lines = createInterface({ input: process.stdin });
   lines.on('line', (line) => host.receive(line));
   lines.on('close', () => host.close());

@@ -8,6 +8,9 @@ import { ChildCommand } from './child-command.ts';
 export const MACHINE_PARTS = ['held', 'whole'] as const;
 export type MachinePart = (typeof MACHINE_PARTS)[number];
 
+/** What a machine says when it has done what it was started for, before it is asked. */
+export const MACHINE_READY = 'ready';
+
 /** What the second kind answers, as the page writes it: the texts are handed on as they are. */
 const OF_THE_WHOLE = /^\{"id":(\d{1,15}),"command":\{"do":"(?:survey|find)"/;
 const ANSWER = /^\{"id":(\d+),/;
@@ -18,6 +21,7 @@ export class PageMachines {
   #whole: ChildCommand | null = null;
   readonly #asked = new Map<number, { readonly id: string; readonly say: (text: string) => void }>();
   #questions = 0;
+  #closed = false;
 
   /** @param parameters - those of this process, whose children boot the same image with the same options */
   constructor(parameters: readonly string[]) {
@@ -29,7 +33,10 @@ export class PageMachines {
   connect(say: (text: string) => void): MachineConnection {
     const machine = this.#next ?? this.#start('held');
     this.#next = null;
-    machine.onText = say;
+    machine.onText = (text) => {
+      if (text === MACHINE_READY) this.#prepareWhole();
+      else say(text);
+    };
     machine.onEnd = (why) => say(JSON.stringify({ lost: why }));
     return {
       send: (text) => {
@@ -42,12 +49,14 @@ export class PageMachines {
   }
 
   close(): void {
+    this.#closed = true;
     this.#next?.close();
     this.#whole?.close();
   }
 
   #start(part: MachinePart): ChildCommand {
     const machine = new ChildCommand([...this.#arguments, '--page-machine', part]);
+    machine.onText = () => this.#prepareWhole();
     machine.onEnd = () => {
       if (this.#next === machine) this.#next = null;
     };
@@ -62,9 +71,9 @@ export class PageMachines {
     this.#whole.send(text.replace(id, String(number)));
   }
 
-  /** Begins to boot at once, and yields to the machine that a page waits for. */
-  prepareWhole(): void {
-    this.#whole ??= this.#startWhole();
+  /** When a machine is ready: before, this would only take the processor from what a page waits for. */
+  #prepareWhole(): void {
+    if (!this.#closed) this.#whole ??= this.#startWhole();
   }
 
   #startWhole(): ChildCommand {

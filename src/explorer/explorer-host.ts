@@ -63,20 +63,17 @@ export class ExplorerHost {
     this.#say = say;
   }
 
-  /** Does at once what a page that comes will ask for first. */
-  begin(first: 'open' | 'survey'): void {
+  /** Does at once what a page that comes will ask for first, until it is done. */
+  begin(first: 'open' | 'survey'): Promise<void> {
+    const done = (): void => {};
+    // Who asks is told why it failed.
     if (first === 'survey') {
       this.#survey ??= this.#makeSurvey();
-      this.#survey.catch(() => {});
-      return;
+      return this.#survey.then(done, done);
     }
-    const opened = this.#open();
-    this.#opened = opened;
-    // Who asks is told why it failed.
-    this.#last = opened.then(
-      () => {},
-      () => {},
-    );
+    this.#opened = this.#open();
+    this.#last = this.#opened.then(done, done);
+    return this.#last;
   }
 
   /** Takes a message of the page's; what it leads to is said. */
