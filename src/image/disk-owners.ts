@@ -45,7 +45,7 @@ export class DiskOwners {
   readonly #fixed: OwnedRange[] = [];
   readonly #systems = new Map<number | null, FileSystemOwners | null>();
 
-  /** @param isPartitioned - false for a floppy: what looks like a table of partitions is code */
+  /** @param isPartitioned - false for a floppy, where what looks like a table of partitions is code, and for a CD, which is read as one */
   constructor(disk: DiskImage, isPartitioned = true) {
     this.#disk = disk;
     this.#isPartitioned = isPartitioned;

@@ -40,7 +40,7 @@ export class DiskDrive {
     this.image = image;
     this.sectorSize = sectorSize;
     this.#start = start;
-    this.owners = new DiskOwners(diskView(image, start));
+    this.owners = new DiskOwners(diskView(image, start), sectorSize === SECTOR_SIZE);
     this.sectors = options.sectors ?? Math.ceil((image.size - start) / sectorSize);
     this.geometry = geometry;
     this.physical = physical ?? geometry;
