@@ -228,3 +228,42 @@ describe.skipIf(missing !== '')(`bootscope gdb${missing}`, () => {
     expect(at('the end').instructions).toBe(0);
   });
 });
+
+const lldb = ['lldb', 'lldb-14'].find((name) => spawnSync(name, ['--version']).status === 0);
+const lldbMissing =
+  lldb === undefined
+    ? ' (left out: lldb is not installed)'
+    : hasNativeEngine()
+      ? ''
+      : ' (left out: no libunicorn 2.x found)';
+
+describe.skipIf(lldbMissing !== '')(`bootscope gdb with lldb${lldbMissing}`, () => {
+  beforeAll(() => buildCommand());
+
+  it('shows registers and memory, steps, and stops at a breakpoint in protected mode', async () => {
+    const remote = await serve([DEMO, '--cmdline', 'nokaslr', '--engine', 'native']);
+    const commands = [
+      ...[`gdb-remote ${remote}`, 'register read rip cs', 'thread step-inst', 'register read rip'],
+      ...['breakpoint set --address 0x100000', 'continue', 'register read rip rsi'],
+      ...['memory read --size 1 --count 2 0x100000', 'thread step-inst', 'register read rip'],
+      ...['register write rax 0x1234', 'register read rax', 'process detach'],
+    ];
+    const child = spawn(lldb!, ['--no-lldbinit', '--batch', ...commands.flatMap((each) => ['-o', each])]);
+    let output = '';
+    child.stdout.setEncoding('utf8').on('data', (text: string) => {
+      output += text;
+    });
+    await new Promise((resolve) => child.on('close', resolve));
+    const [entry, stepped, there, next] = [...output.matchAll(/rip = 0x0*([0-9a-f]+)/g)].map(
+      ([, rip]) => rip,
+    );
+    expect([entry, there, next]).toEqual(['90200', '100000', '100001']);
+    expect(Number.parseInt(stepped!, 16)).toBeGreaterThan(0x90200);
+    expect(output).toMatch(/cs = 0x0*9020\b/);
+    expect(output).toMatch(/rsi = 0x0*91000\b/);
+    expect(output).toMatch(/stop reason = breakpoint 1\.1/);
+    expect(output).toMatch(/0x00100000: fc fa/);
+    expect(output).toMatch(/rax = 0x0*1234\b/);
+    expect(output).toMatch(/Process 1 detached/);
+  });
+});
