@@ -90,7 +90,7 @@ const PROGRAMS: Readonly<Record<string, readonly string[]>> = {
 };
 
 /** GRUB takes seconds: one of it, and one of each other loader, are compared always. */
-const QUICK = ['syslinux-mbr', 'isolinux', 'grub-mbr', 'grub-efi-32', 'systemd-boot'];
+const QUICK = ['syslinux-mbr', 'isolinux', 'grub-mbr', 'grub-efi-32', 'systemd-boot-debian'];
 
 const TOOLS = ['syslinux', 'mcopy', 'mkfs.vfat', 'sfdisk', 'mke2fs', 'xorriso', 'grub-mkimage'];
 const env = { ...process.env, PATH: `${process.env.PATH}:/sbin:/usr/sbin` };
@@ -205,7 +205,8 @@ suite(`boot loaders on disks, as with QEMU${why}`, () => {
     '$name leaves the kernel the same under UEFI$left',
     { timeout: 120_000 },
     async ({ name, runs }, { skip }) => {
-      if (!runs) skip();
+      // What the loader's package is missing for has not been made.
+      if (!runs || !existsSync(join(IMAGES, `${name}.img`))) skip();
       const path = join(IMAGES, `${name}.img`);
       const before = sha256(readFileSync(path));
       const reference = efiReferences[name]!;
