@@ -55,6 +55,9 @@ export function commandsOf(text: string): DocCommand[] {
   return found;
 }
 
+/** `cli; hlt`, and the signature. */
+const BOOT_SECTOR: Readonly<Record<number, number>> = { 0: 0xfa, 1: 0xf4, 510: 0x55, 511: 0xaa };
+
 /** A folder with what the documents name: kernels, demo images, an initrd, a kernel's log. */
 export function prepareFolder(folder: string): void {
   for (const from of [DEMO, DEBIAN]) {
@@ -69,6 +72,16 @@ export function prepareFolder(folder: string): void {
     symlinkSync(join(DEMO, `${demo}.bzImage`), join(folder, 'out', architecture, 'bzImage'));
   }
   mkdirSync(join(folder, 'refs'));
+  // A disk whose boot sector halts, and what firmware boots from.
+  writeFileSync(
+    join(folder, 'disk.img'),
+    Uint8Array.from({ length: 512 }, (_, at) => BOOT_SECTOR[at] ?? 0),
+  );
+  const kernel = distributionKernel();
+  if (kernel !== null) {
+    mkdirSync(join(folder, 'esp/EFI/BOOT'), { recursive: true });
+    symlinkSync(join(DEBIAN, kernel), join(folder, 'esp/EFI/BOOT/BOOTX64.EFI'));
+  }
   writeFileSync(
     join(folder, 'dmesg.txt'),
     [

@@ -35,7 +35,7 @@ export const REMOVABLE_PATH = 'EFI\\BOOT\\BOOTX64.EFI';
  * ```ts
  * import { bootProgramOf, openBoot, openEsp, readEfiImage } from 'bootscope';
  *
- * const esp = openEsp('esp.img');
+ * const esp = openEsp('esp');
  * const program = await readEfiImage(esp.path, bootProgramOf(esp));
  * using session = await openBoot(program, { esp, entry: 'efi' });
  * await session.run();
