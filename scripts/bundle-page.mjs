@@ -6,16 +6,22 @@ import { build } from 'esbuild';
 /** @returns {Promise<{ script: string, style: string }>} */
 export async function bundlePage() {
   const { script, style } = await bundle('../src/report/page/', 'main.ts', 'page.css');
-  return {
-    // Neither may end the element that it stands in.
-    script: script.replace(/<\/(script)/gi, '<\\/$1').replace(/<!--/g, '<\\!--'),
-    style,
-  };
+  return { script: insideElement(script), style };
 }
 
-/** @returns {Promise<{ script: string, style: string }>} */
-export function bundleExplorer() {
-  return bundle('../src/explorer/page/', 'served.ts', 'explorer.css');
+/** @returns {Promise<{ early: string, script: string, style: string }>} `early` goes before all else */
+export async function bundleExplorer() {
+  const folder = '../src/explorer/page/';
+  const [early, page] = await Promise.all([
+    bundle(folder, 'early.ts', 'explorer.css'),
+    bundle(folder, 'served.ts', 'explorer.css'),
+  ]);
+  return { early: insideElement(early.script), script: insideElement(page.script), style: page.style };
+}
+
+/** A script that cannot end the element that it stands in. */
+function insideElement(script) {
+  return script.replace(/<\/(script)/gi, '<\\/$1').replace(/<!--/g, '<\\!--');
 }
 
 /** The explorer's page for a host of plain files. @returns {Promise<{ script: string, style: string }>} */

@@ -13,6 +13,8 @@ export interface ExplorerFile {
 }
 
 interface ExplorerAssets {
+  /** What the head runs. */
+  readonly early: string;
   readonly script: string;
   readonly style: string;
 }
@@ -30,18 +32,18 @@ async function explorerAssets(): Promise<ExplorerAssets> {
 
 /** One file: script and style stand in the page, which saves two requests before anything is seen. */
 export async function explorerFiles(): Promise<ReadonlyMap<string, ExplorerFile>> {
-  const assets = await explorerAssets();
+  const { early, script, ...assets } = await explorerAssets();
   const style = assets.style + kindStyles();
-  // It may not end the element that it stands in.
-  const script = assets.script.replace(/<\/(script)/gi, '<\\/$1').replace(/<!--/g, '<\\!--');
-  const body = page('Bootscope explorer', script, style);
-  return new Map([['', { type: 'text/html; charset=utf-8', body, scripts: [script], styles: [style] }]]);
+  const body = page('Bootscope explorer', early, script, style);
+  return new Map([
+    ['', { type: 'text/html; charset=utf-8', body, scripts: [early, script], styles: [style] }],
+  ]);
 }
 
-function page(title: string, script: string, style: string): string {
+function page(title: string, early: string, script: string, style: string): string {
   return (
     '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n' +
-    '<meta name="viewport" content="width=device-width, initial-scale=1">\n' +
+    `<script>${early}</script>\n<meta name="viewport" content="width=device-width, initial-scale=1">\n` +
     `<title>${escapeXml(title)}</title>\n<style>${style}</style>\n<link rel="icon" href="data:,">\n</head>\n<body>\n` +
     `<noscript>The explorer needs JavaScript.</noscript>\n<script>${script}</script>\n</body>\n</html>\n`
   );

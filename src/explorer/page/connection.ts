@@ -6,8 +6,8 @@ import type { WorkerBoot } from '../worker-boot.ts';
 /** A socket, or a worker. */
 export interface Line {
   send(text: string): void;
-  onText: ((text: string) => void) | null;
-  onClose: (() => void) | null;
+  set onText(listener: ((text: string) => void) | null);
+  set onClose(listener: (() => void) | null);
 }
 
 /** What the machine could not do, in one sentence. */
@@ -65,14 +65,12 @@ export class Connection {
   }
 }
 
-/** The socket beside the page. */
+/** The socket beside the page, open; what comes before somebody listens waits. */
 export async function socketLine(): Promise<Line> {
   const address = new URL('socket', location.href.replace(/#.*/, ''));
   address.protocol = 'ws:';
   const socket = new WebSocket(address);
-  const line: Line = { send: (text) => socket.send(text), onText: null, onClose: null };
-  socket.addEventListener('message', (event) => line.onText?.(String(event.data)));
-  socket.addEventListener('close', () => line.onClose?.());
+  const line = new SocketLine(socket);
   await new Promise<void>((done, fail) => {
     socket.addEventListener('open', () => done());
     socket.addEventListener('error', () =>
@@ -80,6 +78,36 @@ export async function socketLine(): Promise<Line> {
     );
   });
   return line;
+}
+
+class SocketLine implements Line {
+  readonly #socket: WebSocket;
+  readonly #early: string[] = [];
+  #onText: Line['onText'] = null;
+  #onClose: Line['onClose'] = null;
+
+  constructor(socket: WebSocket) {
+    this.#socket = socket;
+    socket.addEventListener('message', ({ data }) => {
+      if (this.#onText === null) this.#early.push(String(data));
+      else this.#onText(String(data));
+    });
+    socket.addEventListener('close', () => this.#onClose?.());
+  }
+
+  send(text: string): void {
+    this.#socket.send(text);
+  }
+
+  set onText(listener: Line['onText']) {
+    this.#onText = listener;
+    for (const text of this.#early.splice(0)) listener?.(text);
+  }
+
+  set onClose(listener: Line['onClose']) {
+    this.#onClose = listener;
+    if (this.#socket.readyState > WebSocket.OPEN) listener?.();
+  }
 }
 
 /**

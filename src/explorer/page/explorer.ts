@@ -81,8 +81,10 @@ export class Explorer {
   /** Opens the boot, and goes where the address bar says. */
   async start(): Promise<void> {
     const asked = new URLSearchParams(location.hash.slice(1));
+    // On its way before anything is drawn.
+    const answer = this.#connection.request({ do: 'open' });
     await this.#during('opening the boot', async () => {
-      const opened = await this.#connection.request({ do: 'open' });
+      const opened = await answer;
       const memoryAt = Number(asked.get('memory') ?? opened.moment.address);
       const row = Number.isSafeInteger(memoryAt) && memoryAt >= 0 ? memoryAt - (memoryAt % ROW) : 0;
       return { opened, moment: opened.moment, memoryAt: row };

@@ -386,7 +386,6 @@ export async function showBoot(root: HTMLElement, connect: () => Promise<Line>):
   }
   const draw = (view: View): void => render(<App view={view} explorer={explorer} />, root);
   const explorer = new Explorer(new Connection(line), draw);
-  draw(explorer.view);
   const onHash = (): void => {
     const at = new URLSearchParams(location.hash.slice(1)).get('at');
     if (at !== null && at !== `#${explorer.view.moment?.instructions}`) void explorer.goTo(at);

@@ -1,8 +1,8 @@
-// The page that the explorer's server serves: its machine is at the other end of the socket.
+// The page that the explorer's server serves: its machine is at the other end of the socket that the page's head has opened.
 
-import { socketLine } from './connection.ts';
+import type {} from './early.ts';
 import { showBoot } from './main.tsx';
 
 const root = document.createElement('div');
 document.body.append(root);
-void showBoot(root, socketLine);
+void showBoot(root, () => globalThis.bootscopeLine);
