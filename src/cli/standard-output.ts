@@ -1,7 +1,8 @@
 // Standard output and standard error, written synchronously: Node's streams take longer to load than some boots take, and
 // are not served while the guest runs.
 
-import { fstatSync, writeSync } from 'node:fs';
+import { fstatSync, statSync, writeSync } from 'node:fs';
+import { devNull } from 'node:os';
 import { isatty } from 'node:tty';
 import { BootscopeError, systemReason } from '../error.ts';
 import { withoutControls } from './control-characters.ts';
@@ -63,6 +64,8 @@ export function printStatus(text = ''): void {
 /** Whether standard output or standard error is a terminal. */
 export function isTerminal(stream: 'stdout' | 'stderr'): boolean {
   const fd = stream === 'stdout' ? STDOUT : STDERR;
-  // The module that knows terminals is asked about devices alone.
-  return fstatSync(fd).isCharacterDevice() && isatty(fd);
+  // The module that knows terminals takes several milliseconds to load: it is asked about devices alone, and not about the one
+  // that throws everything away.
+  const status = fstatSync(fd);
+  return status.isCharacterDevice() && status.rdev !== statSync(devNull).rdev && isatty(fd);
 }
