@@ -14,6 +14,7 @@ import { checkAgainstReference, readReference } from '../report/reference-file.t
 import type { GrowthLimit } from '../report/size-limits.ts';
 import { addBootOptions, type BootFlags, bootOptions, givenOptions, readBootImage } from './boot-options.ts';
 import { answerChecks, checkInProcesses } from './check-workers.ts';
+import { thisCommand } from './child-command.ts';
 import { addExamples, addJsonOption, parseSize, repeatable, wholeNumber } from './common-options.ts';
 import { checkOutput, writeOutput } from './output-file.ts';
 import { withProgress } from './progress.ts';
@@ -203,7 +204,7 @@ async function checkMatrix(path: string, flags: Flags): Promise<CheckedCase[]> {
       ignore,
     })),
     flags.jobs,
-    [...process.execArgv, ...process.argv.slice(1), '--worker'],
+    thisCommand('--worker'),
   );
 }
 

@@ -5,6 +5,11 @@ import { type ChildProcessWithoutNullStreams, spawn } from 'node:child_process';
 import { constants, setPriority } from 'node:os';
 import { createInterface } from 'node:readline';
 
+/** Starts what this process is, with more options. */
+export function thisCommand(...more: readonly string[]): readonly string[] {
+  return [...process.execArgv, ...process.argv.slice(1), ...more];
+}
+
 export class ChildCommand {
   readonly #child: ChildProcessWithoutNullStreams;
   #closed = false;

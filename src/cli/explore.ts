@@ -10,6 +10,7 @@ import { explorerFiles } from '../explorer/explorer-files.ts';
 import { ExplorerHost } from '../explorer/explorer-host.ts';
 import { startExplorerServer } from '../explorer/server.ts';
 import { addBootOptions, type BootFlags, IMAGE_ARGUMENT, readBootRequest } from './boot-options.ts';
+import { thisCommand } from './child-command.ts';
 import { addExamples } from './common-options.ts';
 import { MACHINE_PARTS, MACHINE_READY, type MachinePart, PageMachines } from './page-machines.ts';
 import { print, printError } from './standard-output.ts';
@@ -54,7 +55,7 @@ export function registerExplore(program: Command): void {
         return;
       }
       // It starts while this process reads the image, to tell at once what is wrong with it.
-      const machines = new PageMachines([...process.execArgv, ...process.argv.slice(1)]);
+      const machines = new PageMachines(thisCommand());
       try {
         await readBootRequest(path, flags);
         await serve(flags, machines);
