@@ -117,6 +117,16 @@ describe('an initrd', () => {
     ['an archive of another format', bytes('070707'), 'cpio -H newc makes the right one'],
     ['a tar archive', bytes(`${'a'.padEnd(257, '\0')}ustar`), 'is a tar archive and no cpio archive'],
     [
+      "compressed in lz4's frame format",
+      new Uint8Array([0x04, 0x22, 0x4d, 0x18, 0x64, 0x40, 0xa7, ...bytes('')]),
+      'which the kernel does not read: lz4 -l makes the one it does',
+    ],
+    [
+      'compressed behind a skippable frame',
+      new Uint8Array([0x50, 0x2a, 0x4d, 0x18, 1, 0, 0, 0, 7, 0x28, 0xb5, 0x2f, 0xfd, ...bytes('')]),
+      'begins with a skippable frame',
+    ],
+    [
       'noise',
       new Uint8Array(600).fill(0xa5),
       'is neither a cpio archive nor a compressed one: it begins with a5 a5 a5 a5',

@@ -283,6 +283,32 @@ describe('an initrd', () => {
       ],
     });
   });
+
+  it('is told to be cut where the archive behind the microcode is', async () => {
+    const early = cpio(['kernel/x86/microcode/GenuineIntel.bin', noise(600)]);
+    const whole = Buffer.concat([early, gzipSync(cpio(['init', noise(500)]))]);
+    expect(await readKernelFile('f', whole)).toMatchObject({ problem: null });
+    expect(await readKernelFile('f', whole.subarray(0, -200))).toMatchObject({
+      kind: 'initrd',
+      problem: expect.stringContaining(`the archive at offset ${early.length} of f is a cut gzip file`),
+    });
+  });
+
+  it('is found behind skippable frames in front of a zstd or lz4 one', async () => {
+    const frame = Buffer.from('5e2a4d1803000000616263', 'hex');
+    // Of the archive as it is: a frame with one raw block.
+    const archive = cpio(['init', noise(500)]);
+    const header = Buffer.from('28b52ffd00580000000000', 'hex').subarray(0, 6);
+    const block = Buffer.alloc(3);
+    block.writeUIntLE((archive.length << 3) | 1, 0, 3);
+    const stream = Buffer.concat([header, block, archive]);
+    for (const bytes of [stream, Buffer.concat([frame, frame, stream])]) {
+      expect(await readKernelFile('f', bytes)).toMatchObject({
+        what: 'an initrd (a cpio archive compressed with zstd)',
+      });
+    }
+    expect(await readKernelFile('f', Buffer.concat([frame, frame]))).toMatchObject({ kind: 'other' });
+  });
 });
 
 describe('a program that speaks the boot protocol', () => {

@@ -11,7 +11,7 @@ import { isElf, missingElfBytes, readElf } from './elf.ts';
 import { readFit } from './fit.ts';
 import { holdsXen, identifyFile, UNKNOWN_FILE } from './identify.ts';
 import { readImageHeader } from './image-header.ts';
-import { describeInitrd, readInitrd } from './initrd.ts';
+import { describeInitrd, type InitrdPart, readInitrd } from './initrd.ts';
 import type {
   BootProgramFile,
   Described,
@@ -29,7 +29,7 @@ import { readPeSignatures } from './pe-signature.ts';
 import { findCandidates, findLastStream } from './stream-search.ts';
 import { readUImage } from './uimage.ts';
 import { runAreaSentence, sectionsInRunArea, ukiTexts } from './uki.ts';
-import { detectCompression } from './unpack.ts';
+import { detectCompression, pastSkippableFrames, unpackStream } from './unpack.ts';
 import { readVboot } from './vboot.ts';
 import { describeVmlinux } from './vmlinux.ts';
 import { contentIsNoKernel, unwrapOnce } from './wrapping.ts';
@@ -359,14 +359,34 @@ async function describeDeviceTree(common: Described, bytes: Uint8Array, depth: n
   }
 }
 
-function describeInitrdFile(common: Described, bytes: Uint8Array): InitrdFile {
+async function describeInitrdFile(common: Described, bytes: Uint8Array): Promise<InitrdFile> {
   const parts = readInitrd(bytes) ?? [];
   const endless = parts.find(({ isCut }) => isCut);
   const problem =
     endless === undefined
-      ? null
+      ? await archiveProblem(common.path, bytes, parts.at(-1))
       : `${common.path} is cut: the cpio archive at offset ${endless.offset} does not end in its ${bytes.length} bytes`;
   return { ...common, kind: 'initrd', parts, what: describeInitrd(parts), problem };
+}
+
+/** Why a compressed archive behind others cannot be unpacked; null where it can. */
+async function archiveProblem(
+  path: string,
+  bytes: Uint8Array,
+  part: InitrdPart | undefined,
+): Promise<string | null> {
+  if (part === undefined || part.compression === null) return null;
+  try {
+    await unpackStream(
+      `the archive at offset ${part.offset} of ${path}`,
+      bytes.subarray(part.offset),
+      part.compression,
+    );
+    return null;
+  } catch (error) {
+    if (!(error instanceof BootscopeError)) throw error;
+    return error.message;
+  }
 }
 
 async function describeUki(common: Described, bytes: Uint8Array, depth: number): Promise<KernelFile> {
@@ -442,7 +462,8 @@ function summarise(
 }
 
 async function describeCompressed(common: Described, bytes: Uint8Array, depth: number): Promise<KernelFile> {
-  const compression = detectCompression(bytes.subarray(0, 64));
+  const start = pastSkippableFrames(bytes);
+  const compression = detectCompression(bytes.subarray(start, start + 64));
   if (compression === null) return { ...common, kind: 'other' };
   let inner: KernelFile | null = null;
   let problem: string | null = null;

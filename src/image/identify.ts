@@ -23,7 +23,7 @@ import { hasBanner } from './kernel-version.ts';
 import { readMultibootHeader } from './multiboot.ts';
 import { findPeSection, type PeFile, readPe } from './pe.ts';
 import { findCandidates } from './stream-search.ts';
-import { detectCompression } from './unpack.ts';
+import { detectCompression, pastSkippableFrames } from './unpack.ts';
 
 /** What a file turned out to be. */
 export type FileKind =
@@ -279,7 +279,11 @@ export function identifyFile(bytes: Uint8Array): FileIdentity {
   const kernel = identifyKernel(bytes, view);
   if (kernel !== null) return kernel;
 
-  const compression = findMagic(view, COMPRESSION_MAGICS);
+  const frame = pastSkippableFrames(bytes);
+  const compression = findMagic(
+    frame === 0 ? view : new ByteView(bytes.subarray(frame), 'file'),
+    COMPRESSION_MAGICS,
+  );
   if (compression !== undefined) return compressed(compression[2], compression[3] ?? '');
   if (isCpio(view, firstArchive(bytes))) {
     return {

@@ -4,7 +4,7 @@
 import { ByteView } from './byte-view.ts';
 import { identifyFile } from './identify.ts';
 import { isCpio } from './initrd.ts';
-import { detectCompression, gunzipStart } from './unpack.ts';
+import { detectCompression, gunzipStart, pastSkippableFrames } from './unpack.ts';
 
 /** Archives that the kernel unpacks: new ASCII format, without or with checksums. */
 const KERNEL_CPIO = ['070701', '070702'] as const;
@@ -39,7 +39,11 @@ export function initrdProblem(bytes: Uint8Array): string | null {
     const inner = start.length === 0 ? null : initrdProblem(start);
     return inner === null ? null : `is compressed with gzip, and what is in it ${inner}`;
   }
+  if (compression === 'lz4-frame')
+    return "is compressed in lz4's frame format, which the kernel does not read: lz4 -l makes the one it does";
   if (compression !== null) return null;
+  if (pastSkippableFrames(bytes.subarray(at)) > 0)
+    return 'begins with a skippable frame, and the kernel looks for the magic of its compression there';
   const text = new TextDecoder('latin1').decode(bytes.subarray(at, at + 256)).trimStart();
   if (/^<(!doctype html|html|\?xml|head|body)/i.test(text)) {
     return `is a page of the web and no cpio archive: it begins with ${JSON.stringify(text.slice(0, 24))}`;

@@ -15,8 +15,25 @@ export const UNPACKED_LIMIT = 0x20000000;
 /** Tried in turn, since the codecs want to know how much room there is. */
 const GUESSED_LENGTHS: readonly number[] = [0x2000000, 0x8000000, UNPACKED_LIMIT];
 
+/** The first of the 16 magics of a skippable frame. */
+const SKIPPABLE_MAGIC = 0x184d2a50;
+
 /** Compressed bytes from which `unpackStart` unpacks. */
 const START_LENGTH = 0x20000;
+
+/**
+ * Where the first frame with content begins: zstd and lz4 pass over skippable frames in front (RFC 8878 3.1.2), which pzstd and
+ * signing tools write. 0 for a file without, or with nothing but such frames.
+ */
+export function pastSkippableFrames(bytes: Uint8Array): number {
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  let at = 0;
+  while (at + 8 <= bytes.length && (view.getUint32(at, true) & ~0xf) >>> 0 === SKIPPABLE_MAGIC) {
+    at += 8 + view.getUint32(at + 4, true);
+  }
+  const compression = detectCompression(bytes.subarray(at, at + 64));
+  return compression === 'zstd' || compression === 'lz4-frame' ? at : 0;
+}
 
 /** By the magic at the start of `bytes`; null for none. */
 export function detectCompression(bytes: Uint8Array): Compression | null {

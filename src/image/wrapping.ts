@@ -11,7 +11,7 @@ import { type FitImage, fitImageOf, readFit } from './fit.ts';
 import { type FileKind, identifyFile } from './identify.ts';
 import { findPeSection, peSectionBytes, readPe } from './pe.ts';
 import { readUImage } from './uimage.ts';
-import { detectCompression, gunzipStart, unpackStream } from './unpack.ts';
+import { detectCompression, gunzipStart, pastSkippableFrames, unpackStream } from './unpack.ts';
 import { readVboot } from './vboot.ts';
 
 /** What was inside. */
@@ -57,9 +57,10 @@ export async function unwrapOnce(path: string, bytes: Uint8Array, kind: FileKind
       return { wrapper: 'UKI section .linux', bytes: peSectionBytes(bytes, linux) };
     }
     case 'compressed': {
-      const compression = detectCompression(bytes.subarray(0, 64));
+      const stream = bytes.subarray(pastSkippableFrames(bytes));
+      const compression = detectCompression(stream.subarray(0, 64));
       if (compression === null) return null;
-      return { wrapper: compression, bytes: (await unpackStream(path, bytes, compression)).content };
+      return { wrapper: compression, bytes: (await unpackStream(path, stream, compression)).content };
     }
     case 'efi-zboot': {
       const header = readEfiZboot(bytes);
