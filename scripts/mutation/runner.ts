@@ -13,6 +13,9 @@ const HITS_AT_LEAST = 10_000;
 /** The process is begun anew when it has grown to this. */
 const LARGEST_PROCESS = 2 ** 31;
 
+/** In the name of a suite that runs once an engine. */
+const ENGINE = /\((native [\d.]+|wasm)\)/;
+
 /** What Stryker's instrumented code looks at. */
 interface Switches {
   activeMutant?: string | undefined;
@@ -52,6 +55,8 @@ export default class MutationRunner extends Runner {
   readonly #journal = new Journal(this.#job.journal);
   readonly #milliseconds = new Map<string, number>();
   #file: File | undefined;
+  /** The first that a suite is named after; what the others do is their own room's. */
+  #engine: string | undefined;
   #began = 0;
   #test = '';
   #version = '';
@@ -74,6 +79,9 @@ export default class MutationRunner extends Runner {
   }
 
   override async onBeforeRunTask(test: Test): Promise<void> {
+    const [, engine] = ENGINE.exec(test.fullTestName) ?? [];
+    this.#engine ??= engine;
+    if (engine !== this.#engine) test.mode = 'skip';
     await super.onBeforeRunTask(test);
     switches.currentTestId = test.id;
     this.#began = performance.now();
