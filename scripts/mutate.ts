@@ -257,7 +257,7 @@ async function jobOf(drawn: readonly Mutant[], journal: string): Promise<Job> {
     journal,
     watched: join(FOLDER, 'watched'),
     budget: budget * 1000,
-    longestTest: 2000,
+    longestTest: 10_000,
   };
 }
 
@@ -296,7 +296,7 @@ function tell(name: string, all: number, drawn: readonly Mutant[], journal: Jour
   const onImport = drawn.length - tried.length;
   if (onImport > 0) process.stdout.write(`  ${onImport} more run only while a file is loaded: not tried\n`);
   const slow = [...journal.reached.values()].reduce((sum, { leftOut }) => sum + leftOut, 0);
-  if (slow > 0) process.stdout.write(`  ${slow} tests of more than 2 s were left out\n`);
+  if (slow > 0) process.stdout.write(`  ${slow} tests of more than 10 s were left out\n`);
 }
 
 /** Wilson's interval for a share. */

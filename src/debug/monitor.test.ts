@@ -6,6 +6,7 @@ import { type BootSession, openBoot } from '../boot/session.ts';
 import { hasNativeEngine } from '../cpu/native.ts';
 import { hex } from '../hex.ts';
 import { type KernelImage, readKernelImage } from '../image/kernel-image.ts';
+import { SymbolTable } from '../trace/symbols.ts';
 import { Monitor } from './monitor.ts';
 
 const DEMO = new URL('../../images/demo/demo-lz4.bzImage', import.meta.url).pathname;
@@ -152,6 +153,21 @@ describe.skipIf(missing !== '')(`monitor${missing}`, () => {
     expect(wrote.at(-1)).toMatch(/^and [1-9]\d* before$/);
     const few = (await ask('who 0x100000..0x101000')).trimEnd().split('\n');
     expect(few.at(-1)).not.toContain(' before');
+  });
+
+  it('names code by the files with symbols that are there', async () => {
+    const at = (address: bigint, name: string) => new SymbolTable([{ address, name }]);
+    const stub = { setup: null, stub: at(0x200n, 'startup_64') };
+    monitor = new Monitor(session, image, { symbols: stub });
+    expect(await ask('where')).toBe('setup, 0x90200, real16, #0\n');
+    expect(await ask('goto startup_64')).toContain('0x100200 <startup_64>, ');
+    // The copy begins in what was loaded, or runs elsewhere: it is what runs.
+    const { address } = await session.goTo('relocated');
+    const offset = Number(address) - session.zo! - 0x200;
+    expect(await ask('where')).toContain(`<startup_64+${hex(offset)}>`);
+    monitor = new Monitor(session, image, { symbols: { setup: at(0x200n, '_start'), stub: null } });
+    expect(await ask('where')).not.toContain('<');
+    expect(await ask('goto #1')).toMatch(/^setup, 0x902[0-9a-f]+ <_start\+0x/);
   });
 
   it('keeps the places to stop at until they are replaced', async () => {

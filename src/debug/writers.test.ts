@@ -150,4 +150,43 @@ describeEachEngine('findAccessors', (_, engine) => {
     });
     session.close();
   });
+
+  it('tells each instruction of a loop once, with its first and last write and all that it wrote', async () => {
+    const { session, image } = await open();
+    await session.goTo('startup_64');
+    const cr3 = Number(session.registers.cr3);
+    // startup_32 fills the entries of four page directories in a loop.
+    const range = { start: cr3 + 0x2000, end: cr3 + 0x3000 };
+    const { accessors } = await findAccessors(session, image, range, 'write', parsePlace('startup_64'));
+    const guests = accessors.filter(({ by }) => by === 'guest');
+    expect(guests.length).toBeGreaterThan(0);
+    for (const { count, start, end, first, last, at } of guests) {
+      expect(count).toBeGreaterThan(100);
+      expect([start >= range.start, start < range.start + 8, end > range.end - 9, end <= range.end]).toEqual([
+        ...[true, true, true, true],
+      ]);
+      expect(last!).toBeGreaterThan(first! + count - 1);
+      // Shown is the last one.
+      expect(at).toBeGreaterThanOrEqual(range.end - 8);
+    }
+    expect(new Set(guests.map(({ instruction }) => instruction!.address)).size).toBe(guests.length);
+    session.close();
+  });
+
+  it('names the call of firmware that wrote, also where several wrote', async () => {
+    const { session, image } = await open();
+    await session.goTo('startup_32');
+    const bootParams = session.layout().find(({ kind }) => kind === 'boot-params')!;
+    // setup has the BIOS write E820 entries into boot_params, one a call.
+    const start = Number(bootParams.start) + 0x2d0;
+    const range = { start, end: start + 3 * 20 };
+    const { accessors } = await findAccessors(session, image, range, 'write', parsePlace('startup_32'));
+    const firmware = accessors.filter(({ by }) => by === 'firmware');
+    expect(firmware.length).toBeGreaterThanOrEqual(3);
+    for (const { what } of firmware) expect(what).toBe('INT 15h E820: query system address map');
+    expect(accessors.filter(({ by }) => by !== 'firmware').every(({ what }) => !what?.includes('INT'))).toBe(
+      true,
+    );
+    session.close();
+  });
 });

@@ -39,12 +39,12 @@ export function nameStubSections(trace: BootTrace, zo: ElfFile): BootTrace {
     const wholes = phase.regions.filter(({ role }) => role === 'zo');
     // What runs is the copy once there is one.
     const runs = wholes.find(({ zo }) => zo === 'copy') ?? wholes[0];
+    if (runs === undefined) return phase;
     const shown = phase.regions.filter(({ role }) => RUNNING.has(role));
-    const copied = runs?.zo === 'copy';
+    const copied = runs.zo === 'copy';
     const names = new Set(wholes.map(({ name }) => name));
     const kept = phase.regions.filter(
-      ({ role, parent }) =>
-        !(parent !== undefined && names.has(parent)) && !(RUNNING.has(role) && runs !== undefined),
+      ({ role, parent }) => !(parent !== undefined && names.has(parent)) && !RUNNING.has(role),
     );
     const parts = wholes.flatMap((whole) =>
       sections
@@ -66,11 +66,11 @@ export function nameStubSections(trace: BootTrace, zo: ElfFile): BootTrace {
     );
     const exact = shown.flatMap((region): MemoryRegion[] => {
       const part = running.get(region.role);
-      if (runs === undefined || part === undefined) return [region];
+      if (part === undefined) return [region];
       const { inferred: _, ...rest } = region;
       // startup_32 builds page tables at the place of the copy before that is made.
       const elsewhere = region.role === 'boot-page-tables' && !copied;
-      const at = elsewhere ? region.start - part.start : (runs?.start ?? 0n);
+      const at = elsewhere ? region.start - part.start : runs.start;
       return [{ ...rest, start: at + part.start, end: at + part.end, source: part.source }];
     });
     return { ...phase, regions: sorted([...kept, ...parts, ...exact]) };

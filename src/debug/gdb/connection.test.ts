@@ -319,4 +319,93 @@ describe('GdbConnection', () => {
     expect(lost.farewell()).toBe('closed');
     expect(lost.sent.filter((each) => each !== 'ack')).toEqual(['(end)']);
   });
+
+  it('sends nothing more when it has gone, also what it worked on', async () => {
+    const { connection, ask, sent, farewell } = connect();
+    connection.receive(encodePacket('vKill;1'));
+    connection.receive(encodePacket('qC'));
+    await connection.settled;
+    expect(sent.filter((each) => each !== 'ack')).toEqual(['OK', '(end)']);
+    expect(farewell()).toBe('killed');
+    expect(await ask('?')).toEqual([]);
+  });
+
+  it('takes numbers in hexadecimal only, and says so of everything else', async () => {
+    const { ask, target } = connect();
+    const bad = [
+      'px',
+      `P${number('rax')}`,
+      `P${number('rax')}=0`,
+      'Pff=00',
+      'Px=00',
+      'mx,1',
+      'm0,x',
+      'M0,x:00',
+    ];
+    for (const packet of [
+      ...bad,
+      'Mx,1:00',
+      'M0,1:0',
+      'M0:00',
+      'Z0,x,1',
+      'Z0,0,x',
+      'Z0,0',
+      'cx',
+      'vCont;x',
+    ]) {
+      expect([packet, await ask(packet)]).toEqual([packet, ['E01']]);
+    }
+    expect(await ask('qXfer:features:read:target.xml:x,1')).toEqual(['E01']);
+    expect(await ask('qXfer:features:read:target.xml:0,x')).toEqual(['E01']);
+    expect(await ask('qRcmd,0')).toEqual(['E01']);
+    expect([target.points, target.resumed, target.registers.size]).toEqual([[], [], 2]);
+    expect(target.memory.every((byte) => byte === 0)).toBe(true);
+  });
+
+  it('transfers only what it has, and only to read', async () => {
+    const { ask } = connect();
+    expect(await ask('qXfer:features:write:target.xml:0,10')).toEqual(['']);
+    expect(await ask('qXfer:features:read:other.xml:0,10')).toEqual(['E00']);
+    expect(await ask('qXfer:memory-map:read:x:0,10')).toEqual(['']);
+  });
+
+  it('steps and continues by each of the packets for it', async () => {
+    const { ask, target } = connect();
+    const steps = [];
+    for (const packet of ['s', 'S05', 'vCont;s', 'vCont;S05', 'c', 'C05', 'vCont;c', 'vCont;C05:1']) {
+      target.resumed.length = 0;
+      await ask(packet);
+      steps.push(...target.resumed);
+    }
+    const forward = (step: boolean) => ({ direction: 'forward', step });
+    expect(steps).toEqual([...Array(4).fill(forward(true)), ...Array(4).fill(forward(false))]);
+    await ask('C05;7c00');
+    expect(target.registers.get('rip')).toBe(0x7c00n);
+    expect(await ask('bx')).toEqual(['']);
+    expect(await ask('vCont?')).toEqual(['vCont;c;C;s;S']);
+  });
+
+  it('sends no packet larger than it has offered', async () => {
+    const { ask, target } = connect();
+    const [features] = await ask('qSupported');
+    const size = Number.parseInt(/PacketSize=([0-9a-f]+)/.exec(features!)![1]!, 16);
+    for (const reply of await ask(`qRcmd,${textToHex('where')}`)) expect(reply.length).toBeLessThan(size);
+    target.readMemory = (_, length) => new Uint8Array(length);
+    expect((await ask('m0,ffff'))[0]!.length).toBe(size - 2);
+  });
+
+  it('gives a command to the monitor without the blanks around it', async () => {
+    const { ask } = connect();
+    const [first] = await ask(`qRcmd,${textToHex('  phases \n')}`);
+    expect(Buffer.from(first!.slice(1), 'hex').toString()).toMatch(/^phases: x/);
+  });
+
+  it('answers with what went wrong where the machine fails', async () => {
+    const { ask, target } = connect();
+    target.status = () => {
+      throw new Error('no machine');
+    };
+    expect(await ask('qThreadExtraInfo,1')).toEqual(['E.no machine']);
+    expect(await ask('qC')).toEqual(['QC1']);
+  });
 });

@@ -206,6 +206,7 @@ export class GdbConnection {
     const number = parseHex(digits ?? '');
     const value = fromHex(bytes ?? '');
     if (number === null || value === null || number >= GDB_REGISTERS.length) return ERROR_FORMAT;
+    if (value.length !== registerSize(number)) return ERROR_FORMAT;
     const refusal = this.#target.writeRegister(GDB_REGISTERS[number]!.name, toNumber(value));
     return refusal === null ? OK : `E.${refusal}`;
   }

@@ -42,6 +42,7 @@ describe('PacketReader', () => {
 describe('fromHex', () => {
   it('refuses half bytes and what is no digit', () => {
     expect(fromHex('0aFF')).toEqual(Uint8Array.of(0x0a, 0xff));
+    expect(fromHex('')).toEqual(new Uint8Array(0));
     expect(fromHex('0')).toBeNull();
     expect(fromHex('0g')).toBeNull();
   });
