@@ -377,7 +377,8 @@ export class BootRun {
       this.#stream?.resumed();
       const { limit } = this.hold;
       const most = this.#watchLast(maxInstructions);
-      const end = this.machine.run(limit === null || most === null ? (limit ?? most) : Math.min(limit, most));
+      const last = limit === null || most === null ? (limit ?? most) : Math.min(limit, most);
+      const end = this.machine.run(last, seconds * 1000 - this.#ran);
       if (this.#queue.length > 0) {
         await this.#drain();
       } else if (end.kind === 'slice') {

@@ -6,6 +6,7 @@ import { describeEachEngine } from '../cpu/each-engine.ts';
 import { enterLongMode, enterProtectedMode } from '../cpu/enter-mode.ts';
 import { noise } from '../image/test-images.ts';
 import { CpuModeReader } from './cpu-mode.ts';
+import { NOT_HELD } from './hold.ts';
 import { findRepInstructions, hookStringInstruction, type StringOperation } from './string-instructions.ts';
 
 const MIB = 0x10_0000;
@@ -46,6 +47,8 @@ interface Outcome {
   readonly registers: Readonly<Record<string, bigint>>;
   readonly memory: Buffer;
   readonly operations: readonly StringOperation[];
+  /** How often the hook looked. */
+  readonly calls: number;
 }
 
 /** Identity page tables of 2 MiB pages for the first GiB, but for what lies at 4 MiB. */
@@ -81,16 +84,24 @@ async function run(open: () => Promise<Cpu>, given: Case, fast: boolean | null):
     cpu.writeRegister('rdi', given.rdi);
     cpu.writeRegister('rax', given.rax ?? 0n);
     const operations: StringOperation[] = [];
+    let calls = 0;
     if (fast !== null) {
       hookStringInstruction(cpu, CODE + 2, {
         fast,
         mode: new CpuModeReader(cpu),
         onOperation: (operation) => operations.push(operation),
+        hold: {
+          ...NOT_HELD,
+          before: () => {
+            calls++;
+            return false;
+          },
+        },
       });
     }
     const end = cpu.run().kind;
     const registers = Object.fromEntries(REGISTER_NAMES.map((name) => [name, cpu.readRegister(name)]));
-    return { end, registers, memory: Buffer.from(cpu.ram(0)), operations };
+    return { end, registers, memory: Buffer.from(cpu.ram(0)), operations, calls };
   } finally {
     cpu.close();
   }
@@ -190,6 +201,27 @@ describeEachEngine('a rep movs or rep stos', (open) => {
     const { end, operations } = await same({ ...movsq, rcx: 512n, rsi: BigInt(RAM - 2048), rdi: 0x40_0000n });
     expect(end).not.toBe('halted');
     expect(operations).toEqual([]);
+  });
+
+  it('does what comes before the end of RAM, or before its own code, on the host at once', async () => {
+    for (const [rcx, rdi] of [
+      [0x7fff_ffffn, BigInt(RAM - 0x10_0000)],
+      [0x7fff_ffffn, BigInt(CODE - 0x1_0000)],
+    ] as const) {
+      const fill = {
+        mode: 'long64',
+        code: INSTRUCTIONS.stosq,
+        rcx,
+        rdi,
+        rax: 0x9090_9090_9090_9090n,
+      } as const;
+      const { end, calls } = await same(fill);
+      expect(end).not.toBe('halted');
+      expect(calls).toBeLessThan(20);
+    }
+    // A quarter of a million iterations, each of which would read what the one before has written.
+    const { calls } = await same({ ...movsq, rcx: 0x4_0000n, rsi: 0x40_0000n, rdi: 0x40_0010n });
+    expect(calls).toBe(1);
   });
 
   it('leaves pages that are mapped elsewhere to the CPU', async () => {

@@ -37,6 +37,8 @@ const STOS = 0xab;
 /** Of a repeated MOVS or STOS with REX.W. */
 const MAX_LENGTH = 3;
 const DIRECTION_FLAG = 1n << 10n;
+/** With fewer iterations than this the host does not begin where it cannot do all of them. */
+const FEWEST = 64n;
 
 /** @param long - whether it is 64-bit code; elsewhere the byte of REX.W is an instruction of its own */
 function decodeRep(bytes: Uint8Array, offset: number, long: boolean): RepInstruction | null {
@@ -92,8 +94,8 @@ export interface StringHookOptions {
 
 /**
  * Hooks the instruction at `address` (physical and linear, flat segments). In 32-bit and long mode with identity
- * mapping it is done on the host; everywhere else, and where source and target overlap the wrong way round, the CPU
- * does it itself.
+ * mapping it is done on the host; everywhere else the CPU does it itself. Where memory ends, or the instruction would write over
+ * itself, the CPU does what is left from there on.
  */
 export function hookStringInstruction(cpu: Cpu, address: number, options: StringHookOptions): Unhook {
   const values = new BigUint64Array(NAMES.length);
@@ -125,50 +127,100 @@ export function hookStringInstruction(cpu: Cpu, address: number, options: String
     const leaveToCpu = (): void => {
       expectedCount = count > 1n ? count - 1n : null;
     };
-    if (count > BigInt(memory.end)) return leaveToCpu();
     const width = BigInt(instruction.width);
-    const length = count * width;
     const backward = (rflags! & DIRECTION_FLAG) !== 0n;
-    const lowest = (pointer: bigint): bigint =>
-      backward ? (pointer & mask) - (length - width) : pointer & mask;
-    const target = lowest(rdi!);
-    const source = instruction.kind === 'copy' ? lowest(rsi!) : null;
+    const lowest = (pointer: bigint, iterations: bigint): bigint =>
+      backward ? (pointer & mask) - (iterations - 1n) * width : pointer & mask;
     const paging = { cr0: cr0!, cr3: cr3!, cr4: cr4!, efer: efer! };
-    const plain = (start: bigint): boolean =>
-      memory.contains(Number(start), Number(length)) &&
-      isIdentityMapped(tables, paging, start, start + length);
-    if (!plain(target) || (source !== null && !plain(source))) return leaveToCpu();
+    const plain = (pointer: bigint, iterations: bigint): boolean => {
+      const [start, length] = [lowest(pointer, iterations), iterations * width];
+      return (
+        memory.contains(Number(start), Number(length)) &&
+        isIdentityMapped(tables, paging, start, start + length)
+      );
+    };
+    const copies = instruction.kind === 'copy';
+    const isPlain = (iterations: bigint): boolean =>
+      plain(rdi!, iterations) && (!copies || plain(rsi!, iterations));
 
-    options.onOperation({
-      kind: instruction.kind,
-      address,
-      source: source === null ? null : Number(source),
-      target: Number(target),
-      length: Number(length),
-    });
+    const [target, source] = [lowest(rdi!, count), copies ? lowest(rsi!, count) : null];
+    const length = count * width;
+    const whole = count <= BigInt(memory.end) && isPlain(count);
+    if (whole) {
+      options.onOperation({
+        kind: instruction.kind,
+        address,
+        source: source === null ? null : Number(source),
+        target: Number(target),
+        length: Number(length),
+      });
+    }
+    if (!options.fast) return leaveToCpu();
     const overItself = target < BigInt(address + instruction.size) && BigInt(address) < target + length;
     const overlaps = source !== null && source < target + length && target < source + length;
     const smears = overlaps && source !== target && (backward ? source > target : source < target);
-    if (!options.fast || overItself || smears) return leaveToCpu();
+    const done =
+      whole && !overItself && !smears
+        ? count
+        : backward
+          ? 0n
+          : forwardRoom(memory, { address, width, count, target, source });
+    if (done === 0n || (done < count && done < FEWEST) || (!whole && !isPlain(done))) return leaveToCpu();
 
-    if (source !== null) markUsed(tables, paging, { start: source, end: source + length }, 'read');
-    markUsed(tables, paging, { start: target, end: target + length }, 'write');
-    const [from, to, bytes] = [Number(source ?? 0n), Number(target), Number(length)];
+    const [to, bytes] = [Number(lowest(rdi!, done)), Number(done * width)];
+    const from = copies ? Number(lowest(rsi!, done)) : null;
+    const end = (start: number): bigint => BigInt(start + bytes);
+    if (from !== null) markUsed(tables, paging, { start: BigInt(from), end: end(from) }, 'read');
+    markUsed(tables, paging, { start: BigInt(to), end: end(to) }, 'write');
     const by = { by: instruction.kind, instruction: BigInt(address) };
-    if (source !== null) hold.onHostRead({ start: from, end: from + bytes, ...by });
-    if (source !== null) memory.copyWithin(to, from, bytes);
-    else fill(memory, to, bytes, rax!, instruction.width);
+    if (from !== null) hold.onHostRead({ start: from, end: from + bytes, ...by });
+    if (from === null) fill(memory, to, bytes, rax!, instruction.width);
+    else if (smears) smear(memory, from, to, bytes);
+    else memory.copyWithin(to, from, bytes);
     cpu.invalidateCode(to, bytes);
-    hold.onHostWrite({
-      ...{ start: to, end: to + bytes, ...by },
-      ...(source === null ? {} : { source: from }),
-    });
-    const step = backward ? -length : length;
-    cpu.writeRegister('rcx', 0n);
+    hold.onHostWrite({ start: to, end: to + bytes, ...by, ...(from === null ? {} : { source: from }) });
+    const step = backward ? -BigInt(bytes) : BigInt(bytes);
+    const left = count - done;
+    cpu.writeRegister('rcx', left);
     cpu.writeRegister('rdi', (rdi! + step) & mask);
-    if (source !== null) cpu.writeRegister('rsi', (rsi! + step) & mask);
-    cpu.writeRegister('rip', BigInt(address + instruction.size));
+    if (copies) cpu.writeRegister('rsi', (rsi! + step) & mask);
+    // Where some are left, the CPU does the next one as it would have.
+    if (left === 0n) cpu.writeRegister('rip', BigInt(address + instruction.size));
+    else expectedCount = left > 1n ? left - 1n : null;
   });
+}
+
+interface ForwardOperation {
+  readonly address: number;
+  readonly width: bigint;
+  readonly count: bigint;
+  readonly target: bigint;
+  readonly source: bigint | null;
+}
+
+/** How many iterations there are before memory ends, or the instruction writes over itself; 0 where the host does none. */
+function forwardRoom(memory: PhysicalMemory, operation: ForwardOperation): bigint {
+  const { address, width, count, target, source } = operation;
+  if (source !== null && source < target && target - source < width) return 0n;
+  const roomFrom = (start: bigint): number => {
+    const at = Number(start);
+    const block = memory.blocks.find(({ start: first, end }) => first <= at && at < end);
+    return block === undefined ? 0 : block.end - at;
+  };
+  const rooms = [roomFrom(target), source === null ? Number.POSITIVE_INFINITY : roomFrom(source)];
+  if (target < BigInt(address + MAX_LENGTH)) rooms.push(Math.max(0, address - Number(target)));
+  const room = BigInt(Math.min(...rooms)) / width;
+  return room < count ? room : count;
+}
+
+/** A copy upward over its own source: each iteration reads what those before it have written. */
+function smear(memory: PhysicalMemory, from: number, to: number, length: number): void {
+  const distance = to - from;
+  for (let done = 0; done < length; ) {
+    const piece = Math.min(distance + done, length - done);
+    memory.copyWithin(to + done, from, piece);
+    done += piece;
+  }
 }
 
 function fill(memory: PhysicalMemory, target: number, length: number, rax: bigint, width: 1 | 4 | 8): void {

@@ -138,6 +138,9 @@ export class SystemEvents {
   /** The OUT of each newline that was not looked at yet. */
   readonly #newlines: Place[] = [];
   #modeLook: Unhook | null = null;
+  /** What is done once before the instruction at an address, and the hooks on such instructions. */
+  readonly #afterwards = new Map<bigint, () => void>();
+  readonly #hooksAfter = new Map<bigint, Unhook>();
 
   constructor(parts: SystemEventParts) {
     this.#parts = parts;
@@ -145,12 +148,13 @@ export class SystemEvents {
 
   /** Hooks the system instructions at `address` + offset, for each offset that `findSystemInstructions` gave. */
   watch(address: number, offsets: readonly number[]): Unhook[] {
-    return offsets.map((offset) => {
+    const hooks = offsets.map((offset) => {
       const at = BigInt(address + offset);
       return this.#parts.cpu.hookCode(at, at, () => {
         if (!this.#held(address + offset)) this.#onInstruction(address + offset);
       });
     });
+    return [...hooks, () => this.#dropHooksAfter()];
   }
 
   #held(address: number): boolean {
@@ -351,13 +355,23 @@ export class SystemEvents {
     };
   }
 
-  /** Does it once, when the instruction at `next` is about to run. */
+  /** Does it once, when the instruction at `next` is about to run. The hook stays: adding one costs more than many calls. */
   #after(next: bigint, action: () => void): void {
+    this.#afterwards.set(next, action);
+    if (this.#hooksAfter.has(next)) return;
     const unhook = this.#parts.cpu.hookCode(next, next, () => {
-      if (this.#held(Number(next))) return;
-      unhook();
-      action();
+      const due = this.#afterwards.get(next);
+      if (due === undefined || this.#held(Number(next))) return;
+      this.#afterwards.delete(next);
+      due();
     });
+    this.#hooksAfter.set(next, unhook);
+  }
+
+  #dropHooksAfter(): void {
+    for (const unhook of this.#hooksAfter.values()) unhook();
+    this.#hooksAfter.clear();
+    this.#afterwards.clear();
   }
 
   /** What LGDT and LIDT loaded is read when the next instruction is about to run. */

@@ -7,6 +7,7 @@ import { runsMachineCode } from './host-machine-code.ts';
  * Both are the same function of a hook's four parameters, the last (the user data) pointing to the state below:
  *
  *   state.address = address; state.size = size; end = address + size
+ *   if (--state.looks == 0) call back with the same parameters, and return
  *   if (end == state.repeatEnd) { state.counted = 0; return }                // one more iteration, a block of its own
  *   if (address - 8 <= state.limit) {                                        // unsigned; its code can be read
  *     check = rotl64(*(address), 7) ^ *(end - 8)                             // from guest RAM, 64 bits each
@@ -27,7 +28,7 @@ import { runsMachineCode } from './host-machine-code.ts';
  */
 
 /**
- * Offsets in the state, whose fields have 64 bits, `size` and `counted` 32, `special` 256; `table` holds an entry of 16 bytes
+ * Offsets in the state, whose fields have 64 bits, `size`, `counted` and `looks` 32, `special` 256; `table` holds an entry of 16 bytes
  * for each value of the address's low 16 bits.
  */
 export const STATE = {
@@ -45,6 +46,8 @@ export const STATE = {
   /** `uc_ctl`, 0 to call back for all new blocks, and the `uc_tb` that it fills: its length lies at 8 and 10. */
   ctl: 64,
   block: 72,
+  /** Blocks and iterations, 32 bits, up to a call of its own: somebody looks at the clock. */
+  looks: 88,
   /** A bit for each second byte of an opcode that makes its block a special one. */
   special: 96,
   table: 128,
@@ -58,6 +61,8 @@ export const REPEATS = 0x8000;
 /** Bytes that a block has at most. */
 const MAX_BLOCK = 0x1_0000;
 
+/** Blocks from look to look at the clock: rarely enough to cost nothing, and often enough where a block takes 100 µs. */
+export const BLOCKS_PER_LOOK = 16_384;
 /** No total comes near it. */
 export const NO_STOP = 2n ** 62n;
 
@@ -67,6 +72,7 @@ export function prepareBlockCounter(state: Uint8Array, ram: number, ramSize: num
   view.setBigUint64(STATE.ram, BigInt(ram), true);
   view.setBigUint64(STATE.limit, lookupLimit(ramSize), true);
   view.setBigUint64(STATE.stopAt, NO_STOP, true);
+  view.setUint32(STATE.looks, BLOCKS_PER_LOOK, true);
 }
 
 /** The function in JavaScript, for hosts that run no machine code; it knows no block as ordinary. */
@@ -82,6 +88,12 @@ export function blockCounter(
     const address = Number(linear);
     view.setBigUint64(STATE.address, linear, true);
     view.setUint32(STATE.size, size, true);
+    const looks = view.getUint32(STATE.looks, true) - 1;
+    view.setUint32(STATE.looks, looks, true);
+    if (looks === 0) {
+      missed(linear, size);
+      return;
+    }
     const end = address + size;
     if (BigInt(end) === view.getBigUint64(STATE.repeatEnd, true)) {
       view.setUint32(STATE.counted, 0, true);
@@ -131,9 +143,11 @@ export const BLOCK_COUNTER_WASM = new Uint8Array([
   0x02, 0x0e, 0x02, 0x01, 0x65, 0x01, 0x6d, 0x02, 0x00, 0x00, 0x01, 0x65, 0x01, 0x66, 0x00, 0x00,
   0x03, 0x02, 0x01, 0x00,
   0x07, 0x05, 0x01, 0x01, 0x67, 0x00, 0x01,
-  0x0a, 0xeb, 0x01, 0x01, 0xe8, 0x01, 0x02, 0x02, 0x7e, 0x03, 0x7f, // end, check: i64; at, entry, count: i32
+  0x0a, 0x8b, 0x02, 0x01, 0x88, 0x02, 0x02, 0x02, 0x7e, 0x03, 0x7f, // end, check: i64; at, entry, count: i32
   0x20, 0x03, 0x20, 0x01, 0x37, 0x03, 0x08, // state.address
   0x20, 0x03, 0x20, 0x02, 0x36, 0x02, 0x10, // state.size
+  0x20, 0x03, 0x20, 0x03, 0x28, 0x02, 0x58, 0x41, 0x01, 0x6b, 0x22, 0x08, 0x36, 0x02, 0x58, // --state.looks
+  0x20, 0x08, 0x45, 0x04, 0x40, 0x20, 0x00, 0x20, 0x01, 0x20, 0x02, 0x20, 0x03, 0x10, 0x00, 0x0f, 0x0b,
   0x20, 0x01, 0x20, 0x02, 0xad, 0x7c, 0x21, 0x04, // end
   0x20, 0x04, 0x20, 0x03, 0x29, 0x03, 0x18, 0x51, // end == state.repeatEnd
   0x04, 0x40, 0x20, 0x03, 0x41, 0x00, 0x36, 0x02, 0x14, 0x0f, 0x0b,
@@ -163,6 +177,8 @@ export function blockCounterMachineCode(): Uint8Array | null {
   return new Uint8Array([
     0x48, 0x89, 0x71, 0x08, // mov [rcx+address], rsi
     0x89, 0x51, 0x10, // mov [rcx+size], edx
+    0xff, 0x49, 0x58, // dec dword [rcx+looks]
+    0x0f, 0x84, 0xcf, 0x00, 0x00, 0x00, // jz back
     0x89, 0xd2, // mov edx, edx
     0x4c, 0x8d, 0x04, 0x16, // lea r8, [rsi+rdx]
     0x4c, 0x3b, 0x41, 0x18, // cmp r8, [rcx+repeatEnd]

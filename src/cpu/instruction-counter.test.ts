@@ -127,6 +127,46 @@ describeEachEngine('the count of instructions', (open) => {
     expect(cpu.instructions).toBe(1 + 3 * 1_000_000 + 1);
   });
 
+  it('ends in time in the middle of a repeated instruction, which counts once however often it goes on', () => {
+    // mov $0x600000, %ecx; mov $0x200000, %edi; rep stosb; inc; hlt
+    load([0xb9, 0x00, 0x00, 0x60, 0x00, 0xbf, 0x00, 0x00, 0x20, 0x00, 0xf3, 0xaa, 0x40]);
+    cpu.writeRegister('rax', 0x77n);
+    let slices = 0;
+    for (let end = cpu.run({ instructions: 100, sliceMilliseconds: 1 }); end.kind !== 'halted'; slices++) {
+      expect(end.kind).toBe('slice');
+      const left = cpu.readRegister('rcx');
+      if (left > 0n && left < 0x60_0000n) expect(cpu.instructions).toBe(2);
+      end = cpu.run({ instructions: 100, sliceMilliseconds: 1 });
+    }
+    expect(slices).toBeGreaterThan(3);
+    expect(cpu.instructions).toBe(5);
+    expect(cpu.readRegister('rcx')).toBe(0n);
+    expect(
+      cpu
+        .ram(0)
+        .subarray(0x20_0000)
+        .every((byte) => byte === 0x77),
+    ).toBe(true);
+  });
+
+  it('ends in time where the library returns for hooks that come and go, without calling one twice', () => {
+    // 1: inc %eax; nop; jmp 1b
+    load([0x40, 0x90, 0xeb, 0xfc]);
+    let called = 0;
+    let other = () => {};
+    cpu.hookCode(BigInt(CODE + 1), BigInt(CODE + 1), () => {
+      called++;
+      other();
+      other = cpu.hookCode(0x5000n, 0x5000n, () => {});
+    });
+    for (let slice = 0; slice < 5; slice++) {
+      expect(cpu.run({ instructions: 10_000_000, sliceMilliseconds: 2 }).kind).toBe('slice');
+      const eax = Number(cpu.readRegister('rax'));
+      expect(called === eax || called === eax - 1).toBe(true);
+    }
+    expect(called).toBeLessThan(3_000_000);
+  });
+
   it.each([1, 2, 3, 7, 10, 1000].flatMap((step) => [false, true].map((hooked) => ({ step, hooked }))))(
     'ends a run exactly behind $step instructions, and calls hooks once each ($hooked)',
     ({ step, hooked }) => {

@@ -1,7 +1,16 @@
 // Counts executed instructions: whole blocks as they begin, taken back where one is left before its end.
 
 import type { PhysicalMemory } from '../x86/physical-memory.ts';
-import { blockCheck, ENTRY_SIZE, NO_STOP, REPEATS, STATE, STATE_SIZE, TABLE_MASK } from './block-counter.ts';
+import {
+  BLOCKS_PER_LOOK,
+  blockCheck,
+  ENTRY_SIZE,
+  NO_STOP,
+  REPEATS,
+  STATE,
+  STATE_SIZE,
+  TABLE_MASK,
+} from './block-counter.ts';
 import type { BlockDecoder, DecodedBlock } from './cpu.ts';
 import type { Pointer, Transport } from './transport.ts';
 
@@ -16,6 +25,7 @@ const COUNTED = STATE.counted / 4;
 const REPEAT_END = STATE.repeatEnd / 4;
 const STOP_AT = STATE.stopAt / 4;
 const CONTROL = STATE.ctl / 4;
+const LOOKS = STATE.looks / 4;
 const SPECIAL = STATE.special / 4;
 const TABLE = STATE.table / 4;
 
@@ -33,6 +43,8 @@ export interface BlockWatcher {
   isLeft(address: number, size: number, block: DecodedBlock): boolean;
   /** The block would go beyond the total that was set: it is left before its first instruction. */
   reached(address: number, size: number, block: DecodedBlock, instructionsLeft: number): void;
+  /** Asked every `BLOCKS_PER_LOOK` blocks and iterations of a repeated instruction. True: this one is left before it begins. */
+  isTimeUp(address: number): boolean;
 }
 
 /**
@@ -90,6 +102,11 @@ export class InstructionCounter {
     return fields[TOTAL]! + fields[TOTAL + 1]! * TWO_32;
   }
 
+  /** Between runs: instructions before the one that is next, which may be in the middle of its repetitions. */
+  get standing(): number {
+    return this.#fields()[COUNTED] === 0 && this.#isRepeating() ? this.total - 1 : this.total;
+  }
+
   /** Counts instructions that the host did. */
   add(count: number): void {
     add(this.#fields(), count);
@@ -120,9 +137,22 @@ export class InstructionCounter {
     fields[CONTROL + 1] = Number(control >> 32n);
   }
 
-  /** For the hook: a block that is not in its table, or goes beyond `stopAt`. */
+  /** The clock is looked at before the next block, or iteration. */
+  lookSoon(): void {
+    this.#fields()[LOOKS] = 1;
+  }
+
+  /** For the hook: a block that is not in its table, or goes beyond `stopAt`, or before which the clock is to be looked at. */
   missed(address: number, size: number): void {
     const fields = this.#fields();
+    if (fields[LOOKS] === 0) {
+      fields[LOOKS] = BLOCKS_PER_LOOK;
+      const iterates =
+        this.#isRepeating() && fields[REPEAT_END]! + fields[REPEAT_END + 1]! * TWO_32 === address + size;
+      fields[COUNTED] = 0;
+      if (!iterates) setRepeatEnd(fields, 0);
+      if (this.#watcher.isTimeUp(address) || iterates) return;
+    }
     const block = this.#blockAt(address, size);
     // Another block has begun, and nothing of it is counted yet.
     fields[COUNTED] = 0;

@@ -360,7 +360,7 @@ class UnicornCpu implements Cpu, BlockWatcher {
     if (options.instructions !== undefined) {
       if (this.#counter === null) throw new BootscopeError('cpu-not-counting', 'No instructions are counted');
       if (options.instructions <= 0) return { kind: 'slice' };
-      this.#lastTotal = this.#counter.total + options.instructions;
+      this.#lastTotal = this.#counter.standing + options.instructions;
     }
     this.#exit = null;
     this.#stopRequested = false;
@@ -426,15 +426,21 @@ class UnicornCpu implements Cpu, BlockWatcher {
         if (!moved && !this.#stopRequested && this.#thrown === null) {
           return { kind: 'error', error: 'Invalid instruction (UC_ERR_INSN_INVALID)' };
         }
-        if (!this.#stopRequested && this.#thrown === null) continue;
+        if (!this.#stopRequested && this.#thrown === null) {
+          if (this.#isSliceOver()) return { kind: 'slice' };
+          continue;
+        }
       }
       if (this.#thrown !== null) throw this.#thrown.error;
       if (this.#stopRequested) return { kind: 'stopped' };
       if (this.#sliceOver) return { kind: 'slice' };
       // Not the place to end a slice: which hooks were called before the restart is forgotten then.
-      if (this.#restart) continue;
+      if (this.#restart) {
+        if (this.#isSliceOver()) this.#counter?.lookSoon();
+        continue;
+      }
       if (this.#redirected) {
-        if (this.#sliceEnd !== 0 && monotonicTime() >= this.#sliceEnd) return { kind: 'slice' };
+        if (this.#isSliceOver()) return { kind: 'slice' };
         continue;
       }
       if (error !== UC_ERR_OK) return { kind: 'error', error: this.#transport.errorText(error) };
@@ -509,6 +515,16 @@ class UnicornCpu implements Cpu, BlockWatcher {
     }
     this.#requestStop();
     this.#hookAddress = null;
+  }
+
+  isTimeUp(address: number): boolean {
+    // A hook that has been called here is not to be called again, which is forgotten at the end of a run.
+    if (this.#hooks.some(({ skip }) => skip !== null)) {
+      if (this.#isSliceOver()) this.#counter!.lookSoon();
+      return false;
+    }
+    this.#lookAtClock(BigInt(address));
+    return this.#sliceOver;
   }
 
   /** Of use for its registers only from now on. What it broke down over lies at RIP or soon behind it. */
@@ -808,9 +824,13 @@ class UnicornCpu implements Cpu, BlockWatcher {
     return this.#unhook(this.#addInstructionHook('block', begin, end, hook));
   }
 
+  #isSliceOver(): boolean {
+    return this.#sliceEnd !== 0 && monotonicTime() >= this.#sliceEnd;
+  }
+
   #lookAtClock(address: bigint): void {
     this.#looksLeft = HOOKS_PER_LOOK;
-    if (this.#sliceEnd === 0 || monotonicTime() < this.#sliceEnd || this.#stoppedAt !== null) return;
+    if (this.#stoppedAt !== null || !this.#isSliceOver()) return;
     this.#sliceOver = true;
     this.#hookAddress = address;
     this.#requestStop();
@@ -818,12 +838,12 @@ class UnicornCpu implements Cpu, BlockWatcher {
   }
 
   /**
-   * Hooks every block while it is needed: to end slices, and as the place for deferred stops while code hooks cover only a part
-   * of the code and nobody counts, which calls for each block, too.
+   * Hooks every block while it is needed and nobody counts, which calls for each block, too: to end slices, and as the place for
+   * deferred stops while code hooks cover only a part of the code.
    */
   #watchBlocks(forSlices: boolean): void {
     const needed =
-      this.#wholeCodeHooks === 0 && (forSlices || (this.#counter === null && !this.#stopsExactly()));
+      this.#wholeCodeHooks === 0 && this.#counter === null && (forSlices || !this.#stopsExactly());
     if (needed === (this.#blockWatch !== null)) return;
     if (this.#blockWatch === null) {
       this.#blockWatch = this.#addBlockWatch();
@@ -1112,7 +1132,8 @@ class UnicornCpu implements Cpu, BlockWatcher {
         this.#accessInstruction ??
         (this.#inMemoryHook ? this.#memoryInstruction() : null))
       : null;
-    return linear === null ? counter.total : counter.before(Number(linear));
+    if (linear !== null) return counter.before(Number(linear));
+    return this.#emulating ? counter.total : counter.standing;
   }
 
   saveState(): CpuState {

@@ -84,8 +84,9 @@ const TRANSLATED = 64;
 const INVALID_OPCODE = 6;
 /** Instructions from tick to tick for a guest that waits for the timer in a loop: as many as a PC of 1990 did. */
 const INSTRUCTIONS_A_TICK = 100_000;
-/** Where instructions are not counted, a slice ends by the host's clock. */
+/** Of the host's time, after which a slice ends early: whoever waits for the boot has a say between two slices. */
 const SLICE_MILLISECONDS = 250;
+const SHORTEST_MILLISECONDS = 1;
 /** Most that the seed moves the TSC and the PIT ahead at power-on, in nanoseconds and in pulses. */
 const TSC_PHASES = 1n << 40n;
 const PIT_PHASES = 0x10000n;
@@ -338,19 +339,26 @@ export class Machine {
    * Runs the CPU up to what its hooks stop it for, or to the end of a slice: a fixed number of instructions where they are
    * counted, after which the timer may get in, and a guest that will never do anything again is stopped (`stopReason`).
    *
+   * A slice that takes long ends early, as often as it has to.
+   *
    * @param last - the count of instructions that it ends at if it gets so far, where they are counted
+   * @param rest - milliseconds of the host's that are left for all of the boot
    */
-  run(last: number | null = null): RunEnd {
+  run(last: number | null = null, rest = Number.POSITIVE_INFINITY): RunEnd {
     const { cpu } = this;
+    const sliceMilliseconds = Math.min(SLICE_MILLISECONDS, Math.max(rest, SHORTEST_MILLISECONDS));
     if (cpu.instructions === null) {
-      const end = cpu.run({ sliceMilliseconds: SLICE_MILLISECONDS });
+      const end = cpu.run({ sliceMilliseconds });
       if (end.kind === 'slice') this.afterSlice();
       return end;
     }
     if (cpu.instructions >= this.#sliceEnd) this.#nextSlice();
     if (this.#stopReason !== null) return { kind: 'stopped' };
     const left = Math.min(this.#sliceEnd, last ?? this.#sliceEnd) - cpu.instructions;
-    const end = this.#progress.isProbeDue ? this.#progress.probe(left) : cpu.run({ instructions: left });
+    // What a probe sees is not to depend on the host.
+    const end = this.#progress.isProbeDue
+      ? this.#progress.probe(left, rest)
+      : cpu.run({ instructions: left, sliceMilliseconds });
     if (end.kind === 'error' && end.broken) return this.#explain(end.error);
     return this.#stopReason === null || end.kind !== 'slice' ? end : { kind: 'stopped' };
   }

@@ -19,8 +19,9 @@ const POLLING_NANOSECONDS = 1.2e9;
 const WAITING_TICKS = 1092;
 /** Instructions of a loop that are looked at for where it lies. */
 const LONGEST_LOOP = 20_000;
-/** Characters that have to repeat, how many may make the text that does, and different ones in it (dots are progress). */
-const REPEATED_TEXT = 4096;
+/** Characters that have to repeat, from look to look, how many may make the text that does, and different ones in it (dots are progress). */
+const REPEATED_TEXT = 2048;
+const CHARACTERS_A_LOOK = 256;
 const LONGEST_LINE = 512;
 const FEWEST_LETTERS = 4;
 
@@ -72,9 +73,10 @@ export class Progress {
 
   /** After each character that the guest prints. */
   afterCharacter(): void {
-    if (++this.#characters < REPEATED_TEXT) return;
+    if (++this.#characters < CHARACTERS_A_LOOK) return;
     this.#characters = 0;
     const text = this.#parts.printed();
+    if (text.length < REPEATED_TEXT) return;
     const tail = text.slice(-REPEATED_TEXT);
     const period = periodOf(tail);
     if (period === null) return;
@@ -93,8 +95,9 @@ export class Progress {
   /**
    * Runs the CPU as `run` does and watches whether it comes back to where it is with everything as it was.
    * @param instructions - at most so many
+   * @param milliseconds - of the host's, at most
    */
-  probe(instructions: number): RunEnd {
+  probe(instructions: number, milliseconds = Number.POSITIVE_INFINITY): RunEnd {
     this.#isProbeDue = false;
     const { cpu } = this.#parts;
     const before = registers(cpu);
@@ -117,7 +120,7 @@ export class Progress {
       isBack = isSame(before, registers(cpu));
       if (isBack || rounds >= ENOUGH_ROUNDS) cpu.stop();
     });
-    const end = cpu.run({ instructions });
+    const end = cpu.run({ instructions, sliceMilliseconds: Math.max(milliseconds, 1) });
     unhookWrites();
     unhookReads();
     unhookStart();
