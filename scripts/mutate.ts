@@ -3,7 +3,7 @@
 // and the same call goes on from there; --minutes M ends it in time. `--changed [BASE]` draws from the files that differ from BASE
 // (main). Prints how many were noticed, with the 95 % interval for all of the room, and each that was not.
 
-import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
+import { execFileSync, spawn } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { existsSync, mkdirSync, openSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { dirname, join, normalize } from 'node:path';
@@ -149,14 +149,32 @@ async function runTests(job: Job, journal: Journal): Promise<void> {
     { stdio: ['ignore', log, log], env: { ...process.env, [JOB_VARIABLE]: path } },
   );
   const ended = new Promise<void>((resolve) => child.once('exit', () => resolve()));
-  const timer = setInterval(() => watch(job, journal, child), 500);
+  const end = () => {
+    child.kill();
+    endWorkers(job);
+  };
+  for (const signal of ['SIGINT', 'SIGTERM'] as const)
+    process.once(signal, end).once(signal, () => process.exit(1));
+  const timer = setInterval(() => {
+    if (Date.now() > until) end();
+    watch(job, journal);
+  }, 500);
   await ended;
   clearInterval(timer);
-  watch(job, journal, child);
+  watch(job, journal);
+  process.removeAllListeners('SIGINT').removeAllListeners('SIGTERM');
 }
 
-function watch(job: Job, journal: Journal, child: ChildProcess): void {
-  if (Date.now() > until) child.kill();
+/** They do not hear a signal while a test computes. */
+function endWorkers(job: Job): void {
+  for (const name of readdirSync(job.watched)) {
+    if (existsSync(`/proc/${name}`)) process.kill(Number(name), 'SIGKILL');
+    rmSync(join(job.watched, name));
+  }
+}
+
+/** Takes down what became of workers that hang or died. */
+function watch(job: Job, journal: Journal): void {
   for (const name of readdirSync(job.watched)) {
     const path = join(job.watched, name);
     const text = readFileSync(path, 'utf8');

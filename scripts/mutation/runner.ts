@@ -133,21 +133,29 @@ export default class MutationRunner extends Runner {
     const journal = this.#journal;
     journal.refresh();
     const known = journal.noticed.has(key) || journal.hasMissed(key, this.#test, this.#version);
-    if (known || tests.length === 0 || (journal.spent.get(key) ?? 0) > this.#job.budget) return;
-    const expected = tests.reduce(
-      (sum, test) => sum + this.#millisecondsOf(test.id),
-      file.collectDuration ?? 0,
-    );
-    this.#watch(key, 5_000 + 10 * expected);
+    const left = this.#job.budget - (journal.spent.get(key) ?? 0);
+    if (known || tests.length === 0 || left <= 0) return;
+    // The quickest first, as many as the budget allows, at least one.
+    const byTime = tests.toSorted((a, b) => this.#millisecondsOf(a.id) - this.#millisecondsOf(b.id));
+    const chosen: Test[] = [];
+    let expected = 0;
+    for (const test of byTime) {
+      expected += this.#millisecondsOf(test.id);
+      if (chosen.length > 0 && expected > left) break;
+      chosen.push(test);
+    }
+    this.#watch(key, 5_000 + 10 * (expected + (file.collectDuration ?? 0)));
     const wasDoubtful = journal.doubtful.get(key) === this.#test;
     const began = performance.now();
-    const failed = await this.#run(id, file.filepath, new Set(tests.map((test) => test.id)), hitLimit);
+    const failed = await this.#run(id, file.filepath, new Set(chosen.map((test) => test.id)), hitLimit);
     const milliseconds = Math.round(performance.now() - began);
     if (failed === null) {
-      journal.add({ kind: 'missed', mutant: key, test: this.#test, version: this.#version, milliseconds });
+      // With a larger budget the rest is tried, too.
+      const version = chosen.length < tests.length ? `${this.#version} in part` : this.#version;
+      journal.add({ kind: 'missed', mutant: key, test: this.#test, version, milliseconds });
     } else {
       // A mutant may leave something behind that makes the next fail.
-      const only = failed.id === '' ? tests.map((test) => test.id) : [failed.id];
+      const only = failed.id === '' ? chosen.map((test) => test.id) : [failed.id];
       const isClean = wasDoubtful || (await this.#run(null, file.filepath, new Set(only), 0)) === null;
       if (!isClean) {
         journal.add({ kind: 'doubtful', mutant: key, test: this.#test });

@@ -34,4 +34,46 @@ describe('regions of an EFI boot', () => {
     expect(regionsAfter(5).join()).not.toContain('LoaderData');
     expect(regionsAfter(9)[0]).toMatch(/^EFI image/);
   });
+
+  it('join what the map has under one name, where it lies side by side', () => {
+    const map = [
+      { start: 0x1000, end: 0x2000, type: 'BootServicesCode' },
+      { start: 0x2000, end: 0x3000, type: 'BootServicesData' },
+      { start: 0x3000, end: 0x4000, type: 'AcpiNvs' },
+      { start: 0x4000, end: 0x5000, type: 'Conventional' },
+      { start: 0x5000, end: 0x6000, type: 'AcpiNvs' },
+    ];
+    const regions = efiRegions({ map, images: [], allocations: [], exitCall: null } as never, 0);
+    expect(regions.map(({ name, start, end }) => [name, start, end])).toEqual([
+      ['EFI boot services', 0x1000n, 0x3000n],
+      ['EFI ACPI NVS', 0x3000n, 0x4000n],
+      ['EFI ACPI NVS', 0x5000n, 0x6000n],
+    ]);
+    expect(regions[0]).toMatchObject({
+      kind: 'firmware',
+      role: 'firmware',
+      source: "the firmware's memory map",
+    });
+  });
+
+  it('hold an image from the call that loaded it, once, and a bss only where there is one', () => {
+    const images = [
+      { name: 'first', base: 0x100000, size: 0x1000, fromFile: 0x1000 },
+      { name: 'second', base: 0x200000, size: 0x1000, fromFile: 0x1000 },
+    ];
+    const allocation = { end: 0x201000, type: 'LoaderCode', call: 4, freedIn: null, caller: 'first+0x10' };
+    const loaded = { ...allocation, start: 0x200000, service: 'LoadImage' };
+    const other = { ...allocation, start: 0x300000, end: 0x301000, service: 'LoadImage' };
+    const names = (calls: number) =>
+      efiRegions({ map: [], images, allocations: [other, loaded], exitCall: null } as never, calls).map(
+        ({ name, source }) => `${name}: ${source}`,
+      );
+    const image = 'ImageBase and ImageSize of its LoadedImage';
+    expect(names(3)).toEqual([`EFI image first: ${image}`]);
+    expect(names(4)).toEqual([
+      `EFI image first: ${image}`,
+      `EFI image second: ${image}`,
+      'EFI LoaderCode of call 4: LoadImage from first+0x10',
+    ]);
+  });
 });

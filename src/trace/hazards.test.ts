@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { findHazards, type PlacementRules, runArea } from './hazards.ts';
+import { findHazards, merge, type PlacementRules, runArea } from './hazards.ts';
 import type { LayoutFacts } from './layout-facts.ts';
 import { FACTS } from './test-facts.ts';
 
@@ -174,5 +174,101 @@ describe('findHazards', () => {
     expect(codes(moved, { loadAddress: 0x200_0000 })).toEqual([]);
     expect(codes(moved, { loadAddress: 0x200_0000, relocatable: false })).toEqual([]);
     expect(codes(moved, { loadAddress: 0x200_0000, linkedAddress: 0x10_0000 })).toEqual(['load-address']);
+  });
+
+  it('advises the highest free RAM, below what the memory map and the size of RAM allow', () => {
+    const initrd = { start: 0x134_3000, end: 0x144_3000 };
+    const advice = (facts: Partial<LayoutFacts>) =>
+      findHazards({ ...FACTS, initrd, ...facts }, RULES).find(({ code }) => code === 'run-area-overlap')
+        ?.advice;
+    expect(advice({ ram: 0x800_0000 })).toContain('to 0x7f00000');
+    // By the order of addresses, not of the map.
+    expect(advice({ usable: FACTS.usable.toReversed() })).toBe(advice({}));
+    const large = { start: 0x134_3000, end: 0x234_3000 };
+    expect(advice({ ram: 0x1c0_0000, usable: [{ start: 0x10_0000, end: 0x1c0_0000 }], initrd: large })).toBe(
+      'no free RAM of 0x1000000 bytes is left for the initrd in 28 MiB; give the guest more',
+    );
+    // What else was placed is not free.
+    const setupData = [{ start: 0xfe0_0000, end: 0xfe0_1000 }];
+    expect(advice({ setupData })).toContain('from 0xfe01000');
+  });
+
+  it('advises for a command line of setup a place below 640 KiB', () => {
+    const commandLine = { start: 0x110_0000, end: 0x110_0010 };
+    const [hazard] = findHazards({ ...FACTS, commandLine }, RULES);
+    expect(hazard?.advice).toMatch(/from 0x1000 to 0x8f[0-9a-f]{3}$/);
+    const [without] = findHazards({ ...FACTS, commandLine, setup: null, setupStackEnd: null }, RULES);
+    expect(without?.advice).toContain('from 0x1ba0000');
+  });
+
+  it('finds where the kernel goes by its segments, and by what was decompressed beside them, where KASLR decides', () => {
+    const kaslr = { output: 0x400_0000, runArea: { start: 0x100_0000, end: 0x1ba_0000 } };
+    const kernelParts = FACTS.kernelParts.map((part) => ({
+      ...part,
+      start: part.start + 0x300_0000,
+      end: part.end + 0x300_0000,
+    }));
+    const decompressed = [{ name: 'decompressed ELF file', start: 0x500_0000, end: 0x510_0000 }];
+    const texts = (initrd: { start: number; end: number }) =>
+      findHazards({ ...FACTS, ...kaslr, kernelParts, decompressed, copy: null, initrd }, RULES).map(
+        ({ text }) => text,
+      );
+    expect(texts({ start: 0x420_0000, end: 0x430_0000 }).join()).toContain('its segments');
+    expect(texts({ start: 0x508_0000, end: 0x50a_0000 }).join()).toContain('the decompressed ELF file');
+    expect(texts({ start: 0x600_0000, end: 0x610_0000 })).toEqual([]);
+    // A piece inside of a segment is told of as that.
+    const inside = [{ name: 'decompressed ELF file', start: 0x400_0000, end: 0x410_0000 }];
+    const found = findHazards(
+      {
+        ...FACTS,
+        ...kaslr,
+        kernelParts,
+        decompressed: inside,
+        copy: null,
+        initrd: { start: 0x408_0000, end: 0x409_0000 },
+      },
+      RULES,
+    );
+    expect(found.map(({ text }) => text).join()).not.toContain('decompressed ELF file');
+    expect(found).toHaveLength(1);
+  });
+
+  it('knows nothing of a setup whose place or stack is not known', () => {
+    const low = { usable: [FACTS.usable[1]!], commandLine: null };
+    expect(codes({ ...low, setupStackEnd: null })).toEqual([]);
+    expect(codes({ ...low, setup: null })).toEqual([]);
+  });
+
+  it('names a load where the memory map has nothing', () => {
+    const loaded = { start: 0xff0_0000, end: 0x1020_0000 };
+    const reserved = FACTS.reserved.slice(0, 2);
+    const usable = [FACTS.usable[0]!, { start: 0x10_0000, end: 0xff8_0000 }];
+    const found = findHazards({ ...FACTS, loaded, started: null, reserved, usable }, RULES).filter(
+      ({ code }) => code === 'load-address',
+    );
+    expect(found.map(({ text, advice }) => [text, advice])).toEqual([
+      [
+        'the protected-mode code was loaded at 0xff00000..0x10200000, where 0xff80000..0x10200000 is no RAM',
+        'load it below 0xff80000, or give the guest more RAM',
+      ],
+    ]);
+  });
+});
+
+describe('merge', () => {
+  it('joins what overlaps, touches, or lies less than the gap apart', () => {
+    const extents = [
+      { start: 30, end: 40 },
+      { start: 0, end: 10 },
+      { start: 10, end: 12 },
+      { start: 2, end: 5 },
+    ];
+    expect(merge(extents)).toEqual([
+      { start: 0, end: 12 },
+      { start: 30, end: 40 },
+    ]);
+    expect(merge(extents, 18)).toHaveLength(2);
+    expect(merge(extents, 19)).toEqual([{ start: 0, end: 40 }]);
+    expect(merge([])).toEqual([]);
   });
 });

@@ -1,11 +1,14 @@
 import { describe, expect, it } from 'vitest';
 import {
+  endLoaderPrograms,
   endSetup,
   placeBootParams,
+  placeBootSector,
   placeDecompressed,
   placeFirmware,
   placeGap,
   placeKernel,
+  placeLoaderProgram,
   placeRunArea,
   placeRunningZo,
   placeSetup,
@@ -162,6 +165,51 @@ describe('the placements of a boot', () => {
     expect(boot.find(PARSED, 'kernel .text')?.parent).toBe('kernel segment 0 (r-x)');
   });
 
+  it('have nothing that is empty, and say of deduced parts that they are', () => {
+    const boot = new Boot();
+    boot.to.add({ start: 0x5000, end: 0x5000 }, { name: 'empty' } as never);
+    boot.to.add({ start: 0x5000, end: 0x4000 }, { name: 'negative' } as never);
+    boot.to.add(null, { name: 'unknown' } as never);
+    expect(boot.to.present).toEqual([]);
+    const parts = FACTS.zo.map((part) => ({ ...part, inferred: part.name === 'head' }));
+    placeZo(boot.to, 'loaded', LOADED, parts);
+    expect(boot.find(0, 'ZO as loaded head')).toMatchObject({ inferred: true });
+    expect(boot.find(0, 'ZO as loaded payload')).not.toHaveProperty('inferred');
+    expect(boot.find(0, 'ZO as loaded')).not.toHaveProperty('parent');
+  });
+
+  it('have in the bss of ZO only what lies in it', () => {
+    const boot = new Boot();
+    placeRunningZo(boot.to, COPY.start, FACTS.zo);
+    expect(boot.find(0, 'boot stack')).toMatchObject({ parent: 'ZO bss' });
+    expect(boot.find(0, 'ZO bss')).not.toHaveProperty('parent');
+    expect(boot.find(0, 'boot page tables')).not.toHaveProperty('parent');
+    const none = new Boot();
+    placeRunningZo(
+      none.to,
+      COPY.start,
+      FACTS.zo.filter(({ name }) => name === 'stack'),
+    );
+    expect(none.find(0, 'boot stack')).not.toHaveProperty('parent');
+  });
+
+  it('have no gap where output or payload is not known', () => {
+    const boot = new Boot();
+    placeGap(boot.to, null, LOADED);
+    placeGap(boot.to, LOADED, null);
+    expect(boot.to.present).toEqual([]);
+  });
+
+  it('end the programs of a boot loader, and nothing else, when they are of no use any more', () => {
+    const boot = new Boot();
+    placeBootSector(boot.to, { start: 0x7c00, end: 0x7e00 });
+    placeLoaderProgram(boot.to, { start: 0x8000, end: 0x9000 }, 'ldlinux', 'file');
+    boot.phase();
+    endLoaderPrograms(boot.to);
+    expect([boot.names(0), boot.names(1)].map((names) => names.includes('ldlinux'))).toEqual([true, false]);
+    expect(boot.names(1)).toContain('boot sector');
+  });
+
   it("call the area at the default address the stub's buffer once KASLR has chosen another", () => {
     const boot = new Boot();
     placeRunArea(boot.to, FACTS.runArea, true);
@@ -194,6 +242,18 @@ describe('what the registers name', () => {
     expect(boot.find(0, 'stack in use', { ...REGISTERS, rsp: 0x1b6_4000n })).toBeUndefined();
   });
 
+  it('knows no stack where the pointer is a little above where one began, and guesses a page elsewhere', () => {
+    const at = (rsp: bigint) => boot.find(0, 'stack in use', { ...REGISTERS, rsp });
+    for (const popped of [0n, 8n, 64n]) expect(at(0x1b6_4000n + popped)).toBeUndefined();
+    expect(at(0x1b6_4041n)).toMatchObject({ start: 0x1b6_4041n, end: 0x1b6_5000n, inferred: true });
+    expect(at(0x1b6_4041n)?.source).toBe('from the stack pointer to the end of its page');
+    expect(at(0x1b6_3ff8n)).not.toHaveProperty('inferred');
+    expect(at(0x1b6_3ff8n)?.source).toBe('from the stack pointer to where it began');
+    expect(at(0x1b5_4000n)).toMatchObject({ start: 0x1b5_4000n, end: 0x1b6_4000n });
+    expect(at(0x1b5_3fffn)).toMatchObject({ start: 0x1b5_3fffn, end: 0x1b5_4000n, inferred: true });
+    expect(at(BigInt(FACTS.ram))).toBeUndefined();
+  });
+
   it('adds the base that real mode left in SS while no descriptor has been loaded', () => {
     const registers = { ...REGISTERS, mode: 'prot32', ss: 0x9000n, rsp: 0xdff0n };
     expect(boot.find(0, 'stack in use', registers)).toMatchObject({ start: 0x9dff0n });
@@ -203,5 +263,10 @@ describe('what the registers name', () => {
     expect(boot.names(0)).toContain('GDT in force');
     const real = boot.names(0, { ...REGISTERS, mode: 'real16', ss: 0x9000n, rsp: 0xe000n });
     expect(real).not.toContain('GDT in force');
+    expect(boot.names(0)).not.toContain('IDT in force');
+    const idtr = { base: 0x5000n, limit: 0xff };
+    expect(boot.find(0, 'IDT in force', { ...REGISTERS, idtr })).toMatchObject({
+      ...{ start: 0x5000n, end: 0x5100n, role: 'idt', source: 'IDTR' },
+    });
   });
 });

@@ -30,6 +30,9 @@ describe('parsePlace', () => {
     );
     expect(() => parsePlace('1048576')).toThrow(/is no place/);
     expect(() => parsePlace('bogus:1')).toThrow(/is no place/);
+    expect(() => parsePlace('bogus\nbios:1')).toThrow(/is no place/);
+    expect(() => parsePlace('bios:1\n')).toThrow(/is no place/);
+    expect(() => parsePlace('')).toThrow(/"" is no place/);
   });
 
   it('refuses an event before the first and an address that no number holds', () => {

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { plainest, readSystemMap, SymbolTable } from './symbols.ts';
+import { MAX_OFFSET, plainest, readSystemMap, SymbolTable } from './symbols.ts';
 
 const text = (lines: string) => new TextEncoder().encode(lines);
 
@@ -18,10 +18,15 @@ describe('SymbolTable', () => {
   it('gives no name before the first symbol and far behind the last', () => {
     expect(table.name(0xfffn)).toBeNull();
     expect(table.name(0x8000_0000n)).toBeNull();
+    expect(table.name(0x1010n + MAX_OFFSET - 1n)).toBe('second+0xffffff');
+    expect(table.name(0x1010n + MAX_OFFSET)).toBeNull();
+    expect(table.name(-1n)).toBeNull();
+    expect(new SymbolTable([]).name(0n)).toBeNull();
   });
 
   it('prefers the name with the fewest leading underscores', () => {
     expect(plainest(['_text', '__head', 'startup_64', 'later'])).toBe('startup_64');
+    expect(plainest(['_a', 'b__c', '__d'])).toBe('b__c');
   });
 });
 
@@ -33,6 +38,15 @@ describe('readSystemMap', () => {
     );
     expect(map.size).toBe(2);
     expect(map.name(0xffffffff81000002n)).toBe('startup_64+0x2');
+  });
+
+  it('reads past empty lines, and refuses a file that names nothing or only stands for one', () => {
+    const map = readSystemMap('m', text('\n1000 T a\n  \n2000 T b\n'));
+    expect([map.size, map.name(0x2001n)]).toEqual([2, 'b+0x1']);
+    expect(() => readSystemMap('m', text('0 A absolute\n'))).toThrow('m names no address');
+    expect(() => readSystemMap('m', text('ffffffffffffffff B see the package\n'))).toThrow(
+      'm is no System.map but stands for one, it has a single line: `ffffffffffffffff B see the package`',
+    );
   });
 
   it('names the line that is none of a System.map', () => {

@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { BOOT_PARAMS_SIZE, BootParams } from '../../protocol/boot-params.ts';
 import { PhysicalMemory } from '../../x86/physical-memory.ts';
-import { decodeAcpi } from './acpi.ts';
+import { decodeAcpi, findRsdp } from './acpi.ts';
 import { bootParamsAtJump } from './boot-params.ts';
 import { type DecodeContext, decodeStructure, type STRUCTURE_NAMES } from './decode.ts';
 import { formatDecoded } from './decoded.ts';
@@ -76,6 +76,32 @@ describe('decodeStructure', () => {
     expect(decodeStructure('gdt', context)).toHaveLength(5);
   });
 
+  it('takes LDTs and call gates of long mode for 16 bytes, too, and all others for 8', () => {
+    const { view, context } = machine();
+    const types = { 1: 8, 2: 16, 5: 8, 9: 16, 11: 16, 12: 16, 14: 8 };
+    for (const [type, size] of Object.entries(types)) {
+      view.setBigUint64(0x8008, (0x80n << 40n) | (BigInt(type) << 40n), true);
+      view.setUint32(0x8010, 0x1, true);
+      const [, found] = decodeStructure('gdt', { ...context, longMode: true });
+      expect([type, found!.size]).toEqual([type, size]);
+      expect(found!.text.includes('base 0x100000000')).toBe(size === 16);
+      expect(decodeStructure('gdt', context)[1]!.size).toBe(8);
+    }
+    // One that the table's limit cuts off.
+    view.setBigUint64(0x8020, 0x8900_0000_0067n, true);
+    const cut = decodeStructure('gdt', { ...context, longMode: true, gdtr: { base: 0x8018, limit: 0xf } });
+    expect(cut.map(({ size }) => size)).toEqual([8, 8]);
+  });
+
+  it('reads tables where they are said to be', () => {
+    const { view, context } = machine();
+    view.setBigUint64(0xa008, 0x00cf_9300_0000_ffffn, true);
+    view.setBigUint64(0xb000, 0x1234_8e00_0010_5678n, true);
+    const gdt = decodeStructure('gdt', { ...context, address: 0xa000 });
+    expect(gdt[1]).toMatchObject({ address: 0xa008, value: '0xcf93000000ffff' });
+    expect(texts('idt', { ...context, address: 0xb000 })[0]).toContain('0x10:0x12345678');
+  });
+
   it('tells the gates of an IDT in both widths', () => {
     const { view, context } = machine();
     view.setBigUint64(0x9000, 0x1234_8e00_0010_5678n, true);
@@ -113,6 +139,40 @@ describe('decodeStructure', () => {
     view.setBigUint64(0xc048, 16n, true);
     view.setBigUint64(0xc050, 0xfn, true);
     expect(texts('efi-memory-map', context)[1]).toBe('[1] 0x100000..0x110000 Conventional, attributes 0xf');
+    const places = decodeStructure('efi-memory-map', context).map(({ address, size }) => [address, size]);
+    expect(places).toEqual([
+      [0xc000, 48],
+      [0xc030, 48],
+    ]);
+    parameters.set('efi_memdesc_size', 39);
+    expect(() => decodeStructure('efi-memory-map', context)).toThrow(
+      'efi_memmap_size is 96, efi_memdesc_size 39',
+    );
+    parameters.set('efi_memdesc_size', 48);
+    parameters.set('efi_memmap_size', 0);
+    expect(() => decodeStructure('efi-memory-map', context)).toThrow(
+      'efi_memmap_size is 0, efi_memdesc_size 48',
+    );
+  });
+
+  it('has the memory map that firmware has now, unless another is asked for', () => {
+    const { context } = machine();
+    const entry = { start: 0x1000, end: 0x3000, type: 'LoaderData', attributes: 0xfn } as const;
+    const now = { ...context, efiMap: () => [entry as never] };
+    expect(decodeStructure('efi-memory-map', now)).toEqual([
+      ...[
+        {
+          name: '[0]',
+          address: 0x1000,
+          size: 0,
+          value: '0x1000',
+          text: '0x1000..0x3000 LoaderData, attributes 0xf',
+        },
+      ],
+    ]);
+    expect(() => decodeStructure('efi-memory-map', { ...now, address: ADDRESS })).toThrow(
+      'names no memory map',
+    );
   });
 
   it('shows interrupt vectors as segment and offset', () => {
@@ -120,6 +180,9 @@ describe('decodeStructure', () => {
     view.setUint32(0x10 * 4, 0xf000_c080, true);
     expect(texts('ivt', context)[0x10]).toBe('[0x10] f000:c080  video; BIOS ROM');
     expect(texts('ivt', context)).toHaveLength(256);
+    view.setUint32(0x60 * 4, 0x1234_0001, true);
+    expect(texts('ivt', context)[0x60]).toBe('[0x60] 1234:0001');
+    expect(texts('ivt', context)[0x61]).toBe('[0x61] 0000:0000  empty');
   });
 
   it('reads the BIOS data area by the names of its fields', () => {
@@ -128,10 +191,49 @@ describe('decodeStructure', () => {
     expect(texts('bda', context)).toContain(
       'base_memory 639  KiB of conventional memory, what INT 12h returns',
     );
+    // Of another length than a number has.
+    const buffer = decodeStructure('bda', context).find(({ name }) => name === 'keyboard_buffer');
+    expect(buffer).toMatchObject({ address: 0x41e, size: 32, value: Array(32).fill('00').join(' ') });
   });
 
   it('says that paging is off', () => {
-    expect(texts('page-tables', machine().context)).toEqual(['paging off: every linear address is its own']);
+    const { context } = machine();
+    const off = ['paging off: every linear address is its own'];
+    expect(texts('page-tables', context)).toEqual(off);
+    expect(texts('page-tables', { ...context, pageTables: () => ({ mode: 'off' }) as never })).toEqual(off);
+  });
+
+  it('tells the page tables and what they map', () => {
+    const range = { start: 0n, end: 0x20_0000n, physical: 0x40_0000n, pageSize: 0x20_0000 };
+    const walk = {
+      ...{ mode: '4-level', root: 0x1000n, identity: false, truncated: false },
+      tables: [
+        { address: 0x1000n, size: 4096, level: 4 },
+        { address: 0x2000n, size: 4096, level: 9 },
+      ],
+      ranges: [
+        { ...range, writable: true, user: false, executable: true },
+        { ...range, writable: false, user: true, executable: false },
+      ],
+    };
+    const context = { ...machine().context, pageTables: () => walk as never };
+    expect(decodeStructure('page-tables', context)).toEqual([
+      { name: 'paging', address: 0x1000, size: 0, value: '4-level', text: '4-level, root 0x1000' },
+      { name: 'table', address: 0x1000, size: 4096, value: 4, text: 'PML4' },
+      { name: 'table', address: 0x2000, size: 4096, value: 9, text: 'level 9' },
+      {
+        ...{ name: 'mapped', address: 0x40_0000, size: 0x20_0000, value: '0x0' },
+        text: '0x0..0x200000 writable, supervisor, executable, pages of 0x200000',
+      },
+      {
+        ...{ name: 'mapped', address: 0x40_0000, size: 0x20_0000, value: '0x0' },
+        text: '0x0..0x200000 read-only, user, no-execute, pages of 0x200000',
+      },
+    ]);
+    Object.assign(walk, { identity: true, truncated: true });
+    expect(texts('page-tables', context)[0]).toBe(
+      'paging 4-level, root 0x1000, every mapped address is its own, only the first of them',
+    );
   });
 });
 
@@ -162,6 +264,70 @@ describe('decodeAcpi', () => {
     ]);
     expect(fields[1]!.text).toMatch(/checksum ok$/);
     expect(fields[2]!.text).toMatch(/OEM "BOCHS".*checksum wrong$/);
+  });
+
+  it('finds the root pointer in the EBDA, where it comes before that of the ROM', () => {
+    const { bytes, view, context } = machine();
+    const putRoot = (at: number) => {
+      bytes.set(new TextEncoder().encode('RSD PTR '), at);
+      checksummed(bytes, at, 20, at + 8);
+    };
+    putRoot(0xf0040);
+    for (const [segment, at, found] of [
+      [0x9fc0, 0x9fc10, 0x9fc10],
+      [0x9fc0, 0x9fc08, 0xf0040],
+      [0x8000, 0x80000, 0x80000],
+      [0x7000, 0x70000, 0xf0040],
+      [0xa000, 0xa0000, 0xf0040],
+    ] as const) {
+      bytes.fill(0, 0x70000, 0xe0000);
+      view.setUint16(0x40e, segment, true);
+      putRoot(at);
+      expect([segment, at, findRsdp(context.memory)]).toEqual([segment, at, found]);
+    }
+    // The last place of the ROM that holds one.
+    bytes.fill(0, 0x70000, 0x100000);
+    putRoot(0xfffe0);
+    expect(findRsdp(context.memory)).toBe(0xfffe0);
+  });
+
+  it('follows the extended pointer of revision 2, and to the DSDT from the FADT', () => {
+    const { bytes, view, context } = machine();
+    const put = (at: number, text: string, length: number) => {
+      bytes.set(new TextEncoder().encode(text), at);
+      view.setUint32(at + 4, length, true);
+    };
+    bytes.set(new TextEncoder().encode('RSD PTR '), 0xa0);
+    bytes[0xaf] = 2;
+    view.setUint32(0xb0, 0xd000, true);
+    view.setBigUint64(0xb8, 0xc000n, true);
+    put(0xc000, 'XSDT', 36 + 16);
+    view.setBigUint64(0xc024, 0xe000n, true);
+    view.setBigUint64(0xc02c, 0xf000n, true);
+    put(0xe000, 'FACP', 116);
+    view.setUint32(0xe028, 0x4000, true);
+    put(0x4000, 'DSDT', 40);
+    put(0xf000, 'HPET', 35);
+    const fields = decodeStructure('acpi', { ...context, address: 0xa0 });
+    expect(fields.map(({ name, address, size }) => [name, address, size])).toEqual([
+      ['RSDP', 0xa0, 36],
+      ['XSDT', 0xc000, 52],
+      ['FACP', 0xe000, 116],
+      ['DSDT', 0x4000, 40],
+      ['HPET', 0xf000, 36],
+    ]);
+    expect(fields[0]).toMatchObject({ value: '0xc000' });
+    expect(fields[0]!.text).toContain('revision 2, OEM "", RSDT 0xd000, XSDT 0xc000');
+    expect(fields.at(-1)!.text).toContain("a length of 35 is no table's");
+    view.setUint32(0xf004, 0x10_0001, true);
+    expect(decodeStructure('acpi', { ...context, address: 0xa0 }).at(-1)!.text).toContain('of 1048577 is no');
+    // Without an XSDT the RSDT counts, and without a DSDT there is none to tell of.
+    view.setBigUint64(0xb8, 0n, true);
+    view.setUint32(0xe028, 0, true);
+    put(0xd000, 'RSDT', 40);
+    view.setUint32(0xd024, 0xe000, true);
+    const names = decodeStructure('acpi', { ...context, address: 0xa0 }).map(({ name }) => name);
+    expect(names).toEqual(['RSDP', 'RSDT', 'FACP']);
   });
 
   it('says that there are no tables where no root pointer stands', () => {
