@@ -13,6 +13,8 @@ import { QemuMachine } from './reference/qemu-machine.ts';
 interface Options {
   readonly kernel: string;
   readonly efi?: true;
+  readonly vars?: string;
+  readonly name?: string;
   readonly memory: number;
   readonly timeout: number;
   readonly output?: string;
@@ -70,7 +72,7 @@ async function collect(path: string, options: Options): Promise<unknown> {
       extra: [],
     },
     true,
-    options.efi ? ovmfArguments : undefined,
+    options.efi ? (folder) => ovmfArguments(folder, options.vars) : undefined,
   );
   try {
     const read = (address: number | bigint, length: number): Promise<Buffer> =>
@@ -119,13 +121,15 @@ const command = new Command('collect-loader-reference')
   .argument('<image...>', 'disks that scripts/loader-images has made')
   .option('--kernel <file>', 'the kernel on them', 'images/demo/demo-zstd.bzImage')
   .option('--efi', 'boot them by OVMF, from their EFI system partition')
+  .option('--vars <file>', "OVMF's flash with boot entries, as virt-fw-vars --set-json makes it of JSON")
+  .option('--name <text>', 'what the reference of the only disk is called; by default as its file')
   .option('--memory <megabytes>', 'RAM of the machine', Number, 512)
   .option('--timeout <seconds>', 'for each', Number, 300)
   .option('-o, --output <file>', 'where the JSON goes; by default to standard output')
   .action(async (paths: readonly string[], options: Options) => {
     const loaders: Record<string, unknown> = {};
     for (const path of paths) {
-      const name = basename(path, '.img');
+      const name = options.name ?? basename(path, '.img');
       process.stderr.write(`collect-loader-reference: ${name}\n`);
       loaders[name] = await collect(path, options);
     }

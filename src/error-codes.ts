@@ -54,6 +54,7 @@ export const ERROR_CODES = [
   'efi-image',
   'efi-memory-map',
   'efi-protocol',
+  'efi-variables',
   'event-choice',
   'explorer-message',
   'explorer-not-open',

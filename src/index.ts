@@ -28,8 +28,9 @@ export { readKernelFile } from './image/describe-file.ts';
 export { type DiskFile, openDisk } from './image/disk-file.ts';
 export type { DiskImage } from './image/disk-image.ts';
 export { readEfiImage } from './image/efi-program.ts';
+export { formatEfiVariables, readEfiVariables } from './image/efi-variable-file.ts';
 export { type ElfFile, readElf } from './image/elf.ts';
-export { bootProgramOf, type Esp, openEsp } from './image/esp.ts';
+export { type Esp, openEsp } from './image/esp.ts';
 export { type ExtractedKernel, extractVmlinux } from './image/extract-vmlinux.ts';
 export type { FileNode } from './image/file-tree.ts';
 export {
@@ -53,6 +54,8 @@ export {
 export type { Partition } from './image/partition-table.ts';
 export { countRelocationLists, hasRelocations, makeRelocations } from './image/relocations.ts';
 export type { FieldChange } from './image/repack-x86.ts';
+export { bootProgramOf } from './machine/uefi/boot-manager.ts';
+export type { EfiVariable } from './protocol/efi-variables.ts';
 export { type DescribedMemoryMap, type MemoryMapForm, readMemoryMap } from './protocol/memory-map-text.ts';
 export { formatFindings } from './report/check-text.ts';
 export {

@@ -14,10 +14,10 @@ import type { QemuRegisters } from './qemu-registers.ts';
 const OVMF_CODE = '/usr/share/OVMF/OVMF_CODE.fd';
 const OVMF_VARS = '/usr/share/OVMF/OVMF_VARS.fd';
 
-/** QEMU's arguments for OVMF, with a copy of its variables in `folder`. */
-export function ovmfArguments(folder: string): string[] {
+/** QEMU's arguments for OVMF, with a copy in `folder` of its variables: those that it comes with, or others' flash. */
+export function ovmfArguments(folder: string, flash = OVMF_VARS): string[] {
   const variables = join(folder, 'vars');
-  copyFileSync(OVMF_VARS, variables);
+  copyFileSync(flash, variables);
   return [
     ...['-drive', `if=pflash,format=raw,unit=0,readonly=on,file=${OVMF_CODE}`],
     ...['-drive', `if=pflash,format=raw,unit=1,file=${variables}`],

@@ -13,6 +13,7 @@ import type { EfiFault } from '../machine/uefi/faults.ts';
 import type { OptionalProtocol } from '../machine/uefi/optional-protocols.ts';
 import type { E820Entry } from '../protocol/e820.ts';
 import type { EfiMemoryDescriptor } from '../protocol/efi-memory-map.ts';
+import type { EfiVariable } from '../protocol/efi-variables.ts';
 import type { DecompressMode, EntryPoint } from '../trace/boot-trace.ts';
 
 export const HANDOVER_ROOMS = ['init-size', 'file'] as const;
@@ -42,6 +43,8 @@ export interface BootOptions {
   readonly cdrom: DiskImage | null;
   /** The disk that UEFI firmware boots from. */
   readonly esp: Esp | null;
+  /** What the flash of UEFI firmware holds, beside what the firmware itself sets. */
+  readonly efiVariables: readonly EfiVariable[];
   /** Pressed one after the other as the guest asks for keys. */
   readonly keys: readonly Key[];
   /** Where the BIOS looks for something to boot, in this order. */
@@ -105,6 +108,7 @@ export const DEFAULT_BOOT_OPTIONS: BootOptions = {
   disks: [],
   cdrom: null,
   esp: null,
+  efiVariables: [],
   keys: [],
   bootOrder: DEFAULT_BOOT_ORDER,
   loadAddress: null,

@@ -3,7 +3,13 @@
 import { type KaslrOption, parseKaslrOption } from '../decompressor/kaslr-entropy.ts';
 import { hex } from '../hex.ts';
 import { resolveBeside } from '../host/host.ts';
+import { openDisk } from '../image/disk-file.ts';
+import { type EfiVariableJson, variablesOfJson, variablesToJson } from '../image/efi-variable-file.ts';
+import { openEsp } from '../image/esp.ts';
 import { readImageFile } from '../image/image-file.ts';
+import { keysText, parseKeys } from '../machine/keys.ts';
+import { parseEfiMemoryMap } from '../protocol/efi-memory-map.ts';
+import { efiStatusName } from '../protocol/efi-tables.ts';
 import { readMemoryMap } from '../protocol/memory-map-text.ts';
 import type { EntryPoint } from '../trace/boot-trace.ts';
 import { type BootOptions, DEFAULT_BOOT_OPTIONS } from './options.ts';
@@ -25,6 +31,22 @@ export interface RecordedOptions {
   /** Lines of a memory map as text; missing in older references, or named `e820` there. */
   readonly memoryMap?: readonly string[] | null;
   readonly e820?: readonly string[] | null;
+  /** Lines of a map of EFI; with all that follows up to `loadAddress` missing in older references. */
+  readonly efiMemoryMap?: readonly string[] | null;
+  /** The machine booted from its drives: there is no image. */
+  readonly withoutImage?: boolean;
+  readonly disks?: readonly string[];
+  readonly cdrom?: string | null;
+  readonly esp?: string | null;
+  readonly bootOrder?: BootOptions['bootOrder'];
+  /** As `parseKeys` takes them. */
+  readonly keys?: string;
+  readonly efiVariables?: readonly EfiVariableJson[];
+  readonly efiProtocols?: BootOptions['efiProtocols'];
+  readonly efiNx?: boolean;
+  readonly handoverRoom?: BootOptions['handoverRoom'];
+  /** As `parseEfiFault` takes them. */
+  readonly efiFaults?: readonly string[];
   readonly loadAddress: number | null;
   readonly initrdAddress: number | null;
   readonly cmdlineAddress: number | null;
@@ -34,11 +56,13 @@ export interface RecordedOptions {
 /**
  * @param entry - what the image was entered by
  * @param floppy - path of the disk in drive A
+ * @param withoutImage - the machine booted from its drives
  */
 export function recordedOptions(
   options: BootOptions,
   entry: EntryPoint,
   floppy: string | null,
+  withoutImage = false,
 ): RecordedOptions {
   const { machine, memory, cpu, decompress, cmdline } = options;
   const { loadAddress, initrdAddress, cmdlineAddress, bootParamsAddress } = options;
@@ -55,6 +79,23 @@ export function recordedOptions(
     memoryMap:
       options.memoryMap?.map(({ address, size, type }) => `${hex(address)} ${hex(address + size)} ${type}`) ??
       null,
+    efiMemoryMap:
+      options.efiMemoryMap?.map(
+        ({ start, end, type, attributes }) => `${hex(start)} ${hex(end)} ${type} ${hex(attributes)}`,
+      ) ?? null,
+    withoutImage,
+    disks: options.disks.map(({ path }) => path),
+    cdrom: options.cdrom?.path ?? null,
+    esp: options.esp?.path ?? null,
+    bootOrder: options.bootOrder,
+    keys: keysText(options.keys),
+    efiVariables: variablesToJson(options.efiVariables),
+    efiProtocols: options.efiProtocols,
+    efiNx: options.efiNx,
+    handoverRoom: options.handoverRoom,
+    efiFaults: options.efiFaults.map(
+      ({ service, call, status }) => `${service}${call === null ? '' : `:${call}`}=${efiStatusName(status)}`,
+    ),
     loadAddress,
     initrdAddress,
     cmdlineAddress,
@@ -98,9 +139,11 @@ export async function optionsOf(
       cmdline: machine.cmdline ?? DEFAULT_BOOT_OPTIONS.cmdline,
     };
   }
-  const { initrd, floppy, memoryMap, e820, kaslr, ...plain } = recorded;
+  const { initrd, floppy, memoryMap, e820, efiMemoryMap, kaslr, withoutImage: _, ...others } = recorded;
+  const { disks = [], cdrom, esp, keys = '', efiVariables = [], efiFaults = [], ...plain } = others;
   const map = memoryMap ?? e820 ?? null;
-  const initrdPath = initrd === null ? null : resolveBeside(path, initrd);
+  const beside = (file: string): string => resolveBeside(path, file);
+  const initrdPath = initrd === null ? null : beside(initrd);
   return {
     ...DEFAULT_BOOT_OPTIONS,
     ...plain,
@@ -109,7 +152,20 @@ export async function optionsOf(
       initrdPath === null
         ? null
         : { path: initrdPath, bytes: await readImageFile(initrdPath, { what: 'initrd' }) },
-    floppy: floppy == null ? null : await readImageFile(resolveBeside(path, floppy), { what: 'floppy disk' }),
+    floppy: floppy == null ? null : await readImageFile(beside(floppy), { what: 'floppy disk' }),
+    disks: disks.map((each) => openDisk(beside(each))),
+    cdrom: cdrom == null ? null : openDisk(beside(cdrom)),
+    esp: esp == null ? null : openEsp(beside(esp)),
+    keys: keys === '' ? [] : parseKeys(keys),
+    efiVariables: variablesOfJson(path, efiVariables),
+    efiFaults: efiFaults.length === 0 ? [] : await readFaults(efiFaults),
     memoryMap: map === null ? null : readMemoryMap(path, new TextEncoder().encode(map.join('\n'))).entries,
+    efiMemoryMap: efiMemoryMap == null ? null : parseEfiMemoryMap(efiMemoryMap.join('\n')),
   };
+}
+
+/** Their names are those of the firmware's code, which is loaded only where it is needed. */
+async function readFaults(texts: readonly string[]): Promise<BootOptions['efiFaults']> {
+  const { parseEfiFault } = await import('../machine/uefi/faults.ts');
+  return texts.map(parseEfiFault);
 }

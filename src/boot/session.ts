@@ -7,6 +7,7 @@ import { PayloadAhead } from '../decompressor/payload-ahead.ts';
 import { BootscopeError } from '../error.ts';
 import type { KernelImage } from '../image/kernel-image.ts';
 import type { Machine } from '../machine/machine.ts';
+import { entryCommandLine } from '../machine/uefi/boot-manager.ts';
 import {
   type BootEvent,
   type BootTrace,
@@ -179,8 +180,11 @@ export class HeldBoot implements BootSession {
         : entry.name === 'efi'
           ? options
           : withUkiSections(given, options);
+    const { esp, efiVariables } = options;
+    const fromEntry = esp !== null && options.cmdline === '' && image.kind !== 'efi-program';
+    const told = fromEntry ? { ...whole, cmdline: entryCommandLine(esp, efiVariables) } : whole;
     const guestDraws = options.decompress === 'emulated' || entry.drawsItself === true;
-    const cmdline = guestDraws && state === null ? cmdlineForGuest(image, whole) : whole.cmdline;
+    const cmdline = guestDraws && state === null ? cmdlineForGuest(image, told) : told.cmdline;
     const own = { ...whole, cmdline, entry: entry.name };
     const wanted = decompressAhead && options.decompress === 'hooked';
     const ahead = wanted ? await PayloadAhead.begin(image) : null;

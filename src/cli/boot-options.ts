@@ -3,15 +3,16 @@
 import { type Command, InvalidArgumentError, Option } from 'commander';
 
 import { ENTRIES } from '../boot/entries/table.ts';
+import { imageOfDrives } from '../boot/image-of-drives.ts';
 import { type BootOptions, DEFAULT_BOOT_OPTIONS, HANDOVER_ROOMS } from '../boot/options.ts';
 import type { EngineName } from '../cpu/cpu.ts';
 import { type KaslrOption, parseKaslrOption } from '../decompressor/kaslr-entropy.ts';
 import { BootscopeError } from '../error.ts';
 import { hex } from '../hex.ts';
-import { bootDisk, readFloppyImage } from '../image/boot-disk.ts';
+import { readFloppyImage } from '../image/boot-disk.ts';
 import { openDisk } from '../image/disk-file.ts';
 import { readEfiImage } from '../image/efi-program.ts';
-import { bootProgramOf, openEsp } from '../image/esp.ts';
+import { openEsp } from '../image/esp.ts';
 import { readImageFile } from '../image/image-file.ts';
 import { type KernelImage, readKernelImage } from '../image/kernel-image.ts';
 import { cpuProfiles } from '../machine/cpu-profiles.ts';
@@ -42,6 +43,7 @@ export interface BootFlags {
   readonly disk?: readonly string[];
   readonly cdrom?: string;
   readonly esp?: string;
+  readonly efiVars?: string;
   readonly keys?: BootOptions['keys'];
   readonly bootOrder?: BootOptions['bootOrder'];
   readonly machine?: BootOptions['machine'];
@@ -69,36 +71,11 @@ export interface BootFlags {
 
 /** As commander calls them. */
 const BOOT_OPTION_NAMES: readonly (keyof BootFlags)[] = [
-  ...([
-    'cmdline',
-    'kaslr',
-    'initrd',
-    'floppy',
-    'disk',
-    'cdrom',
-    'esp',
-    'keys',
-    'bootOrder',
-    'machine',
-    'memory',
-    'engine',
-    'cpu',
-    'entry',
-    'decompress',
-  ] as const),
+  ...(['cmdline', 'kaslr', 'initrd', 'machine', 'memory', 'engine', 'cpu', 'entry', 'decompress'] as const),
+  ...(['floppy', 'disk', 'cdrom', 'esp', 'efiVars', 'keys', 'bootOrder'] as const),
   ...(['loadAddress', 'initrdAddress', 'cmdlineAddress', 'bootParamsAddress'] as const),
-  ...([
-    'memoryMap',
-    'fromState',
-    'efiProtocol',
-    'efiNx',
-    'handoverRoom',
-    'efiFail',
-    'hash',
-    'shortcuts',
-    'maxInstructions',
-    'timeout',
-  ] as const),
+  ...(['memoryMap', 'fromState', 'efiProtocol', 'efiNx', 'handoverRoom', 'efiFail'] as const),
+  ...(['hash', 'shortcuts', 'maxInstructions', 'timeout'] as const),
 ];
 
 /** How a command's boot options differ from those of `boot`. */
@@ -167,6 +144,10 @@ function bootOptionList(timeouts: string): readonly Option[] {
     new Option(
       '--esp <folder or file>',
       'EFI system partition, as a folder or a disk; firmware boots it without an image',
+    ),
+    new Option(
+      '--efi-vars <file>',
+      'EFI variables, BootOrder and boot entries among them: JSON of virt-fw-vars or QEMU, or a VARS.fd of OVMF',
     ),
     new Option(
       '--keys <keys>',
@@ -251,6 +232,8 @@ const OTHER_NAMES: Partial<Record<keyof BootFlags, keyof BootOptions>> = {
   timeout: 'timeoutSeconds',
   efiFail: 'efiFaults',
   efiProtocol: 'efiProtocols',
+  efiVars: 'efiVariables',
+  disk: 'disks',
 };
 
 /** Names of the boot options that the command line gives a value, as `BootOptions` calls them. */
@@ -316,10 +299,9 @@ export async function readBootRequest(
 
 /** Without an image the machine boots by its BIOS, from the first device in its order that there is. */
 async function readDiskRequest(flags: BootFlags): Promise<BootRequest> {
-  const { entry, floppy, disk, cdrom, esp, bootOrder = DEFAULT_BOOT_OPTIONS.bootOrder } = flags;
+  const { entry, floppy, disk, cdrom, esp } = flags;
   if (esp !== undefined) return readEspRequest(esp, flags);
-  const paths = { floppy, disk: disk?.[0], cdrom, network: undefined };
-  const there = Object.values(paths).filter((path) => path !== undefined);
+  const there = [floppy, disk?.[0], cdrom].filter((path) => path !== undefined);
   if (there.length === 0) {
     throw new BootscopeError(
       'cli-image',
@@ -333,18 +315,13 @@ async function readDiskRequest(flags: BootFlags): Promise<BootRequest> {
     );
   }
   const options = await bootOptions({ ...flags, entry: 'boot-sector' });
-  const first = bootOrder.find((device) => paths[device] !== undefined) ?? 'disk';
-  const path = paths[first] ?? there[0]!;
-  if (first === 'floppy' && there.length === 1 && options.floppy !== null) {
-    return { image: await readFloppyImage(path, options.floppy), options };
-  }
-  return { image: bootDisk(path, first === 'network' ? 'disk' : first), options };
+  return { image: (await imageOfDrives(options, floppy))!, options };
 }
 
 /** What a state decides, with the options that would say something else. */
 const DECIDED_BY_STATE = [
   ...(['cmdline', 'initrd', 'floppy', 'loadAddress', 'initrdAddress'] as const),
-  ...(['cmdlineAddress', 'bootParamsAddress', 'efiProtocol', 'efiFail'] as const),
+  ...(['cmdlineAddress', 'bootParamsAddress', 'efiProtocol', 'efiFail', 'efiVars'] as const),
 ] as const satisfies readonly (keyof BootFlags)[];
 
 /** @throws BootscopeError `cli-unused-options`, `cli-image`, and those of `readLoaderState` */
@@ -387,7 +364,7 @@ async function readEspRequest(path: string, flags: BootFlags): Promise<BootReque
     throw new BootscopeError('cli-image', `--entry ${entry} needs an image; --esp ${path} boots by UEFI`);
   }
   const options = await bootOptions({ ...flags, entry: 'efi' });
-  return { image: await readEfiImage(path, bootProgramOf(options.esp!)), options };
+  return { image: (await imageOfDrives(options))!, options };
 }
 
 /** MIN_KERNEL_ALIGN of arch/x86/include/asm/boot.h where the header does not say more: of every stub that draws an address. */
@@ -444,6 +421,7 @@ export async function bootOptions(flags: BootFlags): Promise<BootOptions> {
     cdrom: flags.cdrom === undefined ? null : openDisk(flags.cdrom),
     keys: flags.keys ?? [],
     esp: flags.esp === undefined ? null : openEsp(flags.esp),
+    efiVariables: flags.efiVars === undefined ? [] : await readVariables(flags.efiVars),
     bootOrder: flags.bootOrder ?? DEFAULT_BOOT_OPTIONS.bootOrder,
     entry: flags.entry ?? null,
     decompress: flags.decompress ?? DEFAULT_BOOT_OPTIONS.decompress,
@@ -467,6 +445,11 @@ export async function bootOptions(flags: BootFlags): Promise<BootOptions> {
     maxInstructions: flags.maxInstructions ?? null,
     timeoutSeconds: flags.timeout ?? null,
   };
+}
+
+async function readVariables(path: string): Promise<BootOptions['efiVariables']> {
+  const { readEfiVariables } = await import('../image/efi-variable-file.ts');
+  return readEfiVariables(path, await readImageFile(path, { what: 'file of EFI variables' }));
 }
 
 async function readFaults(texts: readonly string[]): Promise<BootOptions['efiFaults']> {

@@ -6,6 +6,7 @@ import { traceToJson } from '../report/json.ts';
 import { formatTrace } from '../report/table.ts';
 import { addBootOptions, type BootFlags, IMAGE_ARGUMENT, readBootRequest } from './boot-options.ts';
 import { addExamples, addJsonOption } from './common-options.ts';
+import { checkVariablesFile, writeVariablesFile } from './efi-variables-output.ts';
 import { isTerminal, printError, printStatus } from './standard-output.ts';
 import {
   addKernelSymbolOptions,
@@ -19,6 +20,7 @@ import { printJson, printText } from './text-output.ts';
 interface Flags extends BootFlags, StubSymbolFlags, KernelSymbolFlags {
   readonly json?: boolean;
   readonly time?: boolean;
+  readonly saveEfiVars?: string;
 }
 
 export function registerBoot(program: Command): void {
@@ -38,6 +40,10 @@ export function registerBoot(program: Command): void {
   ]);
   addStubSymbolOptions(addKernelSymbolOptions(addBootOptions(command)));
   addJsonOption(command, 'the trace')
+    .option(
+      '--save-efi-vars <file>',
+      'write the EFI variables that stay, as the boot has left them: a new file, or one that --efi-vars reads as JSON',
+    )
     .option('--time', "also print the host's time at each phase")
     .action(async (path: string | undefined, flags: Flags) => {
       const { image, options } = await readBootRequest(path, flags);
@@ -51,6 +57,7 @@ export function registerBoot(program: Command): void {
         pageTables: json,
         events: false,
       });
+      if (flags.saveEfiVars !== undefined) await checkVariablesFile(flags.saveEfiVars, session.machine);
       if (isTerminal('stderr') && !json) {
         for await (const { phase } of session.phases()) printStatus(`${phase} …`);
         printStatus();
@@ -58,6 +65,7 @@ export function registerBoot(program: Command): void {
         await session.run();
       }
       const trace = await named(session.trace(), image);
+      if (flags.saveEfiVars !== undefined) await writeVariablesFile(flags.saveEfiVars, session.machine);
       if (json) printJson(traceToJson(trace));
       else printText(formatTrace(trace, { time: flags.time === true }));
       // Where nobody sees the table, the reason for the exit status still has to be seen.

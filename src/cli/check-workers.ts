@@ -9,8 +9,8 @@ import { errorSentence } from './error-sentence.ts';
 export interface CheckTask {
   /** As the results call it. */
   readonly name: string;
-  /** Paths. */
-  readonly image: string;
+  /** Paths; there is no image where the reference names disks. */
+  readonly image: string | null;
   readonly reference: string;
   /** Fields to leave out, besides those of the command. */
   readonly ignore: readonly string[];

@@ -4,12 +4,16 @@ import { availableParallelism } from 'node:os';
 import { dirname, resolve } from 'node:path';
 import { type Command, InvalidArgumentError, Option } from 'commander';
 import { boot } from '../boot/boot.ts';
-import { optionsOf } from '../boot/recorded-options.ts';
+import { imageOfDrives } from '../boot/image-of-drives.ts';
+import type { BootOptions } from '../boot/options.ts';
+import { optionsOf, type RecordedOptions } from '../boot/recorded-options.ts';
 import { BootscopeError } from '../error.ts';
 import { monotonicTime } from '../host/host.ts';
 import { readImageFile } from '../image/image-file.ts';
+import type { KernelImage } from '../image/kernel-image.ts';
 import { findingLines, formatFindings } from '../report/check-text.ts';
 import { type CheckedCase, formatJunit } from '../report/junit.ts';
+import type { Reference } from '../report/reference.ts';
 import { checkAgainstReference, readReference } from '../report/reference-file.ts';
 import type { GrowthLimit } from '../report/size-limits.ts';
 import { addBootOptions, type BootFlags, bootOptions, givenOptions, readBootImage } from './boot-options.ts';
@@ -42,7 +46,8 @@ const SHOWN_LINES = 10;
 
 /** A line of a matrix file; paths are relative to it. */
 interface MatrixEntry {
-  readonly image: string;
+  /** Missing for a boot from the drives that the reference names. */
+  readonly image?: string;
   readonly reference: string;
   readonly ignore?: readonly string[];
 }
@@ -73,7 +78,7 @@ export function registerCheck(program: Command): void {
       'boot IMAGE as REFERENCE was booted and compare; exit status 1 when they differ. Boot options that are ' +
         'given go before those of the reference: what would another loader, or more memory, change?',
     )
-    .argument('[image]', 'as for boot')
+    .argument('[image]', 'as for boot; none where the reference is of a boot from disks')
     .argument('[reference]', 'what record or scripts/collect-reference wrote')
     .option('--ignore <field...>', 'leave fields out, such as segments.sha256, registers or phases.setup')
     .addOption(
@@ -154,15 +159,23 @@ async function runCases(
     }
     return checkMatrix(flags.matrix, flags);
   }
-  if (image === undefined || reference === undefined) {
-    throw new BootscopeError('check-arguments', 'check needs an image and a reference, or --matrix FILE');
+  if (image === undefined) {
+    throw new BootscopeError(
+      'check-arguments',
+      'check needs an image and a reference, a reference alone for a boot from disks, or --matrix FILE',
+    );
   }
   if (flags.shard !== undefined) throw new BootscopeError('check-arguments', '--shard goes with --matrix');
-  return [await checkOne(image, reference, flags, given)];
+  return [
+    reference === undefined
+      ? await checkOne(null, image, flags, given)
+      : await checkOne(image, reference, flags, given),
+  ];
 }
 
+/** @param path - of the image; null for a boot from drives */
 async function checkOne(
-  path: string,
+  path: string | null,
   referencePath: string,
   flags: Flags,
   given: ReadonlySet<string>,
@@ -174,11 +187,11 @@ async function checkOne(
     ...(await optionsOf(referencePath, reference)),
     ...Object.fromEntries(asked),
   };
-  const image = await readBootImage(path, options.entry);
+  const image = await readChecked(path, referencePath, reference, options);
   const { trace, close } = await boot(image, { ...options, engine: flags.engine });
   close();
   return {
-    name: path,
+    name: path ?? referencePath,
     seconds: (monotonicTime() - startedAt) / 1000,
     differences: checkAgainstReference(trace, image, reference, {
       ignore: flags.ignore ?? [],
@@ -187,6 +200,30 @@ async function checkOne(
     }),
     error: null,
   };
+}
+
+/** @throws BootscopeError `check-arguments` for an image where the reference is of a boot from drives, and the other way round */
+async function readChecked(
+  path: string | null,
+  referencePath: string,
+  reference: Reference,
+  options: BootOptions,
+): Promise<KernelImage> {
+  const { withoutImage, floppy } = (reference.options ?? {}) as Partial<RecordedOptions>;
+  if (withoutImage !== true) {
+    if (path !== null) return readBootImage(path, options.entry);
+    throw new BootscopeError(
+      'check-arguments',
+      `${referencePath} is of a boot of an image: check needs that, too`,
+    );
+  }
+  if (path !== null) {
+    throw new BootscopeError(
+      'check-arguments',
+      `${referencePath} is of a boot from disks, which it names: leave out ${path}; others are named by --disk, --cdrom, --esp and --floppy`,
+    );
+  }
+  return (await imageOfDrives(options, floppy ?? undefined))!;
 }
 
 /** Over processes that check one image after the other; one that fails badly takes the image it has at hand with it, no other. */
@@ -198,8 +235,8 @@ async function checkMatrix(path: string, flags: Flags): Promise<CheckedCase[]> {
   const folder = dirname(resolve(path));
   return checkInProcesses(
     entries.map(({ image, reference, ignore = [] }) => ({
-      name: image,
-      image: resolve(folder, image),
+      name: image ?? reference,
+      image: image === undefined ? null : resolve(folder, image),
       reference: resolve(folder, reference),
       ignore,
     })),
@@ -219,7 +256,10 @@ async function readMatrix(path: string): Promise<MatrixEntry[]> {
   const usable =
     Array.isArray(value) &&
     value.length > 0 &&
-    value.every((entry) => typeof entry?.image === 'string' && typeof entry?.reference === 'string');
+    value.every(
+      (entry) =>
+        ['string', 'undefined'].includes(typeof entry?.image) && typeof entry?.reference === 'string',
+    );
   if (!usable) {
     throw new BootscopeError(
       'check-matrix',

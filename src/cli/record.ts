@@ -4,7 +4,6 @@ import { dirname, relative, resolve } from 'node:path';
 import type { Command } from 'commander';
 import { boot } from '../boot/boot.ts';
 import { recordedOptions } from '../boot/recorded-options.ts';
-import { BootscopeError } from '../error.ts';
 import { makeReference } from '../report/reference-file.ts';
 import { addBootOptions, type BootFlags, IMAGE_ARGUMENT, readBootRequest } from './boot-options.ts';
 import { addExamples, addOutputOptions } from './common-options.ts';
@@ -34,25 +33,24 @@ export function registerRecord(program: Command): void {
     .option('--ignore <field...>', 'fields that checks against this reference leave out')
     .action(async (path: string | undefined, flags: Flags) => {
       checkOutput(flags.output, flags.force === true);
-      const { disk, cdrom, esp } = flags;
-      if (disk !== undefined || cdrom !== undefined || esp !== undefined) {
-        throw new BootscopeError(
-          'cli-unused-options',
-          `a reference names an image or a floppy, and no larger disk: ${disk?.[0] ?? cdrom ?? esp} cannot be recorded`,
-        );
-      }
       const { image, options } = await readBootRequest(path, flags);
       const { trace, close } = await withProgress(`booting ${image.path}`, () => boot(image, options));
       close();
-      const recorded = recordedOptions(
-        options,
-        trace.machine.entry,
-        path === undefined ? null : (flags.floppy ?? null),
-      );
+      // A floppy that nothing else is beside is checked as an image is.
+      const withoutImage =
+        path === undefined && (options.disks.length > 0 || options.cdrom !== null || options.esp !== null);
+      const floppy = path === undefined && !withoutImage ? null : (flags.floppy ?? null);
+      const recorded = recordedOptions(options, trace.machine.entry, floppy, withoutImage);
       const here = flags.output === '-' ? process.cwd() : dirname(resolve(flags.output));
       const fromHere = (file: string | null | undefined): string | null =>
         file == null ? null : relative(here, resolve(file));
-      const files = { initrd: fromHere(recorded.initrd), floppy: fromHere(recorded.floppy) };
+      const files = {
+        initrd: fromHere(recorded.initrd),
+        floppy: fromHere(recorded.floppy),
+        disks: recorded.disks?.map((each) => relative(here, resolve(each))) ?? [],
+        cdrom: fromHere(recorded.cdrom),
+        esp: fromHere(recorded.esp),
+      };
       const reference = makeReference(trace, image, { ...recorded, ...files }, flags.ignore);
       await writeOutput(flags.output, `${JSON.stringify(reference, null, 2)}\n`, flags.force === true);
       if (trace.stopped !== null) {

@@ -5,7 +5,7 @@ import { fileStatus, folderNames, joinPath, readFile } from '../host/host.ts';
 import { openDisk } from './disk-file.ts';
 import { type DiskImage, SECTOR_SIZE } from './disk-image.ts';
 import { openFat } from './fat.ts';
-import { type FileNode, findNode } from './file-tree.ts';
+import type { FileNode } from './file-tree.ts';
 import { unreadable } from './image-file.ts';
 import { type Partition, readPartitionTable, whyOutside } from './partition-table.ts';
 
@@ -23,8 +23,6 @@ export interface Esp {
 
 const ESP_TYPE = 'c12a7328-f81f-11d2-ba4b-00a0c93ec93b';
 const ESP_MBR_TYPE = 0xef;
-/** What firmware starts of a disk where no boot entry names another file (UEFI 2.10, 3.5.1.1). */
-export const REMOVABLE_PATH = 'EFI\\BOOT\\BOOTX64.EFI';
 
 /**
  * Opens what UEFI firmware boots from: a disk with an EFI system partition, a FAT file system, or a folder.
@@ -72,24 +70,6 @@ export function openEsp(path: string): Esp {
 
 function typeText(type: number | string): string {
   return typeof type === 'number' ? `0x${type.toString(16)}` : type;
-}
-
-/**
- * What firmware boots from it: `\\EFI\\BOOT\\BOOTX64.EFI`.
- *
- * @returns the program's file
- * @throws {@link BootscopeError} `image-esp` where it is not there
- */
-export function bootProgramOf({ path, root }: Esp): Uint8Array {
-  const node = findNode(root, REMOVABLE_PATH);
-  if (node === null || node.isFolder) {
-    const there = root.list().map(({ name }) => name);
-    throw new BootscopeError(
-      'image-esp',
-      `${path} has no ${REMOVABLE_PATH}, which firmware starts; it holds ${there.length === 0 ? 'nothing' : there.slice(0, 8).join(', ')}`,
-    );
-  }
-  return node.read();
 }
 
 function hostFolder(path: string, name: string): FileNode {

@@ -45,6 +45,12 @@ export function parseKeys(text: string): readonly Key[] {
   });
 }
 
+/** The text that `parseKeys` reads so. */
+export function keysText(keys: readonly Key[]): string {
+  const names = new Map(Object.entries(NAMED).map(([name, { bios }]) => [bios, name]));
+  return keys.map(({ bios }) => names.get(bios) ?? String.fromCharCode(bios)).join(',');
+}
+
 /** Why a run ends in which nobody presses a key. @param minutes - of the guest's time */
 export function nobodyPresses(minutes: number): string {
   return `the guest asks for a key again and again, and nobody has pressed one for ${minutes} minutes of its time`;

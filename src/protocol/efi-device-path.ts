@@ -106,6 +106,20 @@ export function hardDriveNode(
   return { type: MEDIA, subtype: 1, data };
 }
 
+/** Whether it is a partition's. */
+export function isHardDriveNode({ type, subtype }: DevicePathNode): boolean {
+  return type === MEDIA && subtype === 1;
+}
+
+export function isSameNode(a: DevicePathNode, b: DevicePathNode): boolean {
+  return (
+    a.type === b.type &&
+    a.subtype === b.subtype &&
+    a.data.length === b.data.length &&
+    a.data.every((byte, index) => byte === b.data[index])
+  );
+}
+
 /** An image in memory, [start, end]: what LoadImage from memory is told. */
 export function memoryMapped(type: number, start: bigint, end: bigint): DevicePathNode {
   const data = new Uint8Array(20);

@@ -232,6 +232,18 @@ describe('a pattern to ignore', () => {
     const section = changed((copy) => copy.phases[1]!.regions.push({ name: '.init.text', start: '0x95000' }));
     expect(paths(ACTUAL, section, ['regions..init.text'])).toEqual([]);
     expect(paths(ACTUAL, section, ['regions..init.data'])).toEqual(['phases.kernel.regions..init.text']);
+    const phase = (address: string) =>
+      changed((copy) => {
+        copy.phases[0]!.name = 'stage1.5';
+        copy.phases[0]!.address = address;
+      });
+    const left = (pattern: string): readonly string[] => paths(phase('0x1'), phase('0x2'), [pattern]);
+    expect(left('phases.stage1')).toEqual(['phases.stage1.5.address']);
+    expect([left('phases.stage1.5'), left('stage1.5.address'), left('phases.*.address')]).toEqual([
+      [],
+      [],
+      [],
+    ]);
   });
 
   it('is unknown where it names nothing in boot or reference, nor in another boot', () => {

@@ -3,10 +3,10 @@
 import { findDecompressKernel } from '../../decompressor/find-decompress-kernel.ts';
 import { BootscopeError } from '../../error.ts';
 import { hex } from '../../hex.ts';
-import { REMOVABLE_PATH } from '../../image/esp.ts';
 import type { KernelImage } from '../../image/kernel-image.ts';
 import { findPeSection, readPe } from '../../image/pe.ts';
 import type { Machine, MachineOptions } from '../../machine/machine.ts';
+import { bootChoices, nameOfChoice } from '../../machine/uefi/boot-manager.ts';
 import { type OvmfMap, ovmfMemoryMap } from '../../machine/uefi/ovmf-map.ts';
 import { qemuPc } from '../../machine/uefi/qemu-pc.ts';
 import type { E820Entry } from '../../protocol/e820.ts';
@@ -89,7 +89,10 @@ function efiProgramOf(image: KernelImage): Uint8Array {
 function loadEfi(machine: Machine, image: KernelImage, options: BootOptions): LoadedImage {
   const program = efiProgramOf(image);
   const { map, imageBase } = memoryMapFor(image, options);
-  const name = options.esp === null ? codeName(image) : REMOVABLE_PATH.replace(/^.*\\/, '');
+  const { esp, efiVariables } = options;
+  const choices = esp === null ? [] : bootChoices(esp, efiVariables);
+  const [choice] = choices;
+  const name = choice === undefined ? codeName(image) : nameOfChoice(choice);
   machine.uefi = uefiFirmware().startFirmware({
     cpu: machine.cpu,
     memory: machine.memory,
@@ -100,8 +103,9 @@ function loadEfi(machine: Machine, image: KernelImage, options: BootOptions): Lo
     configuration: qemuPc(efiProtocolsOf(options)),
     image: {
       ...{ name, bytes: program, loadOptions: options.cmdline, initrd: options.initrd?.bytes ?? null },
-      ...(options.esp === null ? {} : { esp: options.esp }),
+      ...(esp === null ? {} : { esp, choices }),
     },
+    variables: efiVariables,
     faults: options.efiFaults,
     enforcesNx: options.efiNx,
     nextKey: () => machine.nextKey(),

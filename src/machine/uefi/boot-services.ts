@@ -355,9 +355,10 @@ function installConfigurationTable(firmware: UefiFirmware, guid: bigint, table: 
 
 function exit(firmware: UefiFirmware, handle: bigint, status: bigint): ServiceResult {
   if (firmware.runningImage === null) {
-    firmware.gaveUp = true;
-    firmware.parts.stop(`the image gave up: it called Exit with ${efiStatusName(status)}`);
-    return SUCCESS;
+    return firmware.leaveFirstImage(
+      status,
+      `the image gave up: it called Exit with ${efiStatusName(status)}`,
+    );
   }
   if (handle !== firmware.runningImage) return INVALID_PARAMETER;
   return firmware.exitImage(status);

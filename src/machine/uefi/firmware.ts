@@ -582,8 +582,7 @@ export class UefiFirmware {
     const { cpu } = this;
     const frame = this.#frames.pop();
     if (frame === undefined) {
-      this.gaveUp = true;
-      this.parts.stop(`the image returned to the firmware with ${efiStatusName(result)}`);
+      this.leaveFirstImage(result, `the image returned to the firmware with ${efiStatusName(result)}`);
       return;
     }
     for (const [index, name] of PRESERVED.entries()) cpu.writeRegister(name, frame.preserved[index]!);
@@ -593,6 +592,31 @@ export class UefiFirmware {
     this.#current = null;
     if (status !== CONTINUES_IN_GUEST) this.#return(frame.call, status, false);
   }
+
+  /**
+   * The first image has left. Where it did so with an error the firmware starts what comes next in its order, unless a kernel has run
+   * by then; else that is the end.
+   */
+  leaveFirstImage(status: bigint, how: string): ServiceResult {
+    const goesOn = isEfiError(status) && this.onImageStarted !== null;
+    const next = goesOn ? (this.nextImage?.(how) ?? null) : null;
+    if (next === null) {
+      this.gaveUp = true;
+      this.parts.stop(how);
+      return EFI_STATUS.SUCCESS;
+    }
+    const { cpu, memory, places } = this;
+    memory.write64(places.rsp, this.returnAddress);
+    cpu.writeRegister('rsp', BigInt(places.rsp));
+    cpu.writeRegister('rcx', next.handle);
+    cpu.writeRegister('rdx', BigInt(places.systemTable));
+    cpu.writeRegister('rip', BigInt(next.entry));
+    this.onImageStarted?.(next);
+    return CONTINUES_IN_GUEST;
+  }
+
+  /** Loads what the boot order has next; null where nothing is left. @param why - what was before has given up */
+  nextImage: ((why: string) => LoadedImageRecord | null) | null = null;
 
   /** Exit: the running image's StartImage returns with `status`. */
   exitImage(status: bigint): typeof CONTINUES_IN_GUEST {

@@ -21,7 +21,7 @@ import {
 } from '../../protocol/efi-tables.ts';
 import { readByPath } from './boot-volume.ts';
 import type { UefiFirmware } from './firmware.ts';
-import { char16Bytes, type ServiceResult } from './service.ts';
+import type { ServiceResult } from './service.ts';
 
 const { SUCCESS, INVALID_PARAMETER, LOAD_ERROR, NOT_FOUND, OUT_OF_RESOURCES, UNSUPPORTED } = EFI_STATUS;
 
@@ -219,7 +219,7 @@ export interface ImageDescription {
   readonly device: bigint;
   readonly filePath: Uint8Array | null;
   readonly fullPath: Uint8Array | null;
-  readonly loadOptions: string | null;
+  readonly loadOptions: Uint8Array | null;
   readonly bytes?: Uint8Array;
 }
 
@@ -240,9 +240,8 @@ export function installLoadedImage(
   if (about.filePath !== null)
     memory.write64(address + LOADED_IMAGE.filePath, firmware.bytes(about.filePath));
   if (about.loadOptions !== null) {
-    const options = char16Bytes(about.loadOptions);
-    memory.write32(address + LOADED_IMAGE.loadOptionsSize, options.length);
-    memory.write64(address + LOADED_IMAGE.loadOptions, firmware.bytes(options));
+    memory.write32(address + LOADED_IMAGE.loadOptionsSize, about.loadOptions.length);
+    memory.write64(address + LOADED_IMAGE.loadOptions, firmware.bytes(about.loadOptions));
   }
   memory.write64(address + LOADED_IMAGE.imageBase, BigInt(placed.base));
   memory.write64(address + LOADED_IMAGE.imageSize, BigInt(placed.size));

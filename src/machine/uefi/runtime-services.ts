@@ -4,14 +4,13 @@ import { GUID_SIZE, guidBytes, guidText } from '../../protocol/efi-guids.ts';
 import { EFI_STATUS, type RUNTIME_SERVICES } from '../../protocol/efi-tables.ts';
 import type { UefiFirmware } from './firmware.ts';
 import { char16Bytes, readChar16, type Service, service } from './service.ts';
+import { MAXIMUM_VARIABLE, VARIABLE_ROOM } from './variables.ts';
 
 const { SUCCESS, INVALID_PARAMETER, UNSUPPORTED, BUFFER_TOO_SMALL, NOT_FOUND } = EFI_STATUS;
 
 const POWER_ON = Date.UTC(2024, 0, 1, 0, 0, 0);
 const UNSPECIFIED_TIMEZONE = 0x07ff;
 const EFI_TIME_SIZE = 16;
-const VARIABLE_ROOM = 0x10000n;
-const MAXIMUM_VARIABLE = 0x8000n;
 
 /** EFI_TIME: the machine's own time, which moves with what the guest does. */
 function getTime(firmware: UefiFirmware, pointer: bigint): bigint {
@@ -47,7 +46,11 @@ function getVariable(
 ): bigint {
   const { memory } = firmware;
   if (name === 0n || vendor === 0n || sizePointer === 0n) return INVALID_PARAMETER;
-  const variable = firmware.variables.get(readChar16(memory, Number(name)), vendorAt(firmware, vendor));
+  const variable = firmware.variables.get(
+    readChar16(memory, Number(name)),
+    vendorAt(firmware, vendor),
+    firmware.bootServicesExited,
+  );
   if (variable === undefined) return NOT_FOUND;
   const size = BigInt(variable.data.length);
   const room = memory.read64(Number(sizePointer));
@@ -70,6 +73,7 @@ function getNextVariableName(
   const before = readChar16(memory, Number(name));
   const after = firmware.variables.next(
     before === '' ? null : { name: before, vendor: vendorAt(firmware, vendor) },
+    firmware.bootServicesExited,
   );
   if (after === undefined) return INVALID_PARAMETER;
   if (after === null) return NOT_FOUND;
@@ -92,15 +96,17 @@ function setVariable(
 ): bigint {
   const { memory } = firmware;
   const text = name === 0n ? '' : readChar16(memory, Number(name));
-  if (text === '' || vendor === 0n || (size > 0n && data === 0n) || size > MAXIMUM_VARIABLE)
+  if (text === '' || vendor === 0n || (size > 0n && data === 0n) || size > BigInt(MAXIMUM_VARIABLE))
     return INVALID_PARAMETER;
-  const set = firmware.variables.set({
-    name: text,
-    vendor: vendorAt(firmware, vendor),
-    attributes: Number(attributes & 0xffff_ffffn),
-    data: size === 0n ? new Uint8Array(0) : memory.copyOut(Number(data), Number(size)),
-  });
-  return set ? SUCCESS : NOT_FOUND;
+  return firmware.variables.set(
+    {
+      name: text,
+      vendor: vendorAt(firmware, vendor),
+      attributes: Number(attributes & 0xffff_ffffn),
+      data: size === 0n ? new Uint8Array(0) : memory.copyOut(Number(data), Number(size)),
+    },
+    firmware.bootServicesExited,
+  );
 }
 
 function queryVariableInfo(
@@ -109,13 +115,9 @@ function queryVariableInfo(
   remaining: bigint,
   largest: bigint,
 ): bigint {
-  const used = firmware.variables.all.reduce(
-    (sum, { name, data }) => sum + name.length * 2 + data.length + 60,
-    0,
-  );
-  firmware.memory.write64(Number(maximum), VARIABLE_ROOM);
-  firmware.memory.write64(Number(remaining), VARIABLE_ROOM - BigInt(used));
-  firmware.memory.write64(Number(largest), MAXIMUM_VARIABLE);
+  firmware.memory.write64(Number(maximum), BigInt(VARIABLE_ROOM));
+  firmware.memory.write64(Number(remaining), BigInt(VARIABLE_ROOM - firmware.variables.used));
+  firmware.memory.write64(Number(largest), BigInt(MAXIMUM_VARIABLE));
   return SUCCESS;
 }
 

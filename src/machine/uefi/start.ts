@@ -18,11 +18,18 @@ import {
   EFI_STATUS,
   efiStatusName,
 } from '../../protocol/efi-tables.ts';
+import {
+  type EfiVariable,
+  VARIABLE_BOOT_SERVICE,
+  VARIABLE_NON_VOLATILE,
+  VARIABLE_RUNTIME,
+} from '../../protocol/efi-variables.ts';
 import type { PhysicalMemory } from '../../x86/physical-memory.ts';
 import type { Clock } from '../clock.ts';
 import type { MachineEvent } from '../events.ts';
 import type { Key } from '../keys.ts';
-import { bootFilePath, installVolume } from './boot-volume.ts';
+import { type BootChoice, bootFilePath, nameOfChoice } from './boot-manager.ts';
+import { installVolume } from './boot-volume.ts';
 import { acpiTables, smbiosTables } from './configuration-tables.ts';
 import type { EfiFault } from './faults.ts';
 import { FirmwareFileSystem } from './file-system.ts';
@@ -45,8 +52,9 @@ import {
   textOutput,
   unicodeCollation,
 } from './protocol-services.ts';
+import { char16Bytes } from './service.ts';
 import { tcg, tcg2 } from './tcg-services.ts';
-import { VARIABLE_BOOT_SERVICE, VARIABLE_RUNTIME, VariableStore } from './variables.ts';
+import { VariableStore } from './variables.ts';
 
 /** What is told apart between two EFI machines, beside their memory. */
 export interface UefiConfiguration {
@@ -67,6 +75,8 @@ export interface UefiImage {
   readonly initrd: Uint8Array | null;
   /** Where it is from; missing for what QEMU's kernel loader would show. */
   readonly esp?: Esp;
+  /** What the firmware boots of that: the image, and what follows where it gives up. */
+  readonly choices?: readonly BootChoice[];
 }
 
 export interface UefiStart {
@@ -81,6 +91,8 @@ export interface UefiStart {
   readonly configuration: UefiConfiguration;
   readonly image: UefiImage;
   readonly faults: readonly EfiFault[];
+  /** What the flash holds. */
+  readonly variables?: readonly EfiVariable[];
   /** See `UefiParts`. */
   readonly enforcesNx?: boolean;
   readonly nextKey?: () => Key | null;
@@ -121,7 +133,10 @@ const GDT = [
  * @throws BootscopeError `efi-image` for a file that firmware would not load, `efi-memory-map` for a map without room
  */
 export function startFirmware(start: UefiStart): UefiFirmware {
-  const { cpu, memory, map } = start;
+  const { cpu, memory, map, variables = [] } = start;
+  const hasPlatformKey = variables.some(
+    ({ name, vendor }) => name === 'PK' && vendor === EFI_GUIDS.GlobalVariable,
+  );
   const places = firmwarePlaces(map);
   const firmware = new UefiFirmware({
     cpu,
@@ -134,16 +149,22 @@ export function startFirmware(start: UefiStart): UefiFirmware {
     faults: start.faults,
     enforcesNx: start.enforcesNx ?? false,
     variables: new VariableStore([
-      globalVariable('SecureBoot', Uint8Array.of(0)),
-      globalVariable('SetupMode', Uint8Array.of(1)),
-      globalVariable('Lang', new TextEncoder().encode('eng\0')),
-      globalVariable('PlatformLang', new TextEncoder().encode('en\0')),
+      global('Lang', new TextEncoder().encode('eng\0'), VARIABLE_NON_VOLATILE),
+      global('PlatformLang', new TextEncoder().encode('en\0'), VARIABLE_NON_VOLATILE),
+      ...variables,
+      global('SecureBoot', Uint8Array.of(0)),
+      global('SetupMode', Uint8Array.of(hasPlatformKey ? 0 : 1)),
     ]),
     ...(start.nextKey === undefined ? {} : { nextKey: start.nextKey }),
     onText: start.onText,
     stop: start.stop,
     onEvent: start.onEvent,
   });
+  if (hasPlatformKey) {
+    firmware.noticeOnce(
+      'the variables hold a platform key (PK): signatures are not checked here, and programs are told that Secure Boot is off',
+    );
+  }
   installProtocols(firmware, start);
   installTables(firmware);
   loadFirst(firmware, start);
@@ -177,11 +198,11 @@ export function enterImage(firmware: UefiFirmware, entry: number, registers: Gen
   cpu.writeDescriptorTable('idtr', { base: BigInt(places.idt), limit: IDT_SIZE - 1 });
 }
 
-function globalVariable(name: string, data: Uint8Array) {
+function global(name: string, data: Uint8Array, more = 0): EfiVariable {
   return {
     name,
     vendor: EFI_GUIDS.GlobalVariable,
-    attributes: VARIABLE_BOOT_SERVICE | VARIABLE_RUNTIME,
+    attributes: more | VARIABLE_BOOT_SERVICE | VARIABLE_RUNTIME,
     data,
   };
 }
@@ -275,15 +296,7 @@ function loadFirst(firmware: UefiFirmware, { image, imageBase }: UefiStart): voi
     );
   }
   if (image.esp !== undefined) {
-    const volume = installVolume(firmware, image.esp);
-    firmware.volume = volume;
-    const filePath = bootFilePath();
-    installLoadedImage(firmware, placed, {
-      ...{ name: image.name, parent: firmware.newHandle(), device: volume.device },
-      filePath: encodeDevicePath(filePath),
-      fullPath: encodeDevicePath([...volume.path, ...filePath]),
-      loadOptions: image.loadOptions,
-    });
+    bootFromVolume(firmware, image, image.esp, placed);
     return;
   }
   const files = [{ path: 'kernel', bytes: image.bytes ?? new Uint8Array(0) }];
@@ -305,8 +318,54 @@ function loadFirst(firmware: UefiFirmware, { image, imageBase }: UefiStart): voi
     device,
     filePath: encodeDevicePath(filePath),
     fullPath: encodeDevicePath([...devicePath, ...filePath]),
-    loadOptions: image.loadOptions,
+    loadOptions: char16Bytes(image.loadOptions),
   });
+}
+
+type StartedChoice = Pick<BootChoice, 'option' | 'file' | 'loadOptions' | 'passedOver'> & {
+  readonly name?: string;
+};
+
+/** The boot manager's part: the first program that can be booted is in memory, the others follow where it gives up. */
+function bootFromVolume(firmware: UefiFirmware, image: UefiImage, esp: Esp, placed: PlacedImage): void {
+  const volume = installVolume(firmware, esp);
+  firmware.volume = volume;
+  firmware.variables.remove('BootNext', EFI_GUIDS.GlobalVariable);
+  // A program from elsewhere is said to lie in the disk's root.
+  const [first = { option: null, file: `\\${image.name}`, loadOptions: null, passedOver: [] }, ...others] =
+    image.choices ?? [];
+  install(first, placed);
+  if (first.option !== null) firmware.noticeOnce(`${first.name} starts ${first.file}`);
+  firmware.nextImage = (why) => {
+    for (let choice = others.shift(); choice !== undefined; choice = others.shift()) {
+      const next = placeImage(firmware, choice.node.read(), null);
+      if ('status' in next) {
+        firmware.noticeOnce(`${choice.name} is passed over: ${next.reason}`);
+        continue;
+      }
+      firmware.noticeOnce(`${why}: ${choice.name} is next`);
+      install(choice, next, choice.node.read());
+      return firmware.images.at(-1)!;
+    }
+    return null;
+  };
+
+  function install(choice: StartedChoice, program: PlacedImage, bytes?: Uint8Array): void {
+    for (const why of choice.passedOver) firmware.noticeOnce(why);
+    firmware.variables.remove('BootCurrent', EFI_GUIDS.GlobalVariable);
+    if (choice.option !== null) {
+      const number = Uint8Array.of(choice.option & 0xff, choice.option >> 8);
+      firmware.variables.put(global('BootCurrent', number));
+    }
+    const filePath = bootFilePath(choice);
+    installLoadedImage(firmware, program, {
+      ...{ name: nameOfChoice(choice), parent: firmware.newHandle(), device: volume.device },
+      filePath: encodeDevicePath(filePath),
+      fullPath: encodeDevicePath([...volume.path, ...filePath]),
+      loadOptions: image.loadOptions === '' ? choice.loadOptions : char16Bytes(image.loadOptions),
+      ...(bytes === undefined ? {} : { bytes }),
+    });
+  }
 }
 
 /** Memory for a boot loader that is not run. */
