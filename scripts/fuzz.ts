@@ -2,7 +2,7 @@
 // a case does follows from target, seed and number alone, so each find can be made again.
 
 import { type ChildProcess, fork } from 'node:child_process';
-import { existsSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
@@ -16,7 +16,7 @@ const usage = `usage: npm run fuzz -- [options]
   --seconds N        stop after so long; targets take turns
   --jobs N           processes (default: the cores)
   --other LIBRARY    run one case in 8 with this libunicorn, too, and compare
-  --state FILE       go on where the run that wrote FILE stopped, and write it again
+  --state FILE       go on where the run that wrote FILE stopped; it is written every half minute, and when the run is ended
   --replay T:S:N     one case of target T, seed S, number N
   --json             the result as JSON
   --list             the targets`;
@@ -28,7 +28,9 @@ const MEMORY_LIMIT = 1.5 * 2 ** 30;
 /** A worker that has grown so far is replaced between two cases. */
 const RENEW_AT = 0.7 * 2 ** 30;
 const TWICE_EVERY = 8;
+const STATE_EVERY_MS = 30_000;
 const EXIT_UNUSABLE = 2;
+const EXIT_FINDS = 1;
 
 interface Find {
   readonly replay: string;
@@ -95,6 +97,8 @@ interface State {
   readonly next: Record<string, number>;
   readonly counts: Record<string, Count>;
   readonly finds: Find[];
+  /** Cases that ran when it was written. */
+  readonly unfinished: Order[];
 }
 
 const state = readState();
@@ -105,10 +109,13 @@ const endsAt =
     ? Number.POSITIVE_INFINITY
     : Date.now() + whole('seconds', flags.seconds) * 1000;
 let peak = 0;
+const running = new Set<Order>();
+const workers = new Set<Worker>();
 
 function readState(): State {
-  if (flags.state !== undefined && existsSync(flags.state))
-    return JSON.parse(readFileSync(flags.state, 'utf8')) as State;
+  if (flags.state !== undefined && existsSync(flags.state)) {
+    return { unfinished: [], ...(JSON.parse(readFileSync(flags.state, 'utf8')) as Partial<State>) } as State;
+  }
   const fresh =
     replay !== null
       ? Number(replay[2])
@@ -116,12 +123,14 @@ function readState(): State {
         ? Date.now() % 1_000_000
         : Number(flags.seed);
   if (!Number.isSafeInteger(fresh) || fresh < 0) unusable(`--seed ${flags.seed} is no whole number`);
-  return { seed: fresh, next: {}, counts: {}, finds: [] };
+  return { seed: fresh, next: {}, counts: {}, finds: [], unfinished: [] };
 }
 
 /** The next case: the target that has had fewest. */
 function nextOrder(): Order | null {
   if (Date.now() >= endsAt) return null;
+  const again = state.unfinished.shift();
+  if (again !== undefined) return again;
   let least: string | null = null;
   for (const { name } of targets) {
     const done = state.next[name] ?? 0;
@@ -140,6 +149,7 @@ class Worker {
 
   constructor(environment: NodeJS.ProcessEnv) {
     this.#environment = environment;
+    workers.add(this);
   }
 
   async #start(): Promise<ChildProcess> {
@@ -223,8 +233,10 @@ async function work(): Promise<void> {
   const other =
     flags.other === undefined ? null : new Worker({ ...process.env, BOOTSCOPE_LIBUNICORN: flags.other });
   for (let order = nextOrder(); order !== null; order = nextOrder()) {
+    running.add(order);
     const startedAt = performance.now();
     const outcome = await worker.run(order);
+    running.delete(order);
     judge(outcome, performance.now() - startedAt);
     if (other === null || !order.twice) continue;
     const there = await other.run({ ...order, twice: false });
@@ -245,18 +257,23 @@ if (replay !== null) {
   process.exit(outcome.find === null ? 0 : 1);
 }
 
-if (!flags.json) console.log(`seed ${seed}, ${targets.length} targets`);
-await Promise.all(Array.from({ length: whole('jobs', flags.jobs) }, work));
-if (flags.state !== undefined) writeFileSync(flags.state, `${JSON.stringify(state, null, 2)}\n`);
+function writeState(): void {
+  if (flags.state === undefined) return;
+  // Cases that run now are begun again by whoever goes on.
+  const written = { ...state, unfinished: [...state.unfinished, ...running] };
+  writeFileSync(`${flags.state}.new`, `${JSON.stringify(written, null, 2)}\n`);
+  renameSync(`${flags.state}.new`, flags.state);
+}
 
-const counts = Object.entries(state.counts);
-const total = counts.reduce((sum, [, { cases: each }]) => sum + each, 0);
-if (flags.json) {
-  console.log(JSON.stringify({ ...state, total, peak }, null, 2));
-} else {
-  console.log(
-    `\n${'TARGET'.padEnd(24)}${['CASES', 'OK', 'STOPPED', 'REFUSED', 'FINDS', 'SLOWEST'].map((name) => name.padStart(9)).join('')}`,
-  );
+function report(): void {
+  const counts = Object.entries(state.counts);
+  const total = counts.reduce((sum, [, { cases: each }]) => sum + each, 0);
+  if (flags.json) {
+    console.log(JSON.stringify({ ...state, total, peak }, null, 2));
+    return;
+  }
+  const titles = ['CASES', 'OK', 'STOPPED', 'REFUSED', 'FINDS', 'SLOWEST'];
+  console.log(`\n${'TARGET'.padEnd(24)}${titles.map((name) => name.padStart(9)).join('')}`);
   for (const [name, count] of counts) {
     const { cases: each, ok, stopped, refused, finds, slowest } = count;
     console.log(
@@ -268,4 +285,21 @@ if (flags.json) {
     `\nseed ${seed}: ${total} cases, ${state.finds.length} finds, peak memory ${Math.round(peak / 2 ** 20)} MB`,
   );
 }
-process.exit(state.finds.length === 0 ? 0 : 1);
+
+/** Also in the middle, for a signal. */
+function end(): never {
+  writeState();
+  report();
+  process.exit(state.finds.length === 0 ? 0 : EXIT_FINDS);
+}
+
+for (const signal of ['SIGINT', 'SIGTERM'] as const) {
+  process.once(signal, () => {
+    for (const worker of workers) worker.stop();
+    end();
+  });
+}
+if (!flags.json) console.log(`seed ${seed}, ${targets.length} targets`);
+setInterval(writeState, STATE_EVERY_MS).unref();
+await Promise.all(Array.from({ length: whole('jobs', flags.jobs) }, work));
+end();

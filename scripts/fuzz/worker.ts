@@ -81,6 +81,8 @@ function difference(a: string, b: string): string {
   return `${JSON.stringify(around(a))} and ${JSON.stringify(around(b))}`;
 }
 
+// A key pressed to end the run reaches all processes; the parent ends this one.
+process.on('SIGINT', () => {});
 process.on('message', (order: Order) => {
   run(order).then(
     (outcome) => process.send!(outcome),
