@@ -91,7 +91,7 @@ describe('the house', () => {
 
   it('uses Node through the host alone, but for the command, the server and the engines that are files', () => {
     const own =
-      /^(cli|host)\/|^explorer\/(server|explorer-files)\.ts$|^report\/page-assets\.ts$|^cpu\/(native|crash-guard|find-library|open|wasm-file)\.ts$/;
+      /^(cli|host)\/|^explorer\/(server|explorer-files)\.ts$|^report\/page-assets\.ts$|^cpu\/(native|host-pages|crash-guard|find-library|open|wasm-file)\.ts$/;
     const bound = files.filter((name) => {
       const code = texts
         .get(name)!

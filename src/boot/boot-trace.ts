@@ -16,6 +16,7 @@ import { efiHazards } from './efi-hazards.ts';
 import { layoutFacts, placementRules } from './layout-facts.ts';
 import { commandLineHazards } from './loader-hazards.ts';
 import { ukiHazards } from './uki-sections.ts';
+import { hashKernel } from './watch/kernel.ts';
 
 function factsOf(boot: BootRun): LayoutFacts {
   return layoutFacts(boot.machine, boot.image, { ...boot.found, loaded: boot.found.loaded! });
@@ -63,6 +64,7 @@ function stackTops(facts: LayoutFacts): StackTops {
 export function traceOf(boot: BootRun): BootTrace {
   const facts = factsOf(boot);
   addRegions(boot, facts);
+  hashKernel(boot);
   const { image, options, cpu, record, found } = boot;
   const { payload } = image;
   return {

@@ -126,6 +126,39 @@ describeEachEngine('a session', (_, engine) => {
     }
   });
 
+  it('leaves the guest as it is when everything that was translated is dropped', async () => {
+    using plain = await open('demo-zstd.bzImage', { engine, events: false });
+    await plain.run({ until: 'relocated' });
+    using watched = await open('demo-zstd.bzImage', { engine, events: false });
+    await watched.run({ until: 'startup_64' });
+    // What watches accesses becomes part of all code.
+    watched.observe({ start: 0x1000, end: 0x1004 }, 'read', () => {});
+    await watched.run({ until: 'relocated' });
+    expect(everythingOf(watched)).toEqual(everythingOf(plain));
+  });
+
+  it('tells what was in memory at the jump, also when a patch comes before the question', async () => {
+    using session = await open('demo-lz4.bzImage', { engine });
+    await session.run();
+    const { segments } = session.trace().kernel!;
+    using patched = await open('demo-lz4.bzImage', { engine });
+    await patched.run();
+    patched.memory.write(segments[0]!.paddr, Uint8Array.of(1, 2, 3));
+    expect(patched.trace().kernel!.segments).toEqual(segments);
+    expect(segments.every(({ sha256 }) => sha256?.length === 64)).toBe(true);
+  });
+
+  it('is the same whatever was booted before in the process', async () => {
+    const trace = async (name: string) => {
+      using session = await open(name, { engine });
+      await session.run();
+      return { text: traceToJson(session.trace()), everything: everythingOf(session) };
+    };
+    const [first, other] = [await trace('demo-lz4.bzImage'), await trace('demo-i386.bzImage')];
+    expect(await trace('demo-lz4.bzImage')).toEqual(first);
+    expect(await trace('demo-i386.bzImage')).toEqual(other);
+  });
+
   it('goes back to the same machine', async () => {
     using session = await open('demo-zstd.bzImage', { engine });
     await session.run({ until: 'relocated' });

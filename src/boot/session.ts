@@ -32,6 +32,7 @@ import { type BootOptions, DEFAULT_BOOT_OPTIONS } from './options.ts';
 import { Snapshots } from './snapshots.ts';
 import type { PlaceOrText, RunOptions, Stop, StopCause, WatchedRange } from './stop.ts';
 import { withUkiSections } from './uki-sections.ts';
+import { hashKernel } from './watch/kernel.ts';
 
 /** Physical memory of a held boot, little endian. @throws BootscopeError `machine-address` outside of RAM */
 export interface SessionMemory {
@@ -161,7 +162,10 @@ export class HeldBoot implements BootSession {
     this.#snapshots = options.snapshotMemory > 0 ? new Snapshots(options.snapshotMemory) : null;
     attempt.run.snapshots = this.#snapshots;
     this.#stop = this.#stand({ reason: 'opened' });
-    this.memory = sessionMemory(() => this.machine);
+    this.memory = sessionMemory(
+      () => this.machine,
+      () => hashKernel(this.boot),
+    );
   }
 
   /** @param decompressAhead - whether the payload is wanted, so that decompressing it may begin at once */
@@ -453,7 +457,8 @@ function conditions(some: Partial<HoldConditions>): HoldConditions {
   };
 }
 
-function sessionMemory(machine: () => Machine): SessionMemory {
+/** @param beforeWrite - of what is asked for later and has to be known before memory changes */
+function sessionMemory(machine: () => Machine, beforeWrite: () => void): SessionMemory {
   const view = (address: number | bigint, length: number): DataView => {
     const bytes = machine().memory.copyOut(Number(address), length);
     return new DataView(bytes.buffer, bytes.byteOffset, length);
@@ -463,7 +468,10 @@ function sessionMemory(machine: () => Machine): SessionMemory {
       return machine().memory.end;
     },
     read: (address, length) => machine().memory.copyOut(Number(address), length),
-    write: (address, bytes) => machine().memory.copyIn(Number(address), bytes),
+    write: (address, bytes) => {
+      beforeWrite();
+      machine().memory.copyIn(Number(address), bytes);
+    },
     u8: (address) => view(address, 1).getUint8(0),
     u16: (address) => view(address, 2).getUint16(0, true),
     u32: (address) => view(address, 4).getUint32(0, true),

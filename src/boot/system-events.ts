@@ -44,7 +44,6 @@ const NEWLINE = 0x0a;
 /** INT 10h, AH=0Eh. */
 const VIDEO_SERVICES = 0x10;
 const TELETYPE = 0x0e00;
-const EVERYWHERE = 0xffff_ffff_ffff_ffffn;
 
 function isTdx(...words: readonly number[]): boolean {
   return words.every((word, index) => word >>> 0 === TDX_SIGNATURE[index]);
@@ -392,9 +391,9 @@ export class SystemEvents {
   #lookAtMode({ at, instructions }: Place): void {
     const { cpu, mode, record } = this.#parts;
     if (this.#modeLook !== null) return;
-    const unhook = cpu.hookBlock(0n, EVERYWHERE, (address) => {
-      // The block that the instruction itself begins once the hook is there.
-      if (address === at || this.#modeLook === null) return;
+    const unhook = cpu.hookEachBlock((address) => {
+      // The block that the instruction itself begins where the CPU has been stopped at it.
+      if (BigInt(address) === at || this.#modeLook === null) return;
       this.#modeLook = null;
       unhook();
       const before = this.#mode;

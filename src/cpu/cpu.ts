@@ -259,6 +259,11 @@ export interface Cpu {
    */
   hookNewCode(hook: (address: number) => void): Unhook;
   /**
+   * Called before each block, from the next one on. While instructions are counted nothing is translated anew for it: for a look
+   * at a few blocks it is cheaper than `hookBlock`, for many it is dearer.
+   */
+  hookEachBlock(hook: (address: number) => void): Unhook;
+  /**
    * Instructions executed since then, before the one that a hook is called for or that is to run next; null where they
    * are not counted. A repeated string instruction is one; so is what a code hook skips by writing RIP, and one that
    * raises an exception. In CPUID hooks the rest of the block is in it, too.

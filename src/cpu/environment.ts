@@ -1,6 +1,6 @@
 // The part of the CPU's state that Unicorn has no register number for: hidden segment bases and the last exception's details.
 
-import { EFER_LME, EFER_NXE } from '../x86/control-registers.ts';
+import { CR0_PG, EFER_LME, EFER_NXE } from '../x86/control-registers.ts';
 import type { Pointer, Transport } from './transport.ts';
 
 /**
@@ -20,6 +20,8 @@ export interface GuestEnvironment {
   loadRealModeCs(selector: number): void;
   /** Sets or clears EFER.NXE; false where this build does not show it. */
   setNoExecute(enabled: boolean): boolean;
+  /** Does something while CR0 says that paging is off, and nothing else has changed; false where this build does not show CR0. */
+  withoutPaging(act: () => void): boolean;
   /** Sets the hidden copy of CR4.OSFXSR; true where it was clear. */
   allowVectorExtensions(): boolean;
   /**
@@ -34,6 +36,7 @@ const UC_X86_REG_RAX = 35;
 const UC_X86_REG_R15 = 113;
 const UC_X86_REG_DR0 = 66;
 
+const UC_X86_REG_CR0 = 50;
 const UC_X86_REG_MSR = 248;
 const MSR_EFER = 0xc0000080;
 
@@ -49,8 +52,9 @@ const SEGMENT_FLAGS = 20;
 const SEGMENT_REGISTERS = 6;
 const CS = 1;
 const SS = 2;
-/** After the six segments come LDT and TR. */
+/** After the six segments come LDT and TR, and behind GDT and IDT CR0. */
 const GDT = 8;
+const CR0 = 10;
 /** From `dr[0]`: error_code, exception_is_int and exception_next_eip lie before it, old_exception behind it. */
 const ERROR_CODE = -16;
 const IS_INT = -12;
@@ -179,6 +183,24 @@ export function findEnvironment(transport: Transport, scratch: Pointer): GuestEn
       const value = view.getBigUint64(efer, true);
       view.setBigUint64(efer, enabled ? value | EFER_NXE : value & ~EFER_NXE, true);
       transport.contextRestore(probe);
+      return true;
+    },
+    withoutPaging(act) {
+      save();
+      const cr0 = view.getBigUint64(regs + SEGMENTS + CR0 * SEGMENT_SIZE, true);
+      if (transport.regRead(UC_X86_REG_CR0, scratch) !== 0 || word.getBigUint64(0, true) !== cr0)
+        return false;
+      const put = (value: bigint) => {
+        if (view.buffer.byteLength === 0) view = context();
+        view.setBigUint64(regs + SEGMENTS + CR0 * SEGMENT_SIZE, value, true);
+        transport.contextRestore(probe);
+      };
+      put(cr0 & ~CR0_PG);
+      try {
+        act();
+      } finally {
+        put(cr0);
+      }
       return true;
     },
     allowVectorExtensions() {

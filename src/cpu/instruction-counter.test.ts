@@ -271,6 +271,38 @@ describeEachEngine('the count of instructions', (open) => {
     ]);
   });
 
+  it('tells of each block from a hook on, and counts as without', () => {
+    // inc eax; jmp to the next block, three times; hlt
+    const code = [0x40, 0xeb, 0x00, 0x40, 0xeb, 0x00, 0x40, 0xeb, 0x00, 0xf4];
+    load(code);
+    cpu.run();
+    const { instructions } = cpu;
+    cpu.writeRegister('rip', BigInt(CODE));
+    const told: number[] = [];
+    let unhook = (): void => {};
+    cpu.hookCode(BigInt(CODE + 1), BigInt(CODE + 1), () => {
+      unhook = cpu.hookEachBlock((address) => {
+        told.push(address - CODE);
+        if (address === CODE + 6) unhook();
+      });
+    });
+    cpu.run();
+    expect(told).toEqual([3, 6]);
+    expect(cpu.instructions).toBe(2 * instructions!);
+  });
+
+  it('is left before a block by who is told of it', () => {
+    load([0x40, 0xeb, 0x00, 0x40, 0xf4]);
+    const unhook = cpu.hookEachBlock((address) => {
+      if (address === CODE + 3) cpu.stop();
+    });
+    expect(cpu.run()).toEqual({ kind: 'stopped' });
+    expect([cpu.readRegister('rip'), cpu.instructions]).toEqual([BigInt(CODE + 3), 2]);
+    unhook();
+    expect(cpu.run()).toEqual({ kind: 'halted' });
+    expect([cpu.readRegister('rax'), cpu.instructions]).toEqual([2n, 4]);
+  });
+
   it('is the count of a hook on each instruction', () => {
     const ecx = [0xb9, 0x40, 0x00, 0x00, 0x00];
     load([...ecx, 0x40, 0x75, 0x01, 0x90, 0xe2, 0xfa, ...ecx, 0xbf, 0, 0, 0x20, 0, 0xf3, 0xaa, 0x40]);

@@ -39,7 +39,7 @@ interface KnownBlock {
 
 /** What the counter's owner is asked when a block begins that JavaScript has to know of. */
 export interface BlockWatcher {
-  /** A block that is new, or whose kind is always told. True: it is left before its first instruction. */
+  /** A block that is new, or whose kind is always told, or any while each is. True: it is left before its first instruction. */
   isLeft(address: number, size: number, block: DecodedBlock): boolean;
   /** The block would go beyond the total that was set: it is left before its first instruction. */
   reached(address: number, size: number, block: DecodedBlock, instructionsLeft: number): void;
@@ -59,6 +59,9 @@ export class InstructionCounter {
   readonly #watcher: BlockWatcher;
   readonly #known = new Map<number, KnownBlock>();
   #words: Uint32Array;
+  /** See `stopAt` and `tellEach`. */
+  #stopAt: number | null = null;
+  #tellsEach = false;
   /** The block, by the total at its beginning, that hooked instructions were last looked for in, and how many were found. */
   #hookedBlock = -1;
   readonly #hookedFound = { ports: 0, cpuids: 0 };
@@ -123,8 +126,20 @@ export class InstructionCounter {
 
   /** The total that no block may go beyond without `reached` being called; null: none. */
   set stopAt(total: number | null) {
+    this.#stopAt = total;
+    this.#setStop();
+  }
+
+  /** Whether the watcher is told of each block that begins; at once, also while the library runs. */
+  tellEach(each: boolean): void {
+    this.#tellsEach = each;
+    this.#setStop();
+  }
+
+  #setStop(): void {
     const fields = this.#fields();
-    const value = total === null ? NO_STOP : BigInt(total);
+    // No block goes beyond nothing without a call.
+    const value = this.#tellsEach ? 0n : this.#stopAt === null ? NO_STOP : BigInt(this.#stopAt);
     fields[STOP_AT] = Number(value & 0xffff_ffffn);
     fields[STOP_AT + 1] = Number(value >> 32n);
   }
@@ -159,8 +174,8 @@ export class InstructionCounter {
     setRepeatEnd(fields, 0);
     if (this.#watcher.isLeft(address, size, block)) return;
     const count = block.starts.length;
-    const left = fields[STOP_AT]! + fields[STOP_AT + 1]! * TWO_32 - this.total;
-    if (count > left) {
+    const left = this.#stopAt === null ? null : this.#stopAt - this.total;
+    if (left !== null && count > left) {
       this.#watcher.reached(address, size, block, left);
       return;
     }

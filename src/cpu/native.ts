@@ -14,6 +14,7 @@ import {
 import { COUNTING_HOOK_TARGET, countingHookMachineCode } from './counting-hook.ts';
 import { type CrashGuard, installCrashGuard } from './crash-guard.ts';
 import { compareVersions, type LibraryCandidate, libraryCandidates, libraryName } from './find-library.ts';
+import { HostPages } from './host-pages.ts';
 import { StepBuffer, stepBufferSize, stepMachineCode } from './step-buffer.ts';
 import {
   type HookShape,
@@ -25,9 +26,6 @@ import {
 } from './transport.ts';
 
 const MAP_ALIGNMENT = 4096;
-const HUGE_PAGE = 0x20_0000;
-/** Linux, sys/mman.h. */
-const MADV_HUGEPAGE = 14;
 
 /** What the process keeps of a loaded library: the functions and callback types, by their C names. */
 interface Library {
@@ -74,10 +72,7 @@ interface Library {
   /** Null where this host has none: what the library does to the process is done then. */
   readonly guard: CrashGuard | null;
   readonly callbackTypes: Readonly<Record<HookShape, TypeObject>>;
-  readonly allocatePages: (size: number) => Pointer | null;
-  readonly freePages: (pointer: Pointer, size: number) => void;
-  /** False where the host forbids it. */
-  readonly makeExecutable: (pointer: Pointer, size: number) => boolean;
+  readonly pages: HostPages;
 }
 
 /** By the path that was asked for; '' for none. */
@@ -144,74 +139,12 @@ function openLibrary(koffi: Koffi): OpenedLibrary {
   );
 }
 
-/** Anonymous pages of the host, zero-filled and committed when first touched. */
-function pageAllocator(koffi: Koffi): Pick<Library, 'allocatePages' | 'freePages' | 'makeExecutable'> {
-  if (process.platform === 'win32') {
-    const kernel = koffi.load('kernel32.dll');
-    const virtualAlloc = kernel.func('VirtualAlloc', 'uintptr_t', [
-      'uintptr_t',
-      'size_t',
-      'uint32_t',
-      'uint32_t',
-    ]);
-    const virtualFree = kernel.func('VirtualFree', 'int', ['uintptr_t', 'size_t', 'uint32_t']);
-    const MEM_RESERVE_COMMIT = 0x3000;
-    const MEM_RELEASE = 0x8000;
-    const PAGE_READWRITE = 4;
-    return {
-      allocatePages: (size) => {
-        const pointer: number = virtualAlloc(0, size, MEM_RESERVE_COMMIT, PAGE_READWRITE);
-        return pointer === 0 ? null : pointer;
-      },
-      freePages: (pointer) => {
-        virtualFree(pointer, 0, MEM_RELEASE);
-      },
-      makeExecutable: () => false,
-    };
-  }
-  const libc = koffi.load(null);
-  const mmap = libc.func('mmap', 'intptr_t', ['uintptr_t', 'size_t', 'int', 'int', 'int', 'int64_t']);
-  const madvise = libc.func('madvise', 'int', ['uintptr_t', 'size_t', 'int']);
-  const munmap = libc.func('munmap', 'int', ['uintptr_t', 'size_t']);
-  const mprotect = libc.func('mprotect', 'int', ['uintptr_t', 'size_t', 'int']);
-  const PROT_READ_WRITE = 3;
-  const PROT_READ_EXECUTE = 5;
-  const MAP_PRIVATE = 2;
-  const MAP_ANONYMOUS = process.platform === 'linux' || process.platform === 'android' ? 0x20 : 0x1000;
-  // Without it a host that accounts for memory strictly refuses gigabytes that nobody will touch.
-  const MAP_NORESERVE = process.platform === 'linux' ? 0x4000 : process.platform === 'darwin' ? 0x40 : 0;
-  return {
-    allocatePages: (size) => {
-      const pointer: number = mmap(
-        0,
-        size,
-        PROT_READ_WRITE,
-        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
-        -1,
-        0,
-      );
-      if (pointer === -1) return null;
-      // Filling tens of megabytes takes a quarter of the time with 2 MiB pages. Only advice: a refusal is no error.
-      if (process.platform === 'linux' && size >= HUGE_PAGE) madvise(pointer, size, MADV_HUGEPAGE);
-      return pointer;
-    },
-    freePages: (pointer, size) => {
-      munmap(pointer, size);
-    },
-    makeExecutable: (pointer, size) => mprotect(pointer, size, PROT_READ_EXECUTE) === 0,
-  };
-}
-
 /** Two pages of its own for as long as the process lives. */
-function guardAgainstCrashes(
-  koffi: Koffi,
-  library: LibraryHandle,
-  { allocatePages, makeExecutable }: ReturnType<typeof pageAllocator>,
-): CrashGuard | null {
-  const pages = allocatePages(2 * MAP_ALIGNMENT);
+function guardAgainstCrashes(koffi: Koffi, library: LibraryHandle, hostPages: HostPages): CrashGuard | null {
+  const pages = hostPages.allocate(2 * MAP_ALIGNMENT);
   if (pages === null) return null;
   const emuStart = koffi.address(library.symbol('uc_emu_start'));
-  return installCrashGuard(koffi, emuStart, pages, () => makeExecutable(pages, MAP_ALIGNMENT));
+  return installCrashGuard(koffi, emuStart, pages, () => hostPages.makeExecutable(pages, MAP_ALIGNMENT));
 }
 
 function loadLibrary(asked: string): Library {
@@ -233,7 +166,7 @@ function loadLibrary(asked: string): Library {
     memory: koffi.proto('void', ['uint32_t', I, Q, I, Q]),
     invalid: koffi.proto('bool', ['uint32_t', I, Q, I, Q]),
   };
-  const pages = pageAllocator(koffi);
+  const pages = new HostPages(koffi);
   const guard = guardAgainstCrashes(koffi, handle, pages);
   const emuStartArguments = [U, Q, Q, Q, 'size_t'];
   const guardedStart = koffi.proto(I, emuStartArguments);
@@ -265,7 +198,7 @@ function loadLibrary(asked: string): Library {
     uc_context_restore: handle.func('uc_context_restore', I, [U, U]),
     uc_context_free: handle.func('uc_context_free', I, [U]),
     callbackTypes,
-    ...pages,
+    pages,
   };
   loaded.set(asked, library);
   return library;
@@ -344,19 +277,19 @@ class NativeTransport implements Transport {
     const error = this.#uc === 0 || this.#broken !== null ? 0 : this.#library.uc_close(this.#uc);
     this.#uc = 0;
     for (const callback of this.#callbacks.splice(0)) this.#library.koffi.unregister(callback);
-    for (const [pointer, size] of this.#blocks) this.#library.freePages(pointer, size);
+    for (const [pointer, size] of this.#blocks) this.#library.pages.free(pointer, size);
     this.#blocks.clear();
     return error;
   }
 
   allocate(size: number): Pointer | null {
-    const pointer = this.#library.allocatePages(size);
+    const pointer = this.#library.pages.allocate(size);
     if (pointer !== null) this.#blocks.set(pointer, size);
     return pointer;
   }
 
   view(pointer: Pointer, size: number): Uint8Array<ArrayBuffer> {
-    return new Uint8Array(this.#library.koffi.view(BigInt(pointer), size));
+    return this.#library.pages.view(pointer, size);
   }
 
   memMapPtr(address: bigint, size: number, permissions: number, block: Pointer): UcError {
@@ -473,7 +406,7 @@ class NativeTransport implements Transport {
     const code = machineCode === null ? null : this.allocate(MAP_ALIGNMENT);
     if (machineCode === null || code === null) return null;
     this.view(code, machineCode.length).set(machineCode);
-    return this.#library.makeExecutable(code, MAP_ALIGNMENT) ? code : null;
+    return this.#library.pages.makeExecutable(code, MAP_ALIGNMENT) ? code : null;
   }
 
   hookAddBlockCounter(

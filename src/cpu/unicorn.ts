@@ -80,7 +80,9 @@ const LONGEST_ACCESS = 64n;
 const MAX_64 = 0xffff_ffff_ffff_ffffn;
 const MASK_32 = 0xffff_ffffn;
 /** What the boot stub's own page tables are made of. */
-const LARGE_PAGE = 0x20_0000;
+const LARGE_PAGE = 0x20_0000n;
+/** A shorter range of code is dropped as it is; for a longer one everything is. */
+const DROPPED_BY_RANGE = 0x100_0000n;
 /** Bytes of zeroes that count as code of nobody. */
 const EMPTY_CODE = 64;
 /** Blocks (or instructions) between two looks at the clock where slices are counted in hooks. */
@@ -191,6 +193,7 @@ class UnicornCpu implements Cpu, BlockWatcher {
   readonly #farReturns: FarReturns;
   #emptyCodeHook: ((address: number) => void) | null = null;
   readonly #newCodeHooks = new Set<(address: number) => void>();
+  readonly #eachBlockHooks = new Set<(address: number) => void>();
   #environment: GuestEnvironment | null | undefined;
   #closed = false;
 
@@ -474,11 +477,13 @@ class UnicornCpu implements Cpu, BlockWatcher {
         this.#keep(error);
       }
     }
-    for (const hook of this.#newCodeHooks) {
-      try {
-        hook(address);
-      } catch (error) {
-        this.#keep(error);
+    for (const hooks of [this.#newCodeHooks, this.#eachBlockHooks]) {
+      for (const hook of hooks) {
+        try {
+          hook(address);
+        } catch (error) {
+          this.#keep(error);
+        }
       }
     }
     this.#hookAddress = null;
@@ -712,9 +717,8 @@ class UnicornCpu implements Cpu, BlockWatcher {
   /** Code that was translated before a hook came does not call it. */
   #retranslate(begin: bigint, end: bigint): void {
     if (!this.#translated) return;
-    const SMALL = 0x1000n;
     // A block is dropped where it overlaps the range, wherever it starts.
-    if (end - begin < SMALL) this.#dropTranslations(begin, end + 1n);
+    if (end - begin < DROPPED_BY_RANGE) this.#dropRange(begin, end + 1n);
     else this.#flushBeforeRun = true;
   }
 
@@ -1109,6 +1113,18 @@ class UnicornCpu implements Cpu, BlockWatcher {
     };
   }
 
+  hookEachBlock(hook: (address: number) => void): Unhook {
+    if (this.#counter === null) return this.hookBlock(0n, MAX_64, (address) => hook(Number(address)));
+    const hooks = this.#eachBlockHooks;
+    // The same function may be given twice.
+    const each = (address: number): void => hook(address);
+    hooks.add(each);
+    this.#counter.tellEach(true);
+    return () => {
+      if (hooks.delete(each) && hooks.size === 0) this.#counter?.tellEach(false);
+    };
+  }
+
   /** Linear address of the instruction that accesses memory now. In these hooks Unicorn 2.0's own RIP is that. */
   #memoryInstruction(): bigint {
     const rip = this.#registers.read('rip');
@@ -1191,11 +1207,24 @@ class UnicornCpu implements Cpu, BlockWatcher {
       this.#check(this.#transport.flushCache(), 'Dropping translated code');
       return;
     }
-    for (const { address, size } of this.#blocks) {
-      for (let offset = 0; offset < size; offset += LARGE_PAGE) {
-        const begin = BigInt(address + offset);
-        this.#dropTranslations(begin, begin + BigInt(Math.min(LARGE_PAGE, size - offset)));
-      }
+    // A walk of the guest's tables would mark what it comes by as accessed; what the engine remembers of them goes before and after.
+    this.writeRegister('cr3', this.readRegister('cr3'));
+    let error = 0;
+    const dropped = this.#hidden()?.withoutPaging(() => {
+      error = this.#transport.flushCache();
+    });
+    this.writeRegister('cr3', this.readRegister('cr3'));
+    this.#check(error, 'Dropping translated code');
+    if (dropped === true) return;
+    for (const { address, size } of this.#blocks) this.#dropRange(BigInt(address), BigInt(address + size));
+  }
+
+  /** For what may reach over several of the guest's pages: one piece may be mapped where another is not. */
+  #dropRange(begin: bigint, end: bigint): void {
+    for (let start = begin; start < end; ) {
+      const next = (start / LARGE_PAGE + 1n) * LARGE_PAGE;
+      this.#dropTranslations(start, next < end ? next : end);
+      start = next;
     }
   }
 

@@ -88,48 +88,48 @@ interface Geometry {
   readonly rootMask: bigint;
 }
 
+const nine = (level: number, largePages: boolean): Level => ({
+  level,
+  shift: 12n + 9n * BigInt(level - 1),
+  indexBits: 9n,
+  largePages,
+});
+
+const PAGE_TABLE_32: Level = { level: 1, shift: 12n, indexBits: 10n, largePages: false };
+const PAE_LEVELS: readonly Level[] = [
+  { level: 3, shift: 30n, indexBits: 2n, largePages: false },
+  nine(2, true),
+  nine(1, false),
+];
+const FOUR_LEVELS: readonly Level[] = [nine(4, false), nine(3, true), nine(2, true), nine(1, false)];
+
+function geometry32(largePages: boolean): Geometry {
+  return {
+    levels: [{ level: 2, shift: 22n, indexBits: 10n, largePages }, PAGE_TABLE_32],
+    entrySize: 4,
+    linearBits: 32n,
+    rootMask: 0xffff_f000n,
+  };
+}
+
+const GEOMETRY_32: Geometry = geometry32(false);
+const GEOMETRY_32_PSE: Geometry = geometry32(true);
+const GEOMETRIES: Readonly<Record<Exclude<PagingMode, 'off' | '32-bit'>, Geometry>> = {
+  pae: { levels: PAE_LEVELS, entrySize: 8, linearBits: 32n, rootMask: 0xffff_ffe0n },
+  '4-level': { levels: FOUR_LEVELS, entrySize: 8, linearBits: 48n, rootMask: ADDRESS_MASK },
+  '5-level': {
+    levels: [nine(5, false), ...FOUR_LEVELS],
+    entrySize: 8,
+    linearBits: 57n,
+    rootMask: ADDRESS_MASK,
+  },
+};
+
 function geometry(state: PagingState): Geometry | null {
-  const nine = (level: number, largePages: boolean): Level => ({
-    level,
-    shift: 12n + 9n * BigInt(level - 1),
-    indexBits: 9n,
-    largePages,
-  });
-  switch (pagingMode(state)) {
-    case 'off':
-      return null;
-    case '32-bit':
-      return {
-        levels: [
-          { level: 2, shift: 22n, indexBits: 10n, largePages: (state.cr4 & CR4_PSE) !== 0n },
-          { level: 1, shift: 12n, indexBits: 10n, largePages: false },
-        ],
-        entrySize: 4,
-        linearBits: 32n,
-        rootMask: 0xffff_f000n,
-      };
-    case 'pae':
-      return {
-        levels: [{ level: 3, shift: 30n, indexBits: 2n, largePages: false }, nine(2, true), nine(1, false)],
-        entrySize: 8,
-        linearBits: 32n,
-        rootMask: 0xffff_ffe0n,
-      };
-    case '4-level':
-      return {
-        levels: [nine(4, false), nine(3, true), nine(2, true), nine(1, false)],
-        entrySize: 8,
-        linearBits: 48n,
-        rootMask: ADDRESS_MASK,
-      };
-    case '5-level':
-      return {
-        levels: [nine(5, false), nine(4, false), nine(3, true), nine(2, true), nine(1, false)],
-        entrySize: 8,
-        linearBits: 57n,
-        rootMask: ADDRESS_MASK,
-      };
-  }
+  const mode = pagingMode(state);
+  if (mode === 'off') return null;
+  if (mode === '32-bit') return (state.cr4 & CR4_PSE) !== 0n ? GEOMETRY_32_PSE : GEOMETRY_32;
+  return GEOMETRIES[mode];
 }
 
 function readEntry(memory: TableMemory, address: number, size: 4 | 8): bigint {
@@ -252,32 +252,76 @@ interface OpenRange {
   readonly pageSize: number;
 }
 
-/**
- * Everything the tables map, merged into ranges, and the tables themselves. A table that several entries share is listed
- * once; the walk ends after 4096 tables or ranges. Tables outside RAM read as empty. Upper-half linear addresses are given
- * in canonical form.
- */
-export function walkPageTables(memory: PhysicalMemory, state: PagingState): PageTableWalk {
-  const mode = pagingMode(state);
-  const shape = geometry(state);
-  if (shape === null) {
-    return { mode, root: state.cr3, levels: 0, ranges: [], tables: [], identity: true, truncated: false };
-  }
-  const { entrySize } = shape;
-  const levels = shape.levels.map(({ level, shift, indexBits, largePages }) => ({
-    level,
-    largePages,
-    pageSize: 2 ** Number(shift),
-    entries: 2 ** Number(indexBits),
-    // PDPTEs of PAE paging carry no rights of their own (SDM 3A 4.4.1).
-    hasRights: !(level === 3 && indexBits === 2n),
-  }));
-  const ranges: MutableRange[] = [];
-  const tables = new Map<number, PageTable>();
-  let visited = 0;
-  let truncated = false;
+/** A level as numbers. */
+interface WalkedLevel {
+  readonly level: number;
+  readonly largePages: boolean;
+  readonly pageSize: number;
+  readonly entries: number;
+  readonly hasRights: boolean;
+}
 
-  const add = (start: number, physical: number, rights: number, executable: boolean, size: number): void => {
+/** One walk. A class, since V8 would compile functions inside of a function anew for each walk. */
+class Walk {
+  readonly ranges: MutableRange[] = [];
+  readonly tables = new Map<number, PageTable>();
+  truncated = false;
+  #visited = 0;
+  readonly #memory: PhysicalMemory;
+  readonly #levels: readonly WalkedLevel[];
+  readonly #entrySize: 4 | 8;
+
+  constructor(memory: PhysicalMemory, { levels, entrySize }: Geometry) {
+    this.#memory = memory;
+    this.#entrySize = entrySize;
+    this.#levels = levels.map(({ level, shift, indexBits, largePages }) => ({
+      level,
+      largePages,
+      pageSize: 2 ** Number(shift),
+      entries: 2 ** Number(indexBits),
+      // PDPTEs of PAE paging carry no rights of their own (SDM 3A 4.4.1).
+      hasRights: !(level === 3 && indexBits === 2n),
+    }));
+  }
+
+  visit(table: number, depth: number, base: number, rights: number, executable: boolean): void {
+    if (this.truncated || this.#visited++ >= MAX_TABLES) {
+      this.truncated = true;
+      return;
+    }
+    const entrySize = this.#entrySize;
+    const level = this.#levels[depth]!;
+    const size = level.entries * entrySize;
+    this.tables.set(table, { address: BigInt(table), size, level: level.level });
+    const { pageSize } = level;
+    const mapsPages = depth === this.#levels.length - 1;
+    const available = Math.min(size, this.#memory.bytesFrom(table));
+    if (available < entrySize) return;
+    const view = this.#memory.dataView(table, available);
+    for (let at = 0, linear = base; at + entrySize <= available; at += entrySize, linear += pageSize) {
+      const low = view.getUint32(at, true);
+      if ((low & 1) === 0) continue;
+      const high = entrySize === 8 ? view.getUint32(at + 4, true) : 0;
+      const ownRights = level.hasRights ? rights & low : rights;
+      const ownExecutable = executable && (high & HIGH_EXECUTE_DISABLE) === 0;
+      const address = (high & HIGH_ADDRESS_MASK) * TWO_32 + ((low & 0xffff_f000) >>> 0);
+      if (mapsPages) {
+        this.#add(linear, address, ownRights, ownExecutable, pageSize);
+      } else if (level.largePages && (low & 0x80) !== 0) {
+        // PSE-36 puts address bits 32..39 into entry bits 13..20 (SDM 3A table 4-4).
+        const frame =
+          entrySize === 8
+            ? address - (address % pageSize)
+            : ((low & 0xffc0_0000) >>> 0) + ((low >>> 13) & 0xff) * TWO_32;
+        this.#add(linear, frame, ownRights, ownExecutable, pageSize);
+      } else {
+        this.visit(address, depth + 1, linear, ownRights, ownExecutable);
+      }
+    }
+  }
+
+  #add(start: number, physical: number, rights: number, executable: boolean, size: number): void {
+    const { ranges } = this;
     const last = ranges.at(-1);
     if (
       last !== undefined &&
@@ -291,52 +335,31 @@ export function walkPageTables(memory: PhysicalMemory, state: PagingState): Page
     } else if (ranges.length < MAX_RANGES) {
       ranges.push({ start, end: start + size, physical, rights, executable, pageSize: size });
     } else {
-      truncated = true;
+      this.truncated = true;
     }
-  };
+  }
+}
 
-  const visit = (table: number, depth: number, base: number, rights: number, executable: boolean): void => {
-    if (truncated || visited++ >= MAX_TABLES) {
-      truncated = true;
-      return;
-    }
-    const level = levels[depth]!;
-    const size = level.entries * entrySize;
-    tables.set(table, { address: BigInt(table), size, level: level.level });
-    const { pageSize } = level;
-    const mapsPages = depth === levels.length - 1;
-    const available = Math.min(size, memory.bytesFrom(table));
-    if (available < entrySize) return;
-    const view = memory.dataView(table, available);
-    for (let at = 0, linear = base; at + entrySize <= available; at += entrySize, linear += pageSize) {
-      const low = view.getUint32(at, true);
-      if ((low & 1) === 0) continue;
-      const high = entrySize === 8 ? view.getUint32(at + 4, true) : 0;
-      const ownRights = level.hasRights ? rights & low : rights;
-      const ownExecutable = executable && (high & HIGH_EXECUTE_DISABLE) === 0;
-      const address = (high & HIGH_ADDRESS_MASK) * TWO_32 + ((low & 0xffff_f000) >>> 0);
-      if (mapsPages) {
-        add(linear, address, ownRights, ownExecutable, pageSize);
-      } else if (level.largePages && (low & 0x80) !== 0) {
-        // PSE-36 puts address bits 32..39 into entry bits 13..20 (SDM 3A table 4-4).
-        const frame =
-          entrySize === 8
-            ? address - (address % pageSize)
-            : ((low & 0xffc0_0000) >>> 0) + ((low >>> 13) & 0xff) * TWO_32;
-        add(linear, frame, ownRights, ownExecutable, pageSize);
-      } else {
-        visit(address, depth + 1, linear, ownRights, ownExecutable);
-      }
-    }
-  };
+/**
+ * Everything the tables map, merged into ranges, and the tables themselves. A table that several entries share is listed
+ * once; the walk ends after 4096 tables or ranges. Tables outside RAM read as empty. Upper-half linear addresses are given
+ * in canonical form.
+ */
+export function walkPageTables(memory: PhysicalMemory, state: PagingState): PageTableWalk {
+  const mode = pagingMode(state);
+  const shape = geometry(state);
+  if (shape === null) {
+    return { mode, root: state.cr3, levels: 0, ranges: [], tables: [], identity: true, truncated: false };
+  }
+  const walk = new Walk(memory, shape);
   const root = state.cr3 & shape.rootMask;
-  visit(Number(root), 0, 0, Number(WRITABLE | USER), true);
+  walk.visit(Number(root), 0, 0, Number(WRITABLE | USER), true);
 
   const canonical = (linear: number): bigint =>
     shape.linearBits > 32n && linear >= 2 ** (Number(shape.linearBits) - 1)
       ? BigInt.asUintN(64, BigInt.asIntN(Number(shape.linearBits), BigInt(linear)))
       : BigInt(linear);
-  const found = splitAtHalf(ranges, shape.linearBits).map(
+  const found = splitAtHalf(walk.ranges, shape.linearBits).map(
     (range): MappedRange => ({
       start: canonical(range.start),
       end: canonical(range.start) + BigInt(range.end - range.start),
@@ -350,11 +373,11 @@ export function walkPageTables(memory: PhysicalMemory, state: PagingState): Page
   return {
     mode,
     root,
-    levels: levels.length,
+    levels: shape.levels.length,
     ranges: found,
-    tables: [...tables.values()].sort((a, b) => (a.address < b.address ? -1 : 1)),
+    tables: [...walk.tables.values()].sort((a, b) => (a.address < b.address ? -1 : 1)),
     identity: found.every((range) => range.start === range.physical),
-    truncated,
+    truncated: walk.truncated,
   };
 }
 

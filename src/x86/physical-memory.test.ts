@@ -18,7 +18,7 @@ function machine() {
       if (address + length <= low.length) return low.subarray(address, address + length);
       const key = `${address}+${length}`;
       // Stands for a gigabyte: nothing here looks further.
-      const page = pages.get(key) ?? new Uint8Array(Math.min(length, 0x100_0000));
+      const page = pages.get(key) ?? new Uint8Array(Math.min(length, 0x180_0000));
       pages.set(key, page);
       return page;
     },
@@ -59,19 +59,27 @@ describe('physical memory', () => {
     ]);
   });
 
-  it('opens a window of its own where something crosses two', () => {
+  it('opens a wider window for what crosses ordinary ones, and stays with it', () => {
     const { memory, windows } = machine();
     memory.view(5 * GIB - 0x1000, 0x2000);
-    expect(windows).toEqual([[5 * GIB - 0x1000, 0x2000]]);
+    memory.read8(5 * GIB - 0x80_0000);
+    expect(windows).toEqual([[5 * GIB - 0x80_0000, 0x100_0000]]);
     memory.view(6 * GIB, 0x1000);
     expect(windows.at(-1)).toEqual([6 * GIB, 0x80_0000]);
+    memory.view(6.5 * GIB - 0x180_0000, 0x180_0000);
+    expect(windows.at(-1)).toEqual([6.5 * GIB - 0x180_0000, 0x180_0000]);
   });
 
-  it('opens a large window for what crosses small ones, and stays with it', () => {
+  it('opens a window of a gibibyte once there are many wide ones, and one of its own for what crosses two', () => {
     const { memory, windows } = machine();
-    memory.view(6 * GIB + 0x7f_f000, 0x2000);
-    memory.read8(6 * GIB);
-    expect(windows).toEqual([[6 * GIB, GIB / 2]]);
+    for (let index = 9; index >= 1; index--) memory.view(4 * GIB + index * 0x100_0000 - 1, 2);
+    expect(windows.at(-2)).toEqual([4 * GIB + 0x180_0000, 0x100_0000]);
+    expect(windows.at(-1)).toEqual([4 * GIB, GIB]);
+    memory.view(4 * GIB + 0x40_0000, 0x100_0000);
+    expect(windows).toHaveLength(9);
+    for (let index = 1; index <= 7; index++) memory.view(5 * GIB + index * 0x100_0000 - 1, 2);
+    memory.view(6 * GIB - 1, 2);
+    expect(windows.at(-1)).toEqual([6 * GIB - 1, 2]);
   });
 
   it('knows where its holes are', () => {

@@ -22,19 +22,25 @@ export interface MemoryOwner {
   invalidateCode(address: number, length: number): void;
 }
 
-/** An array covers at most 4 GiB on every host, so blocks are looked at through windows. */
-const WINDOW = 2 ** 30;
 /**
- * What lies in one of these is looked at through a small window, until a large one is there: V8 takes what an array shares with
- * the guest for memory of its own, and collects garbage for each 64 MiB of it, which costs a small kernel's boot a tenth of its
- * time.
+ * An array covers at most 4 GiB on every host, so blocks are looked at through windows, which begin at multiples of this: no
+ * larger than has to be, since V8 takes what an array shares with the guest for memory of its own, and collects garbage for each
+ * 64 MiB of it, which costs a small kernel's boot a tenth of its time.
  */
-const SMALL_WINDOW = 2 ** 23;
+const WINDOW = 2 ** 23;
+/** Windows of more than that, at most: then one of a gibibyte. */
+const MAX_WIDE_WINDOWS = 8;
+const WIDEST_WINDOW = 2 ** 30;
 
 interface Window {
   readonly start: number;
   readonly end: number;
   view: DataView;
+}
+
+/** Also that what it covers is still there. */
+function holds({ start, end, view }: Window, address: number, length: number): boolean {
+  return address >= start && address + length <= end && view.buffer.byteLength > 0;
 }
 
 /**
@@ -43,8 +49,10 @@ interface Window {
  */
 export class PhysicalMemory {
   readonly #owner: MemoryOwner;
-  readonly #small = new Map<number, Window>();
-  readonly #large = new Map<number, Window>();
+  /** By their first address. */
+  readonly #windows = new Map<number, Window>();
+  /** Those of several times the size, for what lies in several. */
+  #wide: readonly Window[] = [];
   #last: Window | null = null;
 
   constructor(owner: MemoryOwner) {
@@ -109,31 +117,37 @@ export class PhysicalMemory {
     return available === 0 ? new Uint8Array(0) : this.view(address, available);
   }
 
-  /** The window that holds [address, address + length): of the ordinary ones if it can be. */
+  /** A window that holds [address, address + length). */
   #window(address: number, length: number): Window {
     const last = this.#last;
-    if (
-      last !== null &&
-      address >= last.start &&
-      address + length <= last.end &&
-      last.view.buffer.byteLength > 0
-    ) {
-      return last;
-    }
+    if (last !== null && holds(last, address, length)) return last;
+    const window = this.#find(address, length);
+    this.#last = window;
+    return window;
+  }
+
+  #find(address: number, length: number): Window {
     const block = length >= 0 ? this.#blockOf(address, length) : null;
     if (block === null) throw this.#outside(address, length);
-    const offset = address - block.start;
-    const size = (offset % SMALL_WINDOW) + length <= SMALL_WINDOW ? SMALL_WINDOW : WINDOW;
-    const start = block.start + Math.floor(offset / size) * size;
-    const end = Math.min(start + size, block.end);
-    if (address + length > end) return this.#open(address, address + length);
-    const windows = size === WINDOW ? this.#large : this.#small;
-    let window = windows.get(start);
-    if (window === undefined || window.view.buffer.byteLength === 0) {
-      window = this.#open(start, end);
-      windows.set(start, window);
+    const known = this.#wide.find((window) => holds(window, address, length));
+    if (known !== undefined) return known;
+    const around = (size: number): readonly [number, number] => {
+      const first = Math.floor((address - block.start) / size);
+      const behind = Math.max(Math.ceil((address + length - block.start) / size), first + 1);
+      return [block.start + first * size, Math.min(block.start + behind * size, block.end)];
+    };
+    const [start, end] = around(WINDOW);
+    if (end - start <= WINDOW) {
+      const ordinary = this.#windows.get(start);
+      if (ordinary !== undefined && holds(ordinary, address, length)) return ordinary;
+      const window = this.#open(start, end);
+      this.#windows.set(start, window);
+      return window;
     }
-    this.#last = window;
+    const [from, to] = this.#wide.length < MAX_WIDE_WINDOWS ? [start, end] : around(WIDEST_WINDOW);
+    if (to - from > WIDEST_WINDOW) return this.#open(address, address + length);
+    const window = this.#open(from, to);
+    this.#wide = [...this.#wide.filter((other) => other.start < from || other.end > to), window];
     return window;
   }
 

@@ -8,7 +8,6 @@ import { sha256Hex } from '../../host/host.ts';
 import { extractVmlinux } from '../../image/extract-vmlinux.ts';
 import type { KernelAtJump } from '../../trace/boot-trace.ts';
 import { bootParamsAtJump } from '../../trace/decode/boot-params.ts';
-import type { PhysicalMemory } from '../../x86/physical-memory.ts';
 import type { BootRun } from '../boot-run.ts';
 import { recordGuestKernel, recordKernel } from '../record-placements.ts';
 
@@ -19,12 +18,17 @@ type Placed = Pick<Extraction, 'output' | 'virtualBase' | 'segments'>;
  * @param placed - where the kernel lies, for whom it has loaded itself
  */
 export async function onKernel(boot: BootRun, entry: number, placed: Placed | null = null): Promise<void> {
-  await enterKernel(boot, entry, placed);
+  await describeEntry(boot, entry, placed);
   boot.finish();
 }
 
 /** The same for a kernel that goes on. */
 export async function enterKernel(boot: BootRun, entry: number, placed: Placed | null): Promise<void> {
+  await describeEntry(boot, entry, placed);
+  hashKernel(boot);
+}
+
+async function describeEntry(boot: BootRun, entry: number, placed: Placed | null): Promise<void> {
   const { extraction } = boot.found;
   const there = placed ?? extraction ?? (await locate(boot, entry));
   const isPlaced = boot.record.placements.present.some(({ role }) => role === 'kernel-segment');
@@ -38,7 +42,6 @@ export async function enterKernel(boot: BootRun, entry: number, placed: Placed |
 }
 
 function describeKernel(boot: BootRun, entry: number, placed: Placed): KernelAtJump {
-  const { memory } = boot.machine;
   const entryMode = boot.mode.read() === 'long64' ? 'long64' : 'prot32';
   const rsi = boot.cpu.readRegister('rsi');
   return {
@@ -47,9 +50,23 @@ function describeKernel(boot: BootRun, entry: number, placed: Placed): KernelAtJ
     virtualBase: placed.virtualBase,
     bootParams: entryMode === 'long64' ? rsi : rsi & 0xffff_ffffn,
     entryMode,
-    segments: placed.segments.map((segment) => ({
+    segments: placed.segments.map((segment) => ({ ...segment, sha256: null })),
+  };
+}
+
+/**
+ * Hashes the kernel's segments as they lie in memory, once: before anything changes there after the jump, and for who wants to
+ * know. It takes longer than a small kernel's boot.
+ */
+export function hashKernel(boot: BootRun): void {
+  const { kernel } = boot.found;
+  if (kernel === null || !boot.options.hash) return;
+  const { memory } = boot.machine;
+  boot.found.kernel = {
+    ...kernel,
+    segments: kernel.segments.map((segment) => ({
       ...segment,
-      sha256: boot.options.hash ? sha256(memory, Number(segment.paddr), Number(segment.filesz)) : null,
+      sha256: segment.sha256 ?? sha256Hex(memory.viewUpTo(Number(segment.paddr), Number(segment.filesz))),
     })),
   };
 }
@@ -72,8 +89,4 @@ async function locate({ image, machine, record, found }: BootRun, entry: number)
   const located = locateKernel(image, bytes, machine.memory, entry);
   found.kernelFile = readKernelFileParts(bytes, located.segments);
   return located;
-}
-
-function sha256(memory: PhysicalMemory, start: number, length: number): string {
-  return sha256Hex(memory.viewUpTo(start, length));
 }
