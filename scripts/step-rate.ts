@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import { enterReal16, loadReal16 } from '../src/boot/entries/real16.ts';
 import { InstructionStream } from '../src/boot/instruction-stream.ts';
 import { DEFAULT_BOOT_OPTIONS } from '../src/boot/options.ts';
-import { instructionWriter } from '../src/cli/instruction-lines.ts';
+import { instructionWriter, type LinePiece } from '../src/cli/instruction-lines.ts';
 import { LineOutput } from '../src/cli/line-output.ts';
 import type { EngineName } from '../src/cpu/cpu.ts';
 import { openCpu } from '../src/cpu/open.ts';
@@ -26,7 +26,7 @@ export async function measureStepRate(image: KernelImage, engine: EngineName): P
     enterReal16(machine, loadReal16(machine, image, DEFAULT_BOOT_OPTIONS));
     const output = new LineOutput(join(folder, 'trace'), false);
     const writer = instructionWriter(output, 'text', false);
-    const stream = new InstructionStream<Uint8Array>(machine, {
+    const stream = new InstructionStream<LinePiece>(machine, {
       syntax: 'gas',
       describe: (instruction) => writer.prefix(instruction, () => null),
       executed: (prefix, iterations, changes, details) => {

@@ -378,7 +378,8 @@ export class BootRun {
       const { limit } = this.hold;
       const most = this.#watchLast(maxInstructions);
       const last = limit === null || most === null ? (limit ?? most) : Math.min(limit, most);
-      const end = this.machine.run(last, seconds * 1000 - this.#ran);
+      // Snapshots are taken between slices.
+      const end = this.machine.run(last, seconds * 1000 - this.#ran, () => this.snapshots === null);
       if (this.#queue.length > 0) {
         await this.#drain();
       } else if (end.kind === 'slice') {

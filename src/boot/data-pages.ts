@@ -92,7 +92,8 @@ export class DataPages implements EngineWatcher {
       this.#ranFreely = true;
       return;
     }
-    if (this.#ranFreely) this.#dropTranslations();
+    // Code that was translated where it is not to run any more would not be noticed to have been written over.
+    if (this.#ranFreely) cpu.invalidateAllCode();
     this.#ranFreely = false;
     this.#code.add(Math.floor(Number(cpu.readRegister('rip')) / PAGE));
     this.#edit(Number(state.cr3 & ~0xfffn), mode === '5-level' ? 5 : 4, 0);
@@ -100,15 +101,6 @@ export class DataPages implements EngineWatcher {
     // Drops what the engine remembers of the page tables.
     cpu.writeRegister('cr3', state.cr3);
     this.#isOpen = true;
-  }
-
-  /** Code that was translated where it is not to run any more would not be noticed to have been written over. */
-  #dropTranslations(): void {
-    for (const { start, end } of this.#cpu.memory.blocks) {
-      for (let at = start; at < end; at += LARGE_PAGE) {
-        this.#cpu.invalidateCode(at, Math.min(LARGE_PAGE, end - at));
-      }
-    }
   }
 
   /** @param base - number of the first linear page that the table maps */

@@ -40,7 +40,7 @@ function lineOf(shown: DecodedInstruction, format: InstructionFormat, apart: boo
   const output = new LineOutput(join(folder, String(files++)), false);
   const prefix = instructionWriter(output, format, apart).prefix(shown, nameOf);
   output.end();
-  return Buffer.from(prefix).toString().trimEnd();
+  return Buffer.from(prefix.words.buffer, 0, prefix.length).toString().trimEnd();
 }
 
 /** What stands behind the bytes in a line of text. */

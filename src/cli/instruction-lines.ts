@@ -9,26 +9,33 @@ import type { LineOutput } from './line-output.ts';
 export const INSTRUCTION_FORMATS = ['text', 'jsonl'] as const;
 export type InstructionFormat = (typeof INSTRUCTION_FORMATS)[number];
 
+/** Bytes of a line that are made once, to be copied four at a time. */
+export interface LinePiece {
+  /** Little endian, filled up with zeroes. */
+  readonly words: Uint32Array;
+  /** Bytes. */
+  readonly length: number;
+}
+
 export interface InstructionWriter {
   phase(name: string, address: number, symbol: string | null, note: string | null): void;
   /**
    * All of the line that is the same each time.
    * @param nameOf - names linear addresses: `name` or `name+0x10`
    */
-  prefix(instruction: DecodedInstruction, nameOf: (address: number) => string | null): Uint8Array;
+  prefix(instruction: DecodedInstruction, nameOf: (address: number) => string | null): LinePiece;
   instruction(
-    prefix: Uint8Array,
+    prefix: LinePiece,
     iterations: number,
     changes: RegisterChanges,
     details: InstructionDetails,
   ): void;
 }
 
-const HEX_DIGITS = Buffer.from('0123456789abcdef');
 const NEWLINE = 0x0a;
 const QUOTE = 0x22;
-const DIGIT_0 = 0x30;
-const LETTER_X = 0x78;
+/** `0x`, little endian. */
+const HEX_PREFIX = 0x7830;
 /** Columns of a text line. */
 const ADDRESS_WIDTH = 9;
 const MODE_WIDTH = 16;
@@ -41,11 +48,12 @@ export function instructionWriter(
   format: InstructionFormat,
   apart: boolean,
 ): InstructionWriter {
+  fourDigits ??= allFourDigits();
   return format === 'text' ? textWriter(output, apart) : jsonWriter(output);
 }
 
 function textWriter(output: LineOutput, apart: boolean): InstructionWriter {
-  const names = REGISTER_NAMES.map((name) => Buffer.from(` ${name}=`));
+  const names = REGISTER_NAMES.map((name) => piece(` ${name}=`));
   return {
     phase: (name, address, symbol, note) =>
       output.text(
@@ -58,7 +66,7 @@ function textWriter(output: LineOutput, apart: boolean): InstructionWriter {
       const target = targetName(instruction, nameOf);
       const where = mode === 'real16' ? `${mode} ${segmentAndOffset(instruction)}` : mode;
       const disassembly = text.replace(/^(\S+)\s+/, (_, mnemonic: string) => `${mnemonic.padEnd(7)} `);
-      return Buffer.from(
+      return piece(
         `0x${instruction.address.toString(16)}`.padStart(ADDRESS_WIDTH) +
           ` ${where.padEnd(MODE_WIDTH)} ${hexBytes(bytes).padEnd(BYTES_WIDTH)}` +
           ` ${`${shown ? `<${symbol}> ` : ''}${disassembly}${target === null ? '' : ` <${target}>`}`.padEnd(TEXT_WIDTH)}`,
@@ -66,8 +74,8 @@ function textWriter(output: LineOutput, apart: boolean): InstructionWriter {
     },
     instruction: (prefix, iterations, changes, { operands, call }) => {
       output.makeRoom();
-      const { buffer } = output;
-      let at = copy(prefix, buffer, output.position);
+      const { buffer, view } = output;
+      let at = copy(prefix, view, output.position);
       if (iterations !== 1) at += buffer.write(` x${iterations}`, at, 'latin1');
       if (call !== null) {
         const service = call.service === null ? '' : ` <${call.service}>`;
@@ -75,8 +83,8 @@ function textWriter(output: LineOutput, apart: boolean): InstructionWriter {
       }
       for (const operand of operands) at += buffer.write(` ${operandText(operand)}`, at, 'latin1');
       for (let index = 0; index < changes.count; index++) {
-        at = copy(names[changes.registers[index]!]!, buffer, at);
-        at = hex(changes.high[index]!, changes.low[index]!, buffer, at);
+        at = copy(names[changes.registers[index]!]!, view, at);
+        at = hex(changes.high[index]!, changes.low[index]!, view, at);
       }
       while (buffer[at - 1] === 0x20) at--;
       buffer[at++] = NEWLINE;
@@ -86,10 +94,9 @@ function textWriter(output: LineOutput, apart: boolean): InstructionWriter {
 }
 
 function jsonWriter(output: LineOutput): InstructionWriter {
-  const names = REGISTER_NAMES.map((name) => Buffer.from(`,"${name}":"`));
-  const [ITERATIONS, CHANGED, END] = [',"iterations":', ',"changed":{', '}}\n'].map((text) =>
-    Buffer.from(text),
-  );
+  const names = REGISTER_NAMES.map((name) => piece(`,"${name}":"`));
+  const firstNames = REGISTER_NAMES.map((name) => piece(`"${name}":"`));
+  const [ITERATIONS, CHANGED, END] = [',"iterations":', ',"changed":{', '}}\n'].map(piece);
   return {
     phase: (name, address, symbol, note) =>
       output.text(
@@ -113,30 +120,28 @@ function jsonWriter(output: LineOutput): InstructionWriter {
         ...(target === null ? {} : { target }),
         ...(classes.length === 0 ? {} : { classes }),
       };
-      return Buffer.from(JSON.stringify(fields).slice(0, -1));
+      return piece(JSON.stringify(fields).slice(0, -1));
     },
     instruction: (prefix, iterations, changes, { operands, call }) => {
       output.makeRoom();
-      const { buffer } = output;
-      let at = copy(prefix, buffer, output.position);
+      const { buffer, view } = output;
+      let at = copy(prefix, view, output.position);
       if (iterations !== 1) {
-        at = copy(ITERATIONS!, buffer, at);
+        at = copy(ITERATIONS!, view, at);
         at += buffer.write(String(iterations), at, 'latin1');
       }
       if (call !== null) at += buffer.write(`,"call":${JSON.stringify(call)}`, at, 'latin1');
       if (operands.length > 0) {
         at += buffer.write(`,"operands":${JSON.stringify(operands.map(operandJson))}`, at, 'latin1');
       }
-      at = copy(CHANGED!, buffer, at);
-      const first = at;
+      at = copy(CHANGED!, view, at);
       for (let index = 0; index < changes.count; index++) {
-        const name = names[changes.registers[index]!]!;
-        at = copy(index === 0 ? name.subarray(1) : name, buffer, at);
-        at = hex(changes.high[index]!, changes.low[index]!, buffer, at);
+        const name = (index === 0 ? firstNames : names)[changes.registers[index]!]!;
+        at = copy(name, view, at);
+        at = hex(changes.high[index]!, changes.low[index]!, view, at);
         buffer[at++] = QUOTE;
       }
-      if (first > at) at = first;
-      output.position = copy(END!, buffer, at);
+      output.position = copy(END!, view, at);
     },
   };
 }
@@ -185,26 +190,50 @@ function hexBytes(bytes: Uint8Array): string {
   return Array.from(bytes, (byte) => byte.toString(16).padStart(2, '0')).join(' ');
 }
 
-/** A loop is faster than `set` for so few bytes. */
-function copy(bytes: Uint8Array, to: Uint8Array, at: number): number {
-  for (let index = 0; index < bytes.length; index++) to[at + index] = bytes[index]!;
-  return at + bytes.length;
+function piece(text: string): LinePiece {
+  const bytes = Buffer.from(text);
+  const padded = Buffer.concat([bytes, Buffer.alloc(3)]);
+  return {
+    words: Uint32Array.from({ length: Math.ceil(bytes.length / 4) }, (_, index) =>
+      padded.readUInt32LE(4 * index),
+    ),
+    length: bytes.length,
+  };
 }
 
-/** Appends `0x…` without leading zeroes. */
-function hex(high: number, low: number, to: Uint8Array, start: number): number {
-  let at = start;
-  to[at++] = DIGIT_0;
-  to[at++] = LETTER_X;
-  if (high !== 0) {
-    at = digits(high, 31 - Math.clz32(high), to, at);
-    return digits(low, 31, to, at);
-  }
-  return digits(low, low === 0 ? 0 : 31 - Math.clz32(low), to, at);
+/** Up to three bytes behind the piece are written over; a loop is faster than `set` for so few. */
+function copy({ words, length }: LinePiece, to: DataView, at: number): number {
+  for (let index = 0; index < words.length; index++) to.setUint32(at + 4 * index, words[index]!, true);
+  return at + length;
 }
 
-function digits(value: number, topBit: number, to: Uint8Array, start: number): number {
-  let at = start;
-  for (let shift = topBit & ~3; shift >= 0; shift -= 4) to[at++] = HEX_DIGITS[(value >>> shift) & 15]!;
-  return at;
+/** The four hexadecimal digits of each number of 16 bits, as a little-endian word. */
+let fourDigits: Uint32Array | undefined;
+
+function allFourDigits(): Uint32Array {
+  const digit = Buffer.from('0123456789abcdef');
+  return Uint32Array.from({ length: 0x1_0000 }, (_, value) => {
+    const upper = digit[value >>> 12]! | (digit[(value >>> 8) & 15]! << 8);
+    return upper | (digit[(value >>> 4) & 15]! << 16) | (digit[value & 15]! << 24);
+  });
+}
+
+/** Appends `0x…` without leading zeroes; up to seven bytes behind it are written over. */
+function hex(high: number, low: number, to: DataView, start: number): number {
+  to.setUint16(start, HEX_PREFIX, true);
+  if (high === 0) return digits(low, to, start + 2);
+  const at = digits(high, to, start + 2);
+  eightDigits(low, to, at);
+  return at + 8;
+}
+
+function digits(value: number, to: DataView, at: number): number {
+  const count = value === 0 ? 1 : 8 - (Math.clz32(value) >>> 2);
+  eightDigits(value << (32 - 4 * count), to, at);
+  return at + count;
+}
+
+function eightDigits(value: number, to: DataView, at: number): void {
+  to.setUint32(at, fourDigits![value >>> 16]!, true);
+  to.setUint32(at + 4, fourDigits![value & 0xffff]!, true);
 }

@@ -11,6 +11,7 @@ export class LineOutput {
   /** Bytes of `buffer` that are taken; whoever appends by hand moves it on. */
   position = 0;
   readonly buffer = Buffer.allocUnsafe(BUFFER_SIZE);
+  readonly view = new DataView(this.buffer.buffer, this.buffer.byteOffset, BUFFER_SIZE);
   readonly #fd: number;
   readonly #file: PendingFile | null;
   readonly #path: string;

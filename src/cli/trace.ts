@@ -14,7 +14,12 @@ import {
 import { PLACE_HELP, type Place, parsePlace, placeName } from '../trace/place.ts';
 import { addBootOptions, type BootFlags, IMAGE_ARGUMENT, readBootRequest } from './boot-options.ts';
 import { addExamples } from './common-options.ts';
-import { INSTRUCTION_FORMATS, type InstructionFormat, instructionWriter } from './instruction-lines.ts';
+import {
+  INSTRUCTION_FORMATS,
+  type InstructionFormat,
+  instructionWriter,
+  type LinePiece,
+} from './instruction-lines.ts';
 import { LineOutput } from './line-output.ts';
 import { printError } from './standard-output.ts';
 import {
@@ -142,7 +147,7 @@ export function registerTrace(program: Command): void {
       }
       let left = flags.limit ?? Number.POSITIVE_INFINITY;
       const full = new AbortController();
-      const stream = session.stream<Uint8Array>({
+      const stream = session.stream<LinePiece>({
         syntax: flags.syntax,
         describe: (instruction) => {
           if (output.closed) full.abort();

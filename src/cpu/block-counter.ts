@@ -12,7 +12,7 @@ import { runsMachineCode } from './host-machine-code.ts';
  *   if (address - 8 <= state.limit) {                                        // unsigned; its code can be read
  *     check = rotl64(*(address), 7) ^ *(end - 8)                             // from guest RAM, 64 bits each
  *     entry = state.table[address & 0xffff]
- *     if (entry is not { address, size, check }, but ordinary) make it one   // in machine code only
+ *     if (entry is not { address, size, check }, but ordinary, and in no range of state.told) make it one // in machine code only
  *     if (entry is { address, size, check } and state.total + (entry.count & 0x7fff) <= state.stopAt) {
  *       state.counted = entry.count & 0x7fff
  *       state.repeatEnd = entry.count & 0x8000 ? end : 0
@@ -48,14 +48,20 @@ export const STATE = {
   block: 72,
   /** Blocks and iterations, 32 bits, up to a call of its own: somebody looks at the clock. */
   looks: 88,
+  /** How many of the ranges count, 32 bits. */
+  toldCount: 92,
   /** A bit for each second byte of an opcode that makes its block a special one. */
   special: 96,
   table: 128,
+  /** Ranges of addresses whose blocks are always called back for, 64 bits each: the first, and the last less the first. */
+  told: 128 + 16 * 0x1_0000,
 } as const;
+export const MOST_TOLD = 16;
+const TOLD_SIZE = 16;
 /** An entry: 32 bits of address, 16 of size, 16 of count, 64 of check. */
 export const ENTRY_SIZE = 16;
 export const TABLE_MASK = 0xffff;
-export const STATE_SIZE = STATE.table + (TABLE_MASK + 1) * ENTRY_SIZE;
+export const STATE_SIZE = STATE.told + MOST_TOLD * TOLD_SIZE;
 /** Bit of an entry's count: the block ends in a repeated string instruction. */
 export const REPEATS = 0x8000;
 /** Bytes that a block has at most. */
@@ -178,7 +184,7 @@ export function blockCounterMachineCode(): Uint8Array | null {
     0x48, 0x89, 0x71, 0x08, // mov [rcx+address], rsi
     0x89, 0x51, 0x10, // mov [rcx+size], edx
     0xff, 0x49, 0x58, // dec dword [rcx+looks]
-    0x0f, 0x84, 0xcf, 0x00, 0x00, 0x00, // jz back
+    0x0f, 0x84, 0x00, 0x01, 0x00, 0x00, // jz back
     0x89, 0xd2, // mov edx, edx
     0x4c, 0x8d, 0x04, 0x16, // lea r8, [rsi+rdx]
     0x4c, 0x3b, 0x41, 0x18, // cmp r8, [rcx+repeatEnd]
@@ -187,7 +193,7 @@ export function blockCounterMachineCode(): Uint8Array | null {
     0xc3, // ret
     0x4c, 0x8d, 0x4e, 0xf8, // first: lea r9, [rsi-8]
     0x4c, 0x3b, 0x49, 0x28, // cmp r9, [rcx+limit]
-    0x0f, 0x87, 0xad, 0x00, 0x00, 0x00, // ja back
+    0x0f, 0x87, 0xde, 0x00, 0x00, 0x00, // ja back
     0x4c, 0x8b, 0x49, 0x20, // mov r9, [rcx+ram]
     0x49, 0x8b, 0x04, 0x31, // mov rax, [r9+rsi]
     0x48, 0xc1, 0xc0, 0x07, // rol rax, 7
@@ -196,11 +202,11 @@ export function blockCounterMachineCode(): Uint8Array | null {
     0x41, 0xc1, 0xe1, 0x04, // shl r9d, 4
     0x49, 0x01, 0xc9, // add r9, rcx
     0x41, 0x39, 0xb1, 0x80, 0x00, 0x00, 0x00, // cmp [r9+table[].address], esi
-    0x75, 0x3d, // jne new
+    0x75, 0x41, // jne new
     0x66, 0x41, 0x39, 0x91, 0x84, 0x00, 0x00, 0x00, // cmp [r9+table[].size], dx
-    0x75, 0x33, // jne new
+    0x75, 0x37, // jne new
     0x49, 0x39, 0x81, 0x88, 0x00, 0x00, 0x00, // cmp [r9+table[].check], rax
-    0x75, 0x2a, // jne new
+    0x75, 0x2e, // jne new
     0x41, 0x0f, 0xb7, 0x81, 0x86, 0x00, 0x00, 0x00, // movzx eax, word [r9+table[].count]
     0x45, 0x31, 0xc9, // xor r9d, r9d
     0x0f, 0xba, 0xf0, 0x0f, // btr eax, 15
@@ -208,14 +214,25 @@ export function blockCounterMachineCode(): Uint8Array | null {
     0x4c, 0x8b, 0x11, // known: mov r10, [rcx+total]
     0x49, 0x01, 0xc2, // add r10, rax
     0x4c, 0x3b, 0x51, 0x38, // cmp r10, [rcx+stopAt]
-    0x77, 0x56, // ja back
+    0x0f, 0x87, 0x83, 0x00, 0x00, 0x00, // ja back
     0x4c, 0x89, 0x49, 0x18, // mov [rcx+repeatEnd], r9
     0x89, 0x41, 0x14, // mov [rcx+counted], eax
     0x4c, 0x89, 0x11, // mov [rcx+total], r10
     0xc3, // ret
     0x48, 0x83, 0x79, 0x40, 0x00, // new: cmp qword [rcx+ctl], 0
-    0x74, 0x44, // je back
-    0x4c, 0x8b, 0x51, 0x20, // mov r10, [rcx+ram]
+    0x0f, 0x84, 0x6d, 0x00, 0x00, 0x00, // je back
+    0x44, 0x8b, 0x41, 0x5c, // mov r8d, [rcx+toldCount]
+    0x49, 0xc1, 0xe0, 0x04, // shl r8, 4
+    0x49, 0x01, 0xc8, // add r8, rcx
+    0x49, 0x39, 0xc8, // told: cmp r8, rcx
+    0x74, 0x19, // je ordinary
+    0x49, 0x89, 0xf2, // mov r10, rsi
+    0x4d, 0x2b, 0x90, 0x70, 0x00, 0x10, 0x00, // sub r10, [r8+told[-1].begin]
+    0x4d, 0x3b, 0x90, 0x78, 0x00, 0x10, 0x00, // cmp r10, [r8+told[-1].length]
+    0x76, 0x4a, // jbe back
+    0x49, 0x83, 0xe8, 0x10, // sub r8, 16
+    0xeb, 0xe2, // jmp told
+    0x4c, 0x8b, 0x51, 0x20, // ordinary: mov r10, [rcx+ram]
     0x49, 0x01, 0xf2, // add r10, rsi
     0x4d, 0x8b, 0x1a, // mov r11, [r10]
     0x4d, 0x0b, 0x5a, 0x08, // or r11, [r10+8]
@@ -273,6 +290,6 @@ export function blockCounterMachineCode(): Uint8Array | null {
     0x49, 0x89, 0x81, 0x88, 0x00, 0x00, 0x00, // mov [r9+table[].check], rax
     0x44, 0x89, 0xd0, // mov eax, r10d
     0x45, 0x31, 0xc9, // xor r9d, r9d
-    0xe9, 0x37, 0xff, 0xff, 0xff, // jmp known
+    0xe9, 0x06, 0xff, 0xff, 0xff, // jmp known
   ]);
 }

@@ -185,9 +185,14 @@ export interface Cpu {
    * Runs from the current RIP until a hook stops it, HLT, an error, or the slice ends.
    * `sliceMilliseconds` bounds the time without a return to the caller (approximately); 0 or absent: no bound.
    * `instructions` ends it exactly behind so many, where they are counted; hooks of the next one are called once, in the
-   * next run.
+   * next run. Before that `further` is asked how many more it is to run without an end; 0 for none. It is called in a hook
+   * before a block that would go beyond them, and may read registers only.
    */
-  run(options?: { readonly sliceMilliseconds?: number; readonly instructions?: number }): RunEnd;
+  run(options?: {
+    readonly sliceMilliseconds?: number;
+    readonly instructions?: number;
+    readonly further?: () => number;
+  }): RunEnd;
   /** Null for nobody. */
   watcher: EngineWatcher | null;
   /** Ends the current `run` after the running hook. RIP is then the next instruction to execute. */
@@ -209,7 +214,10 @@ export interface Cpu {
     hook: (address: bigint, size: number) => void,
     full: () => void,
   ): Steps | null;
-  /** Called before each translated block that starts in [begin, end]; `size` in bytes. */
+  /**
+   * Called before each translated block that starts in [begin, end]; `size` in bytes. While instructions are counted, other blocks
+   * cost nothing for it, and the iterations of a repeated string instruction are one block.
+   */
   hookBlock(begin: bigint, end: bigint, hook: (address: bigint, size: number) => void): Unhook;
   /**
    * Called for `INT n` (RIP already behind it) and for exceptions (vector below 32, RIP at the faulting
@@ -282,6 +290,8 @@ export interface Cpu {
 
   /** Drops translated code of [address, address + length); call it after each host write over code that may have run. */
   invalidateCode(address: number, length: number): void;
+  /** Drops all translated code, between runs. */
+  invalidateAllCode(): void;
 
   /** Frees the instance and its RAM blocks; arrays returned by `mapRam` must not be used any more. */
   close(): void;

@@ -64,6 +64,55 @@ describeEachEngine('the count of instructions', (open) => {
     expect(decoded).toBeLessThan(6);
   });
 
+  it('runs on at the end of a number of instructions for as long as there are more, and ends exactly', () => {
+    // mov $100000, %ecx; 1: inc %eax; nop; loop 1b; hlt
+    load([0xb9, 0xa0, 0x86, 0x01, 0x00, 0x40, 0x90, 0xe2, 0xfc]);
+    const asked: boolean[] = [];
+    const further = (): number => {
+      asked.push(cpu.instructions! <= 1000 * (asked.length + 1));
+      return asked.length < 5 ? 1000 : 0;
+    };
+    expect(cpu.run({ instructions: 1000, further })).toEqual({ kind: 'slice' });
+    expect(cpu.instructions).toBe(5000);
+    expect(asked).toEqual([true, true, true, true, true]);
+    expect(cpu.run().kind).toBe('halted');
+    expect(cpu.instructions).toBe(1 + 3 * 100_000 + 1);
+  });
+
+  it('tells the blocks of a hooked range each time, and only while they are hooked', () => {
+    // mov $100, %ecx; 1: jmp 2f; 2: nop; loop 1b; hlt
+    load([0xb9, 100, 0, 0, 0, 0xeb, 0x00, 0x90, 0xe2, 0xfb]);
+    const told = { inner: 0, behind: 0 };
+    cpu.run({ instructions: 31 });
+    const unhook = cpu.hookBlock(BigInt(CODE + 7), BigInt(CODE + 7), () => {
+      told.inner++;
+      if (told.inner === 50) unhook();
+    });
+    cpu.hookBlock(BigInt(CODE + 10), LAST_ADDRESS, () => {
+      told.behind++;
+      expect(cpu.instructions).toBe(1 + 3 * 100);
+    });
+    expect(cpu.run().kind).toBe('halted');
+    expect(told).toEqual({ inner: 50, behind: 1 });
+    expect(cpu.instructions).toBe(1 + 3 * 100 + 1);
+  });
+
+  it('has a hooked block left before it is counted where the hook stops or goes elsewhere', () => {
+    // 1: nop; jmp 2f; 2: nop; nop; hlt
+    load([0x90, 0xeb, 0x00, 0x90, 0x90]);
+    let calls = 0;
+    cpu.hookBlock(BigInt(CODE + 3), BigInt(CODE + 3), () => {
+      if (++calls === 1) cpu.stop();
+      else cpu.writeRegister('rip', BigInt(CODE + 4));
+    });
+    expect(cpu.run().kind).toBe('stopped');
+    expect(cpu.instructions).toBe(2);
+    expect(cpu.readRegister('rip')).toBe(BigInt(CODE + 3));
+    expect(cpu.run().kind).toBe('halted');
+    expect(calls).toBe(2);
+    expect(cpu.instructions).toBe(4);
+  });
+
   it('is exact in memory hooks, in the middle of a block', () => {
     // nop; movb $1, 0x200000; nop; mov 0x200000, %eax; nop; hlt
     load([0x90, 0xc6, 5, 0, 0, 0x20, 0, 1, 0x90, 0xa1, 0, 0, 0x20, 0, 0x90]);

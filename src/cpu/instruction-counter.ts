@@ -5,6 +5,7 @@ import {
   BLOCKS_PER_LOOK,
   blockCheck,
   ENTRY_SIZE,
+  MOST_TOLD,
   NO_STOP,
   REPEATS,
   STATE,
@@ -28,6 +29,14 @@ const CONTROL = STATE.ctl / 4;
 const LOOKS = STATE.looks / 4;
 const SPECIAL = STATE.special / 4;
 const TABLE = STATE.table / 4;
+const TOLD_COUNT = STATE.toldCount / 4;
+const TOLD = STATE.told / 4;
+
+/** Linear, `end` inclusive. */
+export interface LinearRange {
+  readonly begin: bigint;
+  readonly end: bigint;
+}
 
 interface KnownBlock {
   readonly size: number;
@@ -41,10 +50,12 @@ interface KnownBlock {
 export interface BlockWatcher {
   /** A block that is new, or whose kind is always told, or any while each is. True: it is left before its first instruction. */
   isLeft(address: number, size: number, block: DecodedBlock): boolean;
-  /** The block would go beyond the total that was set: it is left before its first instruction. */
-  reached(address: number, size: number, block: DecodedBlock, instructionsLeft: number): void;
+  /** The block would go beyond the total that was set. False: it is left before its first instruction; true: there is a new one. */
+  reached(address: number, size: number, block: DecodedBlock, instructionsLeft: number): boolean;
   /** Asked every `BLOCKS_PER_LOOK` blocks and iterations of a repeated instruction. True: this one is left before it begins. */
   isTimeUp(address: number): boolean;
+  /** It lies where all blocks are told, and nothing else keeps it from running. False: it is left before its first instruction. */
+  begins(address: number, size: number): boolean;
 }
 
 /**
@@ -58,6 +69,7 @@ export class InstructionCounter {
   readonly #decode: BlockDecoder;
   readonly #watcher: BlockWatcher;
   readonly #known = new Map<number, KnownBlock>();
+  #told: readonly LinearRange[] = [];
   #words: Uint32Array;
   /** See `stopAt` and `tellEach`. */
   #stopAt: number | null = null;
@@ -144,10 +156,25 @@ export class InstructionCounter {
     fields[STOP_AT + 1] = Number(value >> 32n);
   }
 
+  /** Where each block is told, each time that it begins; between runs. Instead of what was given before. */
+  tell(ranges: readonly LinearRange[]): void {
+    const isNew = ranges.some((range) => !this.#told.includes(range));
+    this.#told = ranges;
+    const fields = this.#fields();
+    fields[TOLD_COUNT] = Math.min(ranges.length, MOST_TOLD);
+    for (const [index, { begin, end }] of ranges.slice(0, MOST_TOLD).entries()) {
+      fields.set([...words(begin), ...words(end - begin)], TOLD + index * 4);
+    }
+    if (!isNew) return;
+    for (let entry = TABLE; entry < TABLE + (TABLE_MASK + 1) * (ENTRY_SIZE / 4); entry += ENTRY_SIZE / 4) {
+      if (fields[entry] !== 0 && this.#isTold(fields[entry]!)) fields[entry] = 0;
+    }
+  }
+
   /** Whether every new block is decoded here, not counted by machine code with the library's help. */
   tellAll(all: boolean): void {
     const fields = this.#fields();
-    const control = all ? 0n : this.#transport.controlFunction;
+    const control = all || this.#told.length > MOST_TOLD ? 0n : this.#transport.controlFunction;
     fields[CONTROL] = Number(control & 0xffff_ffffn);
     fields[CONTROL + 1] = Number(control >> 32n);
   }
@@ -174,22 +201,31 @@ export class InstructionCounter {
     setRepeatEnd(fields, 0);
     if (this.#watcher.isLeft(address, size, block)) return;
     const count = block.starts.length;
-    const left = this.#stopAt === null ? null : this.#stopAt - this.total;
-    if (left !== null && count > left) {
-      this.#watcher.reached(address, size, block, left);
-      return;
+    for (let left = this.#left; left !== null && count > left; left = this.#left) {
+      if (!this.#watcher.reached(address, size, block, left)) return;
     }
+    const isTold = this.#isTold(address);
+    if (isTold && !this.#watcher.begins(address, size)) return;
     const end = address + size;
     add(fields, count);
     fields[COUNTED] = count;
     setRepeatEnd(fields, block.repeats ? end : 0);
-    const check = this.#check(address, end);
+    const check = isTold ? null : this.#check(address, end);
     if (check === null) return;
     const entry = TABLE + (address & TABLE_MASK) * (ENTRY_SIZE / 4);
     fields[entry] = address;
     fields[entry + 1] = size | ((block.repeats ? count | REPEATS : count) << 16);
     fields[entry + 2] = check.low;
     fields[entry + 3] = check.high;
+  }
+
+  get #left(): number | null {
+    return this.#stopAt === null ? null : this.#stopAt - this.total;
+  }
+
+  #isTold(address: number): boolean {
+    const linear = BigInt(address);
+    return this.#told.some(({ begin, end }) => begin <= linear && linear <= end);
   }
 
   /** Null where the hook does not look a block up. */
@@ -280,6 +316,11 @@ export class InstructionCounter {
     const offset = this.#block()?.[kind]?.[this.#hookedFound[kind]++];
     return offset === undefined ? null : this.#address() + offset;
   }
+}
+
+/** The two halves of 64 bits. */
+function words(value: bigint): [number, number] {
+  return [Number(value & 0xffff_ffffn), Number(value >> 32n)];
 }
 
 function add(fields: Uint32Array, change: number): void {

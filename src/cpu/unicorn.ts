@@ -93,7 +93,8 @@ const HOOKS_PER_LOOK = 2048;
  * hooks are made part of translated code, and koffi can't call a callback that was made during the running call.
  */
 interface HookRecord {
-  readonly kind: 'code' | 'block' | 'access' | 'other';
+  /** Hooks of the kind 'told' are the counter's to call: the library knows nothing of them. */
+  readonly kind: 'code' | 'block' | 'told' | 'access' | 'other';
   readonly begin: bigint;
   readonly end: bigint;
   /** Adds it to the library; called once. */
@@ -114,6 +115,15 @@ interface Exit {
   readonly blockStart: number;
   readonly blockEnd: number;
 }
+
+/** What is called first where a block begins. Others are not called there. */
+const CALL_ORDER: Readonly<Record<HookRecord['kind'], number>> = {
+  told: 0,
+  block: 1,
+  code: 2,
+  access: 3,
+  other: 3,
+};
 
 function isWhole(hook: HookRecord): boolean {
   return hook.begin === 0n && hook.end === MAX_64;
@@ -176,13 +186,19 @@ class UnicornCpu implements Cpu, BlockWatcher {
   #flushBeforeRun = false;
   /** Deleted code hooks count as existing until the library has run once more. */
   #dyingCodeHooks = 0;
+  /** Likewise those for accesses to memory: what is translated meanwhile goes the long way at each for good. */
+  #dyingAccessHooks = false;
   #codeHooks = 0;
   #wholeCodeHooks = 0;
+  /** Block hooks that the counter calls. */
+  #told: readonly { readonly record: HookRecord; readonly hook: (address: bigint, size: number) => void }[] =
+    [];
   /** A hook on every block, for what needs one: see `#watchBlocks`. */
   #blockWatch: HookRecord | null = null;
   #looksLeft = HOOKS_PER_LOOK;
   /** The total of instructions that the run ends at, and the place where it ends once that is known. */
   #lastTotal: number | null = null;
+  #further: (() => number) | null = null;
   #exit: Exit | null = null;
   readonly #instructionHooks = new Map<SpecialInstruction['kind'], InstructionHook>();
   /** Linear addresses behind a MOV to CR4. */
@@ -355,11 +371,12 @@ class UnicornCpu implements Cpu, BlockWatcher {
     return this.#environment;
   }
 
-  run(options: { readonly sliceMilliseconds?: number; readonly instructions?: number } = {}): RunEnd {
+  run(options: Parameters<Cpu['run']>[0] = {}): RunEnd {
     if (this.#running) throw new BootscopeError('cpu-nested-run', 'run was called from a hook');
     if (this.#transport.broken !== null) return this.#brokenDown(this.#transport.broken);
     const slice = options.sliceMilliseconds ?? 0;
     this.#lastTotal = null;
+    this.#further = options.further ?? null;
     if (options.instructions !== undefined) {
       if (this.#counter === null) throw new BootscopeError('cpu-not-counting', 'No instructions are counted');
       if (options.instructions <= 0) return { kind: 'slice' };
@@ -396,9 +413,10 @@ class UnicornCpu implements Cpu, BlockWatcher {
       this.#restart = false;
       this.#changeHooks();
       this.#watchBlocks(inSlices);
+      if (this.#dyingAccessHooks) this.#forgetAccessHooks(begin);
       if (this.#flushBeforeRun) {
         this.#flushBeforeRun = false;
-        this.#dropAllTranslations();
+        this.invalidateAllCode();
       }
       this.#translated = true;
       const dying = this.#dyingCodeHooks;
@@ -453,6 +471,18 @@ class UnicornCpu implements Cpu, BlockWatcher {
     }
   }
 
+  /** Has the library, at RIP, run no instruction: it gives up deleted hooks when it returns. */
+  #forgetAccessHooks(rip: bigint): void {
+    this.#dyingAccessHooks = false;
+    this.#flushBeforeRun = this.#translated;
+    const end = this.#linear(rip);
+    if (end === 0n) return;
+    // Where to end becomes part of the translation.
+    this.#dropTranslations(end, end + 1n);
+    this.#transport.emuStart(rip, end);
+    this.#dropTranslations(end, end + 1n);
+  }
+
   /** Whether the library ended where it was told to, and nothing else has happened. */
   #cameTo(exit: Exit, rip: bigint, error: number): boolean {
     this.#dropTranslations(BigInt(exit.blockStart), BigInt(exit.blockEnd));
@@ -490,6 +520,15 @@ class UnicornCpu implements Cpu, BlockWatcher {
     return this.#stoppedAt !== null;
   }
 
+  begins(address: number, size: number): boolean {
+    const linear = BigInt(address);
+    for (const { record, hook } of this.#told) {
+      const covers = record.handle !== null && record.begin <= linear && linear <= record.end;
+      if (covers && !record.removed) this.#atInstruction(record, linear, size, hook);
+    }
+    return this.#stoppedAt === null;
+  }
+
   #isEmpty(address: number): boolean {
     return (
       this.memory.contains(address, EMPTY_CODE) &&
@@ -505,8 +544,12 @@ class UnicornCpu implements Cpu, BlockWatcher {
     this.hookCode(BigInt(address), BigInt(address), (linear) => hook(linear, length));
   }
 
-  reached(address: number, size: number, block: DecodedBlock, instructionsLeft: number): void {
+  reached(address: number, size: number, block: DecodedBlock, instructionsLeft: number): boolean {
     this.#hookAddress = BigInt(address);
+    if (this.#runsOn()) {
+      this.#hookAddress = null;
+      return true;
+    }
     if (this.#deferredStop) {
       this.#deferredStop = false;
       this.#leftForStop = true;
@@ -520,6 +563,22 @@ class UnicornCpu implements Cpu, BlockWatcher {
     }
     this.#requestStop();
     this.#hookAddress = null;
+    return false;
+  }
+
+  /** Whether the run goes on behind the instructions that it was to end at. */
+  #runsOn(): boolean {
+    if (this.#deferredStop || this.#exit !== null || this.#further === null) return false;
+    let more = 0;
+    try {
+      more = this.#further();
+    } catch (error) {
+      this.#keep(error);
+    }
+    if (more <= 0) return false;
+    this.#lastTotal! += more;
+    this.#counter!.stopAt = this.#lastTotal;
+    return true;
   }
 
   isTimeUp(address: number): boolean {
@@ -656,18 +715,13 @@ class UnicornCpu implements Cpu, BlockWatcher {
     const current = this.#currentHook;
     const address = this.#hookAddress;
     if (current !== null && address !== null) {
-      // Block hooks are called before code hooks, and each kind in the order of adding.
+      // Each kind is called in the order of adding.
+      let called = true;
       for (const hook of this.#hooks) {
-        const before = current.kind === 'code' && hook.kind === 'block';
-        if ((before || hook.kind === current.kind) && hook.begin <= address && address <= hook.end) {
-          hook.skip = address;
-        }
-        if (hook === current) break;
-      }
-      if (current.kind === 'code') {
-        for (const hook of this.#hooks) {
-          if (hook.kind === 'block' && hook.begin <= address && address <= hook.end) hook.skip = address;
-        }
+        const before = CALL_ORDER[hook.kind] < CALL_ORDER[current.kind];
+        const wasCalled = before || (hook.kind === current.kind && called);
+        if (wasCalled && hook.begin <= address && address <= hook.end) hook.skip = address;
+        if (hook === current) called = false;
       }
     }
     this.#requestStop();
@@ -679,7 +733,8 @@ class UnicornCpu implements Cpu, BlockWatcher {
     this.#hooksChanged = false;
     for (const hook of this.#hooks) {
       if (hook.removed && hook.handle !== null) {
-        this.#deleteTranslated(hook.handle);
+        if (hook.kind !== 'told') this.#deleteTranslated(hook.handle);
+        if (hook.kind === 'access') this.#dyingAccessHooks = true;
         this.#count(hook, -1);
         if (hook.kind === 'code') this.#dyingCodeHooks++;
       } else if (!hook.removed && hook.handle === null) {
@@ -691,6 +746,8 @@ class UnicornCpu implements Cpu, BlockWatcher {
       }
     }
     this.#hooks = this.#hooks.filter((hook) => !hook.removed);
+    this.#told = this.#told.filter(({ record }) => !record.removed);
+    this.#counter?.tell(this.#told.map(({ record }) => record));
   }
 
   #count(hook: HookRecord, change: number): void {
@@ -825,6 +882,12 @@ class UnicornCpu implements Cpu, BlockWatcher {
   }
 
   hookBlock(begin: bigint, end: bigint, hook: (address: bigint, size: number) => void): Unhook {
+    if (this.#counter !== null) {
+      // With two hooks of its own, the library goes through a list of them at each block instead of calling the one.
+      const record = this.#addRecord('told', begin, end, () => 0);
+      this.#told = [...this.#told, { record, hook }];
+      return this.#unhook(record);
+    }
     return this.#unhook(this.#addInstructionHook('block', begin, end, hook));
   }
 
@@ -1202,7 +1265,7 @@ class UnicornCpu implements Cpu, BlockWatcher {
     this.#transport.removeCache(begin, end);
   }
 
-  #dropAllTranslations(): void {
+  invalidateAllCode(): void {
     if (!this.#isPaging()) {
       this.#check(this.#transport.flushCache(), 'Dropping translated code');
       return;

@@ -343,8 +343,9 @@ export class Machine {
    *
    * @param last - the count of instructions that it ends at if it gets so far, where they are counted
    * @param rest - milliseconds of the host's that are left for all of the boot
+   * @param mayRunOn - whether it need not return at the end of a slice after which there is nothing to be done
    */
-  run(last: number | null = null, rest = Number.POSITIVE_INFINITY): RunEnd {
+  run(last: number | null = null, rest = Number.POSITIVE_INFINITY, mayRunOn = (): boolean => false): RunEnd {
     const { cpu } = this;
     const sliceMilliseconds = Math.min(SLICE_MILLISECONDS, Math.max(rest, SHORTEST_MILLISECONDS));
     if (cpu.instructions === null) {
@@ -355,10 +356,11 @@ export class Machine {
     if (cpu.instructions >= this.#sliceEnd) this.#nextSlice();
     if (this.#stopReason !== null) return { kind: 'stopped' };
     const left = Math.min(this.#sliceEnd, last ?? this.#sliceEnd) - cpu.instructions;
+    const further = (): number => (mayRunOn() ? this.#runOn(last) : 0);
     // What a probe sees is not to depend on the host.
     const end = this.#progress.isProbeDue
       ? this.#progress.probe(left, rest)
-      : cpu.run({ instructions: left, sliceMilliseconds });
+      : cpu.run({ instructions: left, sliceMilliseconds, further });
     if (end.kind === 'error' && end.broken) return this.#explain(end.error);
     return this.#stopReason === null || end.kind !== 'slice' ? end : { kind: 'stopped' };
   }
@@ -384,11 +386,24 @@ export class Machine {
     return { kind: 'error', error: `${error}${where}`, broken: true };
   }
 
-  #nextSlice(): void {
+  /**
+   * In a hook, at the end of a slice: how many instructions the next one has where nothing is to be done between the two, so that
+   * the engine, for which going in and out costs as much as thousands of instructions, may run through; else 0.
+   */
+  #runOn(last: number | null): number {
+    const end = this.#sliceEnd;
+    if ((last !== null && last <= end) || this.#timer.isDue) return 0;
+    this.#nextSlice(end);
+    if (this.#progress.isProbeDue) return 0;
+    return Math.min(this.#sliceEnd, last ?? this.#sliceEnd) - end;
+  }
+
+  /** @param instructions - count that the last one ended at */
+  #nextSlice(instructions = this.cpu.instructions!): void {
     this.afterSlice();
     this.#progress.afterSlice();
     const size = this.#timer.waitedTicks > 0 ? INSTRUCTIONS_A_TICK : SLICE;
-    this.#sliceEnd = (Math.floor(this.cpu.instructions! / size) + 1) * size;
+    this.#sliceEnd = (Math.floor(instructions / size) + 1) * size;
   }
 
   /** Where the guest ran into memory with nothing in it; null where it did not. */

@@ -93,6 +93,11 @@ export class TimerLine {
     }
   }
 
+  /** Whether a tick might be delivered after a slice, so that the CPU has to stand still. */
+  get isDue(): boolean {
+    return this.#deliverable;
+  }
+
   /** Ticks given to a guest that has done nothing outside the CPU since. */
   get waitedTicks(): number {
     return this.#waitedTicks;
