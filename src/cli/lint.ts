@@ -5,6 +5,7 @@ import { boot } from '../boot/boot.ts';
 import { BootscopeError } from '../error.ts';
 import { toJson } from '../report/json.ts';
 import { formatHazards } from '../report/layout-map.ts';
+import { HAZARD_SECTIONS } from '../trace/hazard-sections.ts';
 import { addBootOptions, type BootFlags, IMAGE_ARGUMENT, readBootRequest } from './boot-options.ts';
 import { addExamples, addJsonOption } from './common-options.ts';
 import { withProgress } from './progress.ts';
@@ -46,10 +47,11 @@ export function registerLint(program: Command): void {
     const { hazards, stopped } = finished.trace;
     finished.close();
     if (flags.json === true) {
-      printJson(toJson({ image: image.path, stopped, hazards }));
+      const judged = hazards.map((hazard) => ({ ...hazard, section: HAZARD_SECTIONS[hazard.code] }));
+      printJson(toJson({ image: image.path, stopped, hazards: judged }));
     } else if (hazards.length > 0) {
       const { color, width } = terminal();
-      print(formatHazards(printable(hazards), color, isTerminal('stdout') ? width : undefined));
+      print(formatHazards(printable(hazards), color, isTerminal('stdout') ? width : undefined, true));
     } else if (stopped === null) {
       printText(`${image.path}: no hazards\n`);
     }

@@ -12,6 +12,7 @@ import type {
   PhaseName,
   RegionKind,
 } from '../trace/boot-trace.ts';
+import { HAZARD_SECTIONS } from '../trace/hazard-sections.ts';
 import { endangeredParts, hazardSentence } from '../trace/hazards.ts';
 import { compareRegions, type RegionChange } from '../trace/layout-changes.ts';
 import type { PageTableWalk } from '../x86/page-tables.ts';
@@ -134,11 +135,16 @@ export function formatLayout(trace: BootTrace, options: LayoutMapOptions): strin
   return text;
 }
 
-/** Each hazard with its bytes and what would be safe; each sentence is one line unless a width is given. */
+/**
+ * Each hazard with its bytes and what would be safe; each sentence is one line unless a width is given.
+ *
+ * @param sections - with where the rule stands
+ */
 export function formatHazards(
   hazards: readonly Hazard[],
   color: boolean,
   width = Number.POSITIVE_INFINITY,
+  sections = false,
 ): string {
   const paint = ansi.painter(color);
   return hazards
@@ -147,7 +153,10 @@ export function formatHazards(
         // Some have no bytes of physical memory.
         `${paint(code, ansi.RED, ansi.BOLD)}${start < end ? ` ${hex(start)}..${hex(end)}` : ''}\n` +
         wrap(`  ${hazardSentence(text)}`, width, '    ', (line) => line) +
-        wrap(`  ${hazardSentence(advice)}`, width, '    ', (line) => paint(line, ansi.GREEN)),
+        wrap(`  ${hazardSentence(advice)}`, width, '    ', (line) => paint(line, ansi.GREEN)) +
+        (sections && HAZARD_SECTIONS[code] !== null
+          ? wrap(`  ${HAZARD_SECTIONS[code]}`, width, '    ', (line) => line)
+          : ''),
     )
     .join('');
 }

@@ -105,7 +105,10 @@ export async function readReference(path: string): Promise<Reference> {
   try {
     value = JSON.parse(text);
   } catch (error) {
-    throw new BootscopeError('reference-unusable', `${path} is no JSON: ${(error as Error).message}`);
+    throw new BootscopeError(
+      'reference-unusable',
+      `${path} is no reference, which is JSON: ${(error as Error).message}`,
+    );
   }
   const usable = typeof value === 'object' && value !== null && 'image' in value && 'phases' in value;
   if (!usable) {
