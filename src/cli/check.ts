@@ -188,7 +188,8 @@ async function checkOne(
     ...Object.fromEntries(asked),
   };
   const image = await readChecked(path, referencePath, reference, options);
-  const { trace, close } = await boot(image, { ...options, engine: flags.engine });
+  // References have no events.
+  const { trace, close } = await boot(image, { ...options, engine: flags.engine, events: false });
   close();
   return {
     name: path ?? referencePath,

@@ -31,9 +31,10 @@ export function toJson(value: unknown): Json {
   if (typeof value === 'bigint') return `${hex(value)}`;
   if (Array.isArray(value)) return value.map(toJson);
   if (typeof value === 'object' && value !== null) {
-    return Object.fromEntries(
-      Object.entries(value).flatMap(([key, field]) => (field === undefined ? [] : [[key, toJson(field)]])),
-    );
+    const fields: [string, Json][] = [];
+    for (const [key, field] of Object.entries(value))
+      if (field !== undefined) fields.push([key, toJson(field)]);
+    return Object.fromEntries(fields);
   }
   return value as Json;
 }

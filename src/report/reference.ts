@@ -102,13 +102,10 @@ export function compareWithReference(
 ): ReferenceDifference[] {
   const patterns = [...ALWAYS_IGNORED, ...(reference.policy?.ignore ?? []), ...ignore];
   const found: ReferenceDifference[] = [];
-  const ignored = (path: readonly PathPart[]): boolean => matching(patterns, path).length > 0;
-  const tell = (
-    path: readonly PathPart[],
-    change: ReferenceDifference['change'],
-    expected: Json,
-    value: Json | undefined,
-  ): void => {
+  /** Of what is compared. Most is equal, and what is ignored is only asked for what is not. */
+  const path: PathPart[] = [];
+  const tell = (change: ReferenceDifference['change'], expected: Json, value: Json | undefined): void => {
+    if (matching(patterns, path).length > 0) return;
     found.push({
       ...placeOf(path),
       path: path.map(({ name }) => name).join('.'),
@@ -117,40 +114,42 @@ export function compareWithReference(
       actual: value ?? null,
     });
   };
-  const visit = (expected: Json, value: Json | undefined, path: readonly PathPart[]): void => {
-    if (path.length > 0 && ignored(path)) return;
+  const enter = (name: string, element: boolean, expected: Json, value: Json | undefined): void => {
+    path.push({ name, element });
+    visit(expected, value);
+    path.pop();
+  };
+  const visit = (expected: Json, value: Json | undefined): void => {
     if (expected === null && !NULL_IS_KNOWN.has(path.at(-1)?.name ?? '')) return;
     if (value === null && MAY_BE_UNSEEN.has(path.at(-1)?.name ?? '')) return;
-    if (value === undefined) tell(path, 'removed', expected, value);
+    if (value === undefined) tell('removed', expected, value);
     else if (Array.isArray(expected)) {
-      if (Array.isArray(value)) compareArrays(expected, value, path);
-      else tell(path, 'changed', expected, value);
+      if (Array.isArray(value)) compareArrays(expected, value);
+      else tell('changed', expected, value);
     } else if (typeof expected === 'object' && expected !== null) {
       if (typeof value !== 'object' || value === null || Array.isArray(value)) {
-        tell(path, 'changed', expected, value);
+        tell('changed', expected, value);
       } else {
         const fields = value as { readonly [key: string]: Json };
         for (const [key, field] of Object.entries(expected)) {
-          visit(field, fields[key], [...path, { name: key, element: false }]);
+          enter(key, false, field, fields[key]);
         }
       }
     } else if (expected !== value) {
-      tell(path, 'changed', expected, value);
+      tell('changed', expected, value);
     }
   };
-  const compareArrays = (
-    expected: readonly Json[],
-    value: readonly Json[],
-    path: readonly PathPart[],
-  ): void => {
+  const compareArrays = (expected: readonly Json[], value: readonly Json[]): void => {
     const [known, ours] = keyed(expected, value);
-    for (const [name, element] of known) visit(element, ours.get(name), [...path, { name, element: true }]);
+    for (const [name, element] of known) enter(name, true, element, ours.get(name));
     for (const [name, element] of ours) {
-      const place = [...path, { name, element: true }];
-      if (!known.has(name) && !ignored(place)) tell(place, 'added', null, element);
+      if (known.has(name)) continue;
+      path.push({ name, element: true });
+      tell('added', null, element);
+      path.pop();
     }
   };
-  visit(reference as unknown as Json, actual, []);
+  visit(reference as unknown as Json, actual);
   return found;
 }
 
