@@ -5,6 +5,7 @@ import {
   type BenchResult,
   type BootRow,
   compareResults,
+  emulatedTarget,
   pairedRatio,
   targetRatio,
   timesOf,
@@ -70,6 +71,28 @@ test('what only one run measured is not compared', () => {
 test('targets depend on the codec, the engine and whether the kernel is tiny', () => {
   expect(targetRatio('native', 'zstd', 60e6)).toBe(0.5);
   expect(targetRatio('native', 'zstd', 2e6)).toBe(1);
-  expect(targetRatio('wasm', 'zstd', 60e6)).toBe(0.9);
-  expect(targetRatio('wasm', 'lz4', 60e6)).toBeNull();
+  expect(targetRatio('wasm', 'zstd', 60e6)).toBe(0.3);
+  expect(targetRatio('wasm', 'zstd', 2e6)).toBeNull();
+  expect(emulatedTarget('native', 'zstd', 60e6)).toBe(3);
+  expect(emulatedTarget('wasm', 'zstd', 60e6)).toBeNull();
+});
+
+test('emulated boots and verifications are compared by their ratios, apart from hooked boots', () => {
+  const times = { median: 1, min: 1, max: 1 };
+  const measured = (ratio: number): BenchResult => ({
+    ...result({}),
+    emulated: [{ ...row, ratio: 2 * ratio }],
+    verifications: [
+      {
+        ...{ image: 'vmlinuz', engine: 'native', verify: times, boot: times, ratio, target: 1.2 },
+        memory: { verify: 1, boot: 1 },
+      },
+    ],
+  });
+  const slower = compareResults(measured(1), measured(2)).filter(({ ratio }) => ratio > 1);
+  expect(slower.map(({ name, old }) => [name, old])).toEqual([
+    ['emulated boot vmlinuz (native), ratio to QEMU', 2],
+    ['verify vmlinuz (native), ratio to its emulated boot', 1],
+  ]);
+  expect(compareResults(result({}), measured(1)).every(({ name }) => name.startsWith('boot '))).toBe(true);
 });

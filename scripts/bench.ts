@@ -29,21 +29,26 @@ import {
   type CodecRow,
   type CommandRow,
   type ExplorerRow,
+  emulatedTarget,
   pairedRatio,
+  STEP_TARGETS,
   type StepBackRow,
+  type StepRateRow,
   type Times,
   targetRatio,
   timesOf,
+  VERIFY_TARGET,
+  type VerifyRow,
 } from './bench-result.ts';
 import { noChromium, timeExplorer } from './explorer-timing.ts';
-import { timeQemu } from './qemu-timing.ts';
+import { qemuStepRate, timeQemu } from './qemu-timing.ts';
 import { measureStepsBack } from './step-back.ts';
 import { measureStepRate } from './step-rate.ts';
 
 const usage = `usage: npm run bench -- [options] [IMAGE ...]
   --runs N      runs of each measurement after the warm-up (default 5)
   --engine E    native or wasm; default: each that is here
-  --only PART   boots, codecs, commands, steps, back or explore
+  --only PART   boots, emulated, verify, codecs, commands, steps, back or explore
   --json FILE   write the result for scripts/bench-compare
   --markdown    print the boots once more as the table of README.md`;
 
@@ -109,7 +114,9 @@ const kernels = new Map<string, KernelImage>();
 for (const path of images) kernels.set(path, await readKernelImage(path, readFileSync(path)));
 
 const engines = await installedEngines();
-const boots = wants('boots') ? await benchBoots() : [];
+const boots = wants('boots') ? await benchBoots(kernels, 'hooked') : [];
+const emulated = wants('emulated') ? await benchBoots(emulatedKernels(), 'emulated') : [];
+const verifications = wants('verify') ? benchVerify() : [];
 const codecs = wants('codecs') ? await benchCodecs() : [];
 const commands = wants('commands') ? benchCommands() : [];
 const stepRates = wants('steps') ? await benchSteps() : [];
@@ -125,6 +132,8 @@ const result: BenchResult = {
   },
   runs,
   boots,
+  emulated,
+  verifications,
   codecs,
   commands,
   stepRates,
@@ -133,8 +142,12 @@ const result: BenchResult = {
 };
 if (flags.json !== undefined) writeFileSync(flags.json, `${JSON.stringify(result, null, 2)}\n`);
 const verdicts = [
-  ...boots.flatMap(({ ratio, target }) => (ratio === null || target === null ? [] : [ratio <= target])),
-  ...boots.map(({ memory }) => memory.bootscope <= memory.limit),
+  ...[...boots, ...emulated].flatMap(({ ratio, target }) =>
+    ratio === null || target === null ? [] : [ratio <= target],
+  ),
+  ...verifications.map(({ ratio, target }) => ratio <= target),
+  ...stepRates.map(({ perSecond, target }) => perSecond >= target),
+  ...[...boots, ...emulated].map(({ memory }) => memory.bootscope <= memory.limit),
   ...commands.flatMap(({ time, limit }) => (limit === null ? [] : [time.median <= limit])),
   ...[...stepsBack, ...explorer].map(({ time, limit }) => time.median <= limit),
 ];
@@ -143,9 +156,8 @@ console.log(
     `${runs} runs; ${verdicts.filter(Boolean).length} of ${verdicts.length} targets met`,
 );
 
-if ([boots, codecs, commands, stepRates, stepsBack, explorer].every(({ length }) => length === 0)) {
-  process.exitCode = 1;
-}
+const parts = [boots, emulated, verifications, codecs, commands, stepRates, stepsBack, explorer];
+if (parts.every(({ length }) => length === 0)) process.exitCode = 1;
 if (flags.markdown) console.log(`\n${markdownTable(boots)}`);
 
 // ---------------------------------------------------------------- what there is
@@ -218,8 +230,23 @@ function usageOf(parameters: readonly string[]): { memory: number; cpu: number }
 
 // ---------------------------------------------------------------- boots
 
-async function benchBoots(): Promise<BootRow[]> {
-  console.log('Boot to the kernel entry, milliseconds: median (least to greatest)\n');
+/** The largest zstd and lz4 kernels: what others there are differ from these by their size. */
+function emulatedKernels(): ReadonlyMap<string, KernelImage> {
+  const largest = (codec: CodecName) =>
+    [...kernels]
+      .filter(([, { payload }]) => payload?.codec === codec)
+      .sort(([, a], [, b]) => (b.payload?.outputLength ?? 0) - (a.payload?.outputLength ?? 0))
+      .slice(0, 1);
+  return new Map([...largest('zstd'), ...largest('lz4')]);
+}
+
+async function benchBoots(
+  which: ReadonlyMap<string, KernelImage>,
+  decompress: 'hooked' | 'emulated',
+): Promise<BootRow[]> {
+  console.log(
+    `\nBoot to the kernel entry${decompress === 'emulated' ? ', the guest decompressing by itself' : ''}, milliseconds: median (least to greatest)\n`,
+  );
   console.log(
     tableLine([
       'image',
@@ -234,9 +261,9 @@ async function benchBoots(): Promise<BootRow[]> {
     ]),
   );
   const rows: BootRow[] = [];
-  for (const [path, image] of kernels) {
+  for (const [path, image] of which) {
     for (const engine of engines) {
-      const row = await benchBoot(path, image, engine).catch((error: Error) => error.message);
+      const row = await benchBoot(path, image, engine, decompress).catch((error: Error) => error.message);
       if (typeof row === 'string') {
         console.log(tableLine([shortName(path), image.payload?.codec ?? '', engine, row]));
         continue;
@@ -252,10 +279,16 @@ async function benchBoots(): Promise<BootRow[]> {
 }
 
 /** A row, or why there is none. */
-async function benchBoot(path: string, image: KernelImage, engine: EngineName): Promise<BootRow | string> {
+async function benchBoot(
+  path: string,
+  image: KernelImage,
+  engine: EngineName,
+  decompress: 'hooked' | 'emulated',
+): Promise<BootRow | string> {
   const parameters = [
     'boot',
     path,
+    ...(decompress === 'emulated' ? ['--decompress', decompress] : []),
     '--engine',
     engine,
     '--cmdline',
@@ -263,7 +296,7 @@ async function benchBoot(path: string, image: KernelImage, engine: EngineName): 
     '--memory',
     `${MEMORY_MEGABYTES}M`,
   ];
-  const observed = await observe(image, engine);
+  const observed = await observe(image, engine, decompress);
   if (typeof observed === 'string') return observed;
 
   const ours: number[] = [];
@@ -311,7 +344,7 @@ async function benchBoot(path: string, image: KernelImage, engine: EngineName): 
       bootscope: timesOf(usages.map(({ cpu }) => cpu)).median,
       qemu: qemu === null ? null : timesOf(theirCpu).median,
     },
-    target: targetRatio(engine, codec, kernelBytes),
+    target: (decompress === 'hooked' ? targetRatio : emulatedTarget)(engine, codec, kernelBytes),
     memory: {
       bootscope: Math.max(...usages.map((usage) => usage.memory)),
       qemu: qemuMemory,
@@ -330,10 +363,17 @@ interface Observed {
 }
 
 /** One boot inside this process: where the entry is, and in which phase the time goes. */
-async function observe(image: KernelImage, engine: EngineName): Promise<Observed | string> {
+async function observe(
+  image: KernelImage,
+  engine: EngineName,
+  decompress: 'hooked' | 'emulated',
+): Promise<Observed | string> {
   let finished: Awaited<ReturnType<typeof boot>>;
   try {
-    finished = await boot(image, { ...DEFAULT_BOOT_OPTIONS, engine, cmdline: CMDLINE, hash: false });
+    finished = await boot(image, {
+      ...DEFAULT_BOOT_OPTIONS,
+      ...{ engine, decompress, cmdline: CMDLINE, hash: false },
+    });
   } catch (error) {
     return error instanceof Error ? error.message : String(error);
   }
@@ -375,6 +415,43 @@ function bootLine(row: BootRow): string {
     `${megabytes(memory.bootscope)} (${megabytes(memory.qemu)})` +
       (memory.bootscope <= memory.limit ? '' : ` MISSED ${megabytes(memory.limit)}`),
   ]);
+}
+
+// ---------------------------------------------------------------- verify
+
+/** Of the same kernels; both by processor time, which other load changes least. */
+function benchVerify(): VerifyRow[] {
+  console.log('\n`verify` beside the emulated boot that it contains, milliseconds of processor time\n');
+  console.log(
+    tableLine(['image', '', 'engine', 'verify', 'emulated boot', 'ratio', 'target', '', 'peak MB']),
+  );
+  const rows: VerifyRow[] = [];
+  for (const path of emulatedKernels().keys()) {
+    for (const engine of engines) {
+      const common = [path, '--engine', engine, '--cmdline', CMDLINE, '--memory', `${MEMORY_MEGABYTES}M`];
+      const verify = [];
+      const boot = [];
+      for (let run = 0; run < runs; run++) {
+        verify.push(usageOf(['verify', ...common]));
+        boot.push(usageOf(['boot', ...common, '--decompress', 'emulated']));
+      }
+      const cpu = (usages: readonly { cpu: number }[]) => usages.map((usage) => usage.cpu);
+      const most = (usages: readonly { memory: number }[]) =>
+        Math.max(...usages.map((usage) => usage.memory));
+      const row: VerifyRow = {
+        ...{ image: path, engine, verify: timesOf(cpu(verify)), boot: timesOf(cpu(boot)) },
+        ratio: pairedRatio(cpu(verify), cpu(boot)),
+        target: VERIFY_TARGET,
+        memory: { verify: most(verify), boot: most(boot) },
+      };
+      rows.push(row);
+      const verdict = `${VERIFY_TARGET.toFixed(2)} ${row.ratio <= VERIFY_TARGET ? 'met' : 'MISSED'}`;
+      const memory = `${megabytes(row.memory.verify)} (${megabytes(row.memory.boot)})`;
+      const cells = [shortName(path), '', engine, times(row.verify), times(row.boot)];
+      console.log(tableLine([...cells, row.ratio.toFixed(2), verdict, '', memory]));
+    }
+  }
+  return rows;
 }
 
 // ---------------------------------------------------------------- codecs
@@ -489,18 +566,32 @@ function benchCommands(): CommandRow[] {
 
 // ---------------------------------------------------------------- single steps
 
-async function benchSteps(): Promise<{ engine: string; perSecond: number }[]> {
+async function benchSteps(): Promise<StepRateRow[]> {
   const [path, image] = [...kernels].at(-1)!;
-  const rates: { engine: string; perSecond: number }[] = [];
+  const rates: StepRateRow[] = [];
   console.log(
     `\nSingle steps of ${shortName(path)} to a file, disassembled and with register changes, by processor time\n`,
   );
+  const million = (perSecond: number) => `${(perSecond / 1e6).toFixed(2)} million`;
   for (const engine of engines) {
     const measured: number[] = [];
-    for (let run = 0; run < runs; run++) measured.push(await measureStepRate(image, engine));
-    const perSecond = timesOf(measured).median;
-    rates.push({ engine, perSecond });
-    console.log(tableLine(['', '', engine, `${(perSecond / 1e6).toFixed(2)} million a second`]));
+    const peers: number[] = [];
+    for (let run = 0; run < runs; run++) {
+      measured.push(await measureStepRate(image, engine));
+      if (qemuVersion !== null) peers.push(await qemuStepRate(path, CMDLINE, MEMORY_MEGABYTES));
+    }
+    const folder = mkdtempSync(join(tmpdir(), 'bootscope-bench-'));
+    const output = join(folder, 'trace');
+    const { memory } = usageOf(['trace', path, '--engine', engine, '--limit', '500000', '--output', output]);
+    rmSync(folder, { recursive: true });
+    const [perSecond, target] = [timesOf(measured).median, STEP_TARGETS[engine]!];
+    const qemuPerSecond = peers.length === 0 ? null : timesOf(peers).median;
+    rates.push({ engine, perSecond, target, qemuPerSecond, memory });
+    const peer = qemuPerSecond === null ? 'no QEMU' : `QEMU ${million(qemuPerSecond)}`;
+    const verdict = `${million(target)} ${perSecond >= target ? 'met' : 'MISSED'}`;
+    console.log(
+      `  ${engine}: ${million(perSecond)} a second (${peer}), target ${verdict}, peak ${megabytes(memory)} MB`,
+    );
   }
   return rates;
 }

@@ -60,6 +60,8 @@ interface Jump {
 }
 
 const CHUNK = 0x10000;
+/** A view of the guest's memory costs more than comparing what a small one shows. */
+const VIEW = 0x40_0000;
 /** Bits 5 and 6 of an entry (Intel SDM 3A 4.8). */
 const PAGE_ACCESSED_DIRTY = 0x60;
 /** How far below the stack pointer the guest's functions may have written. */
@@ -205,13 +207,10 @@ function compareMemory(jump: Jump): MemoryDifference[] {
     }
     open = null;
   };
-  for (const chunk of chunks(hooked)) {
-    const [ours, theirs] = [hooked, emulated].map((memory) =>
-      memory.view(chunk.start, chunk.end - chunk.start),
-    );
-    if (equalBytes(ours!, theirs!)) continue;
-    for (let address = chunk.start; address < chunk.end; address++) {
-      if (ours![address - chunk.start] === theirs![address - chunk.start]) continue;
+  for (const chunk of differingChunks(hooked, emulated)) {
+    const { start, ours, theirs } = chunk;
+    for (let address = start; address < start + ours.length; address++) {
+      if (ours[address - start] === theirs[address - start]) continue;
       if (open !== null && address - (open as { last: number }).last > MERGE_DISTANCE) close();
       open ??= { start: address, last: address, bytes: 0 };
       open.last = address;
@@ -222,11 +221,24 @@ function compareMemory(jump: Jump): MemoryDifference[] {
   return [...found.values()];
 }
 
-/** All RAM, in pieces. */
-function* chunks(memory: PhysicalMemory): Generator<{ readonly start: number; readonly end: number }> {
-  for (const block of memory.blocks) {
-    for (let start = block.start; start < block.end; start += CHUNK) {
-      yield { start, end: Math.min(start + CHUNK, block.end) };
+/** A piece of RAM of which the two have something else. */
+interface Chunk {
+  readonly start: number;
+  readonly ours: Uint8Array;
+  readonly theirs: Uint8Array;
+}
+
+/** Of all RAM. */
+function* differingChunks(hooked: PhysicalMemory, emulated: PhysicalMemory): Generator<Chunk> {
+  for (const block of hooked.blocks) {
+    for (let start = block.start; start < block.end; start += VIEW) {
+      const length = Math.min(VIEW, block.end - start);
+      const [ours, theirs] = [hooked.view(start, length), emulated.view(start, length)];
+      if (equalBytes(ours, theirs)) continue;
+      for (let at = 0; at < length; at += CHUNK) {
+        const [mine, other] = [ours.subarray(at, at + CHUNK), theirs.subarray(at, at + CHUNK)];
+        if (!equalBytes(mine, other)) yield { start: start + at, ours: mine, theirs: other };
+      }
     }
   }
 }
