@@ -102,8 +102,11 @@ const PROGRAMS: Readonly<Record<string, readonly string[]>> = {
 const DISKS: Readonly<Record<string, string>> = { 'boot-order': 'systemd-boot-debian' };
 /** OVMF has had these in its flash. */
 const VARIABLES: Readonly<Record<string, string>> = { 'boot-order': 'boot-order.vars.json' };
-/** Debian 12 has an older one. */
-const TAKES_NEWER_GRUB = 'grub-efi-loadfile2';
+/** What is not in Debian 12. */
+const TAKES: Readonly<Record<string, string>> = {
+  'grub-efi-loadfile2': 'GRUB 2.12',
+  'loadlin-floppy': 'FreeDOS',
+};
 /** What runs first, where that is no loader by its usual name. */
 const FIRST_PROGRAM: Readonly<Record<string, string | undefined>> = { 'boot-order': undefined };
 const diskOf = (name: string): string => join(IMAGES, `${DISKS[name] ?? name}.img`);
@@ -184,7 +187,7 @@ suite(`boot loaders on disks, as with QEMU${why}`, () => {
       const why = [
         ...(hasKernel ? [] : ['its kernel is not in images/cache/debian']),
         ...(isQuick ? [] : ['takes BOOTSCOPE_ALL_LOADERS']),
-        ...(name === TAKES_NEWER_GRUB && !existsSync(diskOf(name)) ? ['its disk takes GRUB 2.12'] : []),
+        ...(name in TAKES && !existsSync(diskOf(name)) ? [`its disk takes ${TAKES[name]}`] : []),
       ][0];
       return { name, runs: why === undefined, left: why === undefined ? '' : ` (left out: ${why})` };
     });
@@ -311,6 +314,22 @@ suite(`boot loaders on disks, as with QEMU${why}`, () => {
         expect(status).toBe(1);
         expect(stdout).toMatch(text);
         expect(stdout.split('\n')[3]).toBe(`  ${section}`);
+      },
+    );
+
+    it.skipIf(!hasNasm)(
+      'a kernel behind a hook of the loader is found (left out where nasm is missing)',
+      { timeout: 120_000 },
+      async () => {
+        const made = spawnSync(join(ROOT, 'scripts/loader-images'), ['hook'], { encoding: 'utf8' });
+        expect(made.status, made.stderr).toBe(0);
+        using session = await open('hook');
+        await session.run();
+        const { phases, kernel, hazards } = session.trace();
+        expect(phases.slice(0, 4).map(({ name, address }) => `${name} ${hex(address)}`)).toEqual([
+          ...['boot-sector 0x7c00', 'setup 0x90200', 'startup_32 0x100000', 'startup_64 0x100200'],
+        ]);
+        expect([hex(kernel!.entry), kernel!.segments.length, hazards]).toEqual(['0x1000040', 2, []]);
       },
     );
 

@@ -54,8 +54,8 @@ export function watchForKernelOfLoader(boot: BootRun): Unhook {
         unhook();
         onSetup(boot, image, at);
       });
-    } else if (isStartup32(address)) {
-      const bootParams = esi();
+    } else if (isStartup32(boot, address)) {
+      const bootParams = esi(boot);
       boot.defer(async () => {
         const image = await readKernelInMemory(boot.image, memory, bootParams, address);
         if (!isKernel(image)) return;
@@ -72,10 +72,6 @@ export function watchForKernelOfLoader(boot: BootRun): Unhook {
     return image !== null && image.program === null;
   }
 
-  function esi(): number {
-    return Number(boot.cpu.readRegister('rsi') & 0xffff_ffffn);
-  }
-
   function isSetup(address: number): boolean {
     const start = memory.viewUpTo(address, JUMP_SIZE + 4);
     return (
@@ -85,19 +81,45 @@ export function watchForKernelOfLoader(boot: BootRun): Unhook {
       (boot.cpu.readRegister('cr0') & CR0_PE) === 0n
     );
   }
+}
 
-  /** With boot_params in ESI, whose header says that it is entered there. */
-  function isStartup32(address: number): boolean {
-    if (address < ZIMAGE_RUN_ADDRESS) return false;
-    const bootParams = esi();
-    const page = memory.viewUpTo(bootParams, BOOT_PARAMS_SIZE);
-    if (!holdsSetupHeader(page)) return false;
-    return (
-      address === ZIMAGE_RUN_ADDRESS ||
-      address === HIGH_LOAD_ADDRESS ||
-      memory.read32(bootParams + CODE32_START) === address
-    );
-  }
+function esi({ cpu }: BootRun): number {
+  return Number(cpu.readRegister('rsi') & 0xffff_ffffn);
+}
+
+/** With boot_params in ESI, whose header says that it is entered there. */
+function isStartup32(boot: BootRun, address: number): boolean {
+  if (address < ZIMAGE_RUN_ADDRESS) return false;
+  const { memory } = boot.machine;
+  const bootParams = esi(boot);
+  const page = memory.viewUpTo(bootParams, BOOT_PARAMS_SIZE);
+  if (!holdsSetupHeader(page)) return false;
+  return (
+    address === ZIMAGE_RUN_ADDRESS ||
+    address === HIGH_LOAD_ADDRESS ||
+    memory.read32(bootParams + CODE32_START) === address
+  );
+}
+
+/**
+ * Setup jumps to code of the loader instead of the kernel's (boot.rst, "Advanced Boot Loader Hooks"): that puts the kernel where it
+ * belongs, and goes on there.
+ */
+function watchBehindHook(boot: BootRun, setup: KernelImage, hook: number): void {
+  const { memory } = boot.machine;
+  const unhook = boot.hookNewCode((address) => {
+    if (boot.busy || boot.image !== setup || address === hook || !isStartup32(boot, address)) return;
+    const bootParams = esi(boot);
+    boot.defer(async () => {
+      const image = await readKernelInMemory(boot.image, memory, bootParams, address);
+      if (image === null) return;
+      unhook();
+      const protectedModeCode = { address, size: image.protectedModeCode.length };
+      follow(boot, image, null, { startup32: address, protectedModeCode, bootParams });
+      recordLoadedData(boot);
+      onStartup32(boot, address);
+    });
+  });
 }
 
 /**
@@ -191,7 +213,10 @@ function onSetup(boot: BootRun, image: KernelImage, at: number): void {
   boot.beginPhase('setup');
   const code = memory.view(at, image.setupSize);
   boot.keep(...boot.record.watchSystemInstructions(at, code, 0, image.setupSize, true));
-  watchStartup32(boot, boot.found.loaded!.startup32);
+  const { startup32 } = boot.found.loaded!;
+  // A kernel that is loaded high never lies there.
+  if (isHigh && startup32 < HIGH_LOAD_ADDRESS) watchBehindHook(boot, image, startup32);
+  else watchStartup32(boot, startup32);
 }
 
 /** The loader goes by the 32-bit protocol. */
