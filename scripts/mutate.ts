@@ -101,7 +101,7 @@ async function tryFiles(name: string, files: readonly string[]): Promise<boolean
       const { size } = journal;
       await runTests({ ...job, tests: inOrder(tests, files, journal) }, journal);
       // Tests that do not run at all would be asked for without an end.
-      if (journal.size === size) throw new Error(`the tests did not run: see ${join(FOLDER, 'vitest.log')}`);
+      if (journal.size === size) throw new Error(`the tests did not run: see ${beside(job.journal, 'log')}`);
     }
   }
   tell(name, all.length, drawn, journal);
@@ -136,13 +136,18 @@ function inOrder(tests: readonly string[], files: readonly string[], journal: Jo
   return tests.toSorted((a, b) => weigh(a) - weigh(b));
 }
 
+/** Several rooms may be tried at a time. */
+function beside(journal: string, ending: string): string {
+  return journal.replace(/journal$/, ending);
+}
+
 /** Runs the tests, ending workers that hang. */
 async function runTests(job: Job, journal: Journal): Promise<void> {
-  const path = join(FOLDER, 'job.json');
+  const path = beside(job.journal, 'job.json');
   writeFileSync(path, JSON.stringify(job));
   rmSync(job.watched, { recursive: true, force: true });
   mkdirSync(job.watched, { recursive: true });
-  const log = openSync(join(FOLDER, 'vitest.log'), 'w');
+  const log = openSync(beside(job.journal, 'log'), 'w');
   const child = spawn(
     'node_modules/.bin/vitest',
     ['run', '--config', 'scripts/mutation/vitest.config.ts', '--reporter=dot', `--maxWorkers=${workers}`],
@@ -150,7 +155,7 @@ async function runTests(job: Job, journal: Journal): Promise<void> {
   );
   const ended = new Promise<void>((resolve) => child.once('exit', () => resolve()));
   const end = () => {
-    child.kill();
+    child.kill('SIGKILL');
     endWorkers(job);
   };
   for (const signal of ['SIGINT', 'SIGTERM'] as const)
@@ -273,7 +278,7 @@ async function jobOf(drawn: readonly Mutant[], journal: string): Promise<Job> {
     sources,
     mutants: Object.fromEntries(mutants),
     journal,
-    watched: join(FOLDER, 'watched'),
+    watched: beside(journal, 'workers'),
     budget: budget * 1000,
     longestTest: 10_000,
   };

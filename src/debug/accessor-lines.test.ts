@@ -60,6 +60,9 @@ describe('accessorLine', () => {
     expect(accessorLine(accessor({ ...none, by: 'loader', before: Uint8Array.of(1, 2) }), UNNAMED)).toMatch(
       /the loader at 0x3000: 0x3000: 07 f0$/,
     );
+    expect(accessorLine(accessor({ ...none, by: 'firmware', what: 'BIOS ROM' }), UNNAMED)).toMatch(
+      /startup_32 +firmware \(BIOS ROM\): 0x3000: 07 f0$/,
+    );
     const trap = { instruction: null, by: 'extract_kernel', what: 'bss' } as const;
     expect(accessorLine(accessor(trap), UNNAMED)).toMatch(/extract_kernel \(bss\): 0x3000: 00 00 -> 07 f0$/);
   });

@@ -109,6 +109,19 @@ describe.skipIf(missing !== '')(`monitor${missing}`, () => {
     expect(await ask('show e820 0')).not.toContain('no address');
   });
 
+  it('takes a TSS for one descriptor of 16 bytes in long mode, and for two in protected mode', async () => {
+    for (const [place, count] of [
+      ['startup_32', 4],
+      ['startup_64', 3],
+    ] as const) {
+      await session.goTo(place);
+      const { base } = session.machine.cpu.readDescriptorTable('gdtr');
+      session.memory.write(Number(base) + 0x10, Uint8Array.of(0x67, 0, 0, 0, 0, 0x89, 0, 0));
+      const lines = (await ask('show gdt')).trimEnd().split('\n');
+      expect([place, lines.length, lines[2]!.includes('TSS (available)')]).toEqual([place, count, true]);
+    }
+  });
+
   it('says that boot_params is not known yet, before it is', async () => {
     expect(await ask('show e820')).toBe(
       'boot_params is not known in phase setup: it is from startup_32 on, or give its address\n',

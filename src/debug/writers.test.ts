@@ -115,6 +115,17 @@ describeEachEngine('findAccessors', (_, engine) => {
     session.close();
   });
 
+  it('tells of what the firmware has put there before the first instruction', async () => {
+    const { session, image } = await open();
+    const range = { start: 0xffff0, end: 0x100004 };
+    const { accessors } = await findAccessors(session, image, range, 'write', parsePlace('#1'));
+    expect(accessors).toMatchObject([
+      { by: 'firmware', what: 'BIOS ROM', start: 0xffff0, end: 0x100000, before: new Uint8Array(0) },
+      { by: 'loader', what: 'ZO as loaded', start: 0x100000, end: 0x100004 },
+    ]);
+    session.close();
+  });
+
   it('ends at the place that was asked for', async () => {
     const { session, image } = await open();
     const range = { start: 0x1000040, end: 0x1000048 };
@@ -144,6 +155,8 @@ describeEachEngine('findAccessors', (_, engine) => {
       expect([text, texts.some((each) => text.test(each))]).toEqual([text, true]);
     }
     expect(accessors.find(({ by }) => by === 'copy')).toMatchObject({ start: 0x100000 });
+    const byTrap = accessors.filter(({ by }) => by === 'extract_kernel');
+    expect(byTrap.map(({ what }) => what)).toEqual(byTrap.map(() => null));
     const payload = session.zo! + image.payload!.offset;
     expect(accessors.at(-1)!.by === 'guest' ? accessors.at(-2) : accessors.at(-1)).toMatchObject({
       ...{ by: 'extract_kernel', start: payload, end: payload + image.payload!.length },

@@ -63,11 +63,14 @@ describe('regions of an EFI boot', () => {
     ];
     const allocation = { end: 0x201000, type: 'LoaderCode', call: 4, freedIn: null, caller: 'first+0x10' };
     const loaded = { ...allocation, start: 0x200000, service: 'LoadImage' };
+    // Given out again where the first image had been.
+    const pages = { ...allocation, start: 0x100000, end: 0x101000, service: 'AllocatePages', call: 9 };
     const other = { ...allocation, start: 0x300000, end: 0x301000, service: 'LoadImage' };
     const names = (calls: number) =>
-      efiRegions({ map: [], images, allocations: [other, loaded], exitCall: null } as never, calls).map(
-        ({ name, source }) => `${name}: ${source}`,
-      );
+      efiRegions(
+        { map: [], images, allocations: [pages, other, loaded], exitCall: null } as never,
+        calls,
+      ).map(({ name, source }) => `${name}: ${source}`);
     const image = 'ImageBase and ImageSize of its LoadedImage';
     expect(names(3)).toEqual([`EFI image first: ${image}`]);
     expect(names(4)).toEqual([

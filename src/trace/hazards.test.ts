@@ -183,7 +183,12 @@ describe('findHazards', () => {
         ?.advice;
     expect(advice({ ram: 0x800_0000 })).toContain('to 0x7f00000');
     // By the order of addresses, not of the map.
-    expect(advice({ usable: FACTS.usable.toReversed() })).toBe(advice({}));
+    const parts = [
+      { start: 0x400_0000, end: 0xffe_0000 },
+      { start: 0x10_0000, end: 0x300_0000 },
+    ];
+    expect(advice({ usable: parts })).toContain('from 0x4000000');
+    expect(advice({ usable: parts.toReversed() })).toBe(advice({ usable: parts }));
     const large = { start: 0x134_3000, end: 0x234_3000 };
     expect(advice({ ram: 0x1c0_0000, usable: [{ start: 0x10_0000, end: 0x1c0_0000 }], initrd: large })).toBe(
       'no free RAM of 0x1000000 bytes is left for the initrd in 28 MiB; give the guest more',
@@ -191,6 +196,7 @@ describe('findHazards', () => {
     // What else was placed is not free.
     const setupData = [{ start: 0xfe0_0000, end: 0xfe0_1000 }];
     expect(advice({ setupData })).toContain('from 0xfe01000');
+    expect(advice({ commandLine: setupData[0]! })).toContain('from 0xfe01000');
   });
 
   it('advises for a command line of setup a place below 640 KiB', () => {

@@ -119,9 +119,12 @@ describe('names of a kernel that was booted', async () => {
       ...{ path: 'vmlinux', symbols },
       elf: readElf(
         makeSegmentedElf({
-          segments: sizes.map((memsz, index) => ({
-            ...{ bytes: new Uint8Array(0), memsz, vaddr: headers[index]?.vaddr ?? 0n, ...more },
-          })),
+          segments: [
+            { type: 4, bytes: new Uint8Array(4) },
+            ...sizes.map((memsz, index) => ({
+              ...{ bytes: new Uint8Array(0), memsz, vaddr: headers[index]?.vaddr ?? 0n, ...more },
+            })),
+          ],
         }),
       ),
     });

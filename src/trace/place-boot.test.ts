@@ -184,6 +184,15 @@ describe('the placements of a boot', () => {
     expect(boot.find(0, 'boot stack')).toMatchObject({ parent: 'ZO bss' });
     expect(boot.find(0, 'ZO bss')).not.toHaveProperty('parent');
     expect(boot.find(0, 'boot page tables')).not.toHaveProperty('parent');
+    const across = new Boot();
+    const base = { inFile: false, source: 'code', inferred: false };
+    placeRunningZo(across.to, 0, [
+      { ...base, name: 'bss', start: 0x1000, end: 0x2000 },
+      { ...base, name: 'stack', start: 0x800, end: 0x1800 },
+      { ...base, name: 'heap', start: 0x1800, end: 0x2800 },
+    ]);
+    expect(across.find(0, 'boot stack')).not.toHaveProperty('parent');
+    expect(across.find(0, 'boot heap')).not.toHaveProperty('parent');
     const none = new Boot();
     placeRunningZo(
       none.to,

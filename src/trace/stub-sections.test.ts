@@ -77,7 +77,7 @@ const extents = (regions: readonly MemoryRegion[] | undefined) =>
 
 describe('nameStubSections', () => {
   it('has the parts of ZO by their sections, in place of what was deduced, sorted by address', () => {
-    const [regions] = named(trace([OTHER, LOADED, LOADED_PAYLOAD]));
+    const [regions] = named(trace([LOADED_PAYLOAD, LOADED, OTHER]));
     expect(extents(regions)).toEqual([
       'IVT 0..400',
       'ZO as loaded 100000..101a00',
@@ -105,6 +105,13 @@ describe('nameStubSections', () => {
 
   it('has bss, heap, stack and page tables where the copy runs, exactly', () => {
     const [regions] = named(trace([LOADED, LOADED_PAYLOAD, COPY, BSS, HEAP, STACK, TABLES]));
+    // The larger one of two with the same start comes first.
+    const [mixed] = named(trace([HEAP, TABLES, BSS, COPY, LOADED_PAYLOAD, LOADED, STACK]));
+    expect(extents(mixed)).toEqual(extents(regions));
+    const behind = extents(regions)?.filter((text) => /^(ZO bss|boot)/.test(text));
+    expect(behind?.map((text) => text.replace(/ \w+\.\.\w+$/, ''))).toEqual([
+      ...['ZO bss', 'boot heap', 'boot stack', 'boot page tables'],
+    ]);
     const find = (name: string) => regions?.find((each) => each.name === name);
     expect(find('ZO bss')).toMatchObject({ start: 0x1002000n, end: 0x1002800n });
     expect(find('ZO bss')?.source).toBe('ELF section .bss of the stub');
