@@ -6,7 +6,8 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 const ROOT = fileURLToPath(new URL('..', import.meta.url));
-const COMMAND = join(ROOT, 'dist/bootscope.cjs');
+/** The bundle, which Node.js runs. */
+export const COMMAND = join(ROOT, 'dist/bootscope.cjs');
 const STAMP = join(ROOT, 'node_modules/.build-stamp');
 
 export interface Ended {

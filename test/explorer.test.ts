@@ -13,13 +13,12 @@ import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { hasNativeEngine } from '../src/cpu/native.ts';
 import { findWasmEngine } from '../src/cpu/wasm-file.ts';
 import { buildCommand } from './command.ts';
+import { BROWSER, noBrowser } from './witnesses.ts';
 
 const ROOT = fileURLToPath(new URL('..', import.meta.url));
 const COMMAND = join(ROOT, 'dist/bootscope.cjs');
 const DEBIAN = join(ROOT, 'images/cache/debian');
 const DEMO = 'images/demo/demo-gzip.bzImage';
-const BROWSER = process.env.BOOTSCOPE_CHROMIUM ?? '/usr/bin/chromium';
-const noBrowser = existsSync(BROWSER) ? null : `${BROWSER} is missing; BOOTSCOPE_CHROMIUM names another`;
 const cloud = existsSync(DEBIAN) ? readdirSync(DEBIAN).find((name) => /cloud/.test(name)) : undefined;
 const AXE = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
 

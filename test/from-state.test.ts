@@ -1,6 +1,6 @@
 // States that QEMU's own loader left, by the script that takes them: judged, and gone on from.
 
-import { spawn, spawnSync } from 'node:child_process';
+import { spawn } from 'node:child_process';
 import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -12,17 +12,17 @@ import { readElf } from '../src/image/elf.ts';
 import { readXenNotes } from '../src/image/vmlinux.ts';
 import { bootscope, buildCommand } from './command.ts';
 import { CLOUD_KERNEL } from './debian-kernels.ts';
+import { noQemu } from './witnesses.ts';
 
 const IMAGE = fileURLToPath(new URL('../images/demo/demo-lz4.bzImage', import.meta.url));
-const hasQemu = spawnSync('qemu-system-x86_64', ['--version']).status === 0;
-const why = hasQemu ? '' : ' (skipped: no qemu-system-x86_64)';
+const why = noQemu === null ? '' : ` (skipped: ${noQemu})`;
 const folder = mkdtempSync(join(tmpdir(), 'bootscope-qemu-state-'));
 beforeAll(buildCommand, 120_000);
 afterAll(() => rmSync(folder, { recursive: true }));
 
 describe('a state of QEMU', () => {
   for (const entry of ['real16', 'prot32'] as const) {
-    it.skipIf(!hasQemu)(`is clean at ${entry}, and boots from there as by itself${why}`, async () => {
+    it.skipIf(noQemu !== null)(`is clean at ${entry}, and boots from there as by itself${why}`, async () => {
       const initrd = join(folder, 'initrd');
       writeFileSync(initrd, '070701'.padEnd(512, '0'));
       const to = join(folder, entry);

@@ -1,6 +1,5 @@
 // PVH as Bootscope and QEMU enter it: the state of the CPU at the kernel's first instruction, and what hvm_start_info says.
 
-import { spawnSync } from 'node:child_process';
 import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
@@ -14,12 +13,12 @@ import { readHvmStartInfo } from '../src/protocol/pvh.ts';
 import { findRsdp } from '../src/trace/decode/acpi.ts';
 import { PhysicalMemory } from '../src/x86/physical-memory.ts';
 import { CLOUD_KERNEL, debianKernel } from './debian-kernels.ts';
+import { noQemu } from './witnesses.ts';
 
 const KERNELS = [CLOUD_KERNEL, debianKernel('6.12', 'amd64')];
 const MEMORY = 6 * 2 ** 30;
 const CMDLINE = 'console=ttyS0 nokaslr';
 const INITRD = new TextEncoder().encode('070701 not much of an initrd'.padEnd(0x3000, '.'));
-const hasQemu = spawnSync('qemu-system-x86_64', ['--version']).status === 0;
 const CR0_PG_PE = 0x8000_0001n;
 const FLAG_IF_TF = 0x300n;
 
@@ -83,9 +82,9 @@ describe('PVH', () => {
   for (const path of KERNELS) {
     const why = !existsSync(path)
       ? ' (skipped: it is not in images/cache)'
-      : hasQemu
+      : noQemu === null
         ? ''
-        : ' (skipped: no qemu-system-x86_64)';
+        : ` (skipped: ${noQemu})`;
     it.skipIf(why !== '')(`enters the vmlinux in ${basename(path)} as QEMU does${why}`, async () => {
       const image = await readKernelImage(path, readFileSync(path));
       const initrd = join(folder, 'initrd');
@@ -129,9 +128,9 @@ describe('PVH', () => {
 
   const noCloud = !existsSync(CLOUD_KERNEL)
     ? ' (skipped: no cloud kernel is in images/cache)'
-    : hasQemu
+    : noQemu === null
       ? ''
-      : ' (skipped: no qemu-system-x86_64)';
+      : ` (skipped: ${noQemu})`;
   for (const machine of MACHINE_MODELS) {
     it.skipIf(noCloud !== '')(`has the ACPI tables of QEMU's ${machine}${noCloud}`, async () => {
       const image = await readKernelImage(CLOUD_KERNEL, readFileSync(CLOUD_KERNEL));

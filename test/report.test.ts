@@ -16,6 +16,7 @@ import { reportModel } from '../src/report/report-model.ts';
 import { checkTrace } from '../src/report/trace-json.ts';
 import { nameAddresses } from '../src/trace/name-addresses.ts';
 import { SymbolTable } from '../src/trace/symbols.ts';
+import { BROWSER, noBrowser } from './witnesses.ts';
 
 const ROOT = fileURLToPath(new URL('..', import.meta.url));
 const EVIL = 'quiet </script><img src=http://example.invalid/x onerror="document.title=1">';
@@ -62,9 +63,7 @@ describeBoots(noEngine === null ? 'the JSON of a real boot' : `the JSON of a rea
   });
 });
 
-const BROWSER = process.env.BOOTSCOPE_CHROMIUM ?? '/usr/bin/chromium';
-const missing =
-  noEngine ?? (existsSync(BROWSER) ? null : `${BROWSER} is missing; BOOTSCOPE_CHROMIUM names another`);
+const missing = noEngine ?? noBrowser;
 const SIZES = [
   { width: 1280, height: 900 },
   { width: 390, height: 844 },

@@ -6,12 +6,14 @@ import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { afterAll, expect, it } from 'vitest';
+import { afterAll, beforeAll, expect, it } from 'vitest';
 import { describeEachEngine } from '../src/cpu/each-engine.ts';
+import { buildCommand, COMMAND } from './command.ts';
 
 const ROOT = fileURLToPath(new URL('..', import.meta.url));
 const DEMO = join(ROOT, 'images/demo');
 const folder = mkdtempSync(join(tmpdir(), 'bootscope-'));
+beforeAll(buildCommand);
 afterAll(() => rmSync(folder, { recursive: true }));
 const hasPerl = spawnSync('perl', ['-e', '0']).status === 0;
 /** Two megabytes of text, more than a pipe holds. */
@@ -25,7 +27,7 @@ describeEachEngine('the output of bootscope trace', (_open, engine) => {
         '-o',
         'pipefail',
         '-c',
-        `${before} ${process.execPath} --import tsx src/cli/main.ts trace ${join(DEMO, image)} --cmdline nokaslr --engine ${engine} ${rest} ${after}`,
+        `${before} ${process.execPath} ${COMMAND} trace ${join(DEMO, image)} --cmdline nokaslr --engine ${engine} ${rest} ${after}`,
       ],
       { cwd: ROOT, encoding: 'utf8', maxBuffer: 1 << 28 },
     );
@@ -80,7 +82,7 @@ describeEachEngine('the output of bootscope trace', (_open, engine) => {
       spawnSync(
         process.execPath,
         [
-          ...['--import', 'tsx', 'src/cli/main.ts', 'boot', join(DEMO, image), '--cmdline', 'nokaslr'],
+          ...[COMMAND, 'boot', join(DEMO, image), '--cmdline', 'nokaslr'],
           ...['--engine', engine, '--entry', entry, '--json', '--no-hash'],
         ],
         { cwd: ROOT, encoding: 'utf8' },

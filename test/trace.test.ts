@@ -5,16 +5,16 @@ import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { afterAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { hasNativeEngine } from '../src/cpu/native.ts';
 import { extractVmlinux } from '../src/image/extract-vmlinux.ts';
 import { readKernelImage } from '../src/index.ts';
 import { findKallsyms } from '../src/trace/kallsyms.ts';
+import { buildCommand, COMMAND } from './command.ts';
 
 const ROOT = fileURLToPath(new URL('..', import.meta.url));
 const BUILT = join(ROOT, 'images/cache/built');
 const DEBIAN = join(ROOT, 'images/cache/debian');
-const MAIN = join(ROOT, 'src/cli/main.ts');
 const builtKernels = existsSync(BUILT)
   ? readdirSync(BUILT).filter((name) => existsSync(join(BUILT, name, 'System.map')))
   : [];
@@ -27,11 +27,12 @@ const missing =
       ? null
       : 'no native engine is there';
 const folder = mkdtempSync(join(tmpdir(), 'bootscope-'));
+beforeAll(buildCommand);
 afterAll(() => rmSync(folder, { recursive: true }));
 
 describe('bootscope trace', () => {
   const image = join(BUILT, traced ?? '', 'bzImage');
-  const command = `${process.execPath} --import tsx ${MAIN} trace ${image} --cmdline nokaslr --engine native`;
+  const command = `${process.execPath} ${COMMAND} trace ${image} --cmdline nokaslr --engine native`;
   const run = (rest: string) =>
     spawnSync('bash', ['-o', 'pipefail', '-c', `${command} ${rest}`], { cwd: ROOT, encoding: 'utf8' });
 
@@ -131,7 +132,7 @@ describe('kallsyms', () => {
         const image = join(BUILT, name, 'bzImage');
         const { stdout } = spawnSync(
           process.execPath,
-          ['--import', 'tsx', MAIN, 'trace', image, '--cmdline', 'nokaslr', '--from', 'decompressed'],
+          [COMMAND, 'trace', image, '--cmdline', 'nokaslr', '--from', 'decompressed'],
           { cwd: ROOT, encoding: 'utf8' },
         );
         expect(stdout, name).toMatch(/\n# kernel at 0x1000000 <startup_(32|64)>\n$/);

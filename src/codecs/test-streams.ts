@@ -42,8 +42,12 @@ function recipe(codec: CodecName, tool: string, ...parameters: string[]): Recipe
   return { codec, name: [tool, ...parameters].join(' '), tool, parameters };
 }
 
+const tools = new Map<string, boolean>();
+
 export function hasTool(tool: string): boolean {
-  return spawnSync(tool, ['--version'], { stdio: 'ignore' }).error === undefined;
+  const known = tools.get(tool) ?? spawnSync(tool, ['--version'], { stdio: 'ignore' }).error === undefined;
+  tools.set(tool, known);
+  return known;
 }
 
 /** Runs the tool as a filter, as the kernel's build does, so that it knows no size in advance. */
@@ -78,7 +82,14 @@ export const CONTENTS: ReadonlyMap<string, Uint8Array> = new Map([
 /** Bytes of a xorshift generator. */
 export function noise(length: number, seed: number): Uint8Array {
   const random = randomNumbers(seed);
-  return Uint8Array.from({ length }, () => random(256));
+  return filled(length, () => random(256));
+}
+
+/** A loop is 30 times as fast as `Uint8Array.from`, and tests take megabytes. */
+function filled(length: number, next: () => number): Uint8Array {
+  const bytes = new Uint8Array(length);
+  for (let at = 0; at < length; at++) bytes[at] = next();
+  return bytes;
 }
 
 /** Numbers below a bound, the same for the same seed. */
@@ -105,7 +116,7 @@ function machineCode(length: number): Uint8Array {
 function calls(length: number): Uint8Array {
   const random = randomNumbers(7);
   const bytes = [0xe8, 0xe9, 0x00, 0xff, 0x01, 0x94, 0x90, 0xb0];
-  return Uint8Array.from({ length }, () => bytes[random(random(3) === 0 ? 8 : 4)]!);
+  return filled(length, () => bytes[random(random(3) === 0 ? 8 : 4)]!);
 }
 
 export function concatenate(...parts: readonly Uint8Array[]): Uint8Array {

@@ -1,6 +1,6 @@
 // For tests: runs a suite once per engine that is there, each version of the native library by itself, and names what is left out.
 
-import { describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { Cpu, EngineName } from './cpu.ts';
 import { libraryCandidates } from './find-library.ts';
 import { nativeTransport } from './native.ts';
@@ -12,6 +12,8 @@ export interface TestEngine {
   /** `native 2.1.4`, `wasm`. */
   readonly label: string;
   readonly engine: EngineName;
+  /** The native library, '' for the one that is opened anyway; null for another binding. */
+  readonly path: string | null;
   readonly create: () => Promise<Transport>;
 }
 
@@ -25,10 +27,11 @@ export function testEngines(): readonly TestEngine[] {
     engines.set(version, {
       label: `native ${version}`,
       engine: 'native',
+      path,
       create: () => Promise.resolve(nativeTransport(path)),
     });
   }
-  const wasm = { label: 'wasm', engine: 'wasm', create: wasmTransport } as const;
+  const wasm = { label: 'wasm', engine: 'wasm', path: null, create: wasmTransport } as const;
   return [...engines.values(), ...(findWasmEngine() === null ? [] : [wasm])];
 }
 
@@ -43,13 +46,29 @@ function versionOf(path: string): string | null {
   }
 }
 
+/** What opens a native engine by itself, also in another process, opens this one while the suite runs. */
+function openOnly(path: string): void {
+  beforeAll(() => {
+    process.env.BOOTSCOPE_LIBUNICORN = path;
+  });
+  afterAll(() => {
+    delete process.env.BOOTSCOPE_LIBUNICORN;
+  });
+}
+
 /**
  * `describe` for each engine that is there; one that is missing stays in the output as a skipped suite with the reason in its
  * name, and fails where `BOOTSCOPE_EXPECT_ENGINES` (`native 2.0.1, native 2.1.4`) promises it.
  */
 function describeEach(name: string, suite: (engine: TestEngine) => void): void {
   const engines = testEngines();
-  for (const engine of engines) describe(`${name} (${engine.label})`, () => suite(engine));
+  const hasSeveral = engines.filter(({ path }) => path !== null).length > 1;
+  for (const engine of engines) {
+    describe(`${name} (${engine.label})`, () => {
+      if (hasSeveral && engine.path) openOnly(engine.path);
+      suite(engine);
+    });
+  }
   const left = [
     ...(engines.some(({ engine }) => engine === 'native')
       ? []

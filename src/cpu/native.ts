@@ -75,7 +75,7 @@ interface Library {
   readonly pages: HostPages;
 }
 
-/** By the path that was asked for; '' for none. */
+/** By the path that was asked for, or named in the environment; '' for none. */
 const loaded = new Map<string, Library>();
 
 function loadKoffi(): Koffi {
@@ -148,7 +148,8 @@ function guardAgainstCrashes(koffi: Koffi, library: LibraryHandle, hostPages: Ho
 }
 
 function loadLibrary(asked: string): Library {
-  const known = loaded.get(asked);
+  const key = asked || (process.env.BOOTSCOPE_LIBUNICORN ?? '');
+  const known = loaded.get(key);
   if (known !== undefined) return known;
   const koffi = loadKoffi();
   const { handle, path } = asked === '' ? openLibrary(koffi) : loadNamed(koffi, asked, 'The engine is to be');
@@ -200,7 +201,7 @@ function loadLibrary(asked: string): Library {
     callbackTypes,
     pages,
   };
-  loaded.set(asked, library);
+  loaded.set(key, library);
   return library;
 }
 

@@ -495,6 +495,7 @@ describeEachEngine('a CPU', (open, engine) => {
     ['time stamp', (cpu: Cpu) => cpu.hookRdtsc(fail('time stamp'))],
     ['instruction', (cpu: Cpu) => cpu.hookInstruction('rdrand', fail('instruction'))],
     ['empty code', (cpu: Cpu) => cpu.hookEmptyCode(fail('empty code'))],
+    ['new code', (cpu: Cpu) => cpu.hookNewCode(fail('new code'))],
     ['step', (cpu: Cpu) => cpu.hookSteps(['rax'], fail('step'), () => {}) ?? expect.fail('no steps here')],
   ])('throws in run what the hook of a %s throws', (name, add) =>
     withCpu((cpu, ram) => {
