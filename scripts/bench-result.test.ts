@@ -70,7 +70,7 @@ test('what only one run measured is not compared', () => {
 
 test('targets depend on the codec, the engine and whether the kernel is tiny', () => {
   expect(targetRatio('native', 'zstd', 60e6)).toBe(0.5);
-  expect(targetRatio('native', 'zstd', 2e6)).toBe(1);
+  expect(targetRatio('native', 'zstd', 2e6)).toBe(0.5);
   expect(targetRatio('wasm', 'zstd', 60e6)).toBe(0.3);
   expect(targetRatio('wasm', 'zstd', 2e6)).toBeNull();
   expect(emulatedTarget('native', 'zstd', 60e6)).toBe(3);
@@ -95,4 +95,30 @@ test('emulated boots and verifications are compared by their ratios, apart from 
     ['verify vmlinuz (native), ratio to its emulated boot', 1],
   ]);
   expect(compareResults(result({}), measured(1)).every(({ name }) => name.startsWith('boot '))).toBe(true);
+});
+
+test('warm boots and checks are compared by their processor time, and by memory', () => {
+  const measured = (factor: number): BenchResult => ({
+    ...result({}),
+    warmBoots: [
+      {
+        ...{ image: 'tiny', engine: 'native', first: 200, limit: 40, memory: 120e6 * factor },
+        later: { median: 30 * factor, min: 20, max: 50 },
+      },
+    ],
+    checkRates: [
+      {
+        ...{ checks: 100, processes: 2, target: 40, alonePerSecond: 8 },
+        ...{ perSecond: 50 / factor, cpu: 40 * factor, memory: 130e6 * factor },
+      },
+    ],
+  });
+  const slower = compareResults(measured(1), measured(2)).filter(({ ratio }) => ratio === 2);
+  expect(slower.map(({ name, old }) => [name, old])).toEqual([
+    ['openBoot tiny (native), warm, CPU ms', 30],
+    ['openBoot tiny (native), warm, peak MB', 120],
+    ['check --matrix of 100, ms a check', 20],
+    ['check --matrix of 100, CPU ms a check', 40],
+    ['check --matrix of 100, peak MB of a process', 130],
+  ]);
 });

@@ -26,10 +26,12 @@ import { type KernelImage, readKernelImage } from '../src/image/kernel-image.ts'
 import {
   type BenchResult,
   type BootRow,
+  type CheckRateRow,
   type CodecRow,
   type CommandRow,
   type ExplorerRow,
   emulatedTarget,
+  LEAST_KERNEL_BYTES,
   pairedRatio,
   STEP_TARGETS,
   type StepBackRow,
@@ -39,7 +41,9 @@ import {
   timesOf,
   VERIFY_TARGET,
   type VerifyRow,
+  type WarmBootRow,
 } from './bench-result.ts';
+import { measureCheckRate } from './check-rate.ts';
 import { noChromium, timeExplorer } from './explorer-timing.ts';
 import { qemuStepRate, timeQemu } from './qemu-timing.ts';
 import { measureStepsBack } from './step-back.ts';
@@ -48,7 +52,7 @@ import { measureStepRate } from './step-rate.ts';
 const usage = `usage: npm run bench -- [options] [IMAGE ...]
   --runs N      runs of each measurement after the warm-up (default 5)
   --engine E    native or wasm; default: each that is here
-  --only PART   boots, emulated, verify, codecs, commands, steps, back or explore
+  --only PART   boots, emulated, verify, warm, checks, codecs, commands, steps, back or explore
   --json FILE   write the result for scripts/bench-compare
   --markdown    print the boots once more as the table of README.md`;
 
@@ -84,6 +88,11 @@ const STEP_BACK_LIMITS = [
 ] as const;
 /** Milliseconds. */
 const EXPLORER_LIMITS = { opening: 500, 'step back': 300 } as const;
+/** Milliseconds of processor time, of a tiny lz4 kernel with the native engine. */
+const WARM_BOOT_LIMIT = 40;
+const WARM_UP_BOOTS = 30;
+/** A second and core. */
+const CHECKS_PER_CORE = 20;
 const COLUMN_WIDTHS = [42, 6, 7, 21, 21, 6, 12, 13, 14];
 const TOOLS: Readonly<Record<CodecName, readonly [string, ...string[]]>> = {
   gzip: ['gzip', '-dc'],
@@ -117,6 +126,8 @@ const engines = await installedEngines();
 const boots = wants('boots') ? await benchBoots(kernels, 'hooked') : [];
 const emulated = wants('emulated') ? await benchBoots(emulatedKernels(), 'emulated') : [];
 const verifications = wants('verify') ? benchVerify() : [];
+const warmBoots = wants('warm') ? benchWarmBoots() : [];
+const checkRates = wants('checks') ? await benchChecks() : [];
 const codecs = wants('codecs') ? await benchCodecs() : [];
 const commands = wants('commands') ? benchCommands() : [];
 const stepRates = wants('steps') ? await benchSteps() : [];
@@ -139,6 +150,8 @@ const result: BenchResult = {
   stepRates,
   stepsBack,
   explorer,
+  warmBoots,
+  checkRates,
 };
 if (flags.json !== undefined) writeFileSync(flags.json, `${JSON.stringify(result, null, 2)}\n`);
 const verdicts = [
@@ -149,6 +162,8 @@ const verdicts = [
   ...stepRates.map(({ perSecond, target }) => perSecond >= target),
   ...[...boots, ...emulated].map(({ memory }) => memory.bootscope <= memory.limit),
   ...commands.flatMap(({ time, limit }) => (limit === null ? [] : [time.median <= limit])),
+  ...warmBoots.flatMap(({ later, limit }) => (limit === null ? [] : [later.median <= limit])),
+  ...checkRates.map(({ perSecond, target }) => perSecond >= target),
   ...[...stepsBack, ...explorer].map(({ time, limit }) => time.median <= limit),
 ];
 console.log(
@@ -156,7 +171,18 @@ console.log(
     `${runs} runs; ${verdicts.filter(Boolean).length} of ${verdicts.length} targets met`,
 );
 
-const parts = [boots, emulated, verifications, codecs, commands, stepRates, stepsBack, explorer];
+const parts = [
+  boots,
+  emulated,
+  verifications,
+  warmBoots,
+  checkRates,
+  codecs,
+  commands,
+  stepRates,
+  stepsBack,
+  explorer,
+];
 if (parts.every(({ length }) => length === 0)) process.exitCode = 1;
 if (flags.markdown) console.log(`\n${markdownTable(boots)}`);
 
@@ -452,6 +478,57 @@ function benchVerify(): VerifyRow[] {
     }
   }
   return rows;
+}
+
+// ---------------------------------------------------------------- many boots
+
+/** Of the smallest kernel, of lz4 where there is one: what is left beside decompressing. */
+function benchWarmBoots(): WarmBootRow[] {
+  const bySize = [...kernels].sort(([a], [b]) => statSync(a).size - statSync(b).size);
+  const real = bySize.filter(([, { payload }]) => (payload?.outputLength ?? 0) >= LEAST_KERNEL_BYTES);
+  const [path, image] = real.find(([, { payload }]) => payload?.codec === 'lz4') ?? real[0] ?? bySize[0]!;
+  const isTiny =
+    image.payload?.codec === 'lz4' && targetRatio('native', 'lz4', image.payload.outputLength ?? 0) === 0.5;
+  console.log(
+    `\nopenBoot to the jump in a warm process, milliseconds of processor time: ${shortName(path)}\n`,
+  );
+  console.log(tableLine(['', '', 'engine', 'later', 'first', '', 'limit', '', 'peak MB']));
+  return engines.map((engine) => {
+    const parameters = [
+      'scripts/warm-boots.mjs',
+      path,
+      engine,
+      CMDLINE,
+      String(WARM_UP_BOOTS),
+      String(runs * 4),
+    ];
+    const { status, stdout, stderr } = spawnSync(process.execPath, parameters, {
+      encoding: 'utf8',
+      env: environment,
+    });
+    if (status !== 0) throw new Error(`${parameters.join(' ')} ended with status ${status}: ${stderr}`);
+    const { first, later, memory } = JSON.parse(stdout) as { first: number; later: number[]; memory: number };
+    const limit = engine === 'native' && isTiny ? WARM_BOOT_LIMIT : null;
+    const row = { image: path, engine, first, later: timesOf(later), memory, limit };
+    const verdict = limit === null ? '' : `${limit} ${row.later.median <= limit ? 'met' : 'MISSED'}`;
+    console.log(
+      tableLine(['', '', engine, times(row.later), first.toFixed(0), '', verdict, '', megabytes(memory)]),
+    );
+    return row;
+  });
+}
+
+async function benchChecks(): Promise<CheckRateRow[]> {
+  const rates = [];
+  for (let run = 0; run < Math.min(runs, 3); run++) rates.push(await measureCheckRate(COMMAND, environment));
+  const rate = rates.sort((a, b) => a.perSecond - b.perSecond)[Math.floor(rates.length / 2)]!;
+  const target = CHECKS_PER_CORE * rate.processes;
+  console.log(
+    `\ncheck --matrix of ${rate.checks} small kernels with ${rate.processes} processes: ${rate.perSecond.toFixed(1)} a second, ` +
+      `a process each ${rate.alonePerSecond.toFixed(1)}; target ${target} ${rate.perSecond >= target ? 'met' : 'MISSED'}; ` +
+      `${rate.cpu.toFixed(1)} ms of processor time each, peak ${megabytes(rate.memory)} MB a process`,
+  );
+  return [{ ...rate, target }];
 }
 
 // ---------------------------------------------------------------- codecs
