@@ -96,7 +96,7 @@ export interface CheckRateRow {
   readonly checks: number;
   readonly processes: number;
   readonly perSecond: number;
-  /** With a process for each. */
+  /** With a process for each, in the same run. */
   readonly alonePerSecond: number;
   /** Processor time of one in milliseconds. */
   readonly cpu: number;
@@ -134,6 +134,11 @@ export interface BenchResult {
   /** Missing in results from before they were measured. */
   readonly warmBoots?: readonly WarmBootRow[];
   readonly checkRates?: readonly CheckRateRow[];
+}
+
+/** What the cores would check if nothing else ran on them: by processor time, which other load changes least. */
+export function checksPerSecond({ processes, cpu }: Pick<CheckRateRow, 'processes' | 'cpu'>): number {
+  return (processes * 1000) / cpu;
 }
 
 /** Median, least and greatest; of an even number of runs the mean of the middle two. */
