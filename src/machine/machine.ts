@@ -328,6 +328,11 @@ export class Machine {
     return this.#keys.shift() ?? null;
   }
 
+  /** Whether one is left. */
+  get hasKey(): boolean {
+    return this.#keys.length > 0;
+  }
+
   /** Presses keys for INT 16h, as many as the BIOS's buffer takes (15). ASCII only. */
   typeKeys(text: string): void {
     for (const character of text) {

@@ -109,6 +109,7 @@ function loadEfi(machine: Machine, image: KernelImage, options: BootOptions): Lo
     faults: options.efiFaults,
     enforcesNx: options.efiNx,
     nextKey: () => machine.nextKey(),
+    hasKey: () => machine.hasKey,
     onText: (text) => machine.print(text),
     stop: (reason) => machine.halt(reason),
     onEvent: (event) => machine.tell(event),

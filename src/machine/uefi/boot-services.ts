@@ -147,9 +147,7 @@ function checkEvent(firmware: UefiFirmware, id: bigint): bigint {
   const event = firmware.events.get(id);
   if (event === undefined || (event.type & EVT_NOTIFY_SIGNAL) !== 0) return INVALID_PARAMETER;
   firmware.events.advance(firmware.clock.nanoseconds);
-  if (!event.signalled) return NOT_READY;
-  event.signalled = false;
-  return SUCCESS;
+  return firmware.events.take(id) ? SUCCESS : NOT_READY;
 }
 
 function waitForEvent(firmware: UefiFirmware, count: bigint, list: bigint, indexPointer: bigint): bigint {
@@ -158,9 +156,8 @@ function waitForEvent(firmware: UefiFirmware, count: bigint, list: bigint, index
   const ids = Array.from({ length: Number(count) }, (_, index) => memory.read64(Number(list) + index * 8));
   for (;;) {
     events.advance(clock.nanoseconds);
-    const index = ids.findIndex((id) => events.get(id)?.signalled === true);
+    const index = ids.findIndex((id) => events.take(id));
     if (index >= 0) {
-      events.get(ids[index]!)!.signalled = false;
       memory.write64(Number(indexPointer), BigInt(index));
       return SUCCESS;
     }

@@ -11,6 +11,8 @@ export interface EfiEvent {
   due: number | null;
   /** Nanoseconds between two signals of a periodic timer. */
   period: number | null;
+  /** What lasts as long as something is there, as a key that has not been read; missing for what is signalled once. */
+  readonly isReady?: () => boolean;
 }
 
 export const EVT_TIMER = 0x8000_0000;
@@ -20,7 +22,7 @@ export const EVT_NOTIFY_SIGNAL = 0x200;
 export class EventList {
   readonly #events = new Map<bigint, EfiEvent>();
 
-  create(id: bigint, parts: Pick<EfiEvent, 'type' | 'notify' | 'context' | 'group'>): void {
+  create(id: bigint, parts: Pick<EfiEvent, 'type' | 'notify' | 'context' | 'group' | 'isReady'>): void {
     this.#events.set(id, { ...parts, id, signalled: false, due: null, period: null });
   }
 
@@ -30,6 +32,15 @@ export class EventList {
 
   close(id: bigint): boolean {
     return this.#events.delete(id);
+  }
+
+  /** Whether an event is signalled, which it then is no longer. */
+  take(id: bigint): boolean {
+    const event = this.#events.get(id);
+    if (event === undefined) return false;
+    const { signalled } = event;
+    event.signalled = false;
+    return signalled || event.isReady?.() === true;
   }
 
   /** Signals the timers that are due. */

@@ -3,7 +3,14 @@ import type { Cpu } from '../../cpu/cpu.ts';
 import { describeEachEngine } from '../../cpu/each-engine.ts';
 import { EFI_GUIDS, guidBytes } from '../../protocol/efi-guids.ts';
 import { parseEfiMemoryMap } from '../../protocol/efi-memory-map.ts';
-import { BOOT_SERVICES, EFI_STATUS, RUNTIME_SERVICES, TABLE_HEADER_SIZE } from '../../protocol/efi-tables.ts';
+import {
+  BOOT_SERVICES,
+  EFI_STATUS,
+  RUNTIME_SERVICES,
+  SYSTEM_TABLE,
+  TABLE_HEADER_SIZE,
+} from '../../protocol/efi-tables.ts';
+import { parseKeys } from '../keys.ts';
 import { Machine } from '../machine.ts';
 import { type EfiFault, parseEfiFault } from './faults.ts';
 import type { UefiFirmware } from './firmware.ts';
@@ -51,6 +58,7 @@ describeEachEngine('a UEFI firmware', (open) => {
       readonly configuration?: Partial<UefiConfiguration>;
       readonly initrd?: Uint8Array;
       readonly prepare?: (machine: Machine) => void;
+      readonly keys?: string;
     } = {},
   ): Promise<void> {
     const cpu = await open();
@@ -59,7 +67,10 @@ describeEachEngine('a UEFI firmware', (open) => {
       const calls: string[] = [];
       let text = '';
       let stopped: string | null = null;
+      const keys = options.keys === undefined ? [] : [...parseKeys(options.keys)];
       const firmware = startFirmware({
+        nextKey: () => keys.shift() ?? null,
+        hasKey: () => keys.length > 0,
         cpu,
         memory: machine.memory,
         clock: machine.clock,
@@ -317,6 +328,40 @@ describeEachEngine('a UEFI firmware', (open) => {
       expect(machine.clock.nanoseconds).toBeGreaterThanOrEqual(1e9);
       expect(stopped).toMatch(/waits for an event that never comes/);
     });
+  });
+
+  it('ends the wait for a key while one is left, before any timer', () => {
+    const readKeyStroke = 8;
+    const conIn = SYSTEM_TABLE.conIn;
+    const waited = (program: ProgramWriter): ProgramWriter =>
+      program.call('boot', boot('WaitForEvent'), 2, DATA, DATA + 16);
+    const program = waited(
+      waited(
+        new ProgramWriter()
+          .call('boot', boot('CreateEvent'), 0x8000_0000, 8, 0, 0, DATA)
+          .call('boot', boot('SetTimer'), { at: DATA }, 2, 10_000_000),
+      )
+        .callThrough(DATA + 24, readKeyStroke, 'this', DATA + 32)
+        .keep(STATUS),
+    );
+    return run(
+      efiProgram(program.halt()),
+      ({ machine, status, calls, stopped }) => {
+        expect(stopped).toBeNull();
+        expect([status(0), machine.memory.read32(DATA + 32)]).toEqual([0n, 0x0d_0000]);
+        const waits = calls.filter((call) => call.startsWith('WaitForEvent'));
+        expect(waits.map((call) => /Index (\d)/.exec(call)?.[1])).toEqual(['1', '0']);
+        expect(machine.clock.nanoseconds).toBeGreaterThanOrEqual(1e9);
+      },
+      {
+        keys: 'enter',
+        prepare: ({ cpu, memory }) => {
+          const interface_ = memory.read64(Number(cpu.readRegister('rdx')) + conIn);
+          memory.write64(DATA + 8, memory.read64(Number(interface_) + 16));
+          memory.write64(DATA + 24, interface_);
+        },
+      },
+    );
   });
 });
 

@@ -123,6 +123,8 @@ export interface UefiParts {
   readonly enforcesNx: boolean;
   /** What is pressed on the keyboard now; null for nothing. */
   readonly nextKey?: () => Key | null;
+  /** Whether one is pressed. */
+  readonly hasKey?: () => boolean;
   readonly onText: (text: string) => void;
   /** Ends the run: the guest has asked for it, or can never go on. */
   readonly stop: (reason: string) => void;

@@ -92,7 +92,8 @@ const MOST_READS = 8192;
 /** SimpleTextInput (12.3): keys that were given beforehand. */
 export function textInput(firmware: UefiFirmware): bigint {
   const wait = BigInt(firmware.bootData(16));
-  firmware.events.create(wait, { type: 0, notify: 0n, context: 0n, group: null });
+  const isReady = (): boolean => firmware.parts.hasKey?.() === true;
+  firmware.events.create(wait, { type: 0, notify: 0n, context: 0n, group: null, isReady });
   let emptyReads = 0;
   return firmware.interface([
     service('ConIn.Reset', 'This:address ExtendedVerification:boolean', () => SUCCESS),

@@ -96,6 +96,7 @@ export interface UefiStart {
   /** See `UefiParts`. */
   readonly enforcesNx?: boolean;
   readonly nextKey?: () => Key | null;
+  readonly hasKey?: () => boolean;
   readonly onText: (text: string) => void;
   readonly stop: (reason: string) => void;
   readonly onEvent: (event: Extract<MachineEvent, { kind: 'efi' }>) => void;
@@ -156,6 +157,7 @@ export function startFirmware(start: UefiStart): UefiFirmware {
       global('SetupMode', Uint8Array.of(hasPlatformKey ? 0 : 1)),
     ]),
     ...(start.nextKey === undefined ? {} : { nextKey: start.nextKey }),
+    ...(start.hasKey === undefined ? {} : { hasKey: start.hasKey }),
     onText: start.onText,
     stop: start.stop,
     onEvent: start.onEvent,
