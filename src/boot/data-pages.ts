@@ -40,6 +40,10 @@ const TWO_32 = 2 ** 32;
 /** An entry of the guest's that is changed while the CPU runs: halves of 32 bits. */
 interface Edit {
   readonly address: number;
+  /** Of the table that it is in. */
+  readonly view: DataView;
+  /** In the view. */
+  readonly offset: number;
   readonly low: number;
   readonly high: number;
   /** Which table stands in for the large page; null: the entry got the bit against execution, and nothing else. */
@@ -53,6 +57,11 @@ export class DataPages implements EngineWatcher {
   readonly #code = new Set<number>();
   /** By what the large page is: its number. */
   readonly #splits = new Map<number, number>();
+  /** By the table: the large page that it stands for, as it was put back, and how many pages of code it knows. */
+  readonly #made: (
+    | { readonly low: number; readonly high: number; readonly codePages: number }
+    | undefined
+  )[] = [];
   #tables: DataView | null = null;
   #edits: Edit[] = [];
   #isOpen = false;
@@ -115,9 +124,10 @@ export class DataPages implements EngineWatcher {
       const low = view.getUint32(index * ENTRY, true);
       if ((low & PRESENT) === 0) continue;
       const high = view.getUint32(index * ENTRY + 4, true);
-      const address = table + index * ENTRY;
+      const offset = index * ENTRY;
+      const address = table + offset;
       if (!withCode.has(index)) {
-        this.#edits.push({ address, low, high, split: null });
+        this.#edits.push({ ...{ address, view, offset, low, high }, split: null });
         view.setUint32(index * ENTRY + 4, high | NO_EXECUTE, true);
       } else if (level > 1 && (low & LARGE) === 0) {
         const child = (low & FRAME) >>> 0;
@@ -125,7 +135,7 @@ export class DataPages implements EngineWatcher {
       } else if (level === LARGE_LEVEL) {
         const split = this.#split(low, high, base + index * pages);
         if (split === null) continue;
-        this.#edits.push({ address, low, high, split });
+        this.#edits.push({ address, view, offset, low, high, split });
         const at = SPLIT_ADDRESS + split * PAGE;
         view.setUint32(index * ENTRY, ((at % TWO_32) | (low & (RIGHTS | ACCESSED))) >>> 0, true);
         view.setUint32(index * ENTRY + 4, Math.floor(at / TWO_32), true);
@@ -141,6 +151,9 @@ export class DataPages implements EngineWatcher {
       split = this.#splits.size;
       this.#splits.set(first, split);
     }
+    // As it was left: it stands for the same page, and has what the guest has marked since.
+    const made = this.#made[split];
+    if (made?.low === low && made.high === high && made.codePages === this.#code.size) return split;
     const tables = this.#splitTables();
     const flags = (low & 0xfff & ~LARGE) | ((low & LARGE_PAT) !== 0 ? LARGE : 0);
     const frame = low & ~(LARGE_PAGE - 1);
@@ -173,14 +186,17 @@ export class DataPages implements EngineWatcher {
     this.#cpu.setNoExecute(false);
   }
 
-  #putBack({ address, low, high, split }: Edit): void {
-    const view = this.#cpu.memory.dataView(address, ENTRY);
-    const nowLow = view.getUint32(0, true);
-    const nowHigh = view.getUint32(4, true);
+  #putBack({ address, low, high, split, ...place }: Edit): void {
+    // Where the engine's heap can grow, older views of it are empty then.
+    const hasMoved = place.view.buffer.byteLength === 0;
+    const view = hasMoved ? this.#cpu.memory.dataView(address, ENTRY) : place.view;
+    const offset = hasMoved ? 0 : place.offset;
+    const nowLow = view.getUint32(offset, true);
+    const nowHigh = view.getUint32(offset + 4, true);
     if (split === null) {
       // The guest may have put something else there.
       const isOurs = nowHigh === (high | NO_EXECUTE) >>> 0 && ((nowLow ^ low) & FRAME) === 0;
-      if (isOurs) view.setUint32(4, high, true);
+      if (isOurs) view.setUint32(offset + 4, high, true);
       return;
     }
     const at = SPLIT_ADDRESS + split * PAGE;
@@ -190,8 +206,9 @@ export class DataPages implements EngineWatcher {
     for (let index = 0; index < ENTRIES; index++) {
       used |= tables.getUint32(split * PAGE + index * ENTRY, true) & (ACCESSED | DIRTY);
     }
-    view.setUint32(0, (low | used) >>> 0, true);
-    view.setUint32(4, high, true);
+    view.setUint32(offset, (low | used) >>> 0, true);
+    view.setUint32(offset + 4, high, true);
+    this.#made[split] = { low: (low | used) >>> 0, high, codePages: this.#code.size };
   }
 
   /**
