@@ -22,7 +22,11 @@ describeEachEngine('operands in memory', (_, engine) => {
   function open(name: string): Promise<BootSession> {
     const image = readKernelImage(name, readFileSync(join(DEMO, name)));
     return image.then((parsed) =>
-      openBoot(parsed, { memory: 64 << 20, cmdline: 'nokaslr', engine, shortcuts: false }),
+      // Watched on a loaded machine it takes longer than a boot may by default.
+      openBoot(parsed, {
+        ...{ memory: 64 << 20, cmdline: 'nokaslr', engine, shortcuts: false },
+        timeoutSeconds: 600,
+      }),
     );
   }
 
