@@ -104,7 +104,7 @@ async function tryFiles(name: string, files: readonly string[]): Promise<boolean
       if (journal.size === size) throw new Error(`the tests did not run: see ${beside(job.journal, 'log')}`);
     }
   }
-  tell(name, all.length, drawn, journal);
+  tell(name, all.length, drawn, journal, isOver);
   return isOver;
 }
 
@@ -294,7 +294,7 @@ function draw(mutants: readonly Mutant[], count: number): Mutant[] {
     .map(({ mutant }) => mutant);
 }
 
-function tell(name: string, all: number, drawn: readonly Mutant[], journal: Journal): void {
+function tell(name: string, all: number, drawn: readonly Mutant[], journal: Journal, isOver: boolean): void {
   const reached = new Set([...journal.reached.values()].flatMap(({ mutants }) => mutants));
   const isOnImport = ({ key }: Mutant) => journal.onImport.has(key) && !reached.has(key);
   const tried = drawn.filter((mutant) => !isOnImport(mutant));
@@ -304,13 +304,14 @@ function tell(name: string, all: number, drawn: readonly Mutant[], journal: Jour
   if (tried.length > 0) {
     const [low, high] = interval(noticed.length, tried.length);
     process.stdout.write(
-      `${name}: ${noticed.length} of ${tried.length} noticed, ${percent(noticed.length / tried.length)} (${percent(low)} to ${percent(high)}), of ${all} in all\n`,
+      `${name}: ${noticed.length} of ${tried.length} noticed${isOver ? '' : ' so far'}, ${percent(noticed.length / tried.length)} (${percent(low)} to ${percent(high)}), of ${all} in all\n`,
     );
   }
   for (const { file, start, mutator, replacement, key } of missed.toSorted((a, b) =>
     a.file === b.file ? a.start.line - b.start.line : a.file < b.file ? -1 : 1,
   )) {
-    const what = reached.has(key) ? 'missed' : 'not reached';
+    const untried = !isOver && !journal.spent.has(key);
+    const what = untried ? 'not tried yet' : reached.has(key) ? 'missed' : 'not reached';
     const line = /`(.*)` -> /.exec(key)?.[1] ?? '';
     process.stdout.write(
       `  ${what}: ${file}:${start.line + 1}:${start.column + 1} ${mutator}: ${line} -> ${replacement.replace(/\s+/g, ' ').slice(0, 120)}\n`,
