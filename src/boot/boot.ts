@@ -33,7 +33,8 @@ export interface FinishedBoot {
  * ```
  */
 export async function boot(image: KernelImage, options: Partial<BootOptions> = {}): Promise<FinishedBoot> {
-  const session = await openBoot(image, options);
+  // Nobody can go back in it, so nothing is kept for that.
+  const session = await openBoot(image, { ...options, snapshotMemory: 0 });
   try {
     await session.run();
     options.signal?.throwIfAborted();
