@@ -45,6 +45,7 @@ import {
   type WarmBootRow,
 } from './bench-result.ts';
 import { measureCheckRate } from './check-rate.ts';
+import { type Usage, usageOf } from './command-usage.ts';
 import { noChromium, timeExplorer } from './explorer-timing.ts';
 import { qemuStepRate, timeQemu } from './qemu-timing.ts';
 import { measureStepsBack } from './step-back.ts';
@@ -241,18 +242,9 @@ function timeCommand(parameters: readonly string[], statuses: readonly number[] 
   return milliseconds;
 }
 
-/** Runs the command once more, apart from the timed runs: peak resident memory in bytes, processor time in milliseconds. */
-function usageOf(parameters: readonly string[]): { memory: number; cpu: number } {
-  const report =
-    'import{writeSync}from"node:fs";process.on("exit",()=>{const{maxRSS,userCPUTime,systemCPUTime}=' +
-    'process.resourceUsage();writeSync(3,JSON.stringify([maxRSS*1024,(userCPUTime+systemCPUTime)/1000]))})';
-  const { output } = spawnSync(
-    process.execPath,
-    ['--import', `data:text/javascript,${report}`, COMMAND, ...parameters],
-    { stdio: ['ignore', 'ignore', 'ignore', 'pipe'], encoding: 'utf8', env: environment },
-  );
-  const [memory, cpu] = JSON.parse(output[3] || '[0,0]') as [number, number];
-  return { memory, cpu };
+/** Runs the command once more, apart from the timed runs. */
+function commandUsage(parameters: readonly string[]): Usage {
+  return usageOf(COMMAND, parameters, environment);
 }
 
 // ---------------------------------------------------------------- boots
@@ -354,7 +346,7 @@ async function benchBoot(
     }
   }
 
-  const usages = Array.from({ length: Math.min(runs, 3) }, () => usageOf(parameters));
+  const usages = Array.from({ length: Math.min(runs, 3) }, () => commandUsage(parameters));
   const bootscope = timesOf(ours);
   const qemu = theirs.length === runs ? timesOf(theirs) : null;
   const codec = image.payload?.codec ?? 'none';
@@ -459,8 +451,8 @@ function benchVerify(): VerifyRow[] {
       const verify = [];
       const boot = [];
       for (let run = 0; run < runs; run++) {
-        verify.push(usageOf(['verify', ...common]));
-        boot.push(usageOf(['boot', ...common, '--decompress', 'emulated']));
+        verify.push(commandUsage(['verify', ...common]));
+        boot.push(commandUsage(['boot', ...common, '--decompress', 'emulated']));
       }
       const cpu = (usages: readonly { cpu: number }[]) => usages.map((usage) => usage.cpu);
       const most = (usages: readonly { memory: number }[]) =>
@@ -635,7 +627,7 @@ function benchCommands(): CommandRow[] {
   for (const [parameters, limit] of list) {
     timeCommand(parameters);
     const time = timesOf(Array.from({ length: runs }, () => timeCommand(parameters)));
-    const { memory } = usageOf(parameters);
+    const { memory } = commandUsage(parameters);
     const command = `bootscope ${parameters.map((text) => (kernels.has(text) ? shortName(text) : text)).join(' ')}`;
     rows.push({ command, time, memory, limit });
     const verdict = limit === null ? '' : `${limit} ${time.median <= limit ? 'met' : 'MISSED'}`;
@@ -662,7 +654,16 @@ async function benchSteps(): Promise<StepRateRow[]> {
     }
     const folder = mkdtempSync(join(tmpdir(), 'bootscope-bench-'));
     const output = join(folder, 'trace');
-    const { memory } = usageOf(['trace', path, '--engine', engine, '--limit', '500000', '--output', output]);
+    const { memory } = commandUsage([
+      'trace',
+      path,
+      '--engine',
+      engine,
+      '--limit',
+      '500000',
+      '--output',
+      output,
+    ]);
     rmSync(folder, { recursive: true });
     const [perSecond, target] = [timesOf(measured).median, STEP_TARGETS[engine]!];
     const qemuPerSecond = peers.length === 0 ? null : timesOf(peers).median;

@@ -5,25 +5,19 @@ import { once } from 'node:events';
 import { mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { availableParallelism, tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
+import type { CheckRateRow } from './bench-result.ts';
+import { type Usage, usageOf } from './command-usage.ts';
 
 const IMAGES = 'images/demo';
 const CHECKS = 100;
 /** Of the peer, which takes several times as long. */
 const CHECKS_ALONE = 20;
 
-export interface CheckRate {
-  readonly checks: number;
-  readonly processes: number;
-  readonly perSecond: number;
-  readonly alonePerSecond: number;
-  /** Processor time of one, in milliseconds. */
-  readonly cpu: number;
-  /** Peak resident memory of a process that has checked them all, in bytes. */
-  readonly memory: number;
-}
-
 /** @param command - the bundled command */
-export async function measureCheckRate(command: string, env: NodeJS.ProcessEnv): Promise<CheckRate> {
+export async function measureCheckRate(
+  command: string,
+  env: NodeJS.ProcessEnv,
+): Promise<Omit<CheckRateRow, 'target'>> {
   const folder = mkdtempSync(join(tmpdir(), 'bootscope-checks-'));
   const run = (parameters: readonly string[]) => {
     const { status, stderr } = spawnSync(process.execPath, [command, ...parameters], {
@@ -76,24 +70,9 @@ async function checkAlone(command: string, entries: readonly Entry[], env: NodeJ
   await Promise.all(Array.from({ length: availableParallelism() }, work));
 }
 
-function workerUsage(
-  command: string,
-  entries: readonly Entry[],
-  env: NodeJS.ProcessEnv,
-): Pick<CheckRate, 'cpu' | 'memory'> {
-  const report =
-    'import{writeSync}from"node:fs";process.on("exit",()=>{const{maxRSS,userCPUTime,systemCPUTime}=' +
-    'process.resourceUsage();writeSync(3,JSON.stringify([maxRSS*1024,(userCPUTime+systemCPUTime)/1000]))})';
-  const { output } = spawnSync(
-    process.execPath,
-    ['--import', `data:text/javascript,${report}`, command, 'check', '--worker'],
-    {
-      input: entries.map((entry) => `${JSON.stringify({ ...entry, name: '', ignore: [] })}\n`).join(''),
-      stdio: ['pipe', 'ignore', 'ignore', 'pipe'],
-      encoding: 'utf8',
-      env,
-    },
-  );
-  const [memory, cpu] = JSON.parse(output[3] || '[0,0]') as [number, number];
+/** Of one process for all of them; processor time of one. */
+function workerUsage(command: string, entries: readonly Entry[], env: NodeJS.ProcessEnv): Usage {
+  const input = entries.map((entry) => `${JSON.stringify({ ...entry, name: '', ignore: [] })}\n`).join('');
+  const { memory, cpu } = usageOf(command, ['check', '--worker'], env, input);
   return { memory, cpu: cpu / entries.length };
 }

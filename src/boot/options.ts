@@ -135,3 +135,9 @@ export const DEFAULT_BOOT_OPTIONS: BootOptions = {
 export function diskProblems({ disks, esp }: BootOptions): readonly string[] {
   return [...disks.flatMap((disk) => readPartitionTable(disk).problems), ...(esp?.problems ?? [])];
 }
+
+/** @param texts - as `parseEfiFault` takes them. What knows the services' names is the firmware, loaded where it is needed. */
+export async function readEfiFaults(texts: readonly string[]): Promise<BootOptions['efiFaults']> {
+  const { parseEfiFault } = await import('../machine/uefi/faults.ts');
+  return texts.map(parseEfiFault);
+}

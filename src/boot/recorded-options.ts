@@ -2,7 +2,7 @@
 
 import { type KaslrOption, parseKaslrOption } from '../decompressor/kaslr-entropy.ts';
 import { hex } from '../hex.ts';
-import { resolveBeside } from '../host/host.ts';
+import { hexDigits, resolveBeside } from '../host/host.ts';
 import { openDisk } from '../image/disk-file.ts';
 import { type EfiVariableJson, variablesOfJson, variablesToJson } from '../image/efi-variable-file.ts';
 import { openEsp } from '../image/esp.ts';
@@ -12,7 +12,7 @@ import { parseEfiMemoryMap } from '../protocol/efi-memory-map.ts';
 import { efiStatusName } from '../protocol/efi-tables.ts';
 import { readMemoryMap } from '../protocol/memory-map-text.ts';
 import type { EntryPoint } from '../trace/boot-trace.ts';
-import { type BootOptions, DEFAULT_BOOT_OPTIONS } from './options.ts';
+import { type BootOptions, DEFAULT_BOOT_OPTIONS, readEfiFaults } from './options.ts';
 
 /** How the recorded boot was made, so that a check makes the same. Files are named relative to the reference. */
 export interface RecordedOptions {
@@ -103,10 +103,6 @@ export function recordedOptions(
   };
 }
 
-function bytesText(bytes: Uint8Array): string {
-  return [...bytes].map((byte) => byte.toString(16).padStart(2, '0')).join('');
-}
-
 function kaslrText(kaslr: KaslrOption): string {
   switch (kaslr.kind) {
     case 'off':
@@ -114,7 +110,7 @@ function kaslrText(kaslr: KaslrOption): string {
     case 'seed':
       return `seed:${kaslr.seed}`;
     case 'entropy':
-      return `entropy:${[...kaslr.rdtsc, ...(kaslr.rng !== undefined ? [`rng:${bytesText(kaslr.rng)}`] : [])].join(',')}`;
+      return `entropy:${[...kaslr.rdtsc, ...(kaslr.rng !== undefined ? [`rng:${hexDigits(kaslr.rng)}`] : [])].join(',')}`;
     case 'forced': {
       const parts = [];
       if (kaslr.physical !== null) parts.push(`phys:${hex(kaslr.physical)}`);
@@ -158,14 +154,8 @@ export async function optionsOf(
     esp: esp == null ? null : openEsp(beside(esp)),
     keys: keys === '' ? [] : parseKeys(keys),
     efiVariables: variablesOfJson(path, efiVariables),
-    efiFaults: efiFaults.length === 0 ? [] : await readFaults(efiFaults),
+    efiFaults: efiFaults.length === 0 ? [] : await readEfiFaults(efiFaults),
     memoryMap: map === null ? null : readMemoryMap(path, new TextEncoder().encode(map.join('\n'))).entries,
     efiMemoryMap: efiMemoryMap == null ? null : parseEfiMemoryMap(efiMemoryMap.join('\n')),
   };
-}
-
-/** Their names are those of the firmware's code, which is loaded only where it is needed. */
-async function readFaults(texts: readonly string[]): Promise<BootOptions['efiFaults']> {
-  const { parseEfiFault } = await import('../machine/uefi/faults.ts');
-  return texts.map(parseEfiFault);
 }

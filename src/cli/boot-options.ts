@@ -4,7 +4,7 @@ import { type Command, InvalidArgumentError, Option } from 'commander';
 
 import { ENTRIES } from '../boot/entries/table.ts';
 import { imageOfDrives } from '../boot/image-of-drives.ts';
-import { type BootOptions, DEFAULT_BOOT_OPTIONS, HANDOVER_ROOMS } from '../boot/options.ts';
+import { type BootOptions, DEFAULT_BOOT_OPTIONS, HANDOVER_ROOMS, readEfiFaults } from '../boot/options.ts';
 import type { EngineName } from '../cpu/cpu.ts';
 import { type KaslrOption, parseKaslrOption } from '../decompressor/kaslr-entropy.ts';
 import { BootscopeError } from '../error.ts';
@@ -439,7 +439,7 @@ export async function bootOptions(flags: BootFlags): Promise<BootOptions> {
     efiProtocols: flags.efiProtocol ?? [],
     efiNx: flags.efiNx ?? false,
     handoverRoom: flags.handoverRoom ?? DEFAULT_BOOT_OPTIONS.handoverRoom,
-    efiFaults: flags.efiFail === undefined ? [] : await readFaults(flags.efiFail),
+    efiFaults: flags.efiFail === undefined ? [] : await readEfiFaults(flags.efiFail),
     hash: flags.hash ?? true,
     shortcuts: flags.shortcuts ?? true,
     maxInstructions: flags.maxInstructions ?? null,
@@ -450,11 +450,6 @@ export async function bootOptions(flags: BootFlags): Promise<BootOptions> {
 async function readVariables(path: string): Promise<BootOptions['efiVariables']> {
   const { readEfiVariables } = await import('../image/efi-variable-file.ts');
   return readEfiVariables(path, await readImageFile(path, { what: 'file of EFI variables' }));
-}
-
-async function readFaults(texts: readonly string[]): Promise<BootOptions['efiFaults']> {
-  const { parseEfiFault } = await import('../machine/uefi/faults.ts');
-  return texts.map(parseEfiFault);
 }
 
 /** Reads a machine's memory map, and says what else its source tells that no option uses. */

@@ -149,11 +149,9 @@ export class InstructionCounter {
   }
 
   #setStop(): void {
-    const fields = this.#fields();
     // No block goes beyond nothing without a call.
     const value = this.#tellsEach ? 0n : this.#stopAt === null ? NO_STOP : BigInt(this.#stopAt);
-    fields[STOP_AT] = Number(value & 0xffff_ffffn);
-    fields[STOP_AT + 1] = Number(value >> 32n);
+    this.#fields().set(words(value), STOP_AT);
   }
 
   /** Where each block is told, each time that it begins; between runs. Instead of what was given before. */
@@ -173,10 +171,8 @@ export class InstructionCounter {
 
   /** Whether every new block is decoded here, not counted by machine code with the library's help. */
   tellAll(all: boolean): void {
-    const fields = this.#fields();
     const control = all || this.#told.length > MOST_TOLD ? 0n : this.#transport.controlFunction;
-    fields[CONTROL] = Number(control & 0xffff_ffffn);
-    fields[CONTROL + 1] = Number(control >> 32n);
+    this.#fields().set(words(control), CONTROL);
   }
 
   /** The clock is looked at before the next block, or iteration. */

@@ -3,6 +3,7 @@
 
 import { BootscopeError } from '../error.ts';
 import { hex } from '../hex.ts';
+import { hexDigits } from '../host/host.ts';
 import { guidText } from '../protocol/efi-guids.ts';
 import { type EfiVariable, VARIABLE_NON_VOLATILE } from '../protocol/efi-variables.ts';
 
@@ -18,7 +19,7 @@ const HEX = /^([0-9a-f]{2})*$/i;
  * @throws {@link BootscopeError} `efi-variables` where it is neither the JSON of variables nor a variable store
  */
 export function readEfiVariables(path: string, bytes: Uint8Array): readonly EfiVariable[] {
-  if (isText(bytes)) return parseJson(path, new TextDecoder().decode(bytes));
+  if (looksLikeJson(bytes)) return parseJson(path, new TextDecoder().decode(bytes));
   const store = readFlash(path, bytes);
   if (store !== null) return store;
   throw unusable(
@@ -27,8 +28,8 @@ export function readEfiVariables(path: string, bytes: Uint8Array): readonly EfiV
   );
 }
 
-/** It begins with a brace. */
-function isText(bytes: Uint8Array): boolean {
+/** Whether it begins with a brace. */
+function looksLikeJson(bytes: Uint8Array): boolean {
   return bytes.find((byte) => byte > 0x20) === 0x7b;
 }
 
@@ -84,7 +85,7 @@ export function variablesOfJson(path: string, variables: readonly unknown[]): re
 /** Whether a file holds nothing but variables as JSON, so that it may be written anew. */
 export function isEfiVariablesJson(path: string, bytes: Uint8Array): boolean {
   try {
-    return isText(bytes) && readEfiVariables(path, bytes) !== null;
+    return looksLikeJson(bytes) && readEfiVariables(path, bytes) !== null;
   } catch {
     return false;
   }
@@ -101,7 +102,7 @@ export function variablesToJson(variables: readonly EfiVariable[]): readonly Efi
     name,
     guid: vendor,
     attr: attributes,
-    data: Array.from(data, (byte) => byte.toString(16).padStart(2, '0')).join(''),
+    data: hexDigits(data),
   }));
 }
 

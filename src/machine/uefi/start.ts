@@ -20,6 +20,7 @@ import {
 } from '../../protocol/efi-tables.ts';
 import {
   type EfiVariable,
+  globalVariable,
   VARIABLE_BOOT_SERVICE,
   VARIABLE_NON_VOLATILE,
   VARIABLE_RUNTIME,
@@ -135,9 +136,7 @@ const GDT = [
  */
 export function startFirmware(start: UefiStart): UefiFirmware {
   const { cpu, memory, map, variables = [] } = start;
-  const hasPlatformKey = variables.some(
-    ({ name, vendor }) => name === 'PK' && vendor === EFI_GUIDS.GlobalVariable,
-  );
+  const hasPlatformKey = globalVariable(variables, 'PK') !== undefined;
   const places = firmwarePlaces(map);
   const firmware = new UefiFirmware({
     cpu,
@@ -340,13 +339,14 @@ function bootFromVolume(firmware: UefiFirmware, image: UefiImage, esp: Esp, plac
   if (first.option !== null) firmware.noticeOnce(`${first.name} starts ${first.file}`);
   firmware.nextImage = (why) => {
     for (let choice = others.shift(); choice !== undefined; choice = others.shift()) {
-      const next = placeImage(firmware, choice.node.read(), null);
+      const bytes = choice.node.read();
+      const next = placeImage(firmware, bytes, null);
       if ('status' in next) {
         firmware.noticeOnce(`${choice.name} is passed over: ${next.reason}`);
         continue;
       }
       firmware.noticeOnce(`${why}: ${choice.name} is next`);
-      install(choice, next, choice.node.read());
+      install(choice, next, bytes);
       return firmware.images.at(-1)!;
     }
     return null;
