@@ -183,7 +183,14 @@ describe('PVH', () => {
         const image = await readKernelImage(path, readFileSync(path));
         const ours = await boot(image, { ...DEFAULT_BOOT_OPTIONS, entry: 'pvh', hash: false });
         const { events, stopped, notices, bootParams } = ours.trace;
-        expect({ stopped, notices, bootParams }).toEqual({ stopped: null, notices: [], bootParams: null });
+        // Unicorn 2.0 runs only what is mapped to itself, and cannot even jump away from it.
+        const isConfined = ours.machine.cpu.engineVersion.startsWith('2.0.');
+        const confined = [
+          expect.stringMatching(/own start was followed up to .+, and Unicorn 2\.0\.\d does not/),
+        ];
+        expect({ stopped, notices, bootParams }).toEqual({
+          ...{ stopped: null, notices: isConfined ? confined : [], bootParams: null },
+        });
         expect(events.filter(({ kind }) => kind === 'mode').map(({ text }) => text)).toEqual([
           'prot32 to compat32',
           'compat32 to long64',

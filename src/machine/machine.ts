@@ -2,6 +2,7 @@
 // Long, for it is one list: every part and its wiring.
 
 import type { Cpu, InvalidAccess, RunEnd } from '../cpu/cpu.ts';
+import { linearToPhysical } from '../cpu/translate.ts';
 import { BootscopeError } from '../error.ts';
 import { hex } from '../hex.ts';
 import type { E820Entry } from '../protocol/e820.ts';
@@ -592,9 +593,13 @@ export class Machine {
     const lost = type === 'fetch' || (type === 'write' && address < DEVICES_START);
     if (lost || address >= FOUR_GIB || this.#busPages >= MAXIMUM_BUS_PAGES) {
       const verb = type === 'fetch' ? 'jumped to' : type === 'write' ? 'wrote to' : 'read from';
-      this.#stop(
-        `the guest ${verb} ${hex(address)}, where there is no memory: RAM ends at ${hex(memory.end)}`,
-      );
+      const physical = linearToPhysical(cpu, address);
+      // Unicorn 2.0 walks the tables, and then takes the linear address for the physical one.
+      const why =
+        physical !== null && physical !== address && physical < BigInt(memory.end)
+          ? `which the page tables map to ${hex(physical)}, and Unicorn ${cpu.engineVersion} does not: 2.1 does`
+          : `where there is no memory: RAM ends at ${hex(memory.end)}`;
+      this.#stop(`the guest ${verb} ${hex(address)}, ${why}`);
       return false;
     }
     const page = Number(address) - (Number(address) % PAGE);
