@@ -151,6 +151,7 @@ export class Machine {
   #sliceEnd = SLICE;
   #emptyCode: number | null = null;
   #deviceUses: DeviceUse[] | null = null;
+  #tscReads = 0;
   #tscPhase: bigint;
   #serialText = '';
   #teletypeText = '';
@@ -215,7 +216,7 @@ export class Machine {
       cpu,
       clock: this.clock,
       ram: () => this.ram,
-      activity: () => ({ ports: this.ports.accesses, biosCalls: this.bios.calls }),
+      activity: () => ({ ports: this.ports.accesses + this.#tscReads, biosCalls: this.bios.calls }),
       waitedTicks: () => this.#timer.waitedTicks,
       printed: () => this.consoleText,
       stop: (reason) => this.#stop(reason),
@@ -306,6 +307,7 @@ export class Machine {
 
   /** The time stamp counter. */
   rdtsc(): bigint {
+    this.#tscReads++;
     const given = this.timeStamps?.() ?? null;
     if (given !== null) return given;
     this.clock.advance(1);

@@ -52,6 +52,18 @@ describeEachEngine('a guest that', (open) => {
       [CLI, 0x66, 0x40, 0xeb, 0xfc],
       'has changed nothing but registers in 64 million instructions (2 instructions a round, 32000000 rounds',
     ],
+    // 1: inc dword [0x600]; jmp 1b
+    [
+      'counts in memory',
+      [CLI, 0x66, 0xff, 0x06, 0, 6, 0xeb, 0xf9],
+      'from 0x8001 to 0x8006 that has changed nothing but registers and 4 bytes from 0x600 to 0x603 in 16 million instructions (2 instructions a round, 8000000 rounds',
+    ],
+    // 1: call 2f; jmp 1b; 2: inc byte [0x600]; ret
+    [
+      'calls what counts',
+      [CLI, 0xe8, 0x02, 0, 0xeb, 0xfb, 0xfe, 0x06, 0, 6, 0xc3],
+      'nothing but registers and 3 bytes from 0x600 to 0x6fff in 16 million instructions (4 instructions a round',
+    ],
     // 1: in al, 0x64; test al, 1; jz 1b
     [
       'waits for a key',
@@ -95,6 +107,51 @@ describeEachEngine('a guest that', (open) => {
     const code = [CLI, ...ecx, 0x66, 0xff, 0x06, 0, 6, 0x66, 0x49, 0x75, 0xf7, HLT];
     expect(await run(code)).toBeNull();
     expect(cpu!.instructions).toBe(3 + 3 * 3_000_000);
+  });
+
+  it('reads or writes one place after the other for long is left alone', async () => {
+    // mov ecx, 4,000,000; 1: mov [bx+si], 0; inc si; dec ecx; jnz 1b; hlt
+    const ecx = [0x66, 0xb9, 0x00, 0x09, 0x3d, 0x00];
+    const base = [0xbb, 0x00, 0x90];
+    // and si, 0xfff keeps it off the code
+    const write = [
+      CLI,
+      ...ecx,
+      ...base,
+      0xc6,
+      0,
+      0,
+      0x46,
+      0x81,
+      0xe6,
+      0xff,
+      0x0f,
+      0x66,
+      0x49,
+      0x75,
+      0xf4,
+      HLT,
+    ];
+    expect(await run(write)).toBeNull();
+    const read = [
+      CLI,
+      ...ecx,
+      ...base,
+      0x8a,
+      0,
+      0x90,
+      0x46,
+      0x81,
+      0xe6,
+      0xff,
+      0x0f,
+      0x66,
+      0x49,
+      0x75,
+      0xf4,
+      HLT,
+    ];
+    expect(await run(read)).toBeNull();
   });
 
   it('waits for timer ticks in a loop gets them', async () => {

@@ -9,10 +9,17 @@ import type { Clock } from './clock.ts';
 export const SLICE = 500_000;
 /** The first look at whether a guest that does nothing outside the CPU goes round in a loop; the later ones at twice as many. */
 const FIRST_PROBE = 4;
-/** Slices after which a loop that touches no memory and changes registers only is taken for endless: 64 million instructions. */
+/**
+ * Slices after which a loop is taken for endless that changes registers only: 64 million instructions; and one that changes the
+ * same few bytes, too, which takes an engine several times as long: 16 million.
+ */
 const ENDLESS_SLICES = 128;
-/** Rounds after which a probe has seen enough. */
+const ENDLESS_SLICES_IN_MEMORY = 32;
+/** Rounds after which a probe has seen enough, and how few are enough where the probe ends before. */
 const ENOUGH_ROUNDS = 1000;
+const FEWEST_ROUNDS = 16;
+/** Bytes of memory that a loop which gets nowhere may be about: a counter, what a call or an interrupt leaves on the stack. */
+const FEW_BYTES = 32;
 /** Time of the machine's own that a guest may poll a port without any change: longer than a clock chip's second. */
 const POLLING_NANOSECONDS = 1.2e9;
 /** Timer ticks that a loop may wait for: a minute. */
@@ -29,7 +36,7 @@ export interface ProgressParts {
   readonly cpu: Cpu;
   readonly clock: Clock;
   readonly ram: () => Uint8Array;
-  /** Counts of what the guest did outside the CPU. */
+  /** Counts of what the guest did outside the CPU; the time stamp counter is a port. */
   readonly activity: () => { readonly ports: number; readonly biosCalls: number };
   /** Timer ticks that a guest waiting in a loop has been given without doing anything. */
   readonly waitedTicks: () => number;
@@ -93,7 +100,8 @@ export class Progress {
   }
 
   /**
-   * Runs the CPU as `run` does and watches whether it comes back to where it is with everything as it was.
+   * Runs the CPU as `run` does and watches whether it comes back to where it is with everything as it was, or, where it has
+   * been quiet for long, whether all that it touches are a few bytes.
    * @param instructions - at most so many
    * @param milliseconds - of the host's, at most
    */
@@ -102,31 +110,35 @@ export class Progress {
     const { cpu } = this.#parts;
     const before = registers(cpu);
     const start = linearRip(cpu, before);
+    const watchesChanges = this.#quietSlices >= ENDLESS_SLICES_IN_MEMORY && this.#parts.waitedTicks() === 0;
+    const touched = new Set<number>();
     let changed = false;
-    let reads = false;
     let rounds = -1;
     let isBack = false;
+    const touch = (address: bigint, size: number): void => {
+      if (touched.size > FEW_BYTES) return;
+      for (let at = 0; at < size; at++) touched.add(Number(address) + at);
+    };
     const unhookWrites = cpu.hookMemoryWrite(0n, LAST_ADDRESS, (address, size, value) => {
-      if (changed || this.#holds(Number(address), size, value)) return;
-      changed = true;
-      cpu.stop();
+      touch(address, size);
+      changed ||= !this.#holds(Number(address), size, value);
+      if (changed && !(watchesChanges && touched.size <= FEW_BYTES)) cpu.stop();
     });
-    const unhookReads = cpu.hookMemoryRead(0n, LAST_ADDRESS, () => {
-      reads = true;
-    });
+    const unhookReads = cpu.hookMemoryRead(0n, LAST_ADDRESS, touch);
     const unhookStart = cpu.hookCode(start, start, () => {
       rounds++;
-      if (rounds === 0 || changed || isBack) return;
-      isBack = isSame(before, registers(cpu));
+      if (rounds === 0 || isBack) return;
+      isBack = !changed && isSame(before, registers(cpu));
       if (isBack || rounds >= ENOUGH_ROUNDS) cpu.stop();
     });
     const end = cpu.run({ instructions, sliceMilliseconds: Math.max(milliseconds, 1) });
     unhookWrites();
     unhookReads();
     unhookStart();
-    if (isBack) this.#stopLoop(start, true);
-    else if (!changed && !reads && rounds >= ENOUGH_ROUNDS && this.#quietSlices >= ENDLESS_SLICES)
-      this.#stopLoop(start, false);
+    const isSeen = rounds >= ENOUGH_ROUNDS || (end.kind === 'slice' && rounds >= FEWEST_ROUNDS);
+    const isConfined = touched.size === 0 ? this.#quietSlices >= ENDLESS_SLICES : watchesChanges;
+    if (isBack) this.#stopLoop(start, null);
+    else if (isConfined && isSeen && touched.size <= FEW_BYTES) this.#stopLoop(start, touched);
     // A stop of ours is the end of a slice to whoever runs the machine, unless it had a reason of its own.
     return end.kind === 'stopped' && (changed || rounds > 0) ? { kind: 'slice' } : end;
   }
@@ -139,8 +151,8 @@ export class Progress {
     return true;
   }
 
-  /** @param isSame - whether all is as it was a round ago */
-  #stopLoop(start: bigint, isSame: boolean): void {
+  /** @param touched - addresses of what it reads or writes; null where all is as it was a round ago */
+  #stopLoop(start: bigint, touched: ReadonlySet<number> | null): void {
     const { stop, waitedTicks } = this.#parts;
     const { lowest, highest, length } = this.#extent(start);
     const where = lowest === highest ? `at ${hex(lowest)}` : `from ${hex(lowest)} to ${hex(highest)}`;
@@ -148,9 +160,9 @@ export class Progress {
     const slices = Math.max(this.#quietSlices, this.#pollingSlices);
     const times =
       length === null || slices === 0 ? '' : rounds(Math.floor((slices * SLICE) / length), length);
-    if (!isSame)
+    if (touched !== null)
       stop(
-        `the guest goes round in a loop ${where} that has changed nothing but registers in ${(this.#quietSlices * SLICE) / 1e6} million instructions${times}`,
+        `the guest goes round in a loop ${where} that has changed nothing but ${names(touched)} in ${(this.#quietSlices * SLICE) / 1e6} million instructions${times}`,
       );
     else if (waitedTicks() > 0)
       stop(`the guest waits in a loop ${where}, and a minute of timer interrupts did not end it`);
@@ -185,6 +197,13 @@ export class Progress {
 
 function rounds(number: number, length: number): string {
   return ` (${length} ${length === 1 ? 'instruction' : 'instructions'} a round, ${number} rounds and more)`;
+}
+
+/** What a loop changes. */
+function names(touched: ReadonlySet<number>): string {
+  if (touched.size === 0) return 'registers';
+  const [lowest, highest] = [Math.min(...touched), Math.max(...touched)];
+  return `registers and ${touched.size === 1 ? `the byte at ${hex(lowest)}` : `${touched.size} bytes from ${hex(lowest)} to ${hex(highest)}`}`;
 }
 
 const LAST_ADDRESS = 0xffff_ffff_ffff_ffffn;
