@@ -19,7 +19,14 @@ const FOLDER = 'node_modules/.mutation';
 /** Sentences may be reworded; what they say is for people. */
 const EXCLUDED = ['StringLiteral'];
 /** Beside the tests that lie with the sources; those that run a command would run what was built. */
-const FURTHER_TESTS = ['test/golden.test.ts', 'test/boot-matrix.test.ts'];
+const FURTHER_TESTS = [
+  'test/golden.test.ts',
+  'test/boot-matrix.test.ts',
+  'test/efi-boot.test.ts',
+  'test/pvh.test.ts',
+  'test/uki-stubs.test.ts',
+  'test/vmlinux.test.ts',
+];
 /** The quantile of the normal distribution for 95 %. */
 const Z = 1.96;
 
@@ -99,7 +106,13 @@ async function tryFiles(name: string, files: readonly string[]): Promise<boolean
       isOver = true;
     } else {
       const { size } = journal;
-      await runTests({ ...job, tests: inOrder(tests, files, journal) }, journal);
+      // First how long each takes, so that the quick ones come first; in a short run that would take most of the time.
+      const unknown = tests.filter((test) => journal.reachedBy(test, versions.get(test) ?? '') === null);
+      const isSurvey = unknown.length > 0 && !values.changed;
+      await runTests(
+        { ...job, tests: inOrder(isSurvey ? unknown : tests, files, journal), isSurvey },
+        journal,
+      );
       // Tests that do not run at all would be asked for without an end.
       if (journal.size === size) throw new Error(`the tests did not run: see ${beside(job.journal, 'log')}`);
     }
@@ -275,6 +288,7 @@ async function jobOf(drawn: readonly Mutant[], journal: string): Promise<Job> {
   });
   return {
     tests: [],
+    isSurvey: false,
     sources,
     mutants: Object.fromEntries(mutants),
     journal,

@@ -9,6 +9,8 @@ export const JOB_VARIABLE = 'BOOTSCOPE_MUTATION_JOB';
 export interface Job {
   /** Paths of the test files, from the repository's root, in the order in which they run. */
   readonly tests: readonly string[];
+  /** Only what each test file reaches and how long it takes is to be found out. */
+  readonly isSurvey: boolean;
   /** The instrumented sources by path from the repository's root. */
   readonly sources: Readonly<Record<string, string>>;
   /** The keys of the mutants by the number that switches each on in the sources. */
@@ -16,7 +18,7 @@ export interface Job {
   readonly journal: string;
   /** Folder of one file a worker, named by its process id, that says what it is at and until when (ms since 1970) it should be done. */
   readonly watched: string;
-  /** Milliseconds of test time after which a mutant is not tried further. */
+  /** Milliseconds of CPU time in tests after which a mutant is not tried further. */
   readonly budget: number;
   /** Milliseconds; tests that take longer are left out. */
   readonly longestTest: number;
@@ -63,7 +65,7 @@ export class Journal {
   readonly reached = new Map<string, Extract<Entry, { kind: 'reached' }>>();
   readonly missed = new Map<string, number>();
   readonly doubtful = new Map<string, string>();
-  /** Milliseconds of tests by mutant. */
+  /** Milliseconds of CPU time in tests by mutant. */
   readonly spent = new Map<string, number>();
 
   readonly path: string;

@@ -84,13 +84,13 @@ export default class MutationRunner extends Runner {
     if (engine !== this.#engine) test.mode = 'skip';
     await super.onBeforeRunTask(test);
     switches.currentTestId = test.id;
-    this.#began = performance.now();
+    this.#began = cpuTime();
   }
 
   override onAfterRunTask(test: Test): void {
     super.onAfterRunTask(test);
     switches.currentTestId = undefined;
-    this.#milliseconds.set(test.id, performance.now() - this.#began);
+    this.#milliseconds.set(test.id, cpuTime() - this.#began);
   }
 
   override async onAfterRunFiles(): Promise<void> {
@@ -118,6 +118,7 @@ export default class MutationRunner extends Runner {
       milliseconds: Math.round(total),
       leftOut: passed.length - quick.length,
     });
+    if (this.#job.isSurvey) return;
     const idOf = new Map(Object.entries(this.#job.mutants).map(([id, key]) => [key, id]));
     const doubtful = [...journal.doubtful].filter(([, test]) => test === this.#test).map(([key]) => key);
     for (const key of [...new Set([...doubtful, ...this.#keys(reached)])]) {
@@ -146,9 +147,9 @@ export default class MutationRunner extends Runner {
     }
     this.#watch(key, 5_000 + 10 * (expected + (file.collectDuration ?? 0)));
     const wasDoubtful = journal.doubtful.get(key) === this.#test;
-    const began = performance.now();
+    const began = cpuTime();
     const failed = await this.#run(id, file.filepath, new Set(chosen.map((test) => test.id)), hitLimit);
-    const milliseconds = Math.round(performance.now() - began);
+    const milliseconds = Math.round(cpuTime() - began);
     if (failed === null) {
       // With a larger budget the rest is tried, too.
       const version = chosen.length < tests.length ? `${this.#version} in part` : this.#version;
@@ -210,6 +211,12 @@ export default class MutationRunner extends Runner {
       JSON.stringify({ mutant, test: this.#test, version: this.#version, until }),
     );
   }
+}
+
+/** Of this process, in milliseconds: what others do on the host does not count. */
+function cpuTime(): number {
+  const { user, system } = process.cpuUsage();
+  return (user + system) / 1000;
 }
 
 interface Failed {

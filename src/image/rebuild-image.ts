@@ -11,7 +11,7 @@ const HEADER_OFFSET = 0x1f1;
 const HEADER_END_BYTE = 0x201;
 const BOOT_FLAG_OFFSET = 0x1fe;
 const DEFAULT_SETUP_SECTORS = 4;
-/** The protected-mode code of a kernel from before protocol 2.04 may be larger than its 16-bit syssize tells. */
+/** The protected-mode code of a kernel from before protocol 2.04 that is loaded high may be larger than its 16-bit syssize tells. */
 const SYSSIZE_32_BITS = 0x0204;
 const LARGEST_OLD_CODE = 0x800000;
 const LOADED_HIGH = 0x01;
@@ -41,7 +41,8 @@ export function imageFromBootParams(page: Uint8Array, code: Uint8Array): Uint8Ar
 }
 
 function systemSize(header: SetupHeader): number {
-  return header.protocol >= SYSSIZE_32_BITS ? header.get('syssize') * 16 : LARGEST_OLD_CODE;
+  if (header.protocol >= SYSSIZE_32_BITS) return header.get('syssize') * 16;
+  return isLoadedHigh(header) ? LARGEST_OLD_CODE : (header.get('syssize') & 0xffff) * 16;
 }
 
 /**
@@ -65,7 +66,10 @@ function setupBytes(header: SetupHeader): number {
 
 /** Where setup finds the protected-mode code: where its loader said, or where boot.rst has it. */
 export function systemAddress(header: SetupHeader): number {
-  const isHigh = header.has('loadflags') && (header.get('loadflags') & LOADED_HIGH) !== 0;
-  if (!isHigh) return LOW_LOAD_ADDRESS;
+  if (!isLoadedHigh(header)) return LOW_LOAD_ADDRESS;
   return header.get('code32_start') || HIGH_LOAD_ADDRESS;
+}
+
+function isLoadedHigh(header: SetupHeader): boolean {
+  return header.has('loadflags') && (header.get('loadflags') & LOADED_HIGH) !== 0;
 }
