@@ -442,7 +442,9 @@ function judgeMemoryMap(seen: HandoverView): readonly Finding[] {
   const show = ({ address, size, type }: E820Entry): string =>
     `${hex(address)}..${hex(address + size)} of type ${type}`;
   for (const [index, one] of map.entries()) {
-    if (one.size > 0n && one.address + one.size > ADDRESSABLE) {
+    // The kernel drops empty entries (arch/x86/kernel/e820.c).
+    if (one.size === 0n) continue;
+    if (one.address + one.size > ADDRESSABLE) {
       found.push(
         about(
           `the memory map's entry ${show(one)} ends beyond 52 address bits`,
@@ -455,6 +457,7 @@ function judgeMemoryMap(seen: HandoverView): readonly Finding[] {
     const other = map.find(
       (each, place) =>
         place < index &&
+        each.size > 0n &&
         each.type !== one.type &&
         (each.type === E820_RAM || one.type === E820_RAM) &&
         each.address < one.address + one.size &&
