@@ -53,7 +53,7 @@ describe('the options that a reference records', () => {
       ...{ machine: 'q35', memory: 96 << 20, cpu: 'max', decompress: 'emulated', cmdline: 'quiet nokaslr' },
       ...{ loadAddress: 0x200000, initrdAddress: 0x3000000, cmdlineAddress: 0x20000 },
       ...{ bootParamsAddress: 0x14000, bootOrder: ['cdrom', 'disk'], keys: parseKeys('down,enter,e') },
-      ...{ efiNx: true, handoverRoom: 'file', efiProtocols: ['rng', 'tpm'] },
+      ...{ efiNx: true, handoverRoom: 'file', efiProtocols: ['rng', 'tcg2'] },
     } as const satisfies Partial<BootOptions>;
     expect(await again(options)).toMatchObject(options);
     expect(recordedOptions({ ...DEFAULT_BOOT_OPTIONS, ...options }, 'prot32', null)).toMatchObject({
