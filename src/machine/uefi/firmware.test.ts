@@ -2,7 +2,6 @@ import { describe, expect, it } from 'vitest';
 import type { Cpu } from '../../cpu/cpu.ts';
 import { describeEachEngine } from '../../cpu/each-engine.ts';
 import { EFI_GUIDS, guidBytes } from '../../protocol/efi-guids.ts';
-import { parseEfiMemoryMap } from '../../protocol/efi-memory-map.ts';
 import {
   BOOT_SERVICES,
   EFI_STATUS,
@@ -16,18 +15,9 @@ import { type EfiFault, parseEfiFault } from './faults.ts';
 import type { UefiFirmware } from './firmware.ts';
 import { char16Bytes } from './service.ts';
 import { enterFirstImage, startFirmware, type UefiConfiguration } from './start.ts';
+import { TEST_MAP, TEST_MEMORY } from './test-firmware.ts';
 import { efiProgram, ProgramWriter } from './test-program.ts';
 
-const MAP = parseEfiMemoryMap(`
-0x0 0xa0000 Conventional 0xf
-0x100000 0x1000000 Conventional 0xf
-0x1000000 0x1100000 BootServicesData 0xf
-0x1100000 0x3c00000 Conventional 0xf
-0x3c00000 0x3d00000 RuntimeServicesData 0x800000000000000f
-0x3d00000 0x3e00000 RuntimeServicesCode 0x800000000000000f
-0x3e00000 0x3e10000 AcpiReclaim 0xf
-0x3e10000 0x4000000 Reserved 0xf
-`);
 /** Free memory where programs keep their variables. */
 const DATA = 0x20000;
 const STATUS = 0x30000;
@@ -63,7 +53,7 @@ describeEachEngine('a UEFI firmware', (open) => {
   ): Promise<void> {
     const cpu = await open();
     try {
-      const machine = new Machine(cpu, { memory: 64 * 2 ** 20 });
+      const machine = new Machine(cpu, { memory: TEST_MEMORY });
       const calls: string[] = [];
       let text = '';
       let stopped: string | null = null;
@@ -75,7 +65,7 @@ describeEachEngine('a UEFI firmware', (open) => {
         memory: machine.memory,
         clock: machine.clock,
         random: (length) => new Uint8Array(length).fill(0x42),
-        map: MAP,
+        map: TEST_MAP,
         imageBase: null,
         configuration: { ...PLAIN, ...options.configuration },
         image: { name: 'program', bytes: program, loadOptions: 'quiet', initrd: options.initrd ?? null },
