@@ -218,6 +218,7 @@ export class Machine {
       ram: () => this.ram,
       activity: () => ({ ports: this.ports.accesses + this.#tscReads, biosCalls: this.bios.calls }),
       waitedTicks: () => this.#timer.waitedTicks,
+      ticksMatterTo: (touched) => this.#timer.mattersTo(touched),
       printed: () => this.consoleText,
       stop: (reason) => this.#stop(reason),
     });
@@ -409,7 +410,7 @@ export class Machine {
   /** @param instructions - count that the last one ended at */
   #nextSlice(instructions = this.cpu.instructions!): void {
     this.afterSlice();
-    this.#progress.afterSlice();
+    this.#progress.afterSlice(instructions);
     const size = this.#timer.waitedTicks > 0 ? INSTRUCTIONS_A_TICK : SLICE;
     this.#sliceEnd = (Math.floor(instructions / size) + 1) * size;
   }

@@ -71,10 +71,18 @@ describeEachEngine('a guest that', (open) => {
       'waits for a device in a loop from 0x8001 to 0x8005',
     ],
     // 1: jmp 1b, with interrupts on
+    ['jumps to itself, and no tick can end it', [0xeb, 0xfe], 'at 0x8000 for ever: nothing changes in it'],
+    // 1: inc dword [0x600]; jmp 1b, with interrupts on
+    [
+      'counts, and no tick can end it',
+      [0x66, 0xff, 0x06, 0, 6, 0xeb, 0xf9],
+      'from 0x8000 to 0x8005 that has changed nothing but registers and 4 bytes from 0x600 to 0x603',
+    ],
+    // 1: test byte [0x500 - 1], 1; jz 1b: ticks could end it, as far as can be told
     [
       'waits for what the timer does not bring',
-      [0xeb, 0xfe],
-      'waits in a loop at 0x8000, and a minute of timer interrupts did not end it',
+      [0xf6, 0x06, 0xff, 4, 1, 0x74, 0xf9],
+      'waits in a loop from 0x8000 to 0x8005, and a minute of timer interrupts did not end it',
     ],
   ])('%s is stopped', async (_, code, reason) => {
     expect(await run(code)).toContain(reason);

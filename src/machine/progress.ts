@@ -10,11 +10,11 @@ export const SLICE = 500_000;
 /** The first look at whether a guest that does nothing outside the CPU goes round in a loop; the later ones at twice as many. */
 const FIRST_PROBE = 4;
 /**
- * Slices after which a loop is taken for endless that changes registers only: 64 million instructions; and one that changes the
- * same few bytes, too, which takes an engine several times as long: 16 million.
+ * Instructions after which a loop is taken for endless that changes registers only, and one that changes the same few bytes, too,
+ * which takes an engine several times as long.
  */
-const ENDLESS_SLICES = 128;
-const ENDLESS_SLICES_IN_MEMORY = 32;
+const ENDLESS = 64e6;
+const ENDLESS_IN_MEMORY = 16e6;
 /** Rounds after which a probe has seen enough, and how few are enough where the probe ends before. */
 const ENOUGH_ROUNDS = 1000;
 const FEWEST_ROUNDS = 16;
@@ -40,6 +40,8 @@ export interface ProgressParts {
   readonly activity: () => { readonly ports: number; readonly biosCalls: number };
   /** Timer ticks that a guest waiting in a loop has been given without doing anything. */
   readonly waitedTicks: () => number;
+  /** Whether a tick can make a difference to a guest that touches these addresses only. */
+  readonly ticksMatterTo: (touched: ReadonlySet<number>) => boolean;
   /** What it printed on all its ways. */
   readonly printed: () => string;
   readonly stop: (reason: string) => void;
@@ -50,6 +52,9 @@ export class Progress {
   #ports = -1;
   #biosCalls = -1;
   #quietSlices = 0;
+  /** The count of instructions, and what it was when the guest last did something outside the CPU. */
+  #instructions = 0;
+  #quietSince = 0;
   /** Slices with port accesses and nothing else, and when they began. */
   #pollingSlices = 0;
   #pollingSince = 0;
@@ -62,19 +67,23 @@ export class Progress {
   }
 
   /** After each `SLICE` instructions, or a tick for a guest that waits. */
-  afterSlice(): void {
+  afterSlice(instructions: number): void {
     const { activity, clock, waitedTicks } = this.#parts;
     const { ports, biosCalls } = activity();
     const isQuiet = ports === this.#ports && biosCalls === this.#biosCalls;
     const polls = !isQuiet && biosCalls === this.#biosCalls;
     this.#quietSlices = isQuiet ? this.#quietSlices + 1 : 0;
+    this.#instructions = instructions;
+    if (!isQuiet) this.#quietSince = instructions;
     if (!polls) this.#pollingSince = clock.nanoseconds;
     this.#pollingSlices = polls ? this.#pollingSlices + 1 : 0;
     this.#ports = ports;
     this.#biosCalls = biosCalls;
     const waited = waitedTicks();
-    if (waited > 0) this.#isProbeDue = waited % WAITING_TICKS === 0;
-    else if (isQuiet) this.#isProbeDue = this.#quietSlices >= FIRST_PROBE && isPowerOfTwo(this.#quietSlices);
+    if (isQuiet)
+      this.#isProbeDue =
+        (this.#quietSlices >= FIRST_PROBE && isPowerOfTwo(this.#quietSlices)) ||
+        (waited > 0 && waited % WAITING_TICKS === 0);
     else this.#isProbeDue = polls && clock.nanoseconds - this.#pollingSince > POLLING_NANOSECONDS;
   }
 
@@ -110,7 +119,8 @@ export class Progress {
     const { cpu } = this.#parts;
     const before = registers(cpu);
     const start = linearRip(cpu, before);
-    const watchesChanges = this.#quietSlices >= ENDLESS_SLICES_IN_MEMORY && this.#parts.waitedTicks() === 0;
+    const quiet = this.#instructions - this.#quietSince;
+    const watchesChanges = quiet >= ENDLESS_IN_MEMORY;
     const touched = new Set<number>();
     let changed = false;
     let rounds = -1;
@@ -136,9 +146,9 @@ export class Progress {
     unhookReads();
     unhookStart();
     const isSeen = rounds >= ENOUGH_ROUNDS || (end.kind === 'slice' && rounds >= FEWEST_ROUNDS);
-    const isConfined = touched.size === 0 ? this.#quietSlices >= ENDLESS_SLICES : watchesChanges;
-    if (isBack) this.#stopLoop(start, null);
-    else if (isConfined && isSeen && touched.size <= FEW_BYTES) this.#stopLoop(start, touched);
+    const isConfined =
+      isSeen && touched.size <= FEW_BYTES && (touched.size === 0 ? quiet >= ENDLESS : watchesChanges);
+    if (isBack || isConfined) this.#judgeLoop(start, touched, isBack);
     // A stop of ours is the end of a slice to whoever runs the machine, unless it had a reason of its own.
     return end.kind === 'stopped' && (changed || rounds > 0) ? { kind: 'slice' } : end;
   }
@@ -151,21 +161,26 @@ export class Progress {
     return true;
   }
 
-  /** @param touched - addresses of what it reads or writes; null where all is as it was a round ago */
-  #stopLoop(start: bigint, touched: ReadonlySet<number> | null): void {
-    const { stop, waitedTicks } = this.#parts;
+  /**
+   * @param touched - addresses of what it reads or writes
+   * @param isSame - whether all is as it was a round ago
+   */
+  #judgeLoop(start: bigint, touched: ReadonlySet<number>, isSame: boolean): void {
+    const { stop, waitedTicks, ticksMatterTo } = this.#parts;
+    const waited = waitedTicks();
+    const waits = waited > 0 && ticksMatterTo(touched);
+    if (waits && (!isSame || waited % WAITING_TICKS !== 0)) return;
     const { lowest, highest, length } = this.#extent(start);
     const where = lowest === highest ? `at ${hex(lowest)}` : `from ${hex(lowest)} to ${hex(highest)}`;
+    const quiet = this.#instructions - this.#quietSince;
     // It was quiet, or polled, for so long; before that it may have been elsewhere.
-    const slices = Math.max(this.#quietSlices, this.#pollingSlices);
-    const times =
-      length === null || slices === 0 ? '' : rounds(Math.floor((slices * SLICE) / length), length);
-    if (touched !== null)
+    const past = Math.max(quiet, this.#pollingSlices * SLICE);
+    const times = length === null || past === 0 ? '' : rounds(Math.floor(past / length), length);
+    if (waits) stop(`the guest waits in a loop ${where}, and a minute of timer interrupts did not end it`);
+    else if (!isSame)
       stop(
-        `the guest goes round in a loop ${where} that has changed nothing but ${names(touched)} in ${(this.#quietSlices * SLICE) / 1e6} million instructions${times}`,
+        `the guest goes round in a loop ${where} that has changed nothing but ${names(touched)} in ${Math.floor(quiet / 1e6)} million instructions${times}`,
       );
-    else if (waitedTicks() > 0)
-      stop(`the guest waits in a loop ${where}, and a minute of timer interrupts did not end it`);
     else if (this.#pollingSlices > 0)
       stop(
         `the guest waits for a device in a loop ${where}, and what it reads there does not change${times}`,

@@ -12,6 +12,9 @@ import type { Pic } from './pic.ts';
 const TIMER_LINE = 0;
 const TIMER_VECTOR = 0x08;
 const TIMER_HOOK_VECTOR = 0x1c;
+/** What the BIOS notes down with a tick or a key. */
+const BDA = 0x400;
+const BDA_END = 0x500;
 const LAST_ADDRESS = 0xffff_ffff_ffff_ffffn;
 /** Ticks of doing nothing after which a halted guest is taken to have halted for good: about a minute. */
 const IDLE_TICKS = 1092;
@@ -101,6 +104,15 @@ export class TimerLine {
   /** Ticks given to a guest that has done nothing outside the CPU since. */
   get waitedTicks(): number {
     return this.#waitedTicks;
+  }
+
+  /** Whether a tick can make a difference to a guest that touches these addresses only: a handler of its own may do anything. */
+  mattersTo(touched: ReadonlySet<number>): boolean {
+    const { pic, interrupts } = this.#parts;
+    const isBios = [pic.vectorBase + TIMER_LINE, TIMER_HOOK_VECTOR].every((vector) =>
+      interrupts.pointsToBios(vector),
+    );
+    return !isBios || [...touched].some((address) => address >= BDA && address < BDA_END);
   }
 
   /** The guest goes on behind an `INT n` that the BIOS has served. Call it in the interrupt hook. */
