@@ -171,8 +171,9 @@ export class BootRecord {
   }
 
   #callsText(): string {
-    if (this.#efiCalls > 0) return `${this.#efiCalls} EFI service call${this.#efiCalls === 1 ? '' : 's'}`;
-    return this.#biosCalls > 0 ? `${this.#biosCalls} BIOS calls` : '';
+    const [count, what] =
+      this.#efiCalls > 0 ? [this.#efiCalls, 'EFI service call'] : [this.#biosCalls, 'BIOS call'];
+    return count === 0 ? '' : `${count} ${what}${count === 1 ? '' : 's'}`;
   }
 
   /** The tables in force; the steps of a trapped extract_kernel share one walk. */

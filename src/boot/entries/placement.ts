@@ -116,7 +116,6 @@ function usableRam(e820: readonly E820Entry[]): readonly (readonly [number, numb
   return e820
     .filter(({ type }) => type === 1)
     .map(({ address, size }) => [Number(address), Number(address + size)] as const)
-    .filter(([start, end]) => start < end)
     .sort(([a], [b]) => a - b);
 }
 
@@ -140,9 +139,7 @@ export function placeInitrd(
   // boot.rst: before protocol 2.03 the limit was 0x37ffffff.
   const addressMax = image.header.has('initrd_addr_max') ? image.header.get('initrd_addr_max') : 0x37ffffff;
   const limit = Math.min(addressMax + 1, memOption(options.cmdline) ?? Number.POSITIVE_INFINITY);
-  const free = usableRam(e820)
-    .map(([start, end]) => [Math.max(start, floor), Math.min(end, limit)] as const)
-    .filter(([start, end]) => start < end);
+  const free = usableRam(e820).map(([start, end]) => [Math.max(start, floor), Math.min(end, limit)] as const);
   for (const [start, end] of free.toReversed()) {
     const address = Math.floor((end - size) / PAGE) * PAGE;
     if (address >= start) return address;

@@ -9,6 +9,7 @@ import type { ReadFile } from '../../machine/sector-loads.ts';
 import { PhysicalMemory } from '../../x86/physical-memory.ts';
 import { openBoot } from '../session.ts';
 import { FileSearch } from './loader-programs.ts';
+import { loaderDisk } from './test-loader-disk.ts';
 
 /** A disk with code in its first sector, and more behind it. */
 function disk(code: readonly number[], size = 2880 * 512): Uint8Array {
@@ -63,6 +64,90 @@ describe('the programs of a boot loader', () => {
       ['boot-sector', 'boot sector'],
       ['stage1.5', 'no file system'],
     ]);
+  });
+});
+
+describe('what a boot loader has read and unpacked', () => {
+  /** `ljmp 0:0x8000` */
+  const GO = 'ea00800000';
+
+  async function regionsOf(disk: Uint8Array) {
+    const disks = [diskOfBytes('made.img', disk)];
+    using session = await openBoot(bootDisk('made.img', 'disk'), {
+      disks,
+      entry: 'boot-sector',
+      memory: 64 << 20,
+    });
+    await session.run();
+    const { phases, stopped } = session.trace();
+    const regions = session.layout().filter(({ kind }) => kind === 'loader');
+    return {
+      phases: phases.map(({ name, address, summary }) => [name, Number(address), summary]),
+      regions: regions.map(({ name, start, end }) => [name, Number(start), Number(end)]),
+      stopped,
+    };
+  }
+
+  it('is followed above 1 MiB, page by page, and no further than code of it may lie', async () => {
+    // Unpacks what lies behind it, by NOT, to 0x200000 and 0x203000, and leaves `cli; hlt` at 0x230000.
+    const stage = Buffer.from(
+      'fa0f011680800f20c00c010f22c066ea168000000800b8100000008ed88ec08ed0bc007c0000be86800000bf00002000b940000000acf6d0aae2fabec6800000bf00302000b940000000acf6d0aae2fac60500002300fac60501002300f4b800002000ffe09090900000000000000000ffff0000009acf00ffff00000092cf00170068800000',
+      'hex',
+    );
+    // Four registers are loaded, then on to 0x203000; the same there, and on to 0x230000.
+    const packed = [
+      'b811111111bb22222222b933333333ba44444444b800302000ffe090909090909090909090909090909090909090909090909090909090909090909090909090',
+      'b855555555bb66666666b977777777ba88888888b800002300ffe090909090909090909090909090909090909090909090909090909090909090909090909090',
+    ].map((hex) => Buffer.from(hex, 'hex').map((byte) => ~byte & 0xff));
+    const { phases, regions, stopped } = await regionsOf(
+      loaderDisk([[0x8000, Buffer.concat([stage, ...packed])]], GO),
+    );
+    expect(phases).toEqual([
+      ['boot-sector', 0x7c00, 'boot sector; 1 BIOS call'],
+      ['stage1.5', 0x8000, 'no file system'],
+      ['stage2', 0x200000, ''],
+    ]);
+    expect(regions).toEqual([
+      ['no file system', 0x8000, 0x8200],
+      ['what no file system has unpacked', 0x200000, 0x204000],
+    ]);
+    expect(stopped).toContain('in phase stage2 at 0x230002 (prot32)');
+  });
+
+  it('is one program where it grows downward', async () => {
+    // Reads a sector, `cli; hlt`, below itself, and jumps there.
+    const down = Buffer.alloc(5 * 512);
+    down.write('b80102b90700ba8000bb007ecd13ea007e0000', 0, 'hex');
+    down.set(CLI_HLT, 4 * 512);
+    const { phases, regions, stopped } = await regionsOf(
+      loaderDisk(
+        [
+          [0x8000, down.subarray(0, 512)],
+          [0x20000, down],
+        ],
+        GO,
+      ),
+    );
+    expect(phases.map(([name]) => name)).toEqual(['boot-sector', 'stage1.5']);
+    expect(regions).toEqual([['no file system', 0x7e00, 0x8200]]);
+    expect(stopped).toContain('in phase stage1.5 at 0x0:0x7e02 (real16)');
+  });
+});
+
+describe('a boot sector that loads nothing', () => {
+  it('is said to be one, unless it has asked for the disk', async () => {
+    const reason = async (code: readonly number[]): Promise<string | null> => {
+      const disks = [diskOfBytes('made.img', disk(code))];
+      return (await programsOf(bootDisk('made.img', 'disk'), { disks, entry: 'boot-sector' })).stopped;
+    };
+    expect(await reason(CLI_HLT)).toMatch(
+      /^the boot sector loads no kernel: it ended without reading the disk \(.*halted with interrupts off.*\)$/,
+    );
+    // AH=08h of INT 10h is no disk's, AH=00h of INT 13h is.
+    expect(await reason([0xb4, 0x08, 0xcd, 0x10, ...CLI_HLT])).toMatch(/^the boot sector loads no kernel/);
+    expect(await reason([0xb4, 0x00, 0xcd, 0x13, ...CLI_HLT])).toMatch(
+      /, in phase boot-sector at 0x0:0x7c06 \(real16\)/,
+    );
   });
 });
 
