@@ -58,12 +58,6 @@ describeEachEngine('a guest that', (open) => {
       [CLI, 0x66, 0xff, 0x06, 0, 6, 0xeb, 0xf9],
       'from 0x8001 to 0x8006 that has changed nothing but registers and 4 bytes from 0x600 to 0x603 in 16 million instructions (2 instructions a round, 8000000 rounds',
     ],
-    // 1: call 2f; jmp 1b; 2: inc byte [0x600]; ret
-    [
-      'calls what counts',
-      [CLI, 0xe8, 0x02, 0, 0xeb, 0xfb, 0xfe, 0x06, 0, 6, 0xc3],
-      'nothing but registers and 3 bytes from 0x600 to 0x6fff in 16 million instructions (4 instructions a round',
-    ],
     // 1: in al, 0x64; test al, 1; jz 1b
     [
       'waits for a key',
