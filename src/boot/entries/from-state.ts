@@ -194,8 +194,7 @@ function loadState(
   const { start, bootParams, code, commandLine } = seen;
   const isSetup = entry === 'real16';
   const size = image.protectedModeCode.length;
-  const { params } = seen;
-  const heapEnd = isSetup && params !== null ? Number(state.registers.rsp! & 0xffffn) || 0x10000 : null;
+  const heapEnd = isSetup ? Number(state.registers.rsp! & 0xffffn) || 0x10000 : null;
   return {
     entry,
     setup: isSetup ? { address: bootParams!, size: image.setupSize } : null,
