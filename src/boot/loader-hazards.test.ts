@@ -41,6 +41,37 @@ describe('memory that the command line takes away', () => {
     }
   });
 
+  it('is judged by the segments of the kernel where those are known, and by gaps of less than 2 MiB not', () => {
+    const part = (start: number, end: number) => ({
+      ...{ start, end, name: '', source: '' },
+      hasBytes: true,
+      segment: 0,
+    });
+    const placed = {
+      ...facts,
+      kernelParts: [
+        part(0x200_0000, 0x210_0000),
+        part(0x220_0000, 0x230_0000),
+        part(0x300_0000, 0x310_0000),
+        { ...part(0x900_0000, 0x910_0000), parent: 'a segment' },
+      ],
+    };
+    const of = (line: string) =>
+      commandLineHazards(placed, line, null).map(({ start, end }) => [Number(start), Number(end)]);
+    expect(of('memmap=1M$0x1100000')).toEqual([]);
+    expect(of('memmap=1M$0x2100000')).toEqual([[0x210_0000, 0x220_0000]]);
+    expect(of('memmap=1M$0x2800000')).toEqual([]);
+    expect(of('memmap=1M$0x3080000')).toEqual([[0x308_0000, 0x310_0000]]);
+    expect(of('memmap=16K$0x9000000')).toEqual([]);
+    expect(of('mem=0x3000000').map(([start]) => start)).toEqual([0x300_0000, 0x800_0000]);
+  });
+
+  it('is none of what is nowhere', () => {
+    const nowhere = { ...facts, runArea: null, initrd: { start: 0x800_0000, end: 0x800_0000 } };
+    expect(commandLineHazards(nowhere, 'mem=1M', null)).toEqual([]);
+    expect(commandLineHazards({ ...nowhere, initrd: null }, 'mem=1M memmap=4G$0', null)).toEqual([]);
+  });
+
   it('says which option it was, and how much', () => {
     const [first] = commandLineHazards(facts, 'mem=24M', null);
     expect(first!.text).toBe(

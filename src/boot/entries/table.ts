@@ -71,10 +71,9 @@ function judgeLoader(
 ): readonly Hazard[] {
   const { state } = options;
   const { memory } = machine;
-  const there = initrd === null ? null : memory.viewUpTo(initrd.address, initrd.size);
   const handover = state === null ? null : handoverOf(state, entry as HandoverEntry, memory);
   return [
     ...(handover === null ? [] : judgeHandover(image, handover)),
-    ...(there === null || initrd === null ? [] : initrdHazards(there, initrd.address)),
+    ...(initrd === null ? [] : initrdHazards(memory.viewUpTo(initrd.address, initrd.size), initrd.address)),
   ];
 }
