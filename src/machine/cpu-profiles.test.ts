@@ -2,7 +2,7 @@
 // dumps of InstLatx64.
 
 import { describe, expect, it } from 'vitest';
-import { Cpuid, cpuProfiles, findCpuProfile } from './cpu-profiles.ts';
+import { Cpuid, cpuProfiles, findCpuProfile, isAmd, physicalAddressBits } from './cpu-profiles.ts';
 
 const words = (cpuid: Cpuid, leaf: number) => cpuid.read(leaf).map((word) => (word >>> 0).toString(16));
 
@@ -15,6 +15,33 @@ describe('CPU profiles', () => {
     expect(words(cpuid, 0x80000002)).toEqual(['554d4551', '72695620', '6c617574', '55504320']);
     expect(words(cpuid, 0x80000008)).toEqual(['3028', '0', '0', '0']);
     expect(words(cpuid, 0x40000000)).toEqual(['40000001', '54474354', '43544743', '47435447']);
+  });
+
+  it.each([
+    ['qemu64', true, 40],
+    ['qemu32', false, 36],
+    ['pentium3', false, 36],
+    ['pentium', false, 32],
+    ['epyc-genoa', true, 52],
+    ['raptor-lake', false, 46],
+  ])('say who made %s, and how far its addresses reach', (name, amd, bits) => {
+    const profile = findCpuProfile(name);
+    expect([isAmd(profile), physicalAddressBits(profile)]).toEqual([amd, bits]);
+  });
+
+  it('answer leaves beyond the highest with the highest basic one, as Intel’s processors do', () => {
+    const cpuid = new Cpuid(findCpuProfile('qemu64'));
+    expect(cpuid.read(0x7fffffff)).toEqual(cpuid.read(0xd));
+    expect(cpuid.read(0x8000ffff)).toEqual(cpuid.read(0xd));
+    expect(cpuid.read(-0x80000000)).toEqual(cpuid.read(0x80000000));
+    expect(new Cpuid(findCpuProfile('pentium')).read(0x80000000)).toEqual(
+      new Cpuid(findCpuProfile('pentium')).read(1),
+    );
+    expect([new Cpuid(findCpuProfile('pentium')).hasTsc, cpuid.hasTsc, cpuid.hasRdrand]).toEqual([
+      true,
+      true,
+      false,
+    ]);
   });
 
   it('offer long mode, LA57 and RDRAND only where they should', () => {

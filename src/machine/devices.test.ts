@@ -41,6 +41,54 @@ describe('Pic', () => {
   });
 });
 
+describe('Pic, as an 8259A', () => {
+  const written = (...values: readonly (readonly [number, number])[]): Pic => {
+    const pic = new Pic(0x20, 0x08, 0xff);
+    for (const [port, value] of values) pic.writePort(port, value);
+    return pic;
+  };
+  const MASK = [0x21, 0x5a] as const;
+
+  it.each([
+    ['cascaded, with ICW4', 0x11, 2],
+    ['cascaded, without ICW4', 0x10, 1],
+    ['single, with ICW4', 0x13, 1],
+    ['single, without ICW4', 0x12, 0],
+  ])('is programmed %s: behind so many words comes the mask', (_, icw1, words) => {
+    const more = new Array(words).fill([0x21, 0x01] as const);
+    const pic = written([0x20, icw1], [0x21, 0x47], ...more, MASK);
+    expect([pic.vectorBase, pic.mask]).toEqual([0x40, 0x5a]);
+    expect(written([0x20, icw1], [0x21, 0x47], ...more).mask).toBe(0);
+  });
+
+  it('forgets what is in service when it is programmed anew', () => {
+    const pic = written([0x20, 0x0b], [0x21, 0]);
+    pic.acknowledge(3);
+    expect(pic.readPort(0x20)).toBe(8);
+    pic.writePort(0x20, 0x11);
+    expect([pic.readPort(0x20), pic.wouldDeliver(3)]).toEqual([0, true]);
+  });
+
+  it('delivers lines that are before those in service, and ends the first or the one that is named', () => {
+    const pic = written([0x21, 0], [0x20, 0x0b]);
+    pic.acknowledge(2);
+    pic.acknowledge(5);
+    expect([0, 1, 2, 3, 6].map((line) => pic.wouldDeliver(line))).toEqual([true, true, false, false, false]);
+    pic.writePort(0x20, 0x65);
+    expect(pic.readPort(0x20)).toBe(4);
+    pic.acknowledge(6);
+    pic.writePort(0x20, 0x20);
+    expect(pic.readPort(0x20)).toBe(0x40);
+    // Neither a rotation nor a special mask ends anything; IRR is empty.
+    pic.writePort(0x20, 0x80);
+    pic.writePort(0x20, 0x68);
+    expect(pic.readPort(0x20)).toBe(0x40);
+    pic.writePort(0x20, 0x0a);
+    expect(pic.readPort(0x20)).toBe(0);
+    expect(pic.readPort(0x21)).toBe(0);
+  });
+});
+
 describe('Cmos', () => {
   const makeCmos = (memory = 512 * 1024 * 1024) => {
     const clock = new Clock();
@@ -117,6 +165,110 @@ describe('KeyboardController', () => {
   });
 });
 
+describe('KeyboardController, command by command', () => {
+  const make = () => {
+    const controller = new KeyboardController();
+    const told: string[] = [];
+    controller.onA20 = (enabled) => told.push(`A20 ${enabled}`);
+    controller.onReset = () => told.push('reset');
+    const command = (value: number): void => controller.writePort(0x64, value);
+    const data = (value: number): void => controller.writePort(0x60, value);
+    const read = (): number[] => {
+      const bytes: number[] = [];
+      while (controller.readPort(0x64) & 1) bytes.push(controller.readPort(0x60));
+      return bytes;
+    };
+    return { controller, told, command, data, read };
+  };
+
+  it('keeps in its command byte which port is off', () => {
+    const { command, read } = make();
+    const byte = () => {
+      command(0x20);
+      return read();
+    };
+    expect(byte()).toEqual([0x61]);
+    for (const [value, after] of [
+      [0xa8, 0x41],
+      [0xa7, 0x61],
+      [0xad, 0x71],
+      [0xa8, 0x51],
+      [0xae, 0x41],
+    ] as const) {
+      command(value);
+      expect(byte()).toEqual([after]);
+    }
+  });
+
+  it.each([
+    [0xa9, 0x00],
+    [0xaa, 0x55],
+    [0xab, 0x00],
+    [0xc0, 0x80],
+    [0xd0, 0xcf],
+  ])('answers %i', (value, answer) => {
+    const { controller, command, read } = make();
+    command(value);
+    // Output full, system flag, the last write was a command, not locked.
+    expect(controller.readPort(0x64)).toBe(0x1d);
+    expect(read()).toEqual([answer]);
+    expect([controller.readPort(0x64), controller.readPort(0x60)]).toEqual([0x1c, 0]);
+  });
+
+  it('takes a parameter for some, which is no byte for the keyboard', () => {
+    const { controller, command, data, read } = make();
+    for (const value of [0xd2, 0xd3]) {
+      command(value);
+      data(0x5a);
+      expect(read()).toEqual([0x5a]);
+      expect(controller.readPort(0x64)).toBe(0x14);
+    }
+    command(0xd4);
+    data(0xff);
+    expect(read()).toEqual([]);
+    // Another command takes the place of one that waits.
+    command(0xd2);
+    command(0xff);
+    data(0xee);
+    expect(read()).toEqual([0xee]);
+  });
+
+  it('moves A20 and the reset line', () => {
+    const { controller, told, command, data, read } = make();
+    command(0xdd);
+    command(0xd0);
+    expect(read()).toEqual([0xcd]);
+    command(0xdf);
+    command(0xd0);
+    expect(read()).toEqual([0xcf]);
+    controller.setA20(false);
+    command(0xd0);
+    expect(read()).toEqual([0xcd]);
+    command(0xd1);
+    data(0x02);
+    expect(told).toEqual(['A20 false', 'A20 true', 'A20 true', 'reset']);
+    // Pulses of the bits that are 0: F0h to FEh with bit 0 clear.
+    for (const value of [0xf0, 0xfe, 0xff, 0xf1, 0xee]) command(value);
+    expect(told.slice(4)).toEqual(['reset', 'reset']);
+  });
+
+  it.each([
+    ['LEDs', [0xed, 0x07], [0xfa, 0xfa]],
+    ['a scan code set', [0xf0, 0xee], [0xfa, 0xfa]],
+    ['a typematic rate', [0xf3, 0xff], [0xfa, 0xfa]],
+    ['an echo', [0xee], [0xee]],
+    ['its name', [0xf2], [0xfa, 0xab, 0x41]],
+    ['a reset', [0xff], [0xfa, 0xaa]],
+    ['to be switched on', [0xf4], [0xfa]],
+  ])('has a keyboard that is asked for %s', (_, bytes, answer) => {
+    const { data, read } = make();
+    for (const byte of bytes) data(byte);
+    expect(read()).toEqual(answer);
+    data(0xee);
+    expect(read()).toEqual([0xee]);
+  });
+});
+
 describe('SystemControlA', () => {
   it('moves A20 by bit 1 and resets by bit 0 of port 92h', () => {
     const control = new SystemControlA();
@@ -148,7 +300,67 @@ describe('SystemControlB', () => {
   });
 });
 
+describe('ports of the motherboard', () => {
+  it('keep what is written, but for the reset', () => {
+    const control = new SystemControlA();
+    let resets = 0;
+    control.onReset = () => resets++;
+    control.writePort(0x92, 0xf1);
+    expect([control.readPort(0x92), resets]).toEqual([0xf0, 1]);
+    control.setA20(true);
+    expect(control.readPort(0x92)).toBe(0xf2);
+    control.setA20(false);
+    expect(control.readPort(0x92)).toBe(0xf0);
+    control.writePort(0xcf9, 0x02);
+    expect([control.readPort(0xcf9), resets]).toEqual([2, 1]);
+    control.writePort(0xcf9, 0x06);
+    expect([control.readPort(0xcf9), resets]).toEqual([6, 2]);
+    expect(control.readPort(0x92)).toBe(0xf0);
+  });
+
+  it('show the refresh of memory every 30 microseconds', () => {
+    const clock = new Clock();
+    const control = new SystemControlB(clock, new Pit(clock));
+    const seen: number[] = [];
+    for (let at = 0; at < 60; at++) {
+      seen.push((control.readPort() & 0x10) >> 4);
+      clock.advance(1000);
+    }
+    // As old code counts it: four changes in 60 microseconds, about 15 apart.
+    const changes = seen.flatMap((bit, at) => (at > 0 && bit !== seen[at - 1] ? [at] : []));
+    expect(changes).toEqual([16, 31, 46]);
+    control.writePort(0x61, 0xff);
+    expect(control.readPort() & 0xcf).toBe(0x0f);
+  });
+});
+
 describe('PciConfig', () => {
+  it('is read byte by byte and in words', () => {
+    const pci = new PciConfig();
+    pci.writePortWide(0xcf8, 4, 0x80000008);
+    expect([0, 1, 2, 3].map((byte) => pci.readPort(0xcfc + byte))).toEqual([0x02, 0, 0, 0x06]);
+    expect([pci.readPortWide(0xcfc, 2), pci.readPortWide(0xcfe, 2)]).toEqual([0x0002, 0x0600]);
+    expect([0, 1, 2, 3].map((byte) => pci.readPort(0xcf8 + byte))).toEqual([8, 0, 0, 0x80]);
+    expect(pci.readPortWide(0xcf8, 2)).toBe(8);
+    pci.writePort();
+    pci.writePortWide(0xcfc, 4, 0);
+    pci.writePortWide(0xcf8, 2, 0);
+    expect(pci.readPortWide(0xcfc, 4)).toBe(0x06000002);
+  });
+
+  it.each([
+    ['a register without anything in it', 0x80000040, 0],
+    ['a register of the header', 0x80000004, 0],
+    ['function 1', 0x80000100, 0xffffffff],
+    ['bus 1', 0x80010000, 0xffffffff],
+    ['what is not enabled', 0x00000000, 0xffffffff],
+    ['a register at a byte of it', 0x8000000b, 0x06000002],
+  ])('answers for %s', (_, address, value) => {
+    const pci = new PciConfig();
+    pci.writePortWide(0xcf8, 4, address);
+    expect(pci.readPortWide(0xcfc, 4)).toBe(value);
+  });
+
   it('has a host bridge at 00:00.0 and nothing elsewhere', () => {
     const pci = new PciConfig();
     expect(pci.readPortWide(0xcfc, 4)).toBe(0xffffffff);
@@ -168,6 +380,100 @@ describe('FloppyController', () => {
     expect([controller.motorOn, controller.readPort(0x3f4)]).toEqual([true, 0x80]);
     controller.writePort(0x3f2, 0x0c);
     expect(controller.motorOn).toBe(false);
+  });
+});
+
+describe('FloppyController, otherwise', () => {
+  it('keeps its digital output, has no data, and no disk that was changed', () => {
+    const controller = new FloppyController();
+    controller.writePort(0x3f2, 0x1c);
+    controller.writePort(0x3f5, 0xff);
+    expect([0x3f2, 0x3f4, 0x3f5, 0x3f7].map((port) => controller.readPort(port))).toEqual([0x1c, 0x80, 0, 0]);
+    expect(controller.motorOn).toBe(true);
+    controller.writePort(0x3f2, 0x2c);
+    expect(controller.motorOn).toBe(true);
+  });
+});
+
+describe('Vga, register by register', () => {
+  it.each([
+    ['sequencer', 0x3c4, 0x0a, 0x02],
+    ['graphics', 0x3ce, 0x15, 0x05],
+    ['CRTC', 0x3d4, 0x0a, 0x0a],
+  ])('keeps what is written to the %s', (_, port, index, kept) => {
+    const vga = new Vga();
+    vga.writePort(port, index);
+    vga.writePort(port + 1, 0x5a);
+    expect([vga.readPort(port), vga.readPort(port + 1)]).toEqual([kept, 0x5a]);
+    vga.writePort(port, kept + 1);
+    expect(vga.readPort(port + 1)).not.toBe(0x5a);
+    vga.writePort(port, kept);
+    expect(vga.readPort(port + 1)).toBe(0x5a);
+  });
+
+  it('begins in mode 3 with 400 lines', () => {
+    const vga = new Vga();
+    const read = (port: number, index: number): number => {
+      vga.writePort(port, index);
+      return vga.readPort(port + 1);
+    };
+    // 80 characters a line, 16 lines a character, 400 lines, text in B800h.
+    expect([read(0x3d4, 1), read(0x3d4, 9) & 0x1f, read(0x3d4, 0x12), read(0x3ce, 6)]).toEqual([
+      79, 15, 0x8f, 0x0e,
+    ]);
+    expect([0x3cc, 0x3c2, 0x3c6, 0x3c7].map((port) => vga.readPort(port))).toEqual([0x67, 0x10, 0xff, 3]);
+  });
+
+  it('has an attribute controller that takes index and value in turn', () => {
+    const vga = new Vga();
+    const put = (value: number): void => vga.writePort(0x3c0, value);
+    put(0x25);
+    expect([vga.readPort(0x3c0), vga.readPort(0x3c1)]).toEqual([0x25, 0x05]);
+    put(0x2a);
+    put(0x06);
+    put(0x2b);
+    vga.readPort(0x3da);
+    put(0x25);
+    expect(vga.readPort(0x3c1)).toBe(0x2a);
+    vga.readPort(0x3da);
+    put(0x06);
+    expect(vga.readPort(0x3c1)).toBe(0x2b);
+  });
+
+  it('has a palette of 256 colours of three parts', () => {
+    const vga = new Vga();
+    vga.writePort(0x3c8, 0xff);
+    for (const value of [0x41, 2, 3, 4]) vga.writePort(0x3c9, value);
+    expect([vga.readColor(255), vga.readColor(0), vga.readColor(511)]).toEqual([
+      [1, 2, 3],
+      [4, 0, 0],
+      [1, 2, 3],
+    ]);
+    vga.writeColor(258, [0xff, 5, 6]);
+    expect(vga.readPort(0x3c8)).toBe(0);
+    vga.writePort(0x3c7, 2);
+    expect([0, 1, 2].map(() => vga.readPort(0x3c9))).toEqual([0x3f, 5, 6]);
+    expect(vga.readPort(0x3c8)).toBe(3);
+    vga.writePort(0x3c7, 0xff);
+    expect([0, 1, 2, 3].map(() => vga.readPort(0x3c9))).toEqual([1, 2, 3, 4]);
+  });
+
+  it('answers at the ports of colour or of monochrome displays, as Miscellaneous Output says', () => {
+    const vga = new Vga();
+    vga.cursorOffset = 0x1234;
+    vga.startOffset = 0x5678;
+    vga.writePort(0x3b4, 0x0e);
+    expect([vga.readPort(0x3d4), vga.readPort(0x3ba)]).toEqual([0, 0xff]);
+    vga.writePort(0x3c2, 0x66);
+    vga.writePort(0x3b4, 0x0d);
+    expect([vga.readPort(0x3b4), vga.readPort(0x3b5), vga.readPort(0x3d5), vga.readPort(0x3da)]).toEqual([
+      0x0d, 0x78, 0xff, 0xff,
+    ]);
+    expect(vga.readPort(0x3ba) ^ vga.readPort(0x3ba)).toBe(0x09);
+    expect([vga.readPort(0x3c4), vga.readPort(0x3cc)]).toEqual([0, 0x66]);
+    vga.writePort(0x3c2, 0x67);
+    vga.writePort(0x3d4, 0x0c);
+    expect([vga.readPort(0x3d5), vga.startOffset, vga.cursorOffset]).toEqual([0x56, 0x5678, 0x1234]);
   });
 });
 

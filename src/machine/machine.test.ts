@@ -5,7 +5,7 @@ import type { Cpu } from '../cpu/cpu.ts';
 import { describeEachEngine } from '../cpu/each-engine.ts';
 import { Entropy } from './entropy.ts';
 import type { Machine, MachineOptions } from './machine.ts';
-import { load, type ProgramResult, runProgram } from './real-mode-program.ts';
+import { call, load, type ProgramResult, runProgram } from './real-mode-program.ts';
 
 const MIB = 1024 * 1024;
 const CPUID = [0x0f, 0xa2];
@@ -137,6 +137,26 @@ describeEachEngine('Machine', (open) => {
     expect(machine.stopReason).toBe(
       'the guest wrote to 0x4000010, where there is no memory: RAM ends at 0x4000000',
     );
+  });
+
+  it('tells by INT 15h whether A20 is open', async () => {
+    const state = async (ax: number): Promise<number> =>
+      (await run([...call(0x15, { eax: ax }), ...call(0x15, { eax: 0x2402 })])).eax;
+    expect([await state(0x2400), await state(0x2401)]).toEqual([0, 1]);
+  });
+
+  it('ends the run when the guest jumps out of memory', async () => {
+    const { machine } = await run([...load({ ebx: 0x5000000 }), 0x66, 0xff, 0xe3]); // jmp ebx
+    expect(machine.stopReason).toBe(
+      'the guest jumped to 0x5000000, where there is no memory: RAM ends at 0x4000000',
+    );
+  });
+
+  it('prints what firmware prints', async () => {
+    const { machine } = await run([HLT]);
+    machine.print('a');
+    machine.print('b\n');
+    expect(machine.teletypeText).toBe('ab\n');
   });
 
   it('gives a tick to a guest that waits for one in a loop', async () => {

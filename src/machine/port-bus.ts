@@ -72,9 +72,7 @@ export class PortBus {
     if (device === null) {
       this.#notices.addRead(port);
     }
-    if (this.onEvent !== null) {
-      this.#report('in', port, size, value, device);
-    }
+    this.#report('in', port, size, value, device);
     return value;
   }
 
@@ -86,9 +84,7 @@ export class PortBus {
       this.accesses++;
     }
     const device = this.#devices[this.#owners[port]!] ?? null;
-    if (this.onEvent !== null) {
-      this.#report('out', port, size, value >>> 0, device);
-    }
+    this.#report('out', port, size, value >>> 0, device);
     if (device === null) {
       this.#notices.addWrite(port);
     }

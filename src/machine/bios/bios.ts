@@ -61,9 +61,7 @@ export class Bios {
       this.#notices.addService(functionName(services, vector, registers.inputAx));
     }
     registers.store();
-    if (this.onEvent !== null) {
-      this.#report(vector);
-    }
+    this.#report(vector);
     return { flags: registers.flags, es: registers.es };
   }
 

@@ -74,6 +74,7 @@ describe('the memory map of OVMF', () => {
       const { map } = ovmfMemoryMap(memory, { fileSize: 0xb86200, imageSize: 0xbec000 });
       const ram = map.filter(({ type }) => type !== 'Mmio');
       expect(ram.reduce((sum, { start, end }) => sum + end - start, 0)).toBe(memory - 0x60000);
+      expect(map.filter(({ start, end }) => start >= end)).toEqual([]);
       const sorted = map.toSorted((a, b) => a.start - b.start);
       for (const [index, { start }] of sorted.entries())
         expect(start).toBeGreaterThanOrEqual(sorted[index - 1]?.end ?? 0);
@@ -220,6 +221,19 @@ describe('a map of one’s own', () => {
     expect([pages.free(0x11000, 1), pages.typeAt(0x11000)]).toEqual([true, 'Conventional']);
     expect([pages.typeAt(0x10000), pages.typeAt(0x12000)]).toEqual(['LoaderData', 'LoaderData']);
     expect(pages.describe()[2]).toEqual(at(0x11000, 0x12000, 'Conventional'));
+  });
+
+  it('gives back pages of several types at once', () => {
+    const pages = make();
+    pages.allocate({ kind: 'Address', address: 0x11000 }, 'LoaderData', 1);
+    pages.allocate({ kind: 'Address', address: 0x12000 }, 'LoaderCode', 2);
+    pages.allocate({ kind: 'Address', address: 0x14000 }, 'LoaderData', 2);
+    expect(pages.free(0x11000, 4)).toBe(true);
+    expect(pages.describe().slice(1, 4)).toEqual([
+      at(0x10000, 0x15000, 'Conventional'),
+      at(0x15000, 0x16000, 'LoaderData'),
+      at(0x16000, 0x1f000, 'Conventional'),
+    ]);
   });
 
   it('finds the largest free range, from an aligned address on', () => {

@@ -131,6 +131,19 @@ describe('a boot manager', () => {
     ]);
   });
 
+  it('takes a path without a device for one on the disk', () => {
+    const variables = [
+      order('BootOrder', 1, 2),
+      entry(1, 'short', [filePathNode('\\EFI\\debian'), filePathNode('shimx64.efi')]),
+      entry(2, 'volume', [HERE]),
+    ];
+    expect(filesOf(esp(FILES), variables)).toEqual([
+      '\\EFI\\debian\\shimx64.efi',
+      '\\EFI\\BOOT\\BOOTX64.EFI',
+      '\\EFI\\BOOT\\BOOTX64.EFI',
+    ]);
+  });
+
   it('takes a folder for any partition, which has no identity', () => {
     const variables = [order('BootOrder', 1), entry(1, 'debian', [ELSEWHERE, filePathNode('\\vmlinuz.efi')])];
     expect(filesOf(esp(FILES, false), variables)[0]).toBe('\\vmlinuz.efi');

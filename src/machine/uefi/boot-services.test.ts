@@ -531,6 +531,23 @@ describe('images', () => {
     expect(firmware.boot('UnloadImage', 0x99)).toBe('INVALID_PARAMETER');
   });
 
+  it('still run while something in them is told of an event', () => {
+    const firmware = new TestFirmware();
+    const { images, returnAddress } = firmware.firmware;
+    const program = efiProgram(new ProgramWriter().halt());
+    firmware.memory.copyIn(0x400000, program);
+    const [pointer, event] = [firmware.put64(0), firmware.put64(0)];
+    firmware.boot('LoadImage', 0, images[0]!.handle, 0, 0x400000, program.length, pointer);
+    firmware.boot('StartImage', firmware.read64(pointer), 0, 0);
+    firmware.boot('CreateEvent', 0x200, 8, 0x777000, 0, event);
+    firmware.boot('SignalEvent', firmware.read64(event));
+    expect(firmware.registers.get('rip')).toBe(0x777000n);
+    expect(firmware.firmware.runningImage).toBe(firmware.read64(pointer));
+    firmware.registers.set('rip', returnAddress + 1n);
+    firmware.firmware.serve();
+    expect(firmware.firmware.runningImage).toBe(firmware.read64(pointer));
+  });
+
   it('that are no program are refused with a notice', () => {
     const firmware = new TestFirmware();
     const parent = firmware.firmware.images[0]!.handle;

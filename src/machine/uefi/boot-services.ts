@@ -2,7 +2,7 @@
 // Long, for it is one table: a row a service.
 
 import { crc32 } from '../../codecs/checksums.ts';
-import { decodeDevicePath, encodeDevicePath } from '../../protocol/efi-device-path.ts';
+import { decodeDevicePath, encodeDevicePath, isSameNode } from '../../protocol/efi-device-path.ts';
 import { EFI_GUIDS, GUID_SIZE, guidBytes, guidText } from '../../protocol/efi-guids.ts';
 import { encodeDescriptors } from '../../protocol/efi-memory-map.ts';
 import {
@@ -329,20 +329,15 @@ function locateDevicePath(
     const path = handles.get(handle, EFI_GUIDS.DevicePath);
     const nodes = path === undefined ? null : decodeDevicePath(firmware.devicePathBytes(path));
     if (nodes === null || nodes.length > wanted.length) continue;
-    const beginning = encodeDevicePath(wanted.slice(0, nodes.length));
-    if (!sameBytes(encodeDevicePath(nodes), beginning)) continue;
+    if (!nodes.every((node, index) => isSameNode(node, wanted[index]!))) continue;
     if (best === null || nodes.length > best.nodes)
-      best = { handle, nodes: nodes.length, size: beginning.length - 4 };
+      best = { handle, nodes: nodes.length, size: encodeDevicePath(nodes).length - 4 };
   }
   if (best === null) return NOT_FOUND;
   if (handlePointer === 0n) return INVALID_PARAMETER;
   memory.write64(Number(handlePointer), best.handle);
   memory.write64(Number(pathPointer), address + BigInt(best.size));
   return SUCCESS;
-}
-
-function sameBytes(a: Uint8Array, b: Uint8Array): boolean {
-  return a.length === b.length && a.every((byte, index) => byte === b[index]);
 }
 
 function installConfigurationTable(firmware: UefiFirmware, guid: bigint, table: bigint): bigint {

@@ -86,7 +86,6 @@ export class PageAllocator {
   readonly #surplus: number;
   #spare: number;
   #mapKey: number;
-  #growing = false;
 
   constructor(
     map: readonly EfiMemoryDescriptor[],
@@ -233,11 +232,9 @@ export class PageAllocator {
 
   /** The firmware's list of entries lies in memory, too: when it is full, a page is taken for more. */
   #growList(): void {
-    if (this.#growing || this.describe().length <= this.#spare) return;
-    this.#growing = true;
+    if (this.describe().length <= this.#spare) return;
     this.#spare += ENTRIES_PER_PAGE;
     this.allocate({ kind: 'AnyPages' }, 'BootServicesData', 1);
-    this.#growing = false;
   }
 }
 

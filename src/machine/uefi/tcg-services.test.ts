@@ -86,6 +86,13 @@ describe('TPM 2.0', () => {
     expect(firmware.firmware.measurements).toHaveLength(before);
   });
 
+  it('refuses no event and no data, whatever lies at address 0', () => {
+    const at = event(8, 5, text('boot'));
+    firmware.memory.copyIn(0, firmware.memory.copyOut(at, 22));
+    expect([extend(0), extend(at, 0)]).toEqual(['INVALID_PARAMETER', 'INVALID_PARAMETER']);
+    firmware.memory.fill(0, 22, 0);
+  });
+
   it('refuses data that is not there', () => {
     const at = event(8, 5, text('boot'));
     expect([extend(at, 0), extend(at, 64 * 2 ** 20 - 2)]).toEqual(['INVALID_PARAMETER', 'INVALID_PARAMETER']);
