@@ -2,12 +2,14 @@
 
 import { readFileSync } from 'node:fs';
 import { describe, expect, it, vi } from 'vitest';
+import { openCpu } from '../cpu/open.ts';
 import { bootDisk } from '../image/boot-disk.ts';
 import { diskOfBytes } from '../image/disk-image.ts';
 import { type KernelImage, readKernelImage } from '../image/kernel-image.ts';
 import { makeBootImage } from '../image/test-images.ts';
 import type { BootOptions } from './options.ts';
 import { type BootSession, openBoot } from './session.ts';
+import { Snapshots } from './snapshots.ts';
 
 const DEMO = new URL('../../images/demo/', import.meta.url).pathname;
 const demo = (name: string): Promise<KernelImage> => readKernelImage(name, readFileSync(`${DEMO}${name}`));
@@ -182,5 +184,68 @@ describe('the drives', () => {
     expect(session.machine.drives.floppy).not.toBeNull();
     using without = await openBoot(await demo('demo-lz4.bzImage'), { memory: MEMORY });
     expect(without.machine.drives.floppy).toBeNull();
+  });
+});
+
+describe('a guest that decompresses what nobody here can read', () => {
+  it('comes to its kernel, which is known by its entry alone', async () => {
+    const image = await demo('demo-lz4.bzImage');
+    using known = await openBoot(image, { memory: MEMORY, decompress: 'emulated' });
+    await known.run();
+    using session = await openBoot({ ...image, payload: null }, { memory: MEMORY });
+    await session.run();
+    const { kernel, notices, stopped } = session.trace();
+    expect(stopped).toBeNull();
+    const { entry } = known.trace().kernel!;
+    expect(kernel).toMatchObject({ entry, physicalBase: entry, virtualBase: entry, segments: [] });
+    expect(notices).toContain(
+      'the payload is in no known format: the kernel is known by its entry alone, not by its segments',
+    );
+  });
+});
+
+describe('a session', () => {
+  it('reads numbers of each width, the lowest byte first', async () => {
+    using session = await openBoot(await demo('demo-lz4.bzImage'), { memory: MEMORY });
+    session.memory.write(0x3000, Uint8Array.of(0x11, 0x22, 0x33, 0x44, 0x55, 0x66, 0x77, 0x88));
+    const { memory } = session;
+    expect(memory.u8(0x3000)).toBe(0x11);
+    expect(memory.u16(0x3000)).toBe(0x2211);
+    expect(memory.u32(0x3000n)).toBe(0x4433_2211);
+    expect(memory.u64(0x3000)).toBe(0x8877_6655_4433_2211n);
+    expect(memory.size).toBe(MEMORY);
+  });
+
+  it('closes its engine once', async () => {
+    let closed = 0;
+    const session = await openBoot(await demo('demo-lz4.bzImage'), {
+      memory: MEMORY,
+      engine: async () => {
+        const cpu = await openCpu({ engine: 'auto' });
+        const close = cpu.close.bind(cpu);
+        cpu.close = () => {
+          closed++;
+          close();
+        };
+        return cpu;
+      },
+    });
+    session.close();
+    session.close();
+    expect(closed).toBe(1);
+  });
+
+  it('goes back in a guest that decompresses by itself from where it has kept it', async () => {
+    const restore = vi.spyOn(Snapshots.prototype, 'restore');
+    using session = await openBoot(await demo('demo-bzip2.bzImage'), {
+      ...{ memory: MEMORY, decompress: 'emulated', entry: 'long64', events: false },
+    });
+    await session.run();
+    const far = session.instructions! - 1000;
+    expect(await session.goTo(far)).toMatchObject({ reason: 'count', instructions: far });
+    expect(restore).toHaveBeenCalledOnce();
+    const [[, { instructions }] = []] = restore.mock.calls as never as [unknown, { instructions: number }][];
+    expect(far - instructions!).toBeLessThan(1_500_000);
+    restore.mockRestore();
   });
 });

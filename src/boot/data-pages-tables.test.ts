@@ -90,6 +90,17 @@ describe('while the guest runs', () => {
     expect(entry(SMALL + 4 * 8)).toBe(BigInt(4 * LARGE + 0x4000) | 3n);
   });
 
+  it('code is no table: what stands in a small page of it stays', () => {
+    const { pages, set, entry } = made({ code: LARGE + 0x5123 });
+    set(DIRECTORY + 8, BigInt(SMALL) | 3n);
+    for (let index = 0; index < 512; index++) set(SMALL + index * 8, BigInt(LARGE + index * 0x1000) | 3n);
+    for (let at = 0; at < 0x1000; at += 8) set(LARGE + 0x5000 + at, 0x12345n);
+    pages.before();
+    expect(entry(SMALL + 5 * 8)).toBe(BigInt(LARGE + 0x5000) | 3n);
+    for (let at = 0; at < 0x1000; at += 8) expect(entry(LARGE + 0x5000 + at)).toBe(0x12345n);
+    pages.after();
+  });
+
   it('pages that are not there are left alone', () => {
     const { pages, directory, set } = made();
     set(DIRECTORY + 2 * 8, 0x1234_5000n);

@@ -182,6 +182,13 @@ describe('a state that a loader may leave', () => {
   });
 
   const right: readonly [string, State][] = [
+    ...['cr0', 'cr3', 'cr4', 'efer'].map((name): [string, State] => [
+      `${name.toUpperCase()} that nobody tells, with page tables that map nothing`,
+      changed(flat('long64'), (state) => {
+        state.registers[name] = undefined;
+        state.ram.fill(0, TABLES, TABLES + 0x3000);
+      }),
+    ]),
     [
       'registers that nobody tells, in real mode',
       changed(real16(), ({ registers }) => {
@@ -354,6 +361,20 @@ describe('a state that a loader may leave', () => {
 describe('a state that a kernel cannot go on from', () => {
   const end = (MIB + CODE.length).toString(16);
   const wrong: readonly [string, State, readonly string[]][] = [
+    [
+      'a vmlinux that is told of no loader',
+      changed(flat('prot32', { ...modern, kind: 'vmlinux' }), (state) => {
+        state.ram[at(state, 'type_of_loader')] = 0;
+      }),
+      ['handover-loader-type 10210-10211 type_of_loader is 0: the kernel then does not look for an initrd'],
+    ],
+    [
+      'a vmlinux with half an initrd',
+      changed(flat('prot32', { ...modern, kind: 'vmlinux' }), (state) => {
+        state.view.setUint32(at(state, 'ramdisk_size'), 0x1000, true);
+      }),
+      ['handover-initrd 10218-1021c ramdisk_size is 0x1000'],
+    ],
     [
       'a byte of the code',
       changed(real16(), ({ ram }) => {

@@ -194,10 +194,11 @@ describe('snapshots', () => {
     const snapshots = new Snapshots(2 ** 28);
     snapshots.begin(boot);
     write(MILLION, 3 * LARGE, 1);
-    write(MILLION, LARGE, 1);
+    snapshots.onSlice();
+    write(2 * MILLION, LARGE, 1);
     snapshots.onSlice();
     state.done.length = 0;
-    snapshots.restore(boot, snapshots.before(MILLION)!);
+    snapshots.restore(boot, snapshots.before(2 * MILLION)!);
     expect(state.done.slice(0, -3)).toEqual([
       [0, 2 * LARGE],
       [3 * LARGE, LARGE],

@@ -96,7 +96,7 @@ export interface SystemEventParts {
   /** All that the guest has printed so far. */
   readonly console: () => string;
   readonly record: (event: SystemEvent, ports?: PortPlaces) => void;
-  readonly hold?: Pick<HostSteps, 'before'>;
+  readonly hold: Pick<HostSteps, 'before'>;
 }
 
 type PortEvent = Extract<MachineEvent, { kind: 'port' }>;
@@ -157,7 +157,7 @@ export class SystemEvents {
   }
 
   #held(address: number): boolean {
-    return this.#parts.hold?.before(address) ?? false;
+    return this.#parts.hold.before(address);
   }
 
   saveState(): SystemEventsState {
@@ -207,7 +207,7 @@ export class SystemEvents {
         this.#flush({ at: address, instructions });
         const { vector, input, output, carry, text, result } = event;
         // The text is told by the line.
-        if (vector === VIDEO_SERVICES && input.eax !== undefined && (input.eax & 0xff00) === TELETYPE) return;
+        if (vector === VIDEO_SERVICES && ((input.eax ?? 0) & 0xff00) === TELETYPE) return;
         const registers = (prefix: string, values: Readonly<Record<string, number>>) =>
           Object.entries(values).map(([name, value]) => [`${prefix} ${name}`, hex(value)]);
         this.#parts.record({

@@ -114,6 +114,29 @@ describe('what a boot loader has read and unpacked', () => {
     expect(stopped).toContain('in phase stage2 at 0x230002 (prot32)');
   });
 
+  it('is known wherever in what was read it begins', async () => {
+    const late = Buffer.alloc(512);
+    for (let index = 0; index < 0x40; index++) late[index] = index;
+    late.set([0xb8, 0x34, 0x12, 0xbb, 0x78, 0x56, 0xb9, 0xbc, 0x9a, ...CLI_HLT], 0x40);
+    const { phases, regions } = await regionsOf(loaderDisk([[0x8000, late]], 'ea40800000'));
+    expect(phases.map(([name, address]) => [name, address])).toEqual([
+      ['boot-sector', 0x7c00],
+      ['stage1.5', 0x8040],
+    ]);
+    expect(regions).toEqual([['no file system', 0x8000, 0x8200]]);
+  });
+
+  it('is none where other code has taken its place', async () => {
+    // Overwrites its second half by what is no part of the disk, and goes there.
+    const first = Buffer.alloc(512);
+    first.set([
+      0xbf, 0x00, 0x81, 0xb8, 0xfa, 0xf4, 0xb9, 0x40, 0x00, 0xf3, 0xab, 0xea, 0x00, 0x81, 0x00, 0x00,
+    ]);
+    const { phases, regions } = await regionsOf(loaderDisk([[0x8000, first]], 'ea00800000'));
+    expect(phases).toHaveLength(2);
+    expect(regions).toEqual([['no file system', 0x8000, 0x8200]]);
+  });
+
   it('is one program where it grows downward', async () => {
     // Reads a sector, `cli; hlt`, below itself, and jumps there.
     const down = Buffer.alloc(5 * 512);
