@@ -4,6 +4,7 @@ import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { afterEach, describe, expect, it, vi } from 'vitest';
 import { hasNativeEngine } from '../cpu/native.ts';
+import { findStubDetails } from '../decompressor/find-stub.ts';
 import { type KernelImage, readKernelImage } from '../image/kernel-image.ts';
 import type { RegisterSnapshot } from '../trace/boot-trace.ts';
 import type { FinishedBoot } from './boot.ts';
@@ -11,19 +12,20 @@ import { type BootOptions, DEFAULT_BOOT_OPTIONS } from './options.ts';
 import { verify } from './verify.ts';
 
 type Tamper = (boot: FinishedBoot) => FinishedBoot;
-const tampering = vi.hoisted(() => ({ emulated: null as unknown }));
+const tampering = vi.hoisted(() => ({ emulated: null as unknown, hooked: null as unknown }));
 vi.mock('./boot.ts', async (importActual) => {
   const actual = await importActual<typeof import('./boot.ts')>();
   return {
     boot: async (image: KernelImage, options: BootOptions): Promise<FinishedBoot> => {
       const finished = await actual.boot(image, options);
-      const tamper = options.decompress === 'emulated' ? (tampering.emulated as Tamper | null) : null;
+      const tamper = tampering[options.decompress] as Tamper | null;
       return tamper === null ? finished : tamper(finished);
     },
   };
 });
 afterEach(() => {
   tampering.emulated = null;
+  tampering.hooked = null;
 });
 
 const MEMORY = 64 << 20;
@@ -143,6 +145,99 @@ describe.skipIf(why !== '')(`hooked and emulated${why}`, () => {
       'phase startup_64: hooked 0x100200 long64, emulated 0x100200 prot32',
       expect.stringMatching(/^phase relocated: hooked 0x[0-9a-f]+ long64, emulated none$/),
     ]);
+  });
+
+  /** A boot whose registers at the jump are changed. */
+  const withRegisters = (change: Partial<RegisterSnapshot>): Tamper => {
+    return (boot) => {
+      const phases = boot.trace.phases.map((phase) => ({
+        ...phase,
+        registers: { ...phase.registers, ...change },
+      }));
+      return { ...boot, trace: { ...boot.trace, phases } };
+    };
+  };
+
+  it('differ by RAX where the stub jumps to what extract_kernel returns', async () => {
+    const { equal, registers } = await verifyTampered(withRegisters({ rax: 0x1234n }));
+    expect(registers.find(({ name }) => name === 'rax')).toMatchObject({ emulated: 0x1234n, expected: null });
+    expect(equal).toBe(false);
+  });
+
+  it('differ by GDTR and IDTR', async () => {
+    const { registers } = await verifyTampered((boot) => {
+      const phases = boot.trace.phases.map((phase) => ({
+        ...phase,
+        gdtr: { ...phase.gdtr, limit: phase.gdtr.limit + 8 },
+        idtr: { ...phase.idtr, base: 0x1234n },
+      }));
+      return { ...boot, trace: { ...boot.trace, phases } };
+    });
+    expect(registers.filter(({ expected }) => expected === null).map(({ name }) => name)).toEqual([
+      'gdtr limit',
+      'idtr base',
+    ]);
+  });
+
+  it('may differ below the stack pointer, and by what the CPU notes of pages', async () => {
+    let rsp = 0;
+    let table = 0;
+    const result = await verifyTampered((boot) => {
+      const { ram } = boot.machine;
+      const { regions, registers } = boot.trace.phases.at(-1)!;
+      rsp = Number(registers.rsp);
+      ram[rsp - 0x40]! ^= 1;
+      // An entry that maps memory nobody comes to.
+      table = Number(regions.find(({ name }) => name === 'page tables in force')!.start) + 0x2000 + 8 * 100;
+      ram[table]! ^= 0x60;
+      return boot;
+    });
+    expect(result.equal).toBe(true);
+    const expected = (start: number) =>
+      result.memory.find((each) => each.start <= start && start < each.end)?.expected ?? null;
+    expect(expected(rsp - 0x40)).toContain('below the stack pointer');
+    expect(expected(table)).toContain('accessed and dirty bits');
+  });
+
+  it('may differ in the heap that the stub passes on', async () => {
+    const { heap } = findStubDetails(await demo('demo-gzip.bzImage'))!;
+    let at = 0;
+    // The stack lies elsewhere, so that it is not what reaches there.
+    tampering.hooked = withRegisters({ rsp: 0x7000n });
+    const result = await verifyTampered((boot) => {
+      const { regions } = boot.trace.phases.at(-1)!;
+      at = Number(regions.find(({ zo }) => zo === 'copy')!.start) + heap! + 3;
+      boot.machine.ram[at]! ^= 1;
+      return withRegisters({ rsp: 0x7000n })(boot);
+    });
+    const found = result.memory.find(({ region }) => region === 'boot heap')!;
+    expect(found.start).toBeLessThanOrEqual(at);
+    expect(found.end).toBeGreaterThan(at);
+    expect(found).toMatchObject({
+      region: 'boot heap',
+      expected: expect.stringContaining("decompressor's heap"),
+    });
+  });
+
+  it('differ by any other bit of a page table', async () => {
+    const { equal } = await verifyTampered((boot) => {
+      const { regions } = boot.trace.phases.at(-1)!;
+      const table =
+        Number(regions.find(({ name }) => name === 'page tables in force')!.start) + 0x2000 + 8 * 100;
+      boot.machine.ram[table]! ^= 0x62;
+      return boot;
+    });
+    expect(equal).toBe(false);
+  });
+
+  it('is told of the one that came to no kernel, whichever it is', async () => {
+    tampering.hooked = (boot: FinishedBoot) => ({
+      ...boot,
+      trace: { ...boot.trace, kernel: null, stopped: 'it gave up' },
+    });
+    const { problems, equal } = await verify(await demo('demo-gzip.bzImage'), OPTIONS);
+    expect(problems).toEqual(['hooked: no kernel was reached: it gave up']);
+    expect(equal).toBe(false);
   });
 
   it('is not claimed to agree where nothing could be compared', async () => {

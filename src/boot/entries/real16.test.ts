@@ -106,6 +106,21 @@ describeEachEngine('loading by the 16-bit protocol', (open) => {
       expect(ram.subarray(SETUP + 0x228, SETUP + 0x400)).toEqual(file.subarray(0x228, 0x400));
     }));
 
+  it.each([0x90000, 0x9fffe])('takes any place of the segment for it, as %d', (cmdlineAddress) =>
+    load({ protocol: 0x0201 }, { cmdline: '', cmdlineAddress }, ({ setup }) => {
+      expect(setup.getUint16(0x22, true)).toBe(cmdlineAddress - SETUP);
+    }),
+  );
+
+  it.each([0x8ffff, 0x9ffff])(
+    'refuses for it what does not lie in the segment as a whole, as %d',
+    async (cmdlineAddress) => {
+      await expect(load({ protocol: 0x0201 }, { cmdline: '', cmdlineAddress }, () => {})).rejects.toThrow(
+        "before boot protocol 2.02 the command line lies in setup's segment",
+      );
+    },
+  );
+
   it('does not touch heap_end_ptr and CAN_USE_HEAP before protocol 2.01', () =>
     load({ protocol: 0x0200, fields: { loadflags: 1 } }, {}, ({ setup, file, ram }) => {
       expect(setup.getUint8(0x210)).toBe(0xff);

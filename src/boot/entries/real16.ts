@@ -123,7 +123,7 @@ export function loadReal16(machine: Machine, image: KernelImage, options: BootOp
     write('cmd_line_ptr', cmdlineAddress);
   } else {
     const offset = cmdlineAddress - SETUP_ADDRESS;
-    if (offset < 0 || offset > 0xffff) {
+    if (offset < 0 || offset + cmdline.length > 0xffff) {
       throw new BootscopeError(
         'boot-cmdline',
         `before boot protocol 2.02 the command line lies in setup's segment, ${hex(cmdlineAddress)} does not`,
