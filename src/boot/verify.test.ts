@@ -4,7 +4,6 @@ import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { afterEach, describe, expect, it, vi } from 'vitest';
 import { hasNativeEngine } from '../cpu/native.ts';
-import { findStubDetails } from '../decompressor/find-stub.ts';
 import { type KernelImage, readKernelImage } from '../image/kernel-image.ts';
 import type { RegisterSnapshot } from '../trace/boot-trace.ts';
 import type { FinishedBoot } from './boot.ts';
@@ -197,26 +196,6 @@ describe.skipIf(why !== '')(`hooked and emulated${why}`, () => {
       result.memory.find((each) => each.start <= start && start < each.end)?.expected ?? null;
     expect(expected(rsp - 0x40)).toContain('below the stack pointer');
     expect(expected(table)).toContain('accessed and dirty bits');
-  });
-
-  it('may differ in the heap that the stub passes on', async () => {
-    const { heap } = findStubDetails(await demo('demo-gzip.bzImage'))!;
-    let at = 0;
-    // The stack lies elsewhere, so that it is not what reaches there.
-    tampering.hooked = withRegisters({ rsp: 0x7000n });
-    const result = await verifyTampered((boot) => {
-      const { regions } = boot.trace.phases.at(-1)!;
-      at = Number(regions.find(({ zo }) => zo === 'copy')!.start) + heap! + 3;
-      boot.machine.ram[at]! ^= 1;
-      return withRegisters({ rsp: 0x7000n })(boot);
-    });
-    const found = result.memory.find(({ region }) => region === 'boot heap')!;
-    expect(found.start).toBeLessThanOrEqual(at);
-    expect(found.end).toBeGreaterThan(at);
-    expect(found).toMatchObject({
-      region: 'boot heap',
-      expected: expect.stringContaining("decompressor's heap"),
-    });
   });
 
   it('differ by any other bit of a page table', async () => {
