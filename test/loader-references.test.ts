@@ -351,23 +351,23 @@ suite(`boot loaders on disks, as with QEMU${why}`, () => {
       expect(judge(0xf000_0000)).toEqual(['cmd_line_ptr 0xf0000000 points to where there is no RAM']);
     });
 
-    it.each([
-      ['grub-mbr', 135, 'core.img', 'stage1.5'],
-      ['grub-gpt', 100, 'partition 1: core.img', 'stage1.5'],
-    ] as const)(
-      'a core.img of GRUB that is cut, on %s',
-      { timeout: 120_000 },
-      async (name, from, owner, phase) => {
-        using session = await openChanged(name, (bytes) => bytes.fill(0, from * 512, 2048 * 512));
-        await session.run();
-        const { stopped } = session.trace();
-        expect(stopped).toContain(`in phase ${phase} at `);
-        expect(stopped).toMatch(
-          new RegExp(
-            `; the loader has read sectors ${from} to \\d+ of ${name}\\.img \\(${owner}\\), which hold nothing but zeroes$`,
-          ),
-        );
-      },
-    );
+    it.each(
+      (
+        [
+          ['grub-mbr', 135, 'core.img', 'stage1.5'],
+          ['grub-gpt', 100, 'partition 1: core.img', 'stage1.5'],
+        ] as const
+      ).slice(0, process.env.BOOTSCOPE_ALL_LOADERS === undefined ? 1 : 2),
+    )('a core.img of GRUB that is cut, on %s', { timeout: 120_000 }, async (name, from, owner, phase) => {
+      using session = await openChanged(name, (bytes) => bytes.fill(0, from * 512, 2048 * 512));
+      await session.run();
+      const { stopped } = session.trace();
+      expect(stopped).toContain(`in phase ${phase} at `);
+      expect(stopped).toMatch(
+        new RegExp(
+          `; the loader has read sectors ${from} to \\d+ of ${name}\\.img \\(${owner}\\), which hold nothing but zeroes$`,
+        ),
+      );
+    });
   });
 });

@@ -5,7 +5,7 @@ import { relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { defineConfig } from 'vitest/config';
 import { BaseSequencer, type TestSpecification } from 'vitest/node';
-import config from '../../vitest.config.ts';
+import { common } from '../../vitest.config.ts';
 import { JOB_VARIABLE, type Job } from './job.ts';
 
 const root = fileURLToPath(new URL('../..', import.meta.url));
@@ -20,7 +20,6 @@ class InOrder extends BaseSequencer {
 }
 
 export default defineConfig({
-  ...config,
   root,
   plugins: [
     {
@@ -30,7 +29,7 @@ export default defineConfig({
     },
   ],
   test: {
-    ...config.test,
+    ...common,
     include: [...job.tests],
     runner: fileURLToPath(new URL('runner.ts', import.meta.url)),
     sequence: { sequencer: InOrder },

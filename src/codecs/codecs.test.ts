@@ -126,7 +126,7 @@ describe.each(WAYS)('%s', (_way, options) => {
         const plain = CONTENTS.get('code')!.subarray(0, 30_000);
         const stream = compress(recipe, plain);
         const random = randomNumbers(42);
-        for (let round = 0; round < 300; round++) {
+        for (let round = 0; round < 120; round++) {
           const bad = Uint8Array.from(stream);
           const offset = round < 60 ? round % bad.length : random(bad.length);
           bad[offset]! ^= 1 << random(8);
@@ -145,7 +145,7 @@ describe.each(WAYS)('%s', (_way, options) => {
         const plain = CONTENTS.get('code')!.subarray(0, 20_000);
         const stream = compress(recipe, plain);
         const random = randomNumbers(4711);
-        for (let round = 0; round < 150; round++) {
+        for (let round = 0; round < 60; round++) {
           const bad = Uint8Array.from(stream);
           // The magic stays, so that the rest is looked at.
           for (let count = 1 + random(20); count > 0; count--) {
