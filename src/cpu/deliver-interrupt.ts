@@ -31,7 +31,7 @@ export function deliverRealModeInterrupt(cpu: Cpu, vector: number): void {
   if (found < 0) {
     throw new BootscopeError(
       'cpu-interrupt',
-      'There is no IRET instruction in 0xf0000..0xfffff to deliver with',
+      `the BIOS is overwritten: there is no IRET left in 0xf0000..0xfffff to deliver interrupt 0x${vector.toString(16)} with`,
     );
   }
   const iret = ROM_START + found;

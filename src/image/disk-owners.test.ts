@@ -113,4 +113,22 @@ describe('the owner of a sector', () => {
     const owned = new DiskOwners(diskOfBytes('disk', bytes)).of(0, bytes.length);
     expect([owned[0]!.start, owned.at(-1)!.end]).toEqual([0, bytes.length]);
   });
+
+  it('is told in one piece behind the end of an image, where a floppy still has sectors', () => {
+    const image = diskOfBytes('floppy', new Uint8Array(24 * 512));
+    let asked = 0;
+    const disk = {
+      read: image.read.bind(image),
+      get size(): number {
+        asked++;
+        return image.size;
+      },
+    } as typeof image;
+    const owned = new DiskOwners(disk, false).of(0, 2880 * 512);
+    expect(owned.map(({ start, end, owner }) => [start, end, owner])).toEqual([
+      [0, 512, 'boot sector'],
+      [512, 2880 * 512, 'no file system'],
+    ]);
+    expect(asked).toBeLessThan(100);
+  });
 });

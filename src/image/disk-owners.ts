@@ -75,6 +75,8 @@ export class DiskOwners {
 
   #at(at: number): OwnedRange {
     const { partitions } = this.table;
+    // A floppy's sectors may lie behind the end of its image.
+    const diskEnd = at < this.#disk.size ? this.#disk.size : Number.POSITIVE_INFINITY;
     const partition = partitions.find(
       ({ start, sectors }) => at >= start * SECTOR_SIZE && at < (start + sectors) * SECTOR_SIZE,
     );
@@ -83,7 +85,7 @@ export class DiskOwners {
     const isWhole = partitions.length === 0;
     if (partition === undefined && !isWhole) {
       const next = Math.min(
-        this.#disk.size,
+        diskEnd,
         ...[
           ...partitions.map(({ start }) => start * SECTOR_SIZE),
           ...this.#fixed.map(({ start }) => start),
@@ -97,8 +99,7 @@ export class DiskOwners {
     const number = partition?.number ?? null;
     const own = system?.at(at) ?? null;
     if (own !== null) return { ...own, partition: number };
-    const end =
-      partition === undefined ? this.#disk.size : (partition.start + partition.sectors) * SECTOR_SIZE;
+    const end = partition === undefined ? diskEnd : (partition.start + partition.sectors) * SECTOR_SIZE;
     const fixedAfter = this.#fixed.map(({ start }) => start).filter((start) => start > at);
     const first = (partition?.start ?? 0) * SECTOR_SIZE + SECTOR_SIZE;
     const ofFirst = system === null && at < first ? [first] : [];

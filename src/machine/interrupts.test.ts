@@ -48,6 +48,17 @@ describeEachEngine('interrupts', (open) => {
     expect(result.events).toEqual([]);
   });
 
+  it('end the run where the guest has overwritten all by which they are delivered', async () => {
+    const overwrite = (machine: Machine): void => {
+      hook(0x12, [IRET])(machine);
+      machine.ram.fill(0x90, 0xf0000, 0x100000);
+    };
+    const { machine } = await run(call(0x12), {}, overwrite);
+    expect(machine.stopReason).toBe(
+      'the BIOS is overwritten: there is no IRET left in 0xf0000..0xfffff to deliver interrupt 0x12 with',
+    );
+  });
+
   it('reach the BIOS from a handler that jumps on to the old vector, with its CF for the caller', async () => {
     const result = await run(
       call(0x15, { eax: 0xe801 }),

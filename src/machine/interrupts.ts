@@ -2,6 +2,7 @@
 
 import type { Cpu } from '../cpu/cpu.ts';
 import { deliverProtectedInterrupt, deliverRealModeInterrupt } from '../cpu/deliver-interrupt.ts';
+import { BootscopeError } from '../error.ts';
 import { hex } from '../hex.ts';
 import { CR0_PE, EFER_LMA } from '../x86/control-registers.ts';
 import { nameInstruction } from '../x86/undefined-instruction.ts';
@@ -75,7 +76,7 @@ export class Interrupts {
       const interrupt = { kind: 'hardware', errorCode: null } as const;
       return deliverProtectedInterrupt(cpu, vector, interrupt);
     }
-    deliverRealModeInterrupt(cpu, vector);
+    this.#deliverRealMode(vector);
     return true;
   }
 
@@ -86,14 +87,23 @@ export class Interrupts {
     return entry === ((ROM_SEGMENT << 16) | stubOffset(vector)) >>> 0;
   }
 
+  #deliverRealMode(vector: number): void {
+    try {
+      deliverRealModeInterrupt(this.#parts.cpu, vector);
+    } catch (error) {
+      if (!(error instanceof BootscopeError)) throw error;
+      this.#parts.stop(error.message);
+    }
+  }
+
   #realModeCall(vector: number): void {
     const { cpu, bios } = this.#parts;
     if (this.#isInRomStub(vector)) {
       this.#serveForRom(vector);
     } else if (!this.pointsToBios(vector)) {
-      deliverRealModeInterrupt(cpu, vector);
+      this.#deliverRealMode(vector);
     } else if (bios.returnsSegment(vector, Number(cpu.readRegister('rax') & 0xffffn))) {
-      deliverRealModeInterrupt(cpu, vector); // comes back through the ROM's stub
+      this.#deliverRealMode(vector); // comes back through the ROM's stub
     } else {
       const flags = Number(cpu.readRegister('rflags'));
       const result = bios.serve(vector, flags);
@@ -135,7 +145,7 @@ export class Interrupts {
     const delivered = !this.pointsToBios(vector);
     this.#report(vector, BigInt(address), delivered);
     if (delivered) {
-      deliverRealModeInterrupt(cpu, vector);
+      this.#deliverRealMode(vector);
     } else {
       this.#parts.stop(
         `exception ${vector} (${exceptionName(vector)}) in real mode at ${hex(address)}${this.#which(vector, address, 16)}`,
