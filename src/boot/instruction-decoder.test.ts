@@ -122,8 +122,8 @@ describe('a decoded instruction', () => {
 
   it('has its operands in memory only where they are asked for, and none of INT n', () => {
     const memory = PhysicalMemory.of(Uint8Array.of(0x89, 0x03, 0xcd, 0x10, ...new Uint8Array(16)));
-    const operandsAt = (address: number, wanted: boolean): number =>
-      new InstructionDecoder('intel', () => null, wanted).decode(memory, address, 'prot32', 0).operands
+    const operandsAt = (address: number, operands: boolean): number =>
+      new InstructionDecoder('intel', () => null, { operands }).decode(memory, address, 'prot32', 0).operands
         .length;
     expect([operandsAt(0, false), operandsAt(0, true), operandsAt(2, true)]).toEqual([0, 1, 0]);
   });

@@ -4,6 +4,7 @@ import type * as Iced from 'iced-x86';
 import { loadIced } from '../host/host.ts';
 import type { CpuMode } from '../trace/boot-trace.ts';
 import type { PhysicalMemory } from '../x86/physical-memory.ts';
+import { ALL_REGISTERS, changedRegisters } from './changed-registers.ts';
 import { type OperandForm, operandForms } from './memory-operands.ts';
 
 /** What an instruction does that one may look for. */
@@ -32,9 +33,17 @@ export type Syntax = 'gas' | 'intel';
 /** A decoded instruction, the same object each time it is executed. */
 export interface KnownInstruction<T> extends DecodedInstruction {
   readonly described: T | null;
+  /** What it may change, as `changedRegisters` has it, where that was asked for; else all. */
+  readonly changes: number;
 }
 
 const MAX_INSTRUCTION_LENGTH = 15;
+
+/** What costs time to find out. */
+interface Wanted {
+  readonly operands?: boolean;
+  readonly changes?: boolean;
+}
 
 /** Decodes each instruction once, and again when its bytes have changed. */
 export class InstructionDecoder<T> {
@@ -43,6 +52,7 @@ export class InstructionDecoder<T> {
   readonly #formatter: Iced.Formatter;
   readonly #instruction: Iced.Instruction;
   readonly #info: Iced.InstructionInfoFactory | null;
+  readonly #wanted: Wanted;
   readonly #systemMnemonics: ReadonlySet<Iced.Mnemonic>;
   readonly #known: Readonly<Record<16 | 32 | 64, Map<number, KnownInstruction<T>>>> = {
     16: new Map(),
@@ -50,9 +60,9 @@ export class InstructionDecoder<T> {
     64: new Map(),
   };
 
-  /** @param operands - whether they are wanted */
-  constructor(syntax: Syntax, describe: (instruction: DecodedInstruction) => T | null, operands = false) {
+  constructor(syntax: Syntax, describe: (instruction: DecodedInstruction) => T | null, wanted: Wanted = {}) {
     this.#describe = describe;
+    this.#wanted = wanted;
     // CommonJS, and large: loaded only when somebody steps.
     this.#iced = loadIced();
     const { Formatter, FormatterSyntax, Instruction, Mnemonic } = this.#iced;
@@ -62,7 +72,7 @@ export class InstructionDecoder<T> {
     this.#formatter.uppercaseHex = false;
     this.#formatter.branchLeadingZeros = false;
     this.#instruction = new Instruction();
-    this.#info = operands ? new this.#iced.InstructionInfoFactory() : null;
+    this.#info = wanted.operands || wanted.changes ? new this.#iced.InstructionInfoFactory() : null;
     this.#systemMnemonics = new Set([
       ...[
         Mnemonic.Lgdt,
@@ -104,7 +114,7 @@ export class InstructionDecoder<T> {
     mode: CpuMode,
     bits: 16 | 32 | 64,
     csBase: number,
-  ): DecodedInstruction {
+  ): DecodedInstruction & { readonly changes: number } {
     const { Decoder, DecoderOptions } = this.#iced;
     const code = memory.viewUpTo(address, MAX_INSTRUCTION_LENGTH).slice();
     const decoder = new Decoder(bits, code, DecoderOptions.None);
@@ -127,9 +137,13 @@ export class InstructionDecoder<T> {
         classes.includes('int') ||
         this.#loadsSegment(instruction),
       operands:
-        this.#info === null || classes.includes('int')
+        this.#info === null || !this.#wanted.operands || classes.includes('int')
           ? []
           : operandForms(this.#iced, this.#info, instruction, bits),
+      changes:
+        this.#info === null || !this.#wanted.changes
+          ? ALL_REGISTERS
+          : changedRegisters(this.#iced, this.#info, instruction),
       repeated: instruction.isStringInstruction && (instruction.hasRepPrefix || instruction.hasRepnePrefix),
     };
   }

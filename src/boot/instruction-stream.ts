@@ -5,6 +5,7 @@ import { type Cpu, REGISTER_NAMES, type RegisterName, type Steps, type Unhook } 
 import { QUIET, REPEATS } from '../cpu/step-buffer.ts';
 import type { Machine } from '../machine/machine.ts';
 import type { CpuMode } from '../trace/boot-trace.ts';
+import { FLAGS_PLACE } from './changed-registers.ts';
 import { CpuModeReader, codeSegmentBase } from './cpu-mode.ts';
 import {
   type DecodedInstruction,
@@ -64,6 +65,11 @@ const RCX_HIGH = RCX_LOW + 1;
 /** Places of the general registers, by their numbers. */
 const REGISTER_PLACES = REGISTERS_BY_NUMBER.map((name) => GENERAL.indexOf(name));
 const RFLAGS = GENERAL.indexOf('rflags');
+const GENERAL_NUMBERS = Uint8Array.from(GENERAL, (name) => REGISTER_NAMES.indexOf(name));
+/** The bit of each register of a decoded instruction's changes, in the order of GENERAL. */
+const CHANGE_BITS = GENERAL.map((_, place) =>
+  place === RFLAGS ? 1 << FLAGS_PLACE : 1 << REGISTER_PLACES.indexOf(place),
+);
 /** INT n, and the vector of the INT of one byte. */
 const INT = 0xcd;
 const BREAKPOINT = 3;
@@ -130,11 +136,10 @@ export class InstructionStream<T> {
     this.#mode = new CpuModeReader(machine.cpu);
     this.#listener = listener;
     this.#operands = listener.operands === true ? new OperandWatch(machine.cpu) : null;
-    this.#decoder = new InstructionDecoder(
-      listener.syntax,
-      (instruction) => listener.describe(instruction),
-      listener.operands === true,
-    );
+    this.#decoder = new InstructionDecoder(listener.syntax, (instruction) => listener.describe(instruction), {
+      operands: listener.operands === true,
+      changes: listener.operands !== true,
+    });
   }
 
   get running(): boolean {
@@ -177,6 +182,7 @@ export class InstructionStream<T> {
     this.#resumed = true;
     if (this.#last !== null || this.#unhook === null) return;
     this.#stale = true;
+    this.#steps?.readAll();
     this.#readSystem();
   }
 
@@ -198,24 +204,77 @@ export class InstructionStream<T> {
   #handOver(): void {
     const steps = this.#steps;
     if (steps === null) return;
-    const { count, addresses, values } = steps;
-    const { before } = this.#general;
-    const words = before.length;
+    const { count, addresses, changes, values } = steps;
+    const noted = this.#noted;
+    let last = this.#last;
+    let at = 0;
     for (let index = 0; index < count; index++) {
-      const base = index * words;
-      const last = this.#last;
-      if (last !== null && last.described !== null) this.#emit(last, values, base);
-      else if (last !== null) this.#stale = true;
-      const next = this.#noted[addresses[index]! & NOTED_MASK]!;
-      if (this.#stale && next.described !== null) {
-        for (let word = 0; word < words; word++) before[word] = values[base + word]!;
-        // System registers are looked at only around instructions that can change them, which are never noted.
-        this.#stale = false;
+      const next = noted[addresses[index]! & NOTED_MASK]!;
+      const read = changes[index]!;
+      if (last !== null && last.described !== null) {
+        at = this.#emitNoted(last, last.described, read, values, at);
+      } else {
+        if (last !== null) this.#stale = true;
+        // All of them were read then. System registers are looked at only around instructions that can change them, which
+        // are never noted.
+        if (this.#stale && next.described !== null) {
+          at = this.#take(read, values, at);
+          this.#stale = false;
+        } else {
+          for (let rest = read; rest !== 0; rest &= rest - 1) at += 2;
+        }
       }
-      this.count++;
-      this.#last = next;
+      last = next;
     }
+    this.count += count;
+    this.#last = last;
     steps.clear();
+  }
+
+  /** Takes over the registers that were read; returns where the next values are. */
+  #take(read: number, values: Uint32Array, from: number): number {
+    const { before } = this.#general;
+    let at = from;
+    for (let rest = read; rest !== 0; rest &= rest - 1) {
+      const word = 2 * (31 - Math.clz32(rest & -rest));
+      before[word] = values[at++]!;
+      before[word + 1] = values[at++]!;
+    }
+    return at;
+  }
+
+  /** @param read - the registers whose values stand from `from` on; returns where the next are */
+  #emitNoted(
+    last: KnownInstruction<T>,
+    described: T,
+    read: number,
+    values: Uint32Array,
+    from: number,
+  ): number {
+    const { before } = this.#general;
+    const changes = this.#changes;
+    const rcxLow = before[RCX_LOW]!;
+    const rcxHigh = before[RCX_HIGH]!;
+    let at = from;
+    let count = 0;
+    for (let rest = read; rest !== 0; rest &= rest - 1) {
+      const place = 31 - Math.clz32(rest & -rest);
+      const low = values[at++]!;
+      const high = values[at++]!;
+      if (low === before[2 * place] && high === before[2 * place + 1]) continue;
+      before[2 * place] = low;
+      before[2 * place + 1] = high;
+      changes.registers[count] = GENERAL_NUMBERS[place]!;
+      changes.high[count] = high;
+      changes.low[count++] = low;
+    }
+    changes.count = count;
+    const iterations = last.repeated
+      ? rcxLow + rcxHigh * TWO_32 - (before[RCX_LOW]! + before[RCX_HIGH]! * TWO_32)
+      : 1;
+    this.#listener.executed(described, iterations, changes, this.#details);
+    this.#details.call = null;
+    return at;
   }
 
   /** For an instruction that is not noted, or not yet. */
@@ -226,13 +285,18 @@ export class InstructionStream<T> {
     const last = this.#last;
     // What a system instruction changed is looked at before the next one runs.
     if (last === null || last.address !== address || last.system) {
-      steps.setLast(address, null);
+      steps.setLast(address, null, steps.all);
       return;
     }
     const flags = (last.repeated ? REPEATS : 0) | (last.described === null ? QUIET : 0);
+    let changes = 0;
+    for (let place = 0; place < CHANGE_BITS.length; place++) {
+      if ((last.changes & CHANGE_BITS[place]!) !== 0) changes |= 1 << place;
+    }
+    if (last.described === null) changes = steps.all;
     this.#noted[address & NOTED_MASK] = last;
-    steps.remember(address, last.bytes, flags);
-    steps.setLast(address, flags);
+    steps.remember(address, last.bytes, flags, changes);
+    steps.setLast(address, flags, changes);
   }
 
   #onInstruction(address: number): void {
@@ -290,23 +354,21 @@ export class InstructionStream<T> {
       return;
     }
     this.#cpu.readRegisters(this.#general.names, this.#general.now);
-    this.#emit(last, this.#general.words, 0);
+    this.#emit(last);
   }
 
-  /** @param words - the general registers after it, from `base` on */
-  #emit(last: KnownInstruction<T>, words: Uint32Array, base: number): void {
-    const { before } = this.#general;
+  /** The registers after it have been read. */
+  #emit(last: KnownInstruction<T>): void {
+    const { before, words } = this.#general;
     // The engine calls the hook once more to see that the count is used up, so the calls are not the iterations.
     const iterations = last.repeated
-      ? before[RCX_LOW]! +
-        before[RCX_HIGH]! * TWO_32 -
-        (words[base + RCX_LOW]! + words[base + RCX_HIGH]! * TWO_32)
+      ? before[RCX_LOW]! + before[RCX_HIGH]! * TWO_32 - (words[RCX_LOW]! + words[RCX_HIGH]! * TWO_32)
       : 1;
     this.#changes.count = 0;
-    this.#compare(this.#general, words, base);
+    this.#compare(this.#general);
     if (last.system) {
       this.#cpu.readRegisters(this.#system.names, this.#system.now);
-      this.#compare(this.#system, this.#system.words, 0);
+      this.#compare(this.#system);
       this.#readSystem();
     }
     if (this.#operands !== null)
@@ -329,11 +391,11 @@ export class InstructionStream<T> {
     before.set(words);
   }
 
-  #compare({ numbers, before }: Bank, words: Uint32Array, base: number): void {
+  #compare({ numbers, before, words }: Bank): void {
     const changes = this.#changes;
     for (let index = 0; index < before.length; index += 2) {
-      const low = words[base + index]!;
-      const high = words[base + index + 1]!;
+      const low = words[index]!;
+      const high = words[index + 1]!;
       if (low === before[index] && high === before[index + 1]) continue;
       before[index] = low;
       before[index + 1] = high;

@@ -58,19 +58,27 @@ export interface InvalidAccess {
 
 /** Steps that were noted without a call; see `Cpu.hookSteps`. */
 export interface Steps {
-  /** What is noted: linear addresses, and the registers before each instruction as pairs of 32-bit words, low and high. */
+  /** All registers as a set of bits, the first the lowest. */
+  readonly all: number;
+  /**
+   * What is noted: linear addresses, which registers were read before each instruction (those that the one before may have
+   * changed), and their values one behind the other, as pairs of 32-bit words, low and high.
+   */
   readonly count: number;
   readonly addresses: Uint32Array;
+  readonly changes: Uint32Array;
   readonly values: Uint32Array;
   /** Forgets what was noted. */
   clear(): void;
   /** The instruction that was called back for runs now: `flags` as in `remember`; null calls back for the next one, too. */
-  setLast(address: number, flags: number | null): void;
+  setLast(address: number, flags: number | null, changes: number): void;
+  /** Reads all registers before the next one that is noted, as is done of itself where the host has written one. */
+  readAll(): void;
   /**
    * Notes the instruction instead of calling back, as long as these bytes are its code and `setMode` was last given the same
-   * number. Flags: `REPEATS`, `QUIET` of `step-buffer.ts`.
+   * number. Flags: `REPEATS`, `QUIET` of `step-buffer.ts`. `changes`: the registers that it may change.
    */
-  remember(address: number, code: Uint8Array, flags: number): void;
+  remember(address: number, code: Uint8Array, flags: number, changes: number): void;
   /** A number for whatever else an instruction's meaning depends on. */
   setMode(mode: number): void;
   unhook(): void;

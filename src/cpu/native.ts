@@ -447,12 +447,9 @@ class NativeTransport implements Transport {
     const code = this.#executable(stepMachineCode());
     const size = stepBufferSize(ids.length);
     const state = code === null ? null : this.allocate(size);
-    const idList = this.allocate(ids.length * 4);
-    if (code === null || state === null || idList === null) return null;
-    new Uint32Array(this.view(idList, ids.length * 4).buffer).set(ids);
-    const buffer = new StepBuffer(this.view(state, size), ids.length, {
-      ...{ state, ram, ramSize, ids: idList, readBatch: this.#library.regReadBatch() },
-    });
+    if (code === null || state === null) return null;
+    const readBatch = this.#library.regReadBatch();
+    const buffer = new StepBuffer(this.view(state, size), ids, { state, ram, ramSize, readBatch });
     const { uc_hook_add } = this.#library;
     const add = () => {
       // Not before: koffi cannot call what is registered while the library runs.

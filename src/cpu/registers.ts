@@ -73,6 +73,8 @@ export interface ManyRegisters {
 }
 
 export class Registers {
+  /** Called before one is written. */
+  written: (() => void) | null = null;
   /** A block of engine memory; its first 64 bytes may be used between calls. */
   readonly scratch: Pointer;
   readonly #transport: Transport;
@@ -109,6 +111,7 @@ export class Registers {
   }
 
   write(name: RegisterName, value: bigint): void {
+    this.written?.();
     this.#refresh();
     const place = name === 'efer' ? SCRATCH_MSR : SCRATCH_VALUE;
     if (name === 'efer') this.#view.setUint32(SCRATCH_MSR, MSR_EFER, true);

@@ -7,8 +7,6 @@ import { QUIET, REPEATS } from './step-buffer.ts';
 const MIB = 0x10_0000;
 const CODE = MIB;
 const NAMES: readonly RegisterName[] = ['rax', 'rcx'];
-/** Words of a noted instruction's registers. */
-const WORDS = 4;
 
 describeEachEngine('steps', (open, engine) => {
   let cpu: Cpu;
@@ -29,8 +27,8 @@ describeEachEngine('steps', (open, engine) => {
   interface Seen {
     /** Offsets in the code of those that were called back for. */
     readonly called: number[];
-    /** Offset, EAX and ECX of those that were noted. */
-    readonly noted: number[][];
+    /** Offset, EAX and ECX of those that were noted, null for what was not read. */
+    readonly noted: (number | null)[][];
   }
 
   /** Steps to the HLT; remembers each instruction that was called back for, with what `flagsOf` says of its offset. */
@@ -38,12 +36,18 @@ describeEachEngine('steps', (open, engine) => {
     lengths: Readonly<Record<number, number>>,
     flagsOf: (offset: number) => number | null,
     afterwards: (steps: Steps) => void = () => {},
+    changesOf: (offset: number) => number = () => 3,
   ): Seen | null {
     const seen: Seen = { called: [], noted: [] };
     const handOver = (steps: Steps): void => {
+      let at = 0;
       for (let index = 0; index < steps.count; index++) {
-        const at = index * WORDS;
-        seen.noted.push([steps.addresses[index]! - CODE, steps.values[at]!, steps.values[at + 2]!]);
+        const values = NAMES.map((_, place) => {
+          if ((steps.changes[index]! & (1 << place)) === 0) return null;
+          at += 2;
+          return steps.values[at - 2]!;
+        });
+        seen.noted.push([steps.addresses[index]! - CODE, ...values]);
       }
       steps.clear();
     };
@@ -56,8 +60,13 @@ describeEachEngine('steps', (open, engine) => {
         const flags = flagsOf(offset);
         const length = lengths[offset] ?? 1;
         if (flags !== null)
-          steps!.remember(Number(address), cpu.ram(0).slice(CODE + offset, CODE + offset + length), flags);
-        steps!.setLast(Number(address), flags);
+          steps!.remember(
+            Number(address),
+            cpu.ram(0).slice(CODE + offset, CODE + offset + length),
+            flags,
+            changesOf(offset),
+          );
+        steps!.setLast(Number(address), flags, changesOf(offset));
       },
       () => handOver(steps!),
     );
@@ -86,6 +95,34 @@ describeEachEngine('steps', (open, engine) => {
       [5, 2, 2998],
     ]);
     expect(seen!.noted.at(-1)).toEqual([6, 3000, 1]);
+  });
+
+  it('are noted with what the instruction before may change, and with all that the host has written', ({
+    skip,
+  }) => {
+    load([...LOOP.slice(0, 5), 0x40, 0xe4, 0x60, 0xe2, 0xfb]); // with in $0x60, %al
+    let reads = 0;
+    cpu.hookIn(() => {
+      reads++;
+      if (reads === 3) cpu.writeRegister('rcx', 1n);
+      return 7;
+    });
+    const changes: Readonly<Record<number, number>> = { 0: 2, 5: 1, 6: 1, 8: 2, 10: 0 };
+    const seen = step(
+      { 0: 5, 6: 2, 8: 2 },
+      () => 0,
+      undefined,
+      (offset) => changes[offset]!,
+    );
+    if (seen === null) skip('this host runs no machine code of ours');
+    expect(seen!.noted).toEqual([
+      [5, null, 2999],
+      [6, 8, null],
+      [8, 7, null],
+      [5, null, 2998],
+      [6, 8, null],
+      [8, 7, 1],
+    ]);
   });
 
   it('are called back for while they are not remembered', ({ skip }) => {

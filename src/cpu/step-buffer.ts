@@ -14,14 +14,15 @@ import { runsMachineCode } from './host-machine-code.ts';
  *   silent = state.lastFlags & entry.flags & QUIET
  *   state.last = address; state.lastFlags = entry.flags
  *   if (silent) return
- *   state.addresses[state.count] = address
- *   uc_reg_read_batch(uc, state.ids, &state.pointers[state.count++ * state.registers], state.registers)
+ *   state.addresses[state.count] = address; state.changes[state.count++] = state.lastChanges
+ *   { ids, number } = what the instruction before changes; state's fields become those of entry
+ *   uc_reg_read_batch(uc, ids, &state.pointers[state.used], number); state.used += number
  *   if (state.count < state.capacity) return
  *   size = 0                                                                       // the buffer is full
  * call: call back with the same parameters
  */
 
-/** Offsets in the state; `table` holds an entry of 32 bytes for each value of the address's low 16 bits. */
+/** Offsets in the state; `table` holds an entry of 48 bytes for each value of the address's low 16 bits. */
 const STATE = {
   count: 0,
   capacity: 4,
@@ -32,24 +33,30 @@ const STATE = {
   limit: 32,
   callback: 40,
   readBatch: 48,
+  /** Ids of the registers that the last one may change, a bit for each of these, how many they are. */
   ids: 56,
   pointers: 64,
-  registers: 72,
+  lastChanges: 72,
+  number: 76,
   addresses: 80,
-  table: 96,
+  changes: 88,
+  used: 96,
+  table: 104,
 } as const;
-/** An entry: address, flags, a bit for each byte of its code, mode (32 bits each), 16 bytes of code. */
-const ENTRY_SIZE = 32;
+/** An entry: address, flags, a bit for each byte of its code, mode (32 bits each), 16 bytes of code, changes, number, pointer to ids. */
+const ENTRY_SIZE = 48;
 const TABLE_MASK = 0xffff;
 const LONGEST_INSTRUCTION = 15;
 const CODE_READ = 16;
 /** Instructions that the buffer holds. */
 const CAPACITY = 1024;
+/** Different sets of registers that instructions change; where there are more, all are read. */
+const MOST_LISTS = 4096;
 const SYNC = 4;
 
 /** A repeated string instruction: further calls for it are not noted. */
 export const REPEATS = 1;
-/** What it does to registers is of no interest: it is noted only behind one of which it is. */
+/** What it does to registers is of no interest: it is noted only behind one of which it is. It goes with all registers as its changes. */
 export const QUIET = 2;
 
 /** The function as machine code for this host, whose C calling convention it follows; null where there is none. */
@@ -59,53 +66,64 @@ export function stepMachineCode(): Uint8Array | null {
   return new Uint8Array([
     0x8b, 0x41, 0x10, // mov eax,[rcx+0x10]
     0xa8, 0x04, // test al,0x4
-    0x0f, 0x85, 0xa6, 0x00, 0x00, 0x00, // jne b1
+    0x0f, 0x85, 0xda, 0x00, 0x00, 0x00, // jne e5
     0x48, 0x3b, 0x71, 0x08, // cmp rsi,[rcx+0x8]
     0x75, 0x08, // jne 19
     0xa8, 0x01, // test al,0x1
-    0x0f, 0x85, 0x91, 0x00, 0x00, 0x00, // jne aa
+    0x0f, 0x85, 0xc5, 0x00, 0x00, 0x00, // jne de
     0x48, 0x3b, 0x71, 0x20, // cmp rsi,[rcx+0x20]
-    0x0f, 0x87, 0x8e, 0x00, 0x00, 0x00, // ja b1
+    0x0f, 0x87, 0xc2, 0x00, 0x00, 0x00, // ja e5
     0x44, 0x0f, 0xb7, 0xce, // movzx r9d,si
-    0x41, 0xc1, 0xe1, 0x05, // shl r9d,0x5
+    0x45, 0x6b, 0xc9, 0x30, // imul r9d,r9d,0x30
     0x49, 0x01, 0xc9, // add r9,rcx
-    0x41, 0x39, 0x71, 0x60, // cmp [r9+0x60],esi
-    0x75, 0x7d, // jne b1
-    0x45, 0x8b, 0x41, 0x6c, // mov r8d,[r9+0x6c]
+    0x41, 0x39, 0x71, 0x68, // cmp [r9+0x68],esi
+    0x0f, 0x85, 0xad, 0x00, 0x00, 0x00, // jne e5
+    0x45, 0x8b, 0x41, 0x74, // mov r8d,[r9+0x74]
     0x44, 0x3b, 0x41, 0x14, // cmp r8d,[rcx+0x14]
-    0x75, 0x73, // jne b1
+    0x0f, 0x85, 0x9f, 0x00, 0x00, 0x00, // jne e5
     0x4c, 0x8b, 0x41, 0x18, // mov r8,[rcx+0x18]
     0xf3, 0x41, 0x0f, 0x6f, 0x04, 0x30, // movdqu xmm0,[r8+rsi*1]
-    0xf3, 0x41, 0x0f, 0x6f, 0x49, 0x70, // movdqu xmm1,[r9+0x70]
+    0xf3, 0x41, 0x0f, 0x6f, 0x49, 0x78, // movdqu xmm1,[r9+0x78]
     0x66, 0x0f, 0x74, 0xc1, // pcmpeqb xmm0,xmm1
     0x66, 0x44, 0x0f, 0xd7, 0xc0, // pmovmskb r8d,xmm0
     0x41, 0xf7, 0xd0, // not r8d
-    0x45, 0x85, 0x41, 0x68, // test [r9+0x68],r8d
-    0x75, 0x51, // jne b1
-    0x45, 0x8b, 0x41, 0x64, // mov r8d,[r9+0x64]
+    0x45, 0x85, 0x41, 0x70, // test [r9+0x70],r8d
+    0x0f, 0x85, 0x79, 0x00, 0x00, 0x00, // jne e5
+    0x45, 0x8b, 0x41, 0x6c, // mov r8d,[r9+0x6c]
     0x48, 0x89, 0x71, 0x08, // mov [rcx+0x8],rsi
     0x44, 0x89, 0x41, 0x10, // mov [rcx+0x10],r8d
     0x44, 0x21, 0xc0, // and eax,r8d
     0xa8, 0x02, // test al,0x2
-    0x75, 0x37, // jne aa
+    0x75, 0x5f, // jne de
     0x8b, 0x01, // mov eax,[rcx]
     0x4c, 0x8b, 0x41, 0x50, // mov r8,[rcx+0x50]
     0x41, 0x89, 0x34, 0x80, // mov [r8+rax*4],esi
-    0x44, 0x8d, 0x40, 0x01, // lea r8d,[rax+0x1]
-    0x44, 0x89, 0x01, // mov [rcx],r8d
-    0x44, 0x8b, 0x41, 0x48, // mov r8d,[rcx+0x48]
-    0x41, 0x0f, 0xaf, 0xc0, // imul eax,r8d
+    0x4c, 0x8b, 0x41, 0x58, // mov r8,[rcx+0x58]
+    0x8b, 0x51, 0x48, // mov edx,[rcx+0x48]
+    0x41, 0x89, 0x14, 0x80, // mov [r8+rax*4],edx
+    0xff, 0xc0, // inc eax
+    0x89, 0x01, // mov [rcx],eax
+    0x48, 0x8b, 0x71, 0x38, // mov rsi,[rcx+0x38]
+    0x44, 0x8b, 0x41, 0x4c, // mov r8d,[rcx+0x4c]
+    0x4d, 0x8b, 0x91, 0x88, 0x00, 0x00, 0x00, // mov r10,[r9+0x88]
+    0x4d, 0x8b, 0x89, 0x90, 0x00, 0x00, 0x00, // mov r9,[r9+0x90]
+    0x4c, 0x89, 0x51, 0x48, // mov [rcx+0x48],r10
+    0x4c, 0x89, 0x49, 0x38, // mov [rcx+0x38],r9
+    0x8b, 0x41, 0x60, // mov eax,[rcx+0x60]
     0x48, 0x8b, 0x51, 0x40, // mov rdx,[rcx+0x40]
     0x48, 0x8d, 0x14, 0xc2, // lea rdx,[rdx+rax*8]
-    0x48, 0x8b, 0x71, 0x38, // mov rsi,[rcx+0x38]
-    0x48, 0x8b, 0x41, 0x30, // mov rax,[rcx+0x30]
+    0x44, 0x01, 0xc0, // add eax,r8d
+    0x89, 0x41, 0x60, // mov [rcx+0x60],eax
+    0x45, 0x85, 0xc0, // test r8d,r8d
+    0x74, 0x0b, // je d7
     0x51, // push rcx
+    0x48, 0x8b, 0x41, 0x30, // mov rax,[rcx+0x30]
     0x44, 0x89, 0xc1, // mov ecx,r8d
     0xff, 0xd0, // call rax
     0x59, // pop rcx
     0x8b, 0x01, // mov eax,[rcx]
     0x3b, 0x41, 0x04, // cmp eax,[rcx+0x4]
-    0x73, 0x01, // jae ab
+    0x73, 0x01, // jae df
     0xc3, // ret
     0x48, 0x8b, 0x71, 0x08, // mov rsi,[rcx+0x8]
     0x31, 0xd2, // xor edx,edx
@@ -118,11 +136,22 @@ export function stepBufferSize(registers: number): number {
   return layout(registers).size;
 }
 
-function layout(registers: number): { addresses: number; values: number; pointers: number; size: number } {
+interface Layout {
+  readonly addresses: number;
+  readonly changes: number;
+  readonly values: number;
+  readonly pointers: number;
+  readonly lists: number;
+  readonly size: number;
+}
+
+function layout(registers: number): Layout {
   const addresses = STATE.table + (TABLE_MASK + 1) * ENTRY_SIZE;
-  const values = addresses + CAPACITY * 4;
+  const changes = addresses + CAPACITY * 4;
+  const values = changes + CAPACITY * 4;
   const pointers = values + CAPACITY * registers * 8;
-  return { addresses, values, pointers, size: pointers + CAPACITY * registers * 8 };
+  const lists = pointers + CAPACITY * registers * 8;
+  return { addresses, changes, values, pointers, lists, size: lists + MOST_LISTS * registers * 4 };
 }
 
 /** Where things are in the engine's address space. */
@@ -133,42 +162,59 @@ export interface StepPlaces {
   readonly ramSize: number;
   /** `uc_reg_read_batch`. */
   readonly readBatch: bigint;
-  /** 32-bit register ids. */
-  readonly ids: number;
 }
 
 /** The state as JavaScript sees it. */
 export class StepBuffer {
   readonly #view: DataView;
   readonly #memory: Uint8Array;
-  /** 64-bit values of the registers before each noted instruction, as words. */
+  readonly #ids: readonly number[];
+  /** Where the lists of ids begin in the state, and how the engine addresses it. */
+  readonly #lists: number;
+  readonly #state: number;
+  /** By sets of changes. */
+  readonly #listsByChanges = new Map<number, number>();
+  /** All registers, as a set. */
+  readonly all: number;
+  /** 64-bit values of what is read before each noted instruction, as words, one behind the other. */
   readonly values: Uint32Array;
   /** Linear addresses of the noted instructions. */
   readonly addresses: Uint32Array;
+  /** The registers that are read before each of them, a bit for each. */
+  readonly changes: Uint32Array;
 
-  /** @param memory - `stepBufferSize(registers)` bytes of zeroes at `places.state` */
-  constructor(memory: Uint8Array, registers: number, places: StepPlaces) {
+  /**
+   * @param memory - `stepBufferSize(ids.length)` bytes of zeroes at `places.state`
+   * @param ids - the library's numbers of the registers
+   */
+  constructor(memory: Uint8Array, ids: readonly number[], places: StepPlaces) {
     const { buffer, byteOffset, length } = memory;
+    const registers = ids.length;
     const at = layout(registers);
     this.#memory = memory;
+    this.#ids = ids;
+    this.#lists = at.lists;
+    this.#state = places.state;
+    this.all = 2 ** registers - 1;
     this.#view = new DataView(buffer, byteOffset, length);
     this.addresses = new Uint32Array(buffer, byteOffset + at.addresses, CAPACITY);
+    this.changes = new Uint32Array(buffer, byteOffset + at.changes, CAPACITY);
     this.values = new Uint32Array(buffer, byteOffset + at.values, CAPACITY * registers * 2);
     const view = this.#view;
     view.setUint32(STATE.capacity, CAPACITY, true);
-    view.setUint32(STATE.registers, registers, true);
     const fields: readonly (readonly [number, number | bigint])[] = [
       [STATE.ram, places.ram],
       [STATE.limit, places.ramSize - CODE_READ],
       [STATE.readBatch, places.readBatch],
-      [STATE.ids, places.ids],
       [STATE.pointers, places.state + at.pointers],
       [STATE.addresses, places.state + at.addresses],
+      [STATE.changes, places.state + at.changes],
     ];
     for (const [offset, value] of fields) view.setBigUint64(offset, BigInt(value), true);
     for (let index = 0; index < CAPACITY * registers; index++) {
       view.setBigUint64(at.pointers + index * 8, BigInt(places.state + at.values + index * 8), true);
     }
+    this.readAll();
     this.callNext();
   }
 
@@ -187,6 +233,7 @@ export class StepBuffer {
 
   clear(): void {
     this.#view.setUint32(STATE.count, 0, true);
+    this.#view.setUint32(STATE.used, 0, true);
   }
 
   /** The next instruction is not noted but called back for, whatever it is. */
@@ -195,9 +242,39 @@ export class StepBuffer {
   }
 
   /** What was called back for: the instruction at `address` runs now. */
-  setLast(address: number, flags: number): void {
+  setLast(address: number, flags: number, changes: number): void {
     this.#view.setBigUint64(STATE.last, BigInt(address), true);
     this.#view.setUint32(STATE.lastFlags, flags, true);
+    this.#setChanges(changes);
+  }
+
+  /** All registers are read before the next instruction that is noted: others may have changed than the last one changes. */
+  readAll(): void {
+    this.#setChanges(this.all);
+  }
+
+  #setChanges(changes: number): void {
+    const list = this.#listOf(changes);
+    this.#view.setUint32(STATE.lastChanges, list.changes, true);
+    this.#view.setUint32(STATE.number, bitCount(list.changes), true);
+    this.#view.setBigUint64(STATE.ids, list.pointer, true);
+  }
+
+  /** The ids of these registers, or of all where there is no room for one more list. */
+  #listOf(changes: number): { readonly changes: number; readonly pointer: bigint } {
+    let list = this.#listsByChanges.get(changes);
+    if (list === undefined) {
+      list = this.#listsByChanges.size;
+      if (list === MOST_LISTS) return this.#listOf(this.all);
+      this.#listsByChanges.set(changes, list);
+      let at = this.#lists + list * this.#ids.length * 4;
+      for (const [place, id] of this.#ids.entries()) {
+        if ((changes & (1 << place)) === 0) continue;
+        this.#view.setUint32(at, id, true);
+        at += 4;
+      }
+    }
+    return { changes, pointer: BigInt(this.#state + this.#lists + list * this.#ids.length * 4) };
   }
 
   /** @param mode - a number for whatever else an instruction's meaning depends on; only those of this one are noted */
@@ -208,15 +285,26 @@ export class StepBuffer {
   /**
    * Notes this one from now on, in the present mode, and no other whose address ends in the same 16 bits.
    * @param code - its bytes; where others stand there it is called back for
+   * @param changes - the registers that it may change, a bit for each
    */
-  remember(address: number, code: Uint8Array, flags: number): void {
+  remember(address: number, code: Uint8Array, flags: number, changes: number): void {
     if (code.length > LONGEST_INSTRUCTION) return;
     const entry = STATE.table + (address & TABLE_MASK) * ENTRY_SIZE;
     const view = this.#view;
+    const list = this.#listOf(changes);
     view.setUint32(entry, address, true);
     view.setUint32(entry + 4, flags, true);
     view.setUint32(entry + 8, (1 << code.length) - 1, true);
     view.setUint32(entry + 12, view.getUint32(STATE.mode, true), true);
     this.#memory.set(code, entry + 16);
+    view.setUint32(entry + 32, list.changes, true);
+    view.setUint32(entry + 36, bitCount(list.changes), true);
+    view.setBigUint64(entry + 40, list.pointer, true);
   }
+}
+
+function bitCount(bits: number): number {
+  let count = 0;
+  for (let rest = bits; rest !== 0; rest &= rest - 1) count++;
+  return count;
 }

@@ -864,18 +864,22 @@ class UnicornCpu implements Cpu, BlockWatcher {
       return handle;
     });
     this.#stepBuffer = buffer;
+    this.#registers.written = () => buffer.readAll();
     return {
       get count() {
         return buffer.count;
       },
+      all: buffer.all,
       addresses: buffer.addresses,
+      changes: buffer.changes,
       values: buffer.values,
       clear: () => buffer.clear(),
-      setLast: (address, flags) => {
+      setLast: (address, flags, changes) => {
         if (flags === null) buffer.callNext();
-        else buffer.setLast(address, flags);
+        else buffer.setLast(address, flags, changes);
       },
-      remember: (address, code, flags) => buffer.remember(address, code, flags),
+      readAll: () => buffer.readAll(),
+      remember: (address, code, flags, changes) => buffer.remember(address, code, flags, changes),
       setMode: (mode) => buffer.setMode(mode),
       unhook: this.#unhook(record),
     };
