@@ -114,4 +114,19 @@ describe('page tables after extract_kernel', () => {
     expect(mapped).toBe(1);
     expect(entry(TOP + 0x2000, 1)).toBe(0x2001e3n);
   });
+
+  it('end at a page of 1 GiB, which is marked', () => {
+    const { ram, entry } = tables();
+    new DataView(ram.buffer).setBigUint64(TOP + 0x1008, 0x40000083n, true);
+    expect(map(ram, true, 0x40000000, 0x40200000)).toBe(0);
+    expect(entry(TOP + 0x1000, 1)).toBe(0x400000e3n);
+    expect(entry(0x40000, 0)).toBe(0n);
+  });
+
+  it('leave alone what small pages map', () => {
+    const { ram, entry } = tables();
+    new DataView(ram.buffer).setBigUint64(TOP + 0x2008, 0x30003n, true);
+    expect(map(ram, true, 0x200000, 0x400000)).toBe(0);
+    expect([entry(TOP + 0x2000, 1), entry(0x30000, 0)]).toEqual([0x30023n, 0n]);
+  });
 });

@@ -96,6 +96,48 @@ describe('the ACPI root pointer that the stub notes', () => {
     expect(look(memory).address).toBe(0n);
   });
 
+  it('lies at every sixteenth byte of the first KiB of the EBDA and of the last 128 KiB below 1 MiB', () => {
+    const find = (...places: readonly number[]): bigint => {
+      const memory = new Memory();
+      memory.view.setUint16(0x40e, 0x9000, true);
+      for (const place of places) memory.bios(place);
+      return look(memory).address;
+    };
+    expect([find(0x90000), find(0x903f0), find(0x90400), find(0x90008, 0xe0000)]).toEqual([
+      0x90000n,
+      0x903f0n,
+      0n,
+      0xe0000n,
+    ]);
+    expect([find(0xdfff0), find(0xe0008, 0xf0018, 0xf0030), find(0xfffd0), find(0x100000)]).toEqual([
+      0n,
+      0xf0030n,
+      0xfffd0n,
+      0n,
+    ]);
+    // An EBDA below the BIOS's own data is none.
+    const low = new Memory().bios(0x400);
+    low.view.setUint16(0x40e, 0x40, true);
+    expect(look(low).address).toBe(0n);
+  });
+
+  it('notes what was read for it, neighbours as one', () => {
+    const memory = new Memory().efi(64);
+    memory.tables(64, [[ACPI_20, 0x6000]]);
+    const search = { efi: 'acpi.c', kexec: false, option: false } as const;
+    const { searched } = getRsdpAddress(PhysicalMemory.of(memory.ram), BOOT_PARAMS, 64, search, '', {
+      debug: () => {},
+      stop: () => {
+        throw new BootscopeError('guest-error', '');
+      },
+    });
+    expect(searched.every(({ start, end }) => end > start)).toBe(true);
+    const at = (address: number) => searched.some(({ start, end }) => address >= start && address + 8 <= end);
+    // The addresses of the tables and of ACPI's, each of two words; nothing behind.
+    expect([at(SYSTEM_TABLE + 112), at(TABLES + 16), at(TABLES + 24)]).toEqual([true, true, false]);
+    expect(searched.filter(({ written }) => written)).toEqual([]);
+  });
+
   it('is taken from boot_params without a word, where a loader has put it there', () => {
     const memory = new Memory().bios(0xf0010);
     memory.view.setBigUint64(BOOT_PARAMS + 0x70, 0x7fe0014n, true);

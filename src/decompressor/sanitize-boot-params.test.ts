@@ -42,4 +42,18 @@ describe('boot_params with a sentinel', () => {
     expect(sanitizeBootParams(imageWith(table(0, 0x40, 0x40, 0x14, 0x58, 8)), params)).toBe(false);
     expect(params[0xc0]).toBe(0xaa);
   });
+
+  it.each([
+    ['cmpb $0, 1efh(%esi)', '80beef010000 00', true],
+    ['the same twice, of which the second looks', 'ef010000 0090 80bbef010000 00', true],
+    ['cmpw', '66 81bbef010000 00', false],
+    ['orb $0', '808bef010000 00', false],
+    ['cmpb $1', '80bbef010000 01', false],
+    ['cmpb of another field', '80bbf0010000 00', false],
+    ['the number alone', '9090ef010000 00', false],
+  ])('are looked at by %s: %s', (_, code, looks) => {
+    const params = new Uint8Array(4096).fill(0xaa);
+    const image = imageWith(Buffer.from(`90${code.replaceAll(' ', '')}90`, 'hex'));
+    expect(sanitizeBootParams(image, params)).toBe(looks);
+  });
 });

@@ -159,3 +159,100 @@ describe('stores at the addresses that a stub is linked to', () => {
     expect(findStrayStores(image, findStubDetails(image))).toEqual([]);
   });
 });
+
+describe('a value on its way to its store', () => {
+  const END = findStubDetails(makeStub32('stack-rmode-heap-input', { payload: PAYLOAD }).image)!.bss!.end;
+  /** mov $5, %eax; what is between; mov %eax, variable: the number that is stored, null for none. */
+  const stored = (between: string): number | null => {
+    const found = stores(new Assembler().emit('b8', 5).emit(between).emit('a3', BSS));
+    expect(found.length).toBeLessThan(2);
+    expect(found.map(({ address }) => address)).toEqual(found.map(() => BSS));
+    return found[0]?.value.offset ?? null;
+  };
+
+  it.each([
+    ['nothing', '', 5],
+    ['cmp $1, %eax', '83 f8 01', 5],
+    ['cmp $1, %eax, the short form', '3d 01 00 00 00', 5],
+    ['cmp %eax, %eax', '39 c0', 5],
+    ['test %eax, %eax', '85 c0', 5],
+    ['test %al, %al', '84 c0', 5],
+    ['test $1, %eax', 'f7 c0 01 00 00 00', 5],
+    ['test $1, %al', 'f6 c0 01', 5],
+    ['not %eax', 'f7 d0', null],
+    ['xor %eax, %eax', '31 c0', null],
+    ['add %ecx, %eax', '01 c8', null],
+    ['add (%eax), %ecx', '03 08', 5],
+    ['cmpb $1, (%eax)', '80 38 01', 5],
+    ['orb $1, (%eax)', '80 08 01', 5],
+    ['orl $1, %eax', '83 c8 01', null],
+    ['and $1, %eax', '81 e0 01 00 00 00', null],
+    ['add $3, %eax', '83 c0 03', 8],
+    ['sub $1, %eax', '83 e8 01', 4],
+    ['add $10h, %eax, the short form', '05 10 00 00 00', 0x15],
+    ['add $3, %ecx', '83 c1 03', 5],
+    ['a call', 'e8 00 01 00 00', null],
+    ['a call of what is next, and a pop', 'e8 00 00 00 00 59', 5],
+    ['a push and a pop', '50 31 c0 58', 5],
+    ['a push, another, and two pops', '50 6a 07 59 58', 5],
+    ['a push of a byte and a pop', '6a 07 58', 7],
+    ['a push of a word and a pop', '68 00 01 00 00 58', 0x100],
+    ['a push of what nobody knows, and a pop', '51 58', null],
+    ['mov %eax, %ecx; mov %ecx, %eax', '89 c1 31 c0 8b c1', 5],
+    ['mov $9, %eax', 'c7 c0 09 00 00 00', 9],
+    ['mov (%ecx), %eax', '8b 01', null],
+    ['lea 4(%eax), %eax', '8d 40 04', 9],
+    ['lea (%eax,%ecx), %eax', '8d 04 08', null],
+    ['lea 100h, %eax', '8d 05 00 01 00 00', null],
+    ['a branch', '74 00', 5],
+    ['a jump', 'eb 00', 5],
+    ['a jump over another value', 'eb 05 b8 06 00 00 00', 5],
+    ['a return', 'c3', null],
+    ['through the stack by ESP', '83 ec 10 89 44 24 08 31 c0 8b 44 24 08', 5],
+    ['through another place of the stack', '83 ec 10 89 44 24 08 31 c0 8b 44 24 0c', null],
+    ['through what is not the stack', '89 44 0c 08 31 c0 8b 44 0c 08', null],
+    ['a number on the stack', '83 ec 10 c7 44 24 08 06 00 00 00 8b 44 24 08', 6],
+    ['a number on the stack that is lost', '83 ec 10 89 44 24 08 89 4c 24 08 8b 44 24 08', null],
+    ['through a frame', '55 89 e5 89 45 fc 31 c0 8b 45 fc', 5],
+    ['through a frame that is none', '89 45 fc 31 c0 8b 45 fc', null],
+  ])('%s', (_, between, expected) => {
+    expect(stored(between)).toBe(expected);
+  });
+
+  it('is stored in the bss alone', () => {
+    const at = (address: number) => stores(new Assembler().emit('b8', 5).emit('a3', address)).length;
+    expect([BSS - 1, BSS, END - 4, END - 3].map(at)).toEqual([0, 1, 1, 0]);
+    // By a register that holds a number, with a distance; not by one that counts from elsewhere.
+    const by = (code: string) =>
+      stores(new Assembler().emit('ba', BSS - 0x10).emit(code)).map(({ address }) => address);
+    expect([by('c7 42 10 05 00 00 00'), by('c7 02 05 00 00 00'), by('c7 41 10 05 00 00 00')]).toEqual([
+      [BSS],
+      [],
+      [],
+    ]);
+    expect(by('89 42 10')).toEqual([]);
+  });
+
+  it('is an argument where the stack says so', () => {
+    const value = (code: string) => stores(new Assembler().emit(code).emit('a3', BSS))[0]?.value;
+    expect(value('8b 44 24 04')).toEqual({ base: { argument: 0 }, offset: 0 });
+    expect(value('53 8b 44 24 0c')).toEqual({ base: { argument: 1 }, offset: 0 });
+    expect(value('83 ec 0c 8b 44 24 18')).toEqual({ base: { argument: 2 }, offset: 0 });
+    expect([value('8b 04 24'), value('8b 44 24 06')]).toEqual([undefined, undefined]);
+  });
+
+  it('is looked for in 32-bit stubs that find out where they are', () => {
+    const image = makeStub32('stack-rmode-heap-input', {
+      payload: PAYLOAD,
+      extractKernel: new Assembler().emit('b8', 5).emit('a3', BSS).bytes(),
+    }).image;
+    const details = findStubDetails(image)!;
+    const of = (change: object) => findStrayStores(image, { ...details, ...change }).length;
+    expect([of({}), of({ bss: null }), of({ layout: { ...details.layout, abi: 'moveparams' } })]).toEqual([
+      1, 0, 0,
+    ]);
+    expect([of({ layout: { ...details.layout, bits: 64 } }), findStrayStores(image, null).length]).toEqual([
+      0, 0,
+    ]);
+  });
+});

@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import type { KernelImage } from '../image/kernel-image.ts';
-import { functionReferences, reachesBefore } from './string-references.ts';
+import { decodeInstruction, type Instruction } from '../x86/instruction.ts';
+import { functionReferences, gotAfter, reachesBefore } from './string-references.ts';
 import type { StubLayout } from './stub.ts';
 import { stubStringOffsets } from './stub-text.ts';
 import { Assembler } from './test-stubs.ts';
@@ -59,5 +60,31 @@ describe('the strings that code names', () => {
     expect(stubStringOffsets(IMAGE, 'one')).toEqual([FIRST]);
     expect(stubStringOffsets(IMAGE, 'other')).toEqual([SECOND + 2]);
     expect(stubStringOffsets(IMAGE, 'oth')).toEqual([]);
+  });
+
+  it.each([
+    ['by a thunk, to EBX', 'e8 1b 00 00 00 81 c3', '8b 1c 24 c3', 0x105],
+    ['by a thunk, to EAX', 'e8 1b 00 00 00 05', '8b 04 24 c3', 0x105],
+    ['by what is no thunk: another move', 'e8 1b 00 00 00 81 c3', '89 1c 24 c3', null],
+    ['by what is no thunk: another place', 'e8 1b 00 00 00 81 c3', '8b 5c 10 c3', null],
+    ['by what is no thunk: no return', 'e8 1b 00 00 00 81 c3', '8b 1c 24 90', null],
+    ['by a pop of EBX', 'e8 00 00 00 00 5b 81 c3', '90', 0x105],
+    ['by a pop of EAX', 'e8 00 00 00 00 58 05', '90', 0x105],
+    ['by a pop of another register', 'e8 00 00 00 00 59 81 c3', '90', null],
+    ['by a pop behind another call', 'e8 01 00 00 00 5b 81 c3', '90', null],
+    ['by a pop alone', '90 90 90 90 90 5b 81 c3', '90', null],
+    ['by a subtraction', 'e8 00 00 00 00 5b 81 eb', '90', null],
+    ['by an addition in memory', 'e8 00 00 00 00 5b 81 03', '90', null],
+  ])('have a GOT that is found %s', (_, before, thunk, expected) => {
+    const bytes = new Assembler().emit(before, 0x100).padTo(0x20).emit(thunk).padTo(0x40).bytes();
+    const history: Instruction[] = [];
+    const found: (number | null)[] = [];
+    for (let at = 0; at < 0x18; at = history[0]!.next) {
+      const instruction = decodeInstruction(bytes, at, 32)!;
+      found.push(gotAfter(bytes, instruction, history));
+      history.unshift(instruction);
+    }
+    expect(found.filter((got) => got !== null)).toEqual(expected === null ? [] : [expected]);
+    expect(gotAfter(bytes, decodeInstruction(Uint8Array.of(5, 0, 1, 0, 0), 0, 32)!, [])).toBeNull();
   });
 });
