@@ -216,6 +216,21 @@ describe('a session', () => {
     expect(memory.size).toBe(MEMORY);
   });
 
+  it('tells which bytes firmware has written of those that are watched', async () => {
+    using session = await openBoot(await demo('demo-lz4.bzImage'), { memory: MEMORY });
+    const before = session.memory.read(0xb8000, 0x100);
+    const stop = await session.run({ writes: { start: 0xb7f00, end: 0xb8100 } });
+    const now = session.memory.read(0xb8000, 0x100);
+    const differ = (byte: number, index: number): boolean => byte !== before[index];
+    expect(stop).toMatchObject({
+      reason: 'watchpoint',
+      access: {
+        ...{ access: 'write', by: 'firmware', start: 0xb8000 + now.findIndex(differ) },
+        end: 0xb8000 + now.findLastIndex(differ) + 1,
+      },
+    });
+  });
+
   it('closes its engine once', async () => {
     let closed = 0;
     const session = await openBoot(await demo('demo-lz4.bzImage'), {

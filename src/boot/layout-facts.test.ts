@@ -4,6 +4,7 @@ import { describe, expect, it } from 'vitest';
 import type { Extraction } from '../decompressor/extraction.ts';
 import { readKernelImage } from '../image/kernel-image.ts';
 import { makeBootImage } from '../image/test-images.ts';
+import type { Machine } from '../machine/machine.ts';
 import { bootParamsOffset } from '../protocol/boot-params.ts';
 import { PhysicalMemory } from '../x86/physical-memory.ts';
 import type { LoadedImage } from './entries/loaded-image.ts';
@@ -12,6 +13,7 @@ import {
   extentOf,
   headerRules,
   kernelParts,
+  layoutFacts,
   placementRules,
   relocationLists,
   setupDataNodes,
@@ -67,6 +69,46 @@ describe('the rules of the header', () => {
     expect(placementRules(image, LOADED)).toMatchObject({ initSize: 0x41000, loadAddress: 0x200000 });
     expect(placementRules(image, { ...LOADED, allocatesKernel: true }).initSize).toBeNull();
     expect(placementRules(image, { ...LOADED, protectedModeCode: null }).loadAddress).toBe(0);
+  });
+});
+
+it('facts of a boot have setup_data from protocol 2.09 on, and once boot_params is there', async () => {
+  const ram = new Uint8Array(0x10_0000);
+  const view = new DataView(ram.buffer);
+  view.setBigUint64(0x1000 + bootParamsOffset('setup_data'), 0x3000n, true);
+  const machine = {
+    ...{ memory: PhysicalMemory.of(ram), ebdaAddress: 0x9fc00 },
+    memoryMap: [
+      { address: 0n, size: 0x9fc00n, type: 1 },
+      { address: 0xf0000n, size: 0x10000n, type: 2 },
+    ],
+  } as unknown as Machine;
+  const seen = {
+    loaded: LOADED,
+    copyAddress: null,
+    bootParams: 0x1000,
+    extraction: null,
+    kernelFile: null,
+    kernel: null,
+  };
+  const [old, modern] = [await imageOf(0x0208), await imageOf(0x0209)];
+  expect(layoutFacts(machine, modern, seen)).toMatchObject({
+    ...{ setupData: [{ start: 0x3000, end: 0x3010 }], bootParams: { start: 0x1000, end: 0x2000 } },
+    ...{ usable: [{ start: 0, end: 0x9fc00 }], reserved: [{ start: 0xf0000, end: 0x100000, type: 2 }] },
+    ...{ ebda: { start: 0x9fc00, end: 0xa0000 }, loaded: { start: 0x200000, end: 0x201000 } },
+    ...{
+      started: { start: 0x100000, end: 0x101000 },
+      copy: null,
+      setup: null,
+      commandLine: null,
+      initrd: null,
+    },
+    ...{ ram: 0x100000, decompressed: [], relocations: null, kernelParts: [], bootParamsByLoader: false },
+  });
+  expect(layoutFacts(machine, old, seen).setupData).toEqual([]);
+  expect(layoutFacts(machine, modern, { ...seen, bootParams: null })).toMatchObject({
+    setupData: [],
+    bootParams: null,
   });
 });
 

@@ -152,7 +152,7 @@ export async function optionsOf(
     disks: disks.map((each) => openDisk(beside(each))),
     cdrom: cdrom == null ? null : openDisk(beside(cdrom)),
     esp: esp == null ? null : openEsp(beside(esp)),
-    keys: keys === '' ? [] : parseKeys(keys),
+    keys: parseKeys(keys),
     efiVariables: variablesOfJson(path, efiVariables),
     efiFaults: efiFaults.length === 0 ? [] : await readEfiFaults(efiFaults),
     memoryMap: map === null ? null : readMemoryMap(path, new TextEncoder().encode(map.join('\n'))).entries,

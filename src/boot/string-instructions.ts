@@ -158,7 +158,7 @@ export function hookStringInstruction(cpu: Cpu, address: number, options: String
     if (!options.fast) return leaveToCpu();
     const overItself = target < BigInt(address + instruction.size) && BigInt(address) < target + length;
     const overlaps = source !== null && source < target + length && target < source + length;
-    const smears = overlaps && source !== target && (backward ? source > target : source < target);
+    const smears = overlaps && (backward ? source > target : source < target);
     const done =
       whole && !overItself && !smears
         ? count

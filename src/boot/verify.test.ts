@@ -2,31 +2,15 @@
 
 import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
-import { afterEach, describe, expect, it, vi } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import { hasNativeEngine } from '../cpu/native.ts';
 import { type KernelImage, readKernelImage } from '../image/kernel-image.ts';
 import type { RegisterSnapshot } from '../trace/boot-trace.ts';
-import type { FinishedBoot } from './boot.ts';
+import { boot, type FinishedBoot } from './boot.ts';
 import { type BootOptions, DEFAULT_BOOT_OPTIONS } from './options.ts';
-import { verify } from './verify.ts';
+import { compareBoots, verify } from './verify.ts';
 
 type Tamper = (boot: FinishedBoot) => FinishedBoot;
-const tampering = vi.hoisted(() => ({ emulated: null as unknown, hooked: null as unknown }));
-vi.mock('./boot.ts', async (importActual) => {
-  const actual = await importActual<typeof import('./boot.ts')>();
-  return {
-    boot: async (image: KernelImage, options: BootOptions): Promise<FinishedBoot> => {
-      const finished = await actual.boot(image, options);
-      const tamper = tampering[options.decompress] as Tamper | null;
-      return tamper === null ? finished : tamper(finished);
-    },
-  };
-});
-afterEach(() => {
-  tampering.emulated = null;
-  tampering.hooked = null;
-});
-
 const MEMORY = 64 << 20;
 const OPTIONS: BootOptions = { ...DEFAULT_BOOT_OPTIONS, memory: MEMORY };
 
@@ -35,9 +19,18 @@ function demo(name: string): Promise<KernelImage> {
   return readKernelImage(name, readFileSync(path));
 }
 
-async function verifyTampered(tamper: Tamper) {
-  tampering.emulated = tamper;
-  return verify(await demo('demo-gzip.bzImage'), OPTIONS);
+const AS_IT_IS: Tamper = (finished) => finished;
+
+async function verifyTampered(tamper: Tamper, tamperHooked: Tamper = AS_IT_IS) {
+  const image = await demo('demo-gzip.bzImage');
+  const emulated = await boot(image, { ...OPTIONS, decompress: 'emulated' });
+  const hooked = await boot(image, OPTIONS);
+  try {
+    return compareBoots(image, tamperHooked(hooked), tamper(emulated));
+  } finally {
+    hooked.close();
+    emulated.close();
+  }
 }
 
 const why = hasNativeEngine() ? '' : ' (left out: no libunicorn 2.x found)';
@@ -210,11 +203,10 @@ describe.skipIf(why !== '')(`hooked and emulated${why}`, () => {
   });
 
   it('is told of the one that came to no kernel, whichever it is', async () => {
-    tampering.hooked = (boot: FinishedBoot) => ({
-      ...boot,
-      trace: { ...boot.trace, kernel: null, stopped: 'it gave up' },
-    });
-    const { problems, equal } = await verify(await demo('demo-gzip.bzImage'), OPTIONS);
+    const { problems, equal } = await verifyTampered(AS_IT_IS, (finished) => ({
+      ...finished,
+      trace: { ...finished.trace, kernel: null, stopped: 'it gave up' },
+    }));
     expect(problems).toEqual(['hooked: no kernel was reached: it gave up']);
     expect(equal).toBe(false);
   });

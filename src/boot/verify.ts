@@ -107,7 +107,7 @@ export async function verify(image: KernelImage, asked: Partial<BootOptions> = {
   try {
     const hooked = await boot(image, { ...shared, decompress: 'hooked' });
     try {
-      return compare(image, hooked, emulated);
+      return compareBoots(image, hooked, emulated);
     } finally {
       hooked.close();
     }
@@ -123,7 +123,8 @@ async function drawable(image: KernelImage, options: BootOptions): Promise<BootO
   return { kind: 'entropy', rdtsc: await entropyFor(image, options, kaslr) };
 }
 
-function compare(image: KernelImage, hooked: FinishedBoot, emulated: FinishedBoot): Verification {
+/** Compares two boots of an image that have come to their ends. */
+export function compareBoots(image: KernelImage, hooked: FinishedBoot, emulated: FinishedBoot): Verification {
   const returnsEntry = findStub(image)?.exitRegister === 'rax';
   const problems = compareTraces(hooked.trace, emulated.trace);
   const atJump = hooked.trace.phases.at(-1)!;

@@ -16,7 +16,12 @@ const PARAMS = 0x10000;
 const CMDLINE = 0x20000;
 
 function piece(address: number, bytes: Uint8Array): StatePiece {
-  return { address, size: bytes.length, read: (offset, length) => bytes.subarray(offset, offset + length) };
+  const read = (offset: number, length: number): Uint8Array => {
+    if (offset < 0 || offset >= bytes.length)
+      throw new Error(`${offset} is not in a piece of ${bytes.length}`);
+    return bytes.subarray(offset, offset + length);
+  };
+  return { address, size: bytes.length, read };
 }
 
 function stateOf(
