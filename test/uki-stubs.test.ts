@@ -122,5 +122,9 @@ describe.skipIf(reason !== '')(`a loader that jumps to the handover entry of a k
     for await (const { reason: why, phase } of session.phases()) if (why === 'phase') names.push(phase);
     expect(names).toContain('decompress_kernel');
     expect(session.trace().kernel).not.toBeNull();
+    const { atEntry, atExit } = session.trace().efiMemoryMap!;
+    // The stub has allocated what the kernel lies in since.
+    expect(atExit!.some(({ type }) => type === 'LoaderCode')).toBe(true);
+    expect(atExit!.length).toBeGreaterThan(atEntry.length);
   });
 });
