@@ -251,6 +251,17 @@ describe('the one address of 3.14 to 4.7', () => {
     expect(last + FIRST.outputSize <= 0x1000_0000).toBe(maxOffset !== null);
   });
 
+  it('leaves the virtual one alone where it is the given one', () => {
+    const output = 0x2000000;
+    const scenario = { ...FIRST, output, e820: [[output, 0xc00000, 1]] as const };
+    const input = { ...inputOf(scenario, OLD), loadPhysicalAddress: 0x1000000 };
+    const { physical, virtual, slots } = chooseRandomLocation(input, counts([1]).source);
+    expect([slots.physicalSlots, physical, virtual]).toEqual([1, output, 0x1000000]);
+    expect(
+      drawLocation(slots, { physical: 1n, virtual: 1n } as never, input, listedEntropy([1n, 2n])),
+    ).toEqual({ physical: output, virtual: null });
+  });
+
   it('is drawn only with kaslr on the command line where hibernation is built in', () => {
     const input = inputOf(FIRST, { ...OLD, optIn: true });
     expect(findKaslrSlots(input).disabled).toContain('hibernation');
@@ -310,6 +321,21 @@ describe('the slots', () => {
     expect(findKaslrSlots(input).areas.map(({ start }) => start)).toEqual([3 * GIB]);
   });
 
+  it('are off without a command line, of which the stub takes a -1 for a yes', () => {
+    const input = inputOf(FIRST);
+    input.memory.write32(KASLR_BOOT_PARAMS + 0x228, 0);
+    expect(findKaslrSlots(input).disabled).toBe('cmd_line_ptr is 0, which the stub takes for nokaslr');
+    expect(findKaslrSlots(inputOf({ ...FIRST, commandLine: 'nokaslr' })).disabled).toBe(
+      'nokaslr is on the command line',
+    );
+  });
+
+  it('are as large as the kernel, rounded up to 2 MiB where the stub does that', () => {
+    const scenario = { ...FIRST, outputSize: 0xb47998 };
+    expect(findKaslrSlots(inputOf(scenario)).imageSize).toBe(0xc00000);
+    expect(findKaslrSlots(inputOf(scenario, { roundsSize: false })).imageSize).toBe(0xb47998);
+  });
+
   it('stop at a list of setup_data that never ends', () => {
     const input = inputOf({ ...FIRST, setupData: [[0x3000000, 1, 8]] });
     input.memory.write64(0x3000000, 0x3000000n);
@@ -354,6 +380,15 @@ describe('the memory map of EFI', () => {
   const starts = (input: KaslrInput): string[] =>
     findKaslrSlots(input).areas.map(({ start }) => start.toString(16));
   const PIECE = 0x4000;
+
+  it('has descriptors of 40 bytes at least', () => {
+    const input = withMap([[CONVENTIONAL, 0x4000000, PIECE]]);
+    const of = (size: number): string[] => {
+      input.memory.write32(KASLR_BOOT_PARAMS + 0x1c8, size);
+      return starts(input);
+    };
+    expect([of(48), of(40), of(39)]).toEqual([['4000000'], ['4000000'], []]);
+  });
 
   it('offers conventional memory alone, whatever E820 calls usable', () => {
     const input = withMap([

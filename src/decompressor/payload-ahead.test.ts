@@ -49,3 +49,34 @@ describe.skipIf(availableParallelism() < 2)('PayloadAhead', () => {
     expect(await PayloadAhead.begin(await demo('lzo'))).toBeNull();
   });
 });
+
+describe('PayloadAhead.now', () => {
+  it('gives what the payload holds, on this thread', async () => {
+    const image = await demo('gzip');
+    const ahead = await PayloadAhead.now(image);
+    const bytes = await ahead!.take(payloadOf(image));
+    expect(Buffer.compare(bytes!, (await extractVmlinux(image)).bytes)).toBe(0);
+  });
+
+  it('gives nothing for any other stream', async () => {
+    const image = await demo('gzip');
+    const ahead = await PayloadAhead.now(image);
+    const own = payloadOf(image);
+    const elsewhere = new Uint8Array(own.byteOffset + own.length).subarray(own.byteOffset);
+    expect([elsewhere.byteOffset, elsewhere.length]).toEqual([own.byteOffset, own.length]);
+    const moved = new Uint8Array(own.buffer, own.byteOffset - 1, own.length);
+    const others = [elsewhere, moved, own.subarray(0, -1)].map((other) => ahead!.take(other));
+    expect(await Promise.all(others)).toEqual([null, null, null]);
+  });
+
+  it('gives nothing for a damaged stream, and of an image without one', async () => {
+    const { setupSize, payload } = await demo('gzip');
+    const image = await demo('gzip', (bytes) => {
+      bytes[setupSize + payload!.offset + (payload!.length >> 1)]! ^= 0x20;
+    });
+    expect(await PayloadAhead.now(image)).toBeNull();
+    expect(await PayloadAhead.now({ ...image, payload: null })).toBeNull();
+    const unknown = { ...image.payload!, outputLength: null };
+    expect(await PayloadAhead.now({ ...image, payload: unknown })).toBeNull();
+  });
+});

@@ -100,22 +100,35 @@ describe('a 32-bit stub', () => {
     expect(findStubDetails(patched(there, from, `68 00 00 10 00 ff b3 ${little(number - 8)}`))).toBeNull();
   });
 
-  it('may prepare its arguments by moving and subtracting', () => {
-    // push $output_len becomes mov $output_len, %ecx, sub $output_len, %eax, or mov %ebp, %ecx: one argument less.
-    for (const other of [
-      'b9 00 00 10 00',
-      '2d 00 00 10 00',
-      '89 e9 90 90 90',
-      '29 e9 90 90 90',
-      '8b cd 90 90 90',
-      '2b cd 90 90 90',
-    ]) {
-      const found = findStubDetails(patched(input.image, '68 00 00 10 00 55 68', `${other} 55 68`));
-      expect(found?.argumentCount).toBe(5);
-    }
-    // Behind what prepares nothing there are no arguments.
-    const four = patched(input.image, `55 68 ${little(PAYLOAD.length)}`, `90 68 ${little(PAYLOAD.length)}`);
-    expect(findStubDetails(four)).toBeNull();
+  it('may prepare its arguments between the pushes, but not by the stack pointer', () => {
+    const seven = makeStub32('stack-run-size', { payload: PAYLOAD }).image;
+    const [RUN_SIZE, OUTPUT_LENGTH] = ['68 00 00 20 00', '68 00 00 10 00'];
+    const count = (other: string, from = `${RUN_SIZE} ${OUTPUT_LENGTH}`, first = RUN_SIZE) =>
+      findStubDetails(patched(seven, from, `${first} ${other}`))?.argumentCount ?? null;
+    // In place of push $output_len: a number to ECX, a subtraction from EAX.
+    expect([count('b9 00 00 10 00'), count('2d 00 00 10 00')]).toEqual([6, 6]);
+    for (const twice of ['89 e9', '29 e9', '8b cd', '2b cd', '8d 09'])
+      expect(count(`51 ${twice} ${twice}`)).toBe(7);
+    // What changes ESP, or does something else, ends them.
+    for (const twice of ['89 cc', '29 cc', '8b e1', '2b e1', '89 09', '03 cd'])
+      expect(count(`51 ${twice} ${twice}`)).toBe(5);
+    expect(count('bc 00 00 10 00')).toBe(5);
+    // sub $10h, %ecx has a byte more: the push of EBP goes.
+    const output = `${RUN_SIZE} ${OUTPUT_LENGTH} 55`;
+    expect([
+      count('81 e9 10 00 00 00', output),
+      count('81 ec 10 00 00 00', output),
+      count('81 c1 10 00 00 00', output),
+      count('81 29 10 00 00 00', output),
+    ]).toEqual([5, null, null, null]);
+  });
+
+  it.each([
+    ['ends behind its call for its address', '5d 81 ed 0d', '5d 0f ff 0d'],
+    ['compares with what would lead to its start', '81 ed 0d 00 00 00', '81 fd f3 ff ff ff'],
+    ['passes nothing', '50 56 e8', '50 90 e8'],
+  ])('that %s is none, too', (_, from, to) => {
+    expect(findStubDetails(patched(input.image, from, to))).toBeNull();
   });
 
   it('jumps by the register that it says', () => {
@@ -187,6 +200,35 @@ describe('a 64-bit stub', () => {
     expect(
       findStubDetails(makeStub64('rmode-heap-input-rbp', { payload: PAYLOAD }).image)?.argumentCount,
     ).toBe(5);
+  });
+});
+
+describe('a 64-bit stub’s tail', () => {
+  it('sets its arguments behind the call before', () => {
+    const { image } = makeStub64('rmode-output', { payload: PAYLOAD });
+    // lea 0(%rip), %rsi; mov %rsi, %rsi before the call before: no heap is passed.
+    const earlier = patched(image, '48 39 ca 73 05 83 02 00 eb f6', '48 8d 35 00 00 00 00 48 89 f6');
+    expect(findStubDetails(earlier)).toMatchObject({ heap: null, argumentCount: 2 });
+  });
+
+  it('may load an IDT in a function that it calls, or one that that calls, and no further', () => {
+    const { image, labels } = makeStub64('rmode-output', { payload: PAYLOAD });
+    const at = labels.extractKernel + 0x200;
+    const handles = (...places: readonly (readonly [number, string])[]): boolean => {
+      const code = Uint8Array.from(image.protectedModeCode);
+      for (const [offset, text] of places) code.set(hex(text), at + offset);
+      return findStubDetails({ ...image, protectedModeCode: code })!.handlesPageFaults;
+    };
+    const LIDT = '0f 01 18 c3';
+    expect([
+      handles([0, LIDT]),
+      handles([0, '90 eb 02 c3 c3'], [5, LIDT]),
+      handles([0, 'c3'], [1, LIDT]),
+      handles([0, 'e8 0b 00 00 00 c3'], [0x10, LIDT]),
+      handles([0, 'e8 0b 00 00 00 c3'], [0x10, `e8 0b 00 00 00 c3`], [0x20, LIDT]),
+      handles([0, 'e8 0b 00 00 00 0f 01 18 c3'], [0x10, 'c3']),
+      handles([0, '0f 01 10 c3']),
+    ]).toEqual([true, true, false, true, false, true, false]);
   });
 });
 
