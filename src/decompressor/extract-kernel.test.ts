@@ -209,6 +209,38 @@ describe('extract_kernel of a 64-bit stub', () => {
     expect((await force(0x1600000)).message).toContain('over the compressed one');
   });
 
+  it.each([
+    ['outside of RAM', { physical: 0x3e00000 }, 'does not fit into RAM, which ends at 0x4000000'],
+    [
+      'no multiple',
+      { virtual: 0x1600100 },
+      'the forced virtual address 0x1600100 is no multiple of 0x200000',
+    ],
+    ['below the least virtual one', { virtual: 0xe00000 }, 'is outside 0x1000000 to 0x3'],
+    ['too far up', { virtual: 0x3fe00000 }, 'is outside 0x1000000 to 0x3'],
+    [
+      'below the least physical one',
+      { physical: 0xe00000 },
+      'lies below 0x1000000, where the kernel may begin',
+    ],
+  ])('refuses a forced address that is %s', async (_, place, message) => {
+    const { image } = makeStub64('rmode-output', { payload: gzipSync(kernel64()) });
+    const kaslr = { kind: 'forced', physical: null, virtual: null, ...place } as const;
+    const error = await refusal(extract(image, { kaslr }));
+    expect([error.code, error.message]).toEqual(['kaslr-forced', expect.stringContaining(message)]);
+  });
+
+  it('takes a forced address at the very end of RAM, of the virtual range, and below the compressed kernel', async () => {
+    const { image } = makeStub64('rmode-output', { payload: gzipSync(kernel64()) });
+    const force = async (place: { physical?: number; virtual?: number }) =>
+      (await extract(image, { kaslr: { kind: 'forced', physical: null, virtual: null, ...place } }))
+        .extraction;
+    // The kernel needs 208000h bytes, 400000h as the stub rounds them.
+    expect(await force({ physical: 0x3c00000 })).toMatchObject({ output: 0x3c00000n });
+    expect(await force({ virtual: 0x3fc00000 })).toMatchObject({ virtualBase: MAP64 + 0x3fc00000n });
+    expect(await force({ physical: 0x1200000 })).toMatchObject({ output: 0x1200000n });
+  });
+
   it('stops as the guest does when the payload is damaged, naming the kernel’s message and what is wrong', async () => {
     const payload = gzipSync(kernel64());
     payload[payload.length >> 1]! ^= 0xff;
@@ -657,6 +689,41 @@ describe('decompress_kernel of a moveparams stub', () => {
     const { extraction, ram } = await extract(image, { zo: 0x1000, prepare: memory(60000) });
     expect(extraction.returnValue).toBe(0n);
     expect(Buffer.compare(ram.subarray(0x100000, 0x100000 + kernel.length), kernel)).toBe(0);
+  });
+
+  it.each([
+    ['bzImage', 3072, 0x100000],
+    ['zImage', 1024, 0x1000],
+  ] as const)('asks for a %s for %i KiB above 1 MiB', async (kind, needed, zo) => {
+    const { image } = makeMoveParamsStub(kind, {
+      payload: gzipSync(kernel),
+      text: 'Less than 4MB of memory\0Less than 2MB of memory',
+    });
+    expect((await extract(image, { zo, prepare: memory(needed) })).extraction.file).toBeNull();
+    const error = await refusal(extract(image, { zo, prepare: memory(needed - 1) }));
+    expect(error.message).toContain(`"Less than ${kind === 'bzImage' ? 4 : 2}MB of memory"`);
+    // What INT 15h E801h told counts where it is more.
+    const large = (ram: Uint8Array): void => {
+      memory(needed - 1)(ram);
+      new DataView(ram.buffer).setUint32(BOOT_PARAMS + 0x1e0, needed, true);
+    };
+    expect((await extract(image, { zo, prepare: large })).extraction.file).toBeNull();
+  });
+
+  it('tells what it has written, and where', async () => {
+    const { image } = makeMoveParamsStub('bzImage', { payload: gzipSync(kernel) });
+    const { extraction } = await extract(image, { zo: 0x100000, prepare: memory(60000) });
+    const high = 0x100000 + 0x8e000;
+    expect(extraction.writes).toEqual([
+      { start: 0x2000, end: 0x90000, role: 'low-buffer' },
+      { start: high, end: high + 0xc000, role: 'high-buffer' },
+    ]);
+    expect(extraction.steps.map(({ name }) => name)).toEqual(['decompressed']);
+    expect(extraction.steps[0]!.summary).toMatch(/^gzip: .* became 581632 at 0x2000 and 49152 at 0x18e000$/);
+    const small = makeMoveParamsStub('zImage', { payload: gzipSync(kernel) });
+    const direct = await extract(small.image, { zo: 0x1000, prepare: memory(60000) });
+    expect(direct.extraction.steps).toHaveLength(1);
+    expect(direct.extraction.writes[0]).toMatchObject({ start: 0x100000, end: 0x100000 + kernel.length });
   });
 
   it('stops where the BIOS told of too little memory', async () => {
