@@ -84,4 +84,16 @@ describe.skipIf(why !== '')(`what a boot tells of the system${why}`, () => {
     const told = texts('bios').length;
     expect(setup?.summary).toBe(`${told + printed} BIOS calls`);
   });
+
+  it('has GDTR and IDTR of each phase as they were loaded before it', () => {
+    for (const name of ['gdtr', 'idtr'] as const) {
+      const [loaded] = trace.events.filter(
+        ({ kind, phase, details }) =>
+          kind === 'descriptor-table' && phase === 'setup' && details.register === name,
+      );
+      const { base, limit } = trace.phases.find(({ name: phase }) => phase === 'startup_32')![name];
+      expect(loaded!.details).toMatchObject({ base: `0x${base.toString(16)}`, limit });
+    }
+    expect(trace.phases.find(({ name }) => name === 'startup_32')!.gdtr.limit).toBe(0x1f);
+  });
 });
