@@ -159,6 +159,31 @@ describe('extract_kernel of a 64-bit stub', () => {
     expect(view.getBigUint64(0x2200010, true)).toBe(second.getBigUint64(0x10, true) + 0x600000n);
   });
 
+  it('marks in the page tables what it has read and written, each segment at its place', async () => {
+    const { image } = makeStub64('rmode-output', { payload: gzipSync(kernel64()) });
+    const TABLES = 0x3000000;
+    const { ram } = await extract(image, {
+      cr3: BigInt(TABLES),
+      prepare: (memory) => {
+        const view = new DataView(memory.buffer);
+        view.setBigUint64(TABLES, BigInt(TABLES + 0x1000) | 3n, true);
+        view.setBigUint64(TABLES + 0x1000, BigInt(TABLES + 0x2000) | 3n, true);
+        for (let page = 0; page < 32; page++)
+          view.setBigUint64(TABLES + 0x2000 + page * 8, BigInt(page * 0x200000) | 0x83n, true);
+      },
+    });
+    const marks = (address: number): bigint =>
+      new DataView(ram.buffer).getBigUint64(TABLES + 0x2000 + (address >> 21) * 8, true) & 0x60n;
+    // Accessed (20h) and dirty (40h): both segments, the compressed kernel, and nothing else.
+    expect([0x1000000, 0x1200000, 0x1600000, 0x1400000, 0x1800000].map(marks)).toEqual([
+      0x60n,
+      0x60n,
+      0x20n,
+      0n,
+      0n,
+    ]);
+  });
+
   it('looks for no inverse list where the stub knows none (6.15 on)', async () => {
     const kernel = makeKernel({
       bits: 64,
@@ -642,6 +667,32 @@ describe('extract_kernel of a 32-bit stub', () => {
     const { image } = makeStub32('stack-rmode-output', { payload: gzipSync(wild) });
     const error = await refusal(extract(image, { output: 0x1200000 }));
     expect(error.message).toContain('32-bit relocation outside of kernel!');
+  });
+});
+
+describe('a heap beyond what i386 maps directly', () => {
+  const ZO = 0x1800000 - 0x40000;
+  /** A boot with 128 MiB and so many bytes between the kernel's map and the end of the address space. */
+  const boot = (bits: 32 | 64, room: number) => {
+    const virtualOffset = (bits === 32 ? 2n ** 32n : 2n ** 64n) - BigInt((128 << 20) + room);
+    const segments = [{ paddr: 0x1000000, content: pattern(0x4000, 1) }];
+    const payload = gzipSync(makeKernel({ bits, entry: 0x1000000, virtualOffset, segments }));
+    const recipe = { payload, text: 'Destination address too large' };
+    const { image } =
+      bits === 32 ? makeStub32('stack-rmode-heap-input', recipe) : makeStub64('rmode-heap-input', recipe);
+    return { heap: findStubDetails(image)!.heap!, run: () => extract(image, { zo: ZO }) };
+  };
+
+  it('stops the stub at the first byte behind it, and none of 64 bits', async () => {
+    // The payload's length, and with it the heap's place, is the same for numbers of as many digits.
+    const { heap } = boot(32, ZO);
+    const just = boot(32, ZO + heap + 1);
+    const short = boot(32, ZO + heap);
+    expect([just.heap, short.heap]).toEqual([heap, heap]);
+    const error = await refusal(short.run());
+    expect(error.message).toContain('Destination address too large');
+    await expect(just.run()).resolves.toBeDefined();
+    await expect(boot(64, ZO).run()).resolves.toBeDefined();
   });
 });
 
