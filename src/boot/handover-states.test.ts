@@ -1,4 +1,5 @@
 // `handover-rules.ts` on states that are made here, without an engine: by PVH and old protocols, with registers that nobody tells.
+// Long, for it is tables: a row a state.
 
 import { describe, expect, it } from 'vitest';
 import { type KernelImage, readKernelImage } from '../image/kernel-image.ts';
