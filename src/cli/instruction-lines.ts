@@ -9,12 +9,17 @@ import type { LineOutput } from './line-output.ts';
 export const INSTRUCTION_FORMATS = ['text', 'jsonl'] as const;
 export type InstructionFormat = (typeof INSTRUCTION_FORMATS)[number];
 
-/** Bytes of a line that are made once, to be copied four at a time. */
+/**
+ * Bytes of a line that are made once, to be copied eight at a time: as floating-point numbers, none of which is a NaN, whose
+ * bits may not survive, since no valid UTF-8 has their bytes.
+ */
 export interface LinePiece {
-  /** Little endian, filled up with zeroes. */
-  readonly words: Uint32Array;
+  /** Filled up with zeroes. */
+  readonly words: Float64Array;
   /** Bytes. */
   readonly length: number;
+  /** Bytes before the spaces at its end. */
+  readonly trimmed: number;
 }
 
 export interface InstructionWriter {
@@ -34,6 +39,7 @@ export interface InstructionWriter {
 
 const NEWLINE = 0x0a;
 const QUOTE = 0x22;
+const SPACE = 0x20;
 /** `0x`, little endian. */
 const HEX_PREFIX = 0x7830;
 /** Columns of a text line. */
@@ -75,7 +81,9 @@ function textWriter(output: LineOutput, apart: boolean): InstructionWriter {
     instruction: (prefix, iterations, changes, { operands, call }) => {
       output.makeRoom();
       const { buffer, view } = output;
-      let at = copy(prefix, view, output.position);
+      const start = output.position;
+      let at = copy(prefix, view, start);
+      const whole = at;
       if (iterations !== 1) at += buffer.write(` x${iterations}`, at, 'latin1');
       if (call !== null) {
         const service = call.service === null ? '' : ` <${call.service}>`;
@@ -86,7 +94,7 @@ function textWriter(output: LineOutput, apart: boolean): InstructionWriter {
         at = copy(names[changes.registers[index]!]!, view, at);
         at = hex(changes.high[index]!, changes.low[index]!, view, at);
       }
-      while (buffer[at - 1] === 0x20) at--;
+      if (at === whole) at = start + prefix.trimmed;
       buffer[at++] = NEWLINE;
       output.position = at;
     },
@@ -187,23 +195,23 @@ function segmentAndOffset({ address, offset }: DecodedInstruction): string {
 }
 
 function hexBytes(bytes: Uint8Array): string {
-  return Array.from(bytes, (byte) => byte.toString(16).padStart(2, '0')).join(' ');
+  let text = '';
+  for (const byte of bytes) text += `${text === '' ? '' : ' '}${byte.toString(16).padStart(2, '0')}`;
+  return text;
 }
 
 function piece(text: string): LinePiece {
-  const bytes = Buffer.from(text);
-  const padded = Buffer.concat([bytes, Buffer.alloc(3)]);
-  return {
-    words: Uint32Array.from({ length: Math.ceil(bytes.length / 4) }, (_, index) =>
-      padded.readUInt32LE(4 * index),
-    ),
-    length: bytes.length,
-  };
+  const length = Buffer.byteLength(text);
+  const words = new Float64Array((length + 7) >>> 3);
+  Buffer.from(words.buffer).write(text);
+  let trimmed = text.length;
+  while (text.charCodeAt(trimmed - 1) === SPACE) trimmed--;
+  return { words, length, trimmed: length - (text.length - trimmed) };
 }
 
-/** Up to three bytes behind the piece are written over; a loop is faster than `set` for so few. */
+/** Up to seven bytes behind the piece are written over; a loop is faster than `set` for so few. */
 function copy({ words, length }: LinePiece, to: DataView, at: number): number {
-  for (let index = 0; index < words.length; index++) to.setUint32(at + 4 * index, words[index]!, true);
+  for (let index = 0; index < words.length; index++) to.setFloat64(at + 8 * index, words[index]!, true);
   return at + length;
 }
 
