@@ -118,7 +118,7 @@ export class InstructionStream<T> {
   #unhook: Unhook | null = null;
   /** Notes what is known, where the host can; its instructions are those of the same place in `noted`. */
   #steps: Steps | null = null;
-  readonly #noted: (KnownInstruction<T> | undefined)[] = [];
+  readonly #noted: (KnownInstruction<T> | undefined)[];
   /** Numbers of the modes and CS bases seen. */
   readonly #modes = new Map<string, number>();
   #last: KnownInstruction<T> | null = null;
@@ -132,6 +132,8 @@ export class InstructionStream<T> {
 
   constructor(machine: Machine, listener: InstructionListener<T>) {
     this.#machine = machine;
+    // Filled, for V8 looks up what stands far apart in an array by hashes.
+    this.#noted = new Array(NOTED_MASK + 1).fill(undefined);
     this.#cpu = machine.cpu;
     this.#mode = new CpuModeReader(machine.cpu);
     this.#listener = listener;
