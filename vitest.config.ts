@@ -1,13 +1,25 @@
+import { readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { defineConfig } from 'vitest/config';
 
 /** They change what their process or its modules are: environment, mocks, exit status, signal handlers. */
-const WITH_A_PROCESS_EACH = [
-  'src/cli/**/*.test.ts',
-  'src/cpu/**/*.test.ts',
-  'src/boot/verify.test.ts',
-  'src/codecs/system-library.test.ts',
-  'test/layout.test.ts',
-];
+const CHANGES_ITS_PROCESS =
+  /\bvi\.(mock|spyOn|stubEnv)\b|\bprocess\.(env\.\w+ = |exitCode)|\bdelete process\.env\b/;
+/** A second libunicorn cannot be loaded where another one has been. */
+const LOADS_SEVERAL_ENGINES = /\/each-engine\.ts'/;
+const APART = /^src\/(cli|cpu)\//;
+
+const tests = ['src', 'firmware', 'test', 'scripts']
+  .flatMap((folder) =>
+    readdirSync(new URL(folder, import.meta.url), { recursive: true, encoding: 'utf8' }).map((name) =>
+      join(folder, name),
+    ),
+  )
+  .filter((name) => name.endsWith('.test.ts'));
+const apart = tests.filter((name) => {
+  const text = readFileSync(new URL(name, import.meta.url), 'utf8');
+  return APART.test(name) || CHANGES_ITS_PROCESS.test(text) || LOADS_SEVERAL_ENGINES.test(text);
+});
 
 /** What the tests of both projects have in common, and other runs of them (scripts/mutation). */
 export const common = {
@@ -27,12 +39,12 @@ export default defineConfig({
         test: {
           name: 'together',
           include: ['src/**/*.test.ts', 'firmware/**/*.test.ts', 'test/**/*.test.ts', 'scripts/**/*.test.ts'],
-          exclude: WITH_A_PROCESS_EACH,
+          exclude: apart,
           // Each file would load the modules anew, which takes a third of a minute in all.
           isolate: false,
         },
       },
-      { extends: true, test: { name: 'apart', include: WITH_A_PROCESS_EACH } },
+      { extends: true, test: { name: 'apart', include: apart } },
     ],
   },
 });
