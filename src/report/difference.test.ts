@@ -193,6 +193,8 @@ describe('parseTraceJson', () => {
     expect(() => checkTrace('a.json', { ...rest, phases: [{ ...phases[0], address: 5 }] })).toThrow(
       '$.phases[0].address is 5, no address such as 0x100000',
     );
+    for (const field of ['console', 'stopped'])
+      expect(() => checkTrace('a.json', { ...rest, phases, [field]: 5 })).toThrow(`$.${field} is no text`);
     expect(() => parseTraceJson('a.json', '{"image": 1')).toThrow('a.json is no trace');
     expect(() => parseTraceJson('a.json', '[]')).toThrow('$ is no object');
   });

@@ -99,6 +99,10 @@ export function checkTrace(path: string, value: unknown): TraceJson {
     for (const field of ['start', 'end']) hexText(path, `${at}.${field}`, hazard[field]);
   }
   optionalList(path, '$.notices', trace.notices);
+  for (const field of ['console', 'stopped']) {
+    if (trace[field] !== undefined && trace[field] !== null && typeof trace[field] !== 'string')
+      throw notATrace(path, `$.${field} is no text`);
+  }
   // Left out by earlier versions.
   return { hazards: null, console: null, notices: null, stopped: null, ...trace } as unknown as TraceJson;
 }
