@@ -14,7 +14,7 @@ const FIRST_PROBE = 4;
  * which takes an engine several times as long.
  */
 const ENDLESS = 64e6;
-const ENDLESS_IN_MEMORY = 16e6;
+const ENDLESS_IN_MEMORY = 10e6;
 /** Rounds after which a probe has seen enough, and how few are enough where the probe ends before. */
 const ENOUGH_ROUNDS = 1000;
 const FEWEST_ROUNDS = 16;
@@ -73,8 +73,10 @@ export class Progress {
     const isQuiet = ports === this.#ports && biosCalls === this.#biosCalls;
     const polls = !isQuiet && biosCalls === this.#biosCalls;
     this.#quietSlices = isQuiet ? this.#quietSlices + 1 : 0;
+    const wasQuiet = this.#instructions - this.#quietSince;
     this.#instructions = instructions;
     if (!isQuiet) this.#quietSince = instructions;
+    const isLong = wasQuiet < ENDLESS_IN_MEMORY && instructions - this.#quietSince >= ENDLESS_IN_MEMORY;
     if (!polls) this.#pollingSince = clock.nanoseconds;
     this.#pollingSlices = polls ? this.#pollingSlices + 1 : 0;
     this.#ports = ports;
@@ -83,6 +85,7 @@ export class Progress {
     if (isQuiet)
       this.#isProbeDue =
         (this.#quietSlices >= FIRST_PROBE && isPowerOfTwo(this.#quietSlices)) ||
+        isLong ||
         (waited > 0 && waited % WAITING_TICKS === 0);
     else this.#isProbeDue = polls && clock.nanoseconds - this.#pollingSince > POLLING_NANOSECONDS;
   }
