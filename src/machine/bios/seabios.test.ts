@@ -1,10 +1,11 @@
 // The same calls to Bootscope's BIOS and to SeaBIOS in QEMU: a boot sector makes them and sends each result through port E9h.
 
-import { execFileSync, spawnSync } from 'node:child_process';
+import { spawnSync } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { beforeAll, describe, expect, it } from 'vitest';
+import { noQemu } from '../../../test/witnesses.ts';
 import { enterRealMode } from '../../cpu/enter-mode.ts';
 import { openCpu } from '../../cpu/open.ts';
 import { diskOfBytes } from '../../image/disk-image.ts';
@@ -245,22 +246,13 @@ function runInQemu(disk: Uint8Array, hardDisk: Uint8Array | null): Uint8Array {
   }
 }
 
-function hasQemu(): boolean {
-  try {
-    execFileSync('qemu-system-x86_64', ['--version'], { stdio: 'ignore' });
-    return true;
-  } catch {
-    return false;
-  }
-}
-
-const suite = hasQemu() ? describe : describe.skip;
+const suite = noQemu === null ? describe : describe.skip;
 
 suite.each([
   ['', CALLS, null],
   [' with a hard disk', HARD_DISK_CALLS, makeHardDisk()],
 ] as const)(
-  `BIOS calls answered as by SeaBIOS%s${hasQemu() ? '' : ' (left out: no qemu-system-x86_64)'}`,
+  `BIOS calls answered as by SeaBIOS%s${noQemu === null ? '' : ` (left out: ${noQemu})`}`,
   (_, calls, hardDisk) => {
     let ours: ReturnType<typeof parseRecords> = [];
     let theirs: ReturnType<typeof parseRecords> = [];
