@@ -163,9 +163,11 @@ async function compare(name: string, draw: boolean): Promise<void> {
 }
 
 describe('extract_kernel leaves what the guest’s own function leaves', () => {
-  for (const name of isEverythingRun ? ['x64-lz4', 'x64-verbose', 'i386-lz4'] : []) {
-    const there = existsSync(join(BUILT, name, 'bzImage'));
-    const left = there ? '' : ' (left out: scripts/build-kernels did not build it)';
+  for (const name of ['x64-lz4', 'x64-verbose', 'i386-lz4']) {
+    const built = existsSync(join(BUILT, name, 'bzImage'));
+    const there = built && isEverythingRun;
+    const why = built ? 'CI runs it, and BOOTSCOPE_TESTS=all' : 'scripts/build-kernels did not build it';
+    const left = there ? '' : ` (left out: ${why})`;
     it.skipIf(!there)(`${name} where it was linked to${left}`, () => compare(name, false));
     it.skipIf(!there)(`${name} at a random location${left}`, async () => {
       const image = await readKernelImage(name, readFileSync(join(BUILT, name, 'bzImage')));
