@@ -38,9 +38,8 @@ export default defineConfig({
         extends: true,
         test: {
           name: 'together',
-          include: ['src/**/*.test.ts', 'firmware/**/*.test.ts', 'test/**/*.test.ts', 'scripts/**/*.test.ts'],
-          exclude: apart,
-          // Each file would load the modules anew, which takes a third of a minute in all.
+          include: tests.filter((name) => !apart.includes(name)),
+          // Each file would load the modules anew, which takes 0.4 s of processor time.
           isolate: false,
         },
       },

@@ -19,7 +19,7 @@ import { readKernelImage } from '../src/image/kernel-image.ts';
 import { bootProgramOf } from '../src/machine/uefi/boot-manager.ts';
 import { bootscope, buildCommand } from './command.ts';
 import { CLOUD_KERNEL } from './debian-kernels.ts';
-import { isEverythingRun } from './witnesses.ts';
+import { leftOut } from './witnesses.ts';
 
 interface Reference {
   /** Missing for the demo kernel. */
@@ -352,23 +352,31 @@ suite(`boot loaders on disks, as with QEMU${why}`, () => {
       expect(judge(0xf000_0000)).toEqual(['cmd_line_ptr 0xf0000000 points to where there is no RAM']);
     });
 
-    it.each(
-      (
-        [
-          ['grub-mbr', 135, 'core.img', 'stage1.5'],
-          ['grub-gpt', 100, 'partition 1: core.img', 'stage1.5'],
-        ] as const
-      ).slice(0, process.env.BOOTSCOPE_ALL_LOADERS !== undefined ? 2 : isEverythingRun ? 1 : 0),
-    )('a core.img of GRUB that is cut, on %s', { timeout: 120_000 }, async (name, from, owner, phase) => {
-      using session = await openChanged(name, (bytes) => bytes.fill(0, from * 512, 2048 * 512));
-      await session.run();
-      const { stopped } = session.trace();
-      expect(stopped).toContain(`in phase ${phase} at `);
-      expect(stopped).toMatch(
-        new RegExp(
-          `; the loader has read sectors ${from} to \\d+ of ${name}\\.img \\(${owner}\\), which hold nothing but zeroes$`,
-        ),
+    const allLoaders = process.env.BOOTSCOPE_ALL_LOADERS !== undefined;
+    for (const [name, from, owner, phase, left] of [
+      ['grub-mbr', 135, 'core.img', 'stage1.5', allLoaders ? null : leftOut],
+      [
+        'grub-gpt',
+        100,
+        'partition 1: core.img',
+        'stage1.5',
+        allLoaders ? null : 'takes BOOTSCOPE_ALL_LOADERS',
+      ],
+    ] as const)
+      it.skipIf(left !== null)(
+        `a core.img of GRUB that is cut, on ${name}${left === null ? '' : ` (left out: ${left})`}`,
+        { timeout: 120_000 },
+        async () => {
+          using session = await openChanged(name, (bytes) => bytes.fill(0, from * 512, 2048 * 512));
+          await session.run();
+          const { stopped } = session.trace();
+          expect(stopped).toContain(`in phase ${phase} at `);
+          expect(stopped).toMatch(
+            new RegExp(
+              `; the loader has read sectors ${from} to \\d+ of ${name}\\.img \\(${owner}\\), which hold nothing but zeroes$`,
+            ),
+          );
+        },
       );
-    });
   });
 });

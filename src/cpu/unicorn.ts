@@ -863,6 +863,7 @@ class UnicornCpu implements Cpu, BlockWatcher {
       this.#check(error, 'Adding a hook for steps');
       return handle;
     });
+    const removeHook = this.#unhook(record);
     this.#stepBuffer = buffer;
     this.#registers.written = () => buffer.readAll();
     return {
@@ -881,7 +882,12 @@ class UnicornCpu implements Cpu, BlockWatcher {
       readAll: () => buffer.readAll(),
       remember: (address, code, flags, changes) => buffer.remember(address, code, flags, changes),
       setMode: (mode) => buffer.setMode(mode),
-      unhook: this.#unhook(record),
+      unhook: () => {
+        removeHook();
+        if (this.#stepBuffer !== buffer) return;
+        this.#stepBuffer = null;
+        this.#registers.written = null;
+      },
     };
   }
 

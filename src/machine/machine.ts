@@ -596,7 +596,7 @@ export class Machine {
     const lost = type === 'fetch' || (type === 'write' && address < DEVICES_START);
     if (lost || address >= FOUR_GIB || this.#busPages >= MAXIMUM_BUS_PAGES) {
       const verb = type === 'fetch' ? 'jumped to' : type === 'write' ? 'wrote to' : 'read from';
-      const physical = linearToPhysical(cpu, address);
+      const physical = cpu.engineVersion.startsWith('2.0.') ? linearToPhysical(cpu, address) : null;
       // Unicorn 2.0 walks the tables, and then takes the linear address for the physical one.
       const why =
         physical !== null && physical !== address && physical < BigInt(memory.end)

@@ -73,10 +73,10 @@ export class Progress {
     const isQuiet = ports === this.#ports && biosCalls === this.#biosCalls;
     const polls = !isQuiet && biosCalls === this.#biosCalls;
     this.#quietSlices = isQuiet ? this.#quietSlices + 1 : 0;
-    const wasQuiet = this.#instructions - this.#quietSince;
+    const before = this.#quiet;
     this.#instructions = instructions;
     if (!isQuiet) this.#quietSince = instructions;
-    const isLong = wasQuiet < ENDLESS_IN_MEMORY && instructions - this.#quietSince >= ENDLESS_IN_MEMORY;
+    const isLong = before < ENDLESS_IN_MEMORY && this.#quiet >= ENDLESS_IN_MEMORY;
     if (!polls) this.#pollingSince = clock.nanoseconds;
     this.#pollingSlices = polls ? this.#pollingSlices + 1 : 0;
     this.#ports = ports;
@@ -106,6 +106,11 @@ export class Progress {
     );
   }
 
+  /** Instructions since the guest last did something outside the CPU. */
+  get #quiet(): number {
+    return this.#instructions - this.#quietSince;
+  }
+
   /** Whether `probe` is to be called for what comes next. */
   get isProbeDue(): boolean {
     return this.#isProbeDue;
@@ -122,7 +127,7 @@ export class Progress {
     const { cpu } = this.#parts;
     const before = registers(cpu);
     const start = linearRip(cpu, before);
-    const quiet = this.#instructions - this.#quietSince;
+    const quiet = this.#quiet;
     const watchesChanges = quiet >= ENDLESS_IN_MEMORY;
     const touched = new Set<number>();
     let changed = false;
@@ -175,7 +180,7 @@ export class Progress {
     if (waits && (!isSame || waited % WAITING_TICKS !== 0)) return;
     const { lowest, highest, length } = this.#extent(start);
     const where = lowest === highest ? `at ${hex(lowest)}` : `from ${hex(lowest)} to ${hex(highest)}`;
-    const quiet = this.#instructions - this.#quietSince;
+    const quiet = this.#quiet;
     // It was quiet, or polled, for so long; before that it may have been elsewhere.
     const past = Math.max(quiet, this.#pollingSlices * SLICE);
     const times = length === null || past === 0 ? '' : rounds(Math.floor(past / length), length);

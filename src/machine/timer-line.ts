@@ -3,6 +3,7 @@
 
 import type { Cpu, Unhook } from '../cpu/cpu.ts';
 import { CR0_PE } from '../x86/control-registers.ts';
+import { BDA, BDA_END } from './bios/rom.ts';
 import { FLAG_IF } from './bios/service.ts';
 import type { TickCount } from './bios/time.ts';
 import type { Clock } from './clock.ts';
@@ -12,9 +13,6 @@ import type { Pic } from './pic.ts';
 const TIMER_LINE = 0;
 const TIMER_VECTOR = 0x08;
 const TIMER_HOOK_VECTOR = 0x1c;
-/** What the BIOS notes down with a tick or a key. */
-const BDA = 0x400;
-const BDA_END = 0x500;
 const LAST_ADDRESS = 0xffff_ffff_ffff_ffffn;
 /** Ticks of doing nothing after which a halted guest is taken to have halted for good: about a minute. */
 const IDLE_TICKS = 1092;
@@ -106,7 +104,10 @@ export class TimerLine {
     return this.#waitedTicks;
   }
 
-  /** Whether a tick can make a difference to a guest that touches these addresses only: a handler of its own may do anything. */
+  /**
+   * Whether a tick can make a difference to a guest that touches these addresses only: a handler of its own may do anything, and
+   * the BIOS notes ticks and keys down in its data area.
+   */
   mattersTo(touched: ReadonlySet<number>): boolean {
     const { pic, interrupts } = this.#parts;
     const isBios = [pic.vectorBase + TIMER_LINE, TIMER_HOOK_VECTOR].every((vector) =>

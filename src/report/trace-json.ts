@@ -100,8 +100,7 @@ export function checkTrace(path: string, value: unknown): TraceJson {
   }
   optionalList(path, '$.notices', trace.notices);
   for (const field of ['console', 'stopped']) {
-    if (trace[field] !== undefined && trace[field] !== null && typeof trace[field] !== 'string')
-      throw notATrace(path, `$.${field} is no text`);
+    if (trace[field] !== undefined && trace[field] !== null) text(path, `$.${field}`, trace[field]);
   }
   // Left out by earlier versions.
   return { hazards: null, console: null, notices: null, stopped: null, ...trace } as unknown as TraceJson;
@@ -109,7 +108,7 @@ export function checkTrace(path: string, value: unknown): TraceJson {
 
 function checkPhase(path: string, at: string, value: unknown): void {
   const phase = record(path, at, value);
-  if (typeof phase.name !== 'string') throw notATrace(path, `${at}.name is no text`);
+  text(path, `${at}.name`, phase.name);
   hexText(path, `${at}.address`, phase.address);
   for (const [name, register] of Object.entries(record(path, `${at}.registers`, phase.registers))) {
     hexText(path, `${at}.registers.${name}`, register);
@@ -124,7 +123,7 @@ function checkPhase(path: string, at: string, value: unknown): void {
   for (const [index, entry] of list(path, `${at}.regions`, phase.regions).entries()) {
     const here = `${at}.regions[${index}]`;
     const region = record(path, here, entry);
-    if (typeof region.name !== 'string') throw notATrace(path, `${here}.name is no text`);
+    text(path, `${here}.name`, region.name);
     hexText(path, `${here}.start`, region.start);
     hexText(path, `${here}.end`, region.end);
   }
@@ -153,6 +152,10 @@ function list(path: string, at: string, value: unknown): readonly unknown[] {
 /** Null and missing are for what a witness did not know. */
 function optionalList(path: string, at: string, value: unknown): readonly unknown[] {
   return value === undefined || value === null ? [] : list(path, at, value);
+}
+
+function text(path: string, at: string, value: unknown): void {
+  if (typeof value !== 'string') throw notATrace(path, `${at} is no text`);
 }
 
 function hexText(path: string, at: string, value: unknown): void {

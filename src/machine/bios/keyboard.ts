@@ -4,6 +4,7 @@ import type { PhysicalMemory } from '../../x86/physical-memory.ts';
 import type { Clock } from '../clock.ts';
 import { type Key, nobodyPresses } from '../keys.ts';
 import {
+  BDA,
   BDA_KEYBOARD_END,
   BDA_KEYBOARD_FLAGS,
   BDA_KEYBOARD_HEAD,
@@ -12,7 +13,6 @@ import {
 } from './rom.ts';
 import type { BiosRegisters, BiosService, BiosVector } from './service.ts';
 
-const BDA = 0x400;
 /** A guest that asks for a key and gets none is waiting: time passes for it. */
 const POLL_NANOSECONDS = 1_000_000;
 /** One that has asked so often in vain waits for its time to be up, which then passes in timer ticks. */

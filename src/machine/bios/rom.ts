@@ -40,6 +40,8 @@ const CALL_TIMER_HOOK = [0xcd, 0x1c];
 export const MODEL_AT = 0xfc;
 
 // BIOS data area (segment 40h), absolute addresses.
+export const BDA = 0x400;
+export const BDA_END = 0x500;
 export const BDA_COM_PORTS = 0x400;
 export const BDA_EBDA_SEGMENT = 0x40e;
 export const BDA_EQUIPMENT = 0x410;
