@@ -1,5 +1,6 @@
 // What `bootscope` starts with: runs the bundled command (main.ts) from V8's code cache, which saves compiling it at each
-// start. The first run that does something leaves the cache in the user's cache folder; V8 refuses one of another Node.js.
+// start. Each subcommand has a cache of its own, with the functions that it needs: its first run leaves it in the user's cache
+// folder. V8 refuses one of another Node.js.
 
 import { mkdirSync, readdirSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
@@ -7,12 +8,14 @@ import { homedir } from 'node:os';
 import { join } from 'node:path';
 import { Script } from 'node:vm';
 
+const EXIT_UNUSABLE = 2;
+
 const filename = join(__dirname, 'command.cjs');
-const { cacheFolder, cacheName, sameCommand } = cachePlace();
+const { cacheFolder, cacheName, checkout, build } = cachePlace();
 
 /** Where the cache of this very build is: V8 tells code from other code by its length alone. */
-function cachePlace(): { cacheFolder: string; cacheName: string; sameCommand: string } {
-  const { env, platform, version, arch } = process;
+function cachePlace(): { cacheFolder: string; cacheName: string; checkout: string; build: string } {
+  const { env, platform, version, arch, argv } = process;
   const caches =
     env.XDG_CACHE_HOME ||
     (platform === 'win32' && env.LOCALAPPDATA) ||
@@ -23,11 +26,14 @@ function cachePlace(): { cacheFolder: string; cacheName: string; sameCommand: st
   for (let index = 0; index < filename.length; index++) {
     hash = Math.imul(hash ^ filename.charCodeAt(index), 0x01000193) >>> 0;
   }
-  const sameCommand = `${hash.toString(36)}-`;
+  const checkout = `${hash.toString(36)}-`;
+  const build = `-${size}-${ino}-${mtimeMs}-${version}-${arch}`;
+  const [subcommand = ''] = /^[a-z]*$/.exec(argv[2] ?? '') ?? [];
   return {
     cacheFolder: join(caches, 'bootscope', 'code'),
-    cacheName: `${sameCommand}${size}-${ino}-${mtimeMs}-${version}-${arch}`,
-    sameCommand,
+    cacheName: `${checkout}${subcommand}${build}`,
+    checkout,
+    build,
   };
 }
 
@@ -47,6 +53,8 @@ const script = new Script(readFileSync(filename, 'latin1'), {
   filename,
   ...(cachedData === undefined ? {} : { cachedData }),
 });
+if (cachedData === undefined || script.cachedDataRejected === true) leaveCache();
+
 const commandModule = { exports: {} };
 const run = script.runInThisContext() as (...parameters: readonly unknown[]) => void;
 run(
@@ -58,10 +66,16 @@ run(
   (specifier: string) => import(specifier),
 );
 
-if (cachedData === undefined || script.cachedDataRejected === true) {
-  // At the end, since the cache holds the functions that were needed until then; those of a boot, where it was one.
+/** At the end, since the cache holds the functions that were needed until then. */
+function leaveCache(): void {
+  const { setFlagsFromString } = process.getBuiltinModule('node:v8');
+  // In a long run V8 drops code that has not been used for a while, all that starts the command with it.
+  setFlagsFromString('--no-flush-bytecode');
   process.on('exit', (status) => {
-    if (status === 0 && process.argv.length > 3) writeCache();
+    // V8 takes a cache for code of other settings otherwise.
+    setFlagsFromString('--flush-bytecode');
+    // Of a command that could not be used it would hold next to nothing.
+    if (status < EXIT_UNUSABLE) writeCache();
   });
 }
 
@@ -69,7 +83,8 @@ function writeCache(): void {
   try {
     mkdirSync(cacheFolder, { recursive: true });
     for (const name of readdirSync(cacheFolder)) {
-      if (name.startsWith(sameCommand)) rmSync(join(cacheFolder, name), { force: true });
+      if (name.startsWith(checkout) && !name.endsWith(build))
+        rmSync(join(cacheFolder, name), { force: true });
     }
     const part = join(cacheFolder, `${cacheName}.${process.pid}`);
     writeFileSync(part, script.createCachedData());
