@@ -180,13 +180,10 @@ function lazyBuiltins() {
     name: namespace,
     setup({ onResolve, onLoad }) {
       onResolve({ filter: /^node:/ }, ({ path }) => ({ path, namespace }));
-      onLoad({ filter: /.*/, namespace }, ({ path }) => {
-        const names = Object.keys(process.getBuiltinModule(path));
-        const getters = names.map((name) => `get ${name}() { return load().${name}; }`);
-        return {
-          contents: `const load = () => process.getBuiltinModule('${path}'); module.exports = { ${getters.join(', ')} };`,
-        };
-      });
+      // Behind a prototype, which esbuild does not go through name by name for each file that imports the module.
+      onLoad({ filter: /.*/, namespace }, ({ path }) => ({
+        contents: `module.exports = Object.create(new Proxy({}, { get: (_, name) => process.getBuiltinModule('${path}')[name] }));`,
+      }));
     },
   };
 }
