@@ -192,7 +192,12 @@ export class HeldBoot implements BootSession {
     const own = { ...whole, cmdline, entry: entry.name };
     const wanted = decompressAhead && options.decompress === 'hooked';
     const ahead = wanted ? await PayloadAhead.begin(image) : null;
-    return new HeldBoot(image, own, ahead, await attempt(image, own, ahead));
+    try {
+      return new HeldBoot(image, own, ahead, await attempt(image, own, ahead));
+    } catch (error) {
+      await ahead?.close();
+      throw error;
+    }
   }
 
   get boot(): BootRun {
@@ -277,6 +282,7 @@ export class HeldBoot implements BootSession {
     if (this.#closed) return;
     this.#closed = true;
     this.#attempt.cpu.close();
+    void this.#ahead?.close();
   }
 
   [DISPOSE](): void {
@@ -399,7 +405,10 @@ export class HeldBoot implements BootSession {
   async #again(): Promise<void> {
     this.#attempt.cpu.close();
     this.#snapshots?.forgetMachine();
-    if (this.options.decompress === 'hooked') this.#ahead ??= await PayloadAhead.now(this.#image);
+    if (this.options.decompress === 'hooked' && this.#ahead?.isMoved !== false) {
+      await this.#ahead?.close();
+      this.#ahead = await PayloadAhead.now(this.#image);
+    }
     this.#attempt = await attempt(this.#image, this.options, this.#ahead);
     this.#attempt.run.snapshots = this.#snapshots;
     this.#stop = this.#stand({ reason: 'opened' });

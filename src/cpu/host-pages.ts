@@ -1,6 +1,7 @@
 // Pages of the host for the native engine: guest RAM, and what hooks count in. Large blocks are kept for the next boot of the
 // process, emptied, with the arrays that JavaScript sees them by.
 
+import { ownPages } from '../host/host.ts';
 import type { Koffi } from '../host/koffi.ts';
 import type { Pointer } from './transport.ts';
 
@@ -80,6 +81,7 @@ export class HostPages {
     if (known !== undefined && known.length === size) return known;
     if (block.arrays.size >= MAX_ARRAYS) block.arrays.clear();
     const array = this.#array(pointer, size);
+    ownPages(array);
     block.arrays.set(name, array);
     return array;
   }

@@ -144,9 +144,10 @@ async function decompress(context: DecompressionContext, output: Uint8Array): Pr
   const { image, inputAddress } = context;
   const payload = image.payload!;
   const input = payloadBytes(context, inputAddress);
-  const ready = await context.ahead?.take(input);
-  if (ready != null) {
-    output.set(ready);
+  const ahead = context.ahead ?? null;
+  const ready = (await ahead?.take(input)) ?? null;
+  if (ahead !== null && ready !== null) {
+    ahead.moveTo(ready, output.subarray(0, ready.length));
     return ready.length;
   }
   const codec = await codecByName(payload.codec);

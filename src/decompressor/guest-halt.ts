@@ -58,9 +58,10 @@ export class GuestHalt {
    * @returns bytes written
    */
   async decompress(input: Uint8Array, output: Uint8Array, inputAddress: number): Promise<number> {
-    const ready = await this.#ahead?.take(input);
-    if (ready != null) {
-      output.set(ready);
+    const ahead = this.#ahead;
+    const ready = (await ahead?.take(input)) ?? null;
+    if (ahead !== null && ready !== null) {
+      ahead.moveTo(ready, output.subarray(0, ready.length));
       return ready.length;
     }
     const { codec: name } = this.#image.payload!;

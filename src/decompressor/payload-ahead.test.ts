@@ -3,6 +3,7 @@ import { availableParallelism } from 'node:os';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, it } from 'vitest';
 import { codecByName } from '../codecs/registry.ts';
+import { allocatePages, freePages } from '../host/host.ts';
 import { extractVmlinux } from '../image/extract-vmlinux.ts';
 import { type KernelImage, readKernelImage } from '../image/kernel-image.ts';
 import { PayloadAhead } from './payload-ahead.ts';
@@ -29,6 +30,26 @@ describe.skipIf(availableParallelism() < 2)('PayloadAhead', () => {
       expect(await ahead!.take(payloadOf(image).slice())).toBeNull();
     });
   }
+
+  it('puts it to its place, and has nothing more once it was moved or closed', async () => {
+    const image = await demo('gzip');
+    const { bytes } = await extractVmlinux(image);
+    const ahead = (await PayloadAhead.begin(image))!;
+    const taken = (await ahead.take(payloadOf(image)))!;
+    const own = new Uint8Array(bytes.length);
+    ahead.moveTo(taken, own);
+    expect(Buffer.compare(own, bytes)).toBe(0);
+    expect(ahead.isMoved).toBe(false);
+    const pages = allocatePages(bytes.length);
+    if (pages !== null) {
+      ahead.moveTo(taken, pages.subarray(0, bytes.length));
+      expect(Buffer.compare(pages.subarray(0, bytes.length), bytes)).toBe(0);
+      if (ahead.isMoved) expect(await ahead.take(payloadOf(image))).toBeNull();
+      freePages(pages);
+    }
+    await ahead.close();
+    expect(await ahead.take(payloadOf(image))).toBeNull();
+  });
 
   it('gives nothing for a damaged stream', async () => {
     const { setupSize, payload } = await demo('gzip');

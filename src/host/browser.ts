@@ -207,6 +207,18 @@ export function loadKoffi(): typeof import('koffi') | null {
   return null;
 }
 
+export function ownPages(_array: Uint8Array): void {}
+
+export function allocatePages(_length: number): Uint8Array<ArrayBuffer> | null {
+  return null;
+}
+
+export function freePages(_array: Uint8Array<ArrayBuffer>): void {}
+
+export function movePages(_from: Uint8Array, _to: Uint8Array): boolean {
+  return false;
+}
+
 // What one host has the other has, too.
 type Missing = Exclude<keyof typeof node, keyof typeof import('./browser.ts')>;
 const complete: [Missing] extends [never] ? true : Missing = true;

@@ -27,6 +27,8 @@ import type {
 } from './host-types.ts';
 import { type Koffi, requireKoffi } from './koffi.ts';
 
+export { allocatePages, freePages, movePages, ownPages } from './movable-pages.ts';
+
 /** The hash of pieces one behind the other, lower-case hex; null for an algorithm that this host does not have. */
 export function hashHex(algorithm: HashName, ...pieces: readonly Uint8Array[]): string | null {
   const hash = createHash(algorithm);
