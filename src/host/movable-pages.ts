@@ -10,6 +10,7 @@ const MAX_KEPT = 2;
 // sys/mman.h
 const PROT_READ_WRITE = 3;
 const MAP_PRIVATE_ANONYMOUS = 0x22;
+const MAP_FIXED = 0x10;
 const MAP_NORESERVE = 0x4000;
 const MADV_HUGEPAGE = 14;
 /** MREMAP_MAYMOVE, MREMAP_FIXED, MREMAP_DONTUNMAP: what was moved is left with empty pages. */
@@ -18,7 +19,7 @@ const MREMAP_LEAVING_EMPTY = 7;
 interface PageCalls {
   /** Memory on huge pages, as JavaScript sees it; null where there is none. */
   readonly map: (size: number) => Uint8Array<ArrayBuffer> | null;
-  /** False where the kernel does not do it. */
+  /** False where the kernel does not do it; `from` is as it was then. */
   readonly move: (from: Uint8Array, to: Uint8Array, size: number) => boolean;
   readonly unmap: (array: Uint8Array) => void;
 }
@@ -54,7 +55,7 @@ export function freePages(array: Uint8Array<ArrayBuffer>): void {
 /**
  * Moves the bytes of `from` to `to`, of the same length. Whole pages are handed over, so that `from` is lost.
  *
- * @returns false where that is impossible: nothing has happened then
+ * @returns false where that is impossible: `from` is as it was then, `to` may be empty
  */
 export function movePages(from: Uint8Array, to: Uint8Array): boolean {
   if (!calls || from.length !== to.length || !ours.has(from.buffer) || !ours.has(to.buffer)) return false;
@@ -81,8 +82,13 @@ function linuxCalls(): PageCalls | null {
         madvise(start, size, MADV_HUGEPAGE);
         return new Uint8Array(koffi.view(BigInt(start), size));
       },
-      move: (from, to, size) =>
-        mremap(koffi.address(from), size, size, MREMAP_LEAVING_EMPTY, koffi.address(to)) !== -1,
+      move: (from, to, size) => {
+        const place = koffi.address(to);
+        if (mremap(koffi.address(from), size, size, MREMAP_LEAVING_EMPTY, place) !== -1) return true;
+        // Without memory left the kernel may have taken away what was there.
+        mmap(place, size, PROT_READ_WRITE, MAP_PRIVATE_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
+        return false;
+      },
       unmap: (array) => munmap(koffi.address(array), array.length),
     };
   } catch {
