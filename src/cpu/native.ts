@@ -452,7 +452,9 @@ class NativeTransport implements Transport {
     const state = code === null ? null : this.allocate(size);
     if (code === null || state === null) return null;
     const readBatch = this.#library.regReadBatch();
-    const buffer = new StepBuffer(this.view(state, size), ids, { state, ram, ramSize, readBatch });
+    const buffer = new StepBuffer(() => this.view(state, size), ids, {
+      ...{ state, ram, ramSize, readBatch, pointerSize: this.pointerSize },
+    });
     const { uc_hook_add } = this.#library;
     const add = () => {
       // Not before: koffi cannot call what is registered while the library runs.

@@ -1,10 +1,10 @@
-// A code hook's callback that notes known instructions and the registers before each in a buffer, as machine code where the
-// host lets us: entering JavaScript for each would take most of the time of stepping.
+// A code hook's callback that notes known instructions and the registers before each in a buffer, in WebAssembly, and as machine
+// code where the host lets us: entering JavaScript for each would take most of the time of stepping.
 
 import { runsMachineCode } from './host-machine-code.ts';
 
 /*
- * The function of a hook's four parameters, the last (the user data) pointing to the state below:
+ * Both are the same function of a hook's four parameters, the last (the user data) pointing to the state below:
  *
  *   if (state.lastFlags & SYNC) goto call
  *   if (address == state.last && state.lastFlags & REPEATS) return                  // one more iteration
@@ -131,7 +131,7 @@ export function stepMachineCode(): Uint8Array | null {
   ]);
 }
 
-/** Bytes of engine memory that a buffer for so many registers takes. */
+/** Bytes of engine memory that a buffer for so many registers takes, whatever the size of pointers. */
 export function stepBufferSize(registers: number): number {
   return layout(registers).size;
 }
@@ -154,6 +154,25 @@ function layout(registers: number): Layout {
   return { addresses, changes, values, pointers, lists, size: lists + MOST_LISTS * registers * 4 };
 }
 
+interface Views {
+  readonly bytes: Uint8Array;
+  readonly fields: DataView;
+  readonly addresses: Uint32Array;
+  readonly changes: Uint32Array;
+  readonly values: Uint32Array;
+}
+
+function viewsOf(bytes: Uint8Array<ArrayBuffer>, at: Layout): Views {
+  const { buffer, byteOffset, length } = bytes;
+  return {
+    bytes,
+    fields: new DataView(buffer, byteOffset, length),
+    addresses: new Uint32Array(buffer, byteOffset + at.addresses, CAPACITY),
+    changes: new Uint32Array(buffer, byteOffset + at.changes, CAPACITY),
+    values: new Uint32Array(buffer, byteOffset + at.values, (at.pointers - at.values) / 4),
+  };
+}
+
 /** Where things are in the engine's address space. */
 export interface StepPlaces {
   readonly state: number;
@@ -162,44 +181,37 @@ export interface StepPlaces {
   readonly ramSize: number;
   /** `uc_reg_read_batch`. */
   readonly readBatch: bigint;
+  /** Bytes of each of the pointers that `uc_reg_read_batch` gets. */
+  readonly pointerSize: 4 | 8;
 }
 
 /** The state as JavaScript sees it. */
 export class StepBuffer {
-  readonly #view: DataView;
-  readonly #memory: Uint8Array;
+  readonly #memory: () => Uint8Array<ArrayBuffer>;
+  readonly #at: Layout;
+  #views: Views;
   readonly #ids: readonly number[];
-  /** Where the lists of ids begin in the state, and how the engine addresses it. */
-  readonly #lists: number;
+  /** How the engine addresses it. */
   readonly #state: number;
   /** By sets of changes. */
   readonly #listsByChanges = new Map<number, number>();
   /** All registers, as a set. */
   readonly all: number;
-  /** 64-bit values of what is read before each noted instruction, as words, one behind the other. */
-  readonly values: Uint32Array;
-  /** Linear addresses of the noted instructions. */
-  readonly addresses: Uint32Array;
-  /** The registers that are read before each of them, a bit for each. */
-  readonly changes: Uint32Array;
 
   /**
-   * @param memory - `stepBufferSize(ids.length)` bytes of zeroes at `places.state`
+   * @param memory - gives `stepBufferSize(ids.length)` bytes at `places.state`, of zeroes at first; asked anew when its view is
+   * detached
    * @param ids - the library's numbers of the registers
    */
-  constructor(memory: Uint8Array, ids: readonly number[], places: StepPlaces) {
-    const { buffer, byteOffset, length } = memory;
+  constructor(memory: () => Uint8Array<ArrayBuffer>, ids: readonly number[], places: StepPlaces) {
     const registers = ids.length;
     const at = layout(registers);
     this.#memory = memory;
+    this.#at = at;
+    this.#views = viewsOf(memory(), at);
     this.#ids = ids;
-    this.#lists = at.lists;
     this.#state = places.state;
     this.all = 2 ** registers - 1;
-    this.#view = new DataView(buffer, byteOffset, length);
-    this.addresses = new Uint32Array(buffer, byteOffset + at.addresses, CAPACITY);
-    this.changes = new Uint32Array(buffer, byteOffset + at.changes, CAPACITY);
-    this.values = new Uint32Array(buffer, byteOffset + at.values, CAPACITY * registers * 2);
     const view = this.#view;
     view.setUint32(STATE.capacity, CAPACITY, true);
     const fields: readonly (readonly [number, number | bigint])[] = [
@@ -212,10 +224,37 @@ export class StepBuffer {
     ];
     for (const [offset, value] of fields) view.setBigUint64(offset, BigInt(value), true);
     for (let index = 0; index < CAPACITY * registers; index++) {
-      view.setBigUint64(at.pointers + index * 8, BigInt(places.state + at.values + index * 8), true);
+      const value = places.state + at.values + index * 8;
+      if (places.pointerSize === 4) view.setUint32(at.pointers + index * 4, value, true);
+      else view.setBigUint64(at.pointers + index * 8, BigInt(value), true);
     }
     this.readAll();
     this.callNext();
+  }
+
+  /** Where the engine's heap can grow, older views of it are empty then. */
+  #current(): Views {
+    if (this.#views.addresses.length === 0) this.#views = viewsOf(this.#memory(), this.#at);
+    return this.#views;
+  }
+
+  get #view(): DataView {
+    return this.#current().fields;
+  }
+
+  /** 64-bit values of what is read before each noted instruction, as words, one behind the other. */
+  get values(): Uint32Array {
+    return this.#current().values;
+  }
+
+  /** Linear addresses of the noted instructions. */
+  get addresses(): Uint32Array {
+    return this.#current().addresses;
+  }
+
+  /** The registers that are read before each of them, a bit for each. */
+  get changes(): Uint32Array {
+    return this.#current().changes;
   }
 
   setCallback(callback: bigint): void {
@@ -267,14 +306,14 @@ export class StepBuffer {
       list = this.#listsByChanges.size;
       if (list === MOST_LISTS) return this.#listOf(this.all);
       this.#listsByChanges.set(changes, list);
-      let at = this.#lists + list * this.#ids.length * 4;
+      let at = this.#at.lists + list * this.#ids.length * 4;
       for (const [place, id] of this.#ids.entries()) {
         if ((changes & (1 << place)) === 0) continue;
         this.#view.setUint32(at, id, true);
         at += 4;
       }
     }
-    return { changes, pointer: BigInt(this.#state + this.#lists + list * this.#ids.length * 4) };
+    return { changes, pointer: BigInt(this.#state + this.#at.lists + list * this.#ids.length * 4) };
   }
 
   /** @param mode - a number for whatever else an instruction's meaning depends on; only those of this one are noted */
@@ -296,7 +335,7 @@ export class StepBuffer {
     view.setUint32(entry + 4, flags, true);
     view.setUint32(entry + 8, (1 << code.length) - 1, true);
     view.setUint32(entry + 12, view.getUint32(STATE.mode, true), true);
-    this.#memory.set(code, entry + 16);
+    this.#current().bytes.set(code, entry + 16);
     view.setUint32(entry + 32, list.changes, true);
     view.setUint32(entry + 36, bitCount(list.changes), true);
     view.setBigUint64(entry + 40, list.pointer, true);

@@ -871,9 +871,15 @@ class UnicornCpu implements Cpu, BlockWatcher {
         return buffer.count;
       },
       all: buffer.all,
-      addresses: buffer.addresses,
-      changes: buffer.changes,
-      values: buffer.values,
+      get addresses() {
+        return buffer.addresses;
+      },
+      get changes() {
+        return buffer.changes;
+      },
+      get values() {
+        return buffer.values;
+      },
       clear: () => buffer.clear(),
       setLast: (address, flags, changes) => {
         if (flags === null) buffer.callNext();

@@ -5,6 +5,8 @@ import { BootscopeError } from '../error.ts';
 import { latin1Text } from '../host/host.ts';
 import { BLOCK_COUNTER_WASM, prepareBlockCounter, STATE_SIZE } from './block-counter.ts';
 import { COUNTING_HOOK_WASM } from './counting-hook.ts';
+import { StepBuffer, stepBufferSize } from './step-buffer.ts';
+import { STEP_HOOK_WASM } from './step-hook-wasm.ts';
 import type { HookShape, HookShapes, Pointer, Transport, UcError } from './transport.ts';
 
 const PAGE = 4096;
@@ -50,6 +52,7 @@ const TB_SIZE = 10;
 const UC_ERR_NOMEM = 1;
 /** Ours: the module trapped. */
 const UC_ERR_BROKEN = -1;
+const UC_HOOK_CODE = 4;
 const UC_HOOK_BLOCK = 8;
 const UC_PROT_ALL = 7;
 const UC_X86_REG_RIP = 41;
@@ -548,21 +551,54 @@ class WasmTransport implements Transport {
 
   readonly controlFunction = 0n;
 
-  /** Not here: a call into JavaScript is several times as cheap as with the native library. */
-  makeStepsHook(): null {
-    return null;
+  makeStepsHook(
+    ram: Pointer,
+    ramSize: number,
+    ids: readonly number[],
+    callback: HookShapes['code'],
+  ): ReturnType<Transport['makeStepsHook']> {
+    if (!(this.#memory instanceof webAssembly.Memory)) return null;
+    const size = stepBufferSize(ids.length);
+    const state = this.allocate(size);
+    if (state === null) return null;
+    const buffer = new StepBuffer(() => this.view(state, size), ids, {
+      ...{ state, ram, ramSize, readBatch: 0n, pointerSize: this.pointerSize },
+    });
+    const target = { call: callback };
+    const call: HookShapes['code'] = (address, length) => target.call(address, length);
+    const add = () => {
+      // What some builds export is a JavaScript function that puts the module's own in its place when it is called.
+      this.#uc._uc_reg_read_batch(this.#handle, 0, 0, 0);
+      const error = this.#addWasmHook(STEP_HOOK_WASM, state, call, UC_HOOK_CODE);
+      if (error !== 0) return { error, hook: 0 };
+      const hook = this.#scratchPointer();
+      this.#hooks.set(hook, () => {
+        target.call = DEAD.code;
+      });
+      return { error, hook };
+    };
+    return { buffer, add };
   }
 
-  /** Hooks every block with the function of a module that gets the heap and a callback; leaves the hook in the scratch memory. */
-  #addWasmHook(code: Uint8Array<ArrayBuffer>, userData: Pointer, callback: HookShapes['code']): UcError {
+  /**
+   * Hooks every block, or instruction, with the function of a module that gets the heap, a callback and `uc_reg_read_batch`; leaves
+   * the hook in the scratch memory.
+   */
+  #addWasmHook(
+    code: Uint8Array<ArrayBuffer>,
+    userData: Pointer,
+    callback: HookShapes['code'],
+    type = UC_HOOK_BLOCK,
+  ): UcError {
     const imports = {
       m: this.#memory,
+      r: this.#uc._uc_reg_read_batch,
       f: (_uc: number, address: bigint, size: number) => callback(BigInt.asUintN(64, address), size),
     };
     const module = new webAssembly.Instance(new webAssembly.Module(code), { e: imports });
     const entry = this.#uc.addFunction(module.exports.g as Callback, SIGNATURES.code);
     const { _uc_hook_add } = this.#uc;
-    return _uc_hook_add(this.#handle, this.#scratch, UC_HOOK_BLOCK, entry, userData, 1n, 0n, 0);
+    return _uc_hook_add(this.#handle, this.#scratch, type, entry, userData, 1n, 0n, 0);
   }
 
   callCounted(): void {
