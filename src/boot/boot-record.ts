@@ -43,7 +43,7 @@ export interface RecordState {
 export class BootRecord {
   readonly #boot: RecordedBoot;
   readonly #recorder = new TraceRecorder();
-  readonly #openedAt = monotonicTime();
+  #openedAt = monotonicTime();
   readonly #writes: MemoryWrite[] = [];
   readonly #events: SystemEvents | null;
   /** What lies where, recorded as it comes and goes: between two runs of the CPU, before the phase begins that shows it. */
@@ -85,6 +85,18 @@ export class BootRecord {
     const known = this.events.filter((event) => event.phase === this.phase).length;
     for (const event of events.slice(known)) this.#recorder.event(event);
     if (system !== null) this.#events?.restoreState(system);
+  }
+
+  /** Goes on where another one, of a boot of the same image, stands at the beginning of a phase. */
+  copyFrom(other: BootRecord): void {
+    this.#recorder.copyFrom(other.#recorder);
+    this.placements.copyFrom(other.placements);
+    this.#writes.splice(0, this.#writes.length, ...other.#writes);
+    this.#efiCallsAt.splice(0, this.#efiCallsAt.length, ...other.#efiCallsAt);
+    this.#openedAt = other.#openedAt;
+    this.#biosCalls = other.#biosCalls;
+    this.#efiCalls = other.#efiCalls;
+    this.#diskCalled = other.#diskCalled;
   }
 
   get phases(): readonly Phase[] {

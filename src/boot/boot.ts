@@ -4,7 +4,7 @@ import type { KernelImage } from '../image/kernel-image.ts';
 import type { Machine } from '../machine/machine.ts';
 import type { BootTrace } from '../trace/boot-trace.ts';
 import type { BootOptions } from './options.ts';
-import { openBoot } from './session.ts';
+import { type BootSession, openBoot } from './session.ts';
 
 /** A finished boot; the machine stays open so that its memory can be looked at. */
 export interface FinishedBoot {
@@ -38,10 +38,15 @@ export async function boot(image: KernelImage, options: Partial<BootOptions> = {
   try {
     await session.run();
     options.signal?.throwIfAborted();
-    const { options: whole, machine } = session;
-    return { options: whole, trace: session.trace(), machine, close: () => session.close() };
+    return finishedBoot(session);
   } catch (error) {
     session.close();
     throw error;
   }
+}
+
+/** A session that has come to its end, as `boot` gives it. */
+export function finishedBoot(session: BootSession): FinishedBoot {
+  const { options, machine } = session;
+  return { options, trace: session.trace(), machine, close: () => session.close() };
 }

@@ -2,7 +2,6 @@
 // memory and registers at the jump into the kernel.
 
 import { findStub, findStubDetails } from '../decompressor/find-stub.ts';
-import { equalBytes } from '../host/host.ts';
 import type { KernelImage } from '../image/kernel-image.ts';
 import type {
   BootTrace,
@@ -13,10 +12,13 @@ import type {
   RegisterSnapshot,
 } from '../trace/boot-trace.ts';
 import type { PhysicalMemory } from '../x86/physical-memory.ts';
-import { boot, type FinishedBoot } from './boot.ts';
+import { boot, type FinishedBoot, finishedBoot } from './boot.ts';
+import { differingChunks } from './differing-memory.ts';
+import { goOnTrapped } from './go-on-trapped.ts';
 import { cmdlineForGuest } from './kaslr-request.ts';
 import { entropyFor } from './kaslr-slots.ts';
 import { type BootOptions, DEFAULT_BOOT_OPTIONS } from './options.ts';
+import { HeldBoot } from './session.ts';
 
 /** What differs in one region, from the first differing byte to the last, [start, end). */
 export interface MemoryDifference {
@@ -59,9 +61,6 @@ interface Jump {
   readonly heap: number | null;
 }
 
-const CHUNK = 0x10000;
-/** A view of the guest's memory costs more than comparing what a small one shows. */
-const VIEW = 0x40_0000;
 /** Bits 5 and 6 of an entry (Intel SDM 3A 4.8). */
 const PAGE_ACCESSED_DIRTY = 0x60;
 /** How far below the stack pointer the guest's functions may have written. */
@@ -103,16 +102,18 @@ export async function verify(image: KernelImage, asked: Partial<BootOptions> = {
     cmdline: cmdlineForGuest(image, options),
   };
   // The long one first: how fast the engine runs depends on where its memory lies, and in a fresh process it lies well.
-  const emulated = await boot(image, { ...shared, decompress: 'emulated' });
+  const guest = await HeldBoot.open(image, { ...shared, decompress: 'emulated', snapshotMemory: 0 });
+  let hooked: FinishedBoot | null = null;
   try {
-    const hooked = await boot(image, { ...shared, decompress: 'hooked' });
-    try {
-      return compareBoots(image, hooked, emulated);
-    } finally {
-      hooked.close();
-    }
+    await guest.run({ until: 'extract_kernel' });
+    hooked = await goOnTrapped(guest);
+    await guest.run();
+    options.signal?.throwIfAborted();
+    hooked ??= await boot(image, { ...shared, decompress: 'hooked' });
+    return compareBoots(image, hooked, finishedBoot(guest));
   } finally {
-    emulated.close();
+    hooked?.close();
+    guest.close();
   }
 }
 
@@ -221,28 +222,6 @@ function compareMemory(jump: Jump): MemoryDifference[] {
   }
   close();
   return [...found.values()];
-}
-
-/** A piece of RAM of which the two have something else. */
-interface Chunk {
-  readonly start: number;
-  readonly ours: Uint8Array;
-  readonly theirs: Uint8Array;
-}
-
-/** Of all RAM. */
-function* differingChunks(hooked: PhysicalMemory, emulated: PhysicalMemory): Generator<Chunk> {
-  for (const block of hooked.blocks) {
-    for (let start = block.start; start < block.end; start += VIEW) {
-      const length = Math.min(VIEW, block.end - start);
-      const [ours, theirs] = [hooked.view(start, length), emulated.view(start, length)];
-      if (equalBytes(ours, theirs)) continue;
-      for (let at = 0; at < length; at += CHUNK) {
-        const [mine, other] = [ours.subarray(at, at + CHUNK), theirs.subarray(at, at + CHUNK)];
-        if (!equalBytes(mine, other)) yield { start: start + at, ours: mine, theirs: other };
-      }
-    }
-  }
 }
 
 function classify(start: number, end: number, bytes: number, jump: Jump): MemoryDifference {

@@ -29,8 +29,8 @@ export function registerVerify(program: Command): void {
   addBootOptions(command, { without: ['decompress', 'hash', 'fromState'] });
   addJsonOption(command, 'the comparison').action(async (path: string | undefined, flags: Flags) => {
     const { image, options } = await readBootRequest(path, flags);
-    // All memory is compared, what the hashes are of with it: they are made where they are shown.
-    const shown = { ...options, hash: flags.json === true };
+    // All memory is compared, what the hashes are of with it: they are made where they are shown. Events are shown nowhere.
+    const shown = { ...options, hash: flags.json === true, events: false };
     const result = await withProgress(`verifying ${image.path}`, () => verify(image, shown));
     if (flags.json === true) printJson(jsonOf(result, options.shortcuts));
     else printText(textOf(image.path, result, options.shortcuts));

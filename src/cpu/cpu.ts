@@ -152,6 +152,8 @@ export interface Cpu {
   mapDevice(address: number, size: number): Uint8Array;
   /** What was mapped as RAM, by address. */
   readonly blocks: readonly MemoryBlock[];
+  /** Runs of RAM outside of which all is zeroes, by address; all RAM where the host does not tell what was touched. */
+  touched(): readonly MemoryBlock[];
   /**
    * The bytes [address, address + length), shared with the guest: in one block, and at most 4 GiB. Without `length` all from
    * the start of a block, up to that. Take them anew after `run` (a WASM heap may have moved).

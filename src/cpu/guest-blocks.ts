@@ -78,6 +78,16 @@ export class GuestBlocks {
     return this.#transport.view(this.at(range.start).pointer + (address - range.start), length);
   }
 
+  /** See `Cpu.touched`. */
+  touched(): readonly MemoryBlock[] {
+    return this.ram.flatMap(({ start, end }) => {
+      const ranges = this.#transport.touched(this.at(start).pointer, end - start);
+      return (
+        ranges?.map((range) => ({ start: start + range.start, end: start + range.end })) ?? [{ start, end }]
+      );
+    });
+  }
+
   #whole(block: Block): Uint8Array<ArrayBuffer> {
     if (block.view === null || block.view.byteLength === 0) {
       block.view = this.#transport.view(block.pointer, Math.min(block.size, MAX_VIEW));

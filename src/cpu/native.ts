@@ -4,6 +4,7 @@
 import type { LibraryHandle, TypeObject } from 'koffi';
 import { BootscopeError } from '../error.ts';
 import { type Koffi, requireKoffi } from '../host/koffi.ts';
+import { type ByteRange, touchedPages } from '../host/touched-pages.ts';
 import {
   blockCounter,
   blockCounterMachineCode,
@@ -294,6 +295,10 @@ class NativeTransport implements Transport {
 
   view(pointer: Pointer, size: number): Uint8Array<ArrayBuffer> {
     return this.#library.pages.view(pointer, size);
+  }
+
+  touched(pointer: Pointer, size: number): readonly ByteRange[] | null {
+    return touchedPages(pointer, size);
   }
 
   memMapPtr(address: bigint, size: number, permissions: number, block: Pointer): UcError {

@@ -1,5 +1,6 @@
 // The raw uc_* calls that a binding of Unicorn must offer; the engine above it is the same for every binding.
 
+import type { ByteRange } from '../host/touched-pages.ts';
 import type { EngineName } from './cpu.ts';
 import type { StepBuffer } from './step-buffer.ts';
 
@@ -64,6 +65,11 @@ export interface Transport {
    * `byteLength` becomes 0, and the engine asks anew.
    */
   view(pointer: Pointer, size: number): Uint8Array<ArrayBuffer>;
+  /**
+   * Outside of which [pointer, pointer + size), which was allocated here, still holds the zeroes that it began with: ranges in
+   * bytes from `pointer`, by address. Null where the host does not tell.
+   */
+  touched(pointer: Pointer, size: number): readonly ByteRange[] | null;
   /** Bytes of a pointer in arrays of pointers: 8 native on 64-bit hosts, 4 in WASM. */
   readonly pointerSize: 4 | 8;
 

@@ -280,6 +280,10 @@ class UnicornCpu implements Cpu, BlockWatcher {
     return this.#blocks.ram;
   }
 
+  touched(): readonly MemoryBlock[] {
+    return this.#blocks.touched();
+  }
+
   ram(address: number, length?: number): Uint8Array<ArrayBuffer> {
     return this.#blocks.view(address, length);
   }

@@ -389,6 +389,10 @@ class WasmTransport implements Transport {
     return new Uint8Array(this.#memory.buffer, pointer, size);
   }
 
+  touched(): null {
+    return null;
+  }
+
   memMapPtr(address: bigint, size: number, permissions: number, block: Pointer): UcError {
     const begin = Number(address);
     const end = begin + size;

@@ -28,6 +28,8 @@ export class PortBus {
   onEvent: ((event: MachineEvent) => void) | null = null;
   /** Accesses so far, but for writes to `uncountedPort`. */
   accesses = 0;
+  /** Reads so far: what is written changes nothing for a guest that reads nothing back. */
+  reads = 0;
   /** A port whose writes show no progress of the guest's: the interrupt controller's. */
   uncountedPort = -1;
   readonly #clock: Clock;
@@ -55,6 +57,7 @@ export class PortBus {
   read(port: number, size: PortSize): number {
     this.#clock.advance(this.#readTime(port));
     this.accesses++;
+    this.reads++;
     const device = this.#devices[this.#owners[port]!] ?? null;
     let value: number;
     if (size === 1) {

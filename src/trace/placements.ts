@@ -38,6 +38,11 @@ export class Placements {
     this.#now = now;
   }
 
+  /** What lies and lay in another one, in place of what does here. */
+  copyFrom(other: Placements): void {
+    this.#all.splice(0, this.#all.length, ...other.#all.map((placement) => ({ ...placement })));
+  }
+
   /** Something lies there from now on; nothing does where it is empty or not known. */
   add(extent: Extent | null, thing: Omit<PlacedThing, 'start' | 'end'>): void {
     if (extent === null || extent.end <= extent.start) return;

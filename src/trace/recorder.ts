@@ -15,6 +15,16 @@ export class TraceRecorder {
   readonly #counts = new Map<EventKind, number>();
   #dropped = 0;
 
+  /** What another one has collected so far, in place of what this one has. */
+  copyFrom(other: TraceRecorder): void {
+    this.#phases.splice(0, this.#phases.length, ...other.#phases.map((phase) => ({ ...phase })));
+    this.#events.splice(0, this.#events.length, ...other.#events);
+    this.#notices.splice(0, this.#notices.length, ...other.#notices);
+    this.#counts.clear();
+    for (const [kind, count] of other.#counts) this.#counts.set(kind, count);
+    this.#dropped = other.#dropped;
+  }
+
   get phases(): readonly Phase[] {
     return this.#phases;
   }

@@ -18,6 +18,8 @@ export interface MemoryOwner {
    * when it grows, and is asked for anew.
    */
   ram(address: number, length: number): Uint8Array;
+  /** Runs of it outside of which all is zeroes, by address; where nothing tells, it is missing. */
+  touched?(): readonly MemoryBlock[];
   /** Drops what the engine has translated there. */
   invalidateCode(address: number, length: number): void;
 }
@@ -70,6 +72,11 @@ export class PhysicalMemory {
 
   get blocks(): readonly MemoryBlock[] {
     return this.#owner.blocks;
+  }
+
+  /** Runs of RAM outside of which all is zeroes, by address: all RAM where nobody can tell. */
+  touched(): readonly MemoryBlock[] {
+    return this.#owner.touched?.() ?? this.blocks;
   }
 
   /** Address behind the highest byte of RAM. */

@@ -40,18 +40,25 @@ export function watchRelocation(boot: BootRun, relocated: number): void {
 }
 
 function onCopied(boot: BootRun, address: number): void {
-  const { image, found } = boot;
+  const { found } = boot;
   recordCopy(boot, address);
   found.zo = address;
   found.copyAddress = address;
-  watchStubEvents(boot, 'tail');
+  watchCopiedCode(boot);
   const relocated = boot.stub?.relocated ?? null;
   if (relocated !== null) {
-    watchCopies(boot, relocated, relocated + TAIL_SEARCH);
-    hookFillLoops(boot, stubTail(boot), image.protectedModeCode.length);
     boot.watch(address + relocated, () => boot.beginPhase('relocated'));
     watchExtractKernel(boot, () => watchGuestCopies(boot));
   }
+}
+
+/** What the code does that the stub has copied, but for coming to its next phases. */
+export function watchCopiedCode(boot: BootRun): void {
+  watchStubEvents(boot, 'tail');
+  const relocated = boot.stub?.relocated ?? null;
+  if (relocated === null) return;
+  watchCopies(boot, relocated, relocated + TAIL_SEARCH);
+  hookFillLoops(boot, stubTail(boot), boot.image.protectedModeCode.length);
 }
 
 /** Hooks the `rep movs` and `rep stos` that stand in the protected-mode code at offsets [from, to). */

@@ -15,13 +15,18 @@ export function watchExtractKernel(boot: BootRun, emulated: (() => void) | null 
     boot.beginPhase('extract_kernel');
     // An action of its own: the boot may be held before it.
     if (boot.decompress === 'emulated') boot.snapshots?.begin(boot);
-    if (boot.decompress === 'hooked') boot.deferChange(() => trap(boot));
+    if (boot.decompress === 'hooked') trapHere(boot);
     else if (stub.relocated === null) watchForExitInPlace(boot);
     else {
       watchForExit(boot, zo, zo + boot.image.protectedModeCode.length);
       emulated?.();
     }
   });
+}
+
+/** The CPU stands at the function's first instruction: when it is to run on, the function is done in TypeScript. */
+export function trapHere(boot: BootRun): void {
+  boot.deferChange(() => trap(boot));
 }
 
 /** What extract_kernel works on, when the CPU stands at its first instruction; null where that was not reached. */
