@@ -39,6 +39,22 @@ export interface InstructionDetails {
   readonly call: ServiceCall | null;
 }
 
+/** Whoever tells of many instructions at once that the CPU noted without a call; of others the listener is told one by one. */
+export interface InstructionBatch<T> {
+  /** Values of NOTED_REGISTERS before the instruction that is executed next, as words, low and high: kept by whoever tells. */
+  readonly registers: Uint32Array;
+  /** Instructions noted at an address that ends in these 16 bits are this one; null of one to be told by the listener. */
+  remember(slot: number, described: T | null): void;
+  /** Takes over what was noted, which the calls of `executed` that follow go through. */
+  load(steps: Steps): void;
+  /**
+   * Tells of the noted instructions before those at `index` to `count`, up to one that it cannot tell of.
+   * @param words - of the values, which belong to earlier ones
+   * @returns the index that it came to and the words that it used, these included
+   */
+  executed(index: number, count: number, words: number): { readonly index: number; readonly words: number };
+}
+
 /** Whoever is told of each executed instruction. */
 export interface InstructionListener<T> {
   readonly syntax: Syntax;
@@ -46,6 +62,8 @@ export interface InstructionListener<T> {
   readonly operands?: boolean;
   /** What to keep with an instruction, made once; null leaves it out, which is several times faster. */
   describe(instruction: DecodedInstruction): T | null;
+  /** Tells the more frequent ones instead of `executed`. */
+  readonly batch?: InstructionBatch<T>;
   /**
    * @param iterations - of a repeated string instruction, which may be 0; 1 for all others
    * @param changes - only valid during the call
@@ -54,20 +72,21 @@ export interface InstructionListener<T> {
 }
 
 /** Read at every step; RIP is known from the address. */
-const GENERAL: readonly RegisterName[] = REGISTER_NAMES.slice(0, REGISTER_NAMES.indexOf('rip')).concat(
-  'rflags',
-);
+export const NOTED_REGISTERS: readonly RegisterName[] = REGISTER_NAMES.slice(
+  0,
+  REGISTER_NAMES.indexOf('rip'),
+).concat('rflags');
 /** Read again only after instructions that can change them. */
 const SYSTEM: readonly RegisterName[] = REGISTER_NAMES.slice(REGISTER_NAMES.indexOf('cs'));
 /** Where the count of string instructions stands in the words of the general registers. */
-const RCX_LOW = GENERAL.indexOf('rcx') * 2;
+const RCX_LOW = NOTED_REGISTERS.indexOf('rcx') * 2;
 const RCX_HIGH = RCX_LOW + 1;
 /** Places of the general registers, by their numbers. */
-const REGISTER_PLACES = REGISTERS_BY_NUMBER.map((name) => GENERAL.indexOf(name));
-const RFLAGS = GENERAL.indexOf('rflags');
-const GENERAL_NUMBERS = Uint8Array.from(GENERAL, (name) => REGISTER_NAMES.indexOf(name));
-/** The bit of each register of a decoded instruction's changes, in the order of GENERAL. */
-const CHANGE_BITS = GENERAL.map((_, place) =>
+const REGISTER_PLACES = REGISTERS_BY_NUMBER.map((name) => NOTED_REGISTERS.indexOf(name));
+const RFLAGS = NOTED_REGISTERS.indexOf('rflags');
+const NOTED_NUMBERS = Uint8Array.from(NOTED_REGISTERS, (name) => REGISTER_NAMES.indexOf(name));
+/** The bit of each register of a decoded instruction's changes, in the order of NOTED_REGISTERS. */
+const CHANGE_BITS = NOTED_REGISTERS.map((_, place) =>
   place === RFLAGS ? 1 << FLAGS_PLACE : 1 << REGISTER_PLACES.indexOf(place),
 );
 /** INT n, and the vector of the INT of one byte. */
@@ -87,10 +106,10 @@ interface Bank {
   readonly before: Uint32Array;
 }
 
-function bank(names: readonly RegisterName[]): Bank {
+function bank(names: readonly RegisterName[], before: Uint32Array = new Uint32Array(names.length * 2)): Bank {
   const now = new BigUint64Array(names.length);
   return {
-    ...{ names, now, words: new Uint32Array(now.buffer), before: new Uint32Array(names.length * 2) },
+    ...{ names, now, words: new Uint32Array(now.buffer), before },
     numbers: Uint8Array.from(names, (name) => REGISTER_NAMES.indexOf(name)),
   };
 }
@@ -107,7 +126,8 @@ export class InstructionStream<T> {
     operands: [],
     call: null,
   };
-  readonly #general = bank(GENERAL);
+  readonly #batch: InstructionBatch<T> | null;
+  readonly #general: Bank;
   readonly #system = bank(SYSTEM);
   readonly #changes = {
     count: 0,
@@ -137,6 +157,8 @@ export class InstructionStream<T> {
     this.#cpu = machine.cpu;
     this.#mode = new CpuModeReader(machine.cpu);
     this.#listener = listener;
+    this.#batch = listener.batch ?? null;
+    this.#general = bank(NOTED_REGISTERS, listener.batch?.registers);
     this.#operands = listener.operands === true ? new OperandWatch(machine.cpu) : null;
     this.#decoder = new InstructionDecoder(listener.syntax, (instruction) => listener.describe(instruction), {
       operands: listener.operands === true,
@@ -158,7 +180,7 @@ export class InstructionStream<T> {
       this.#operands !== null
         ? null
         : this.#cpu.hookSteps(
-            GENERAL,
+            NOTED_REGISTERS,
             (address) => this.#onStep(Number(address)),
             () => this.#handOver(),
           );
@@ -208,9 +230,19 @@ export class InstructionStream<T> {
     if (steps === null) return;
     const { count, addresses, changes, values } = steps;
     const noted = this.#noted;
+    const batch = count > 1 ? this.#batch : null;
+    batch?.load(steps);
     let last = this.#last;
     let at = 0;
     for (let index = 0; index < count; index++) {
+      if (batch !== null && index > 0 && !this.#stale) {
+        const told = batch.executed(index, count, at);
+        if (told.index > index) {
+          ({ index, words: at } = told);
+          last = noted[addresses[index - 1]! & NOTED_MASK]!;
+          if (index === count) break;
+        }
+      }
       const next = noted[addresses[index]! & NOTED_MASK]!;
       const read = changes[index]!;
       if (last !== null && last.described !== null) {
@@ -266,7 +298,7 @@ export class InstructionStream<T> {
       if (low === before[2 * place] && high === before[2 * place + 1]) continue;
       before[2 * place] = low;
       before[2 * place + 1] = high;
-      changes.registers[count] = GENERAL_NUMBERS[place]!;
+      changes.registers[count] = NOTED_NUMBERS[place]!;
       changes.high[count] = high;
       changes.low[count++] = low;
     }
@@ -297,6 +329,7 @@ export class InstructionStream<T> {
     }
     if (last.described === null) changes = steps.all;
     this.#noted[address & NOTED_MASK] = last;
+    this.#batch?.remember(address & NOTED_MASK, last.repeated ? null : last.described);
     steps.remember(address, last.bytes, flags, changes);
     steps.setLast(address, flags, changes);
   }

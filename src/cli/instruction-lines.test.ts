@@ -4,7 +4,6 @@ import { join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
 import type { DecodedInstruction } from '../boot/instruction-decoder.ts';
 import { type InstructionFormat, instructionWriter } from './instruction-lines.ts';
-import { LineOutput } from './line-output.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'bootscope-lines-'));
 afterAll(() => rmSync(folder, { recursive: true }));
@@ -37,10 +36,10 @@ const BRANCH = { classes: ['branches'] } as const;
 
 let files = 0;
 function lineOf(shown: DecodedInstruction, format: InstructionFormat, apart: boolean): string {
-  const output = new LineOutput(join(folder, String(files++)), false);
-  const prefix = instructionWriter(output, format, apart).prefix(shown, nameOf);
+  const { output, prefix } = instructionWriter(join(folder, String(files++)), false, format, apart);
+  const { bytes } = prefix(shown, nameOf);
   output.end();
-  return Buffer.from(prefix.words.buffer, 0, prefix.length).toString().trimEnd();
+  return Buffer.from(bytes).toString().trimEnd();
 }
 
 /** What stands behind the bytes in a line of text. */
@@ -94,11 +93,10 @@ describe('the line of a phase', () => {
   it('has its symbol where there is one', () => {
     const write = (format: InstructionFormat): string => {
       const path = join(folder, String(files++));
-      const output = new LineOutput(path, false);
-      const writer = instructionWriter(output, format, false);
+      const writer = instructionWriter(path, false, format, false);
       writer.phase('kernel', 0x1000000, 'startup_64', null);
       writer.phase('setup', 0x90200, null, 'a note');
-      output.end();
+      writer.output.end();
       return readFileSync(path, 'utf8');
     };
     expect(write('text')).toBe('# kernel at 0x1000000 <startup_64>\n# setup at 0x90200: a note\n');

@@ -1,65 +1,92 @@
-// One executed instruction as a line of text or JSON. What is the same each time is made once, as bytes.
+// One executed instruction as a line of text or JSON. What is the same each time is made once.
 
 import type { DecodedInstruction } from '../boot/instruction-decoder.ts';
-import type { InstructionDetails, RegisterChanges } from '../boot/instruction-stream.ts';
+import type { InstructionBatch, InstructionDetails, RegisterChanges } from '../boot/instruction-stream.ts';
 import type { MemoryOperand } from '../boot/memory-operands.ts';
-import { REGISTER_NAMES } from '../cpu/cpu.ts';
-import type { LineOutput } from './line-output.ts';
+import { type LineFormat, LineMemory, type LineText } from './line-memory.ts';
+import { LineOutput } from './line-output.ts';
 
 export const INSTRUCTION_FORMATS = ['text', 'jsonl'] as const;
 export type InstructionFormat = (typeof INSTRUCTION_FORMATS)[number];
 
-/**
- * Bytes of a line that are made once, to be copied eight at a time: as floating-point numbers, none of which is a NaN, whose
- * bits may not survive, since no valid UTF-8 has their bytes.
- */
-export interface LinePiece {
-  /** Filled up with zeroes. */
-  readonly words: Float64Array;
-  /** Bytes. */
-  readonly length: number;
-  /** Bytes before the spaces at its end. */
-  readonly trimmed: number;
-}
-
 export interface InstructionWriter {
+  readonly output: LineOutput;
+  /** Writes the lines of many instructions at once. */
+  readonly batch: InstructionBatch<LineText>;
   phase(name: string, address: number, symbol: string | null, note: string | null): void;
   /**
    * All of the line that is the same each time.
    * @param nameOf - names linear addresses: `name` or `name+0x10`
    */
-  prefix(instruction: DecodedInstruction, nameOf: (address: number) => string | null): LinePiece;
+  prefix(instruction: DecodedInstruction, nameOf: (address: number) => string | null): LineText;
   instruction(
-    prefix: LinePiece,
+    prefix: LineText,
     iterations: number,
     changes: RegisterChanges,
     details: InstructionDetails,
   ): void;
 }
 
-const NEWLINE = 0x0a;
-const QUOTE = 0x22;
-const SPACE = 0x20;
-/** `0x`, little endian. */
-const HEX_PREFIX = 0x7830;
 /** Columns of a text line. */
 const ADDRESS_WIDTH = 9;
 const MODE_WIDTH = 16;
 const BYTES_WIDTH = 24;
 const TEXT_WIDTH = 44;
 
-/** @param apart - whether instructions are left out, so that each line of text needs its own symbol */
+const FORMATS: Readonly<Record<InstructionFormat, LineFormat>> = {
+  text: {
+    firstName: (register) => ` ${register}=0x`,
+    laterName: (register) => ` ${register}=0x`,
+    ...{ quoted: false, open: '', end: '\n', trimmed: true },
+  },
+  jsonl: {
+    firstName: (register) => `"${register}":"0x`,
+    laterName: (register) => `,"${register}":"0x`,
+    ...{ quoted: true, open: ',"changed":{', end: '}}\n', trimmed: false },
+  },
+};
+
+/**
+ * @param path - `-` for standard output
+ * @param apart - whether instructions are left out, so that each line of text needs its own symbol
+ * @throws BootscopeError `cli-output` as `LineOutput` does
+ */
 export function instructionWriter(
-  output: LineOutput,
+  path: string,
+  force: boolean,
   format: InstructionFormat,
   apart: boolean,
 ): InstructionWriter {
-  fourDigits ??= allFourDigits();
-  return format === 'text' ? textWriter(output, apart) : jsonWriter(output);
+  const memory = new LineMemory(FORMATS[format]);
+  const output = new LineOutput(path, force, memory.output);
+  const common = { output, batch: lineBatch(memory, output) };
+  return format === 'text'
+    ? { ...common, ...textWriter(memory, output, apart) }
+    : { ...common, ...jsonWriter(memory, output) };
 }
 
-function textWriter(output: LineOutput, apart: boolean): InstructionWriter {
-  const names = REGISTER_NAMES.map((name) => piece(` ${name}=`));
+function lineBatch(memory: LineMemory, output: LineOutput): InstructionBatch<LineText> {
+  return {
+    registers: memory.registers,
+    remember: (slot, text) => memory.remember(slot, text),
+    load: (steps) => memory.load(steps),
+    executed: (index, count, words) => {
+      let told = { index, words };
+      for (;;) {
+        output.makeRoom();
+        const more = memory.lines(told.index, count, told.words, output.position);
+        const stands = more.index === told.index;
+        ({ position: output.position } = more);
+        told = more;
+        if (stands || told.index === count) return told;
+      }
+    },
+  };
+}
+
+type LineWriter = Omit<InstructionWriter, 'output' | 'batch'>;
+
+function textWriter(memory: LineMemory, output: LineOutput, apart: boolean): LineWriter {
   return {
     phase: (name, address, symbol, note) =>
       output.text(
@@ -72,39 +99,26 @@ function textWriter(output: LineOutput, apart: boolean): InstructionWriter {
       const target = targetName(instruction, nameOf);
       const where = mode === 'real16' ? `${mode} ${segmentAndOffset(instruction)}` : mode;
       const disassembly = text.replace(/^(\S+)\s+/, (_, mnemonic: string) => `${mnemonic.padEnd(7)} `);
-      return piece(
+      return memory.text(
         `0x${instruction.address.toString(16)}`.padStart(ADDRESS_WIDTH) +
           ` ${where.padEnd(MODE_WIDTH)} ${hexBytes(bytes).padEnd(BYTES_WIDTH)}` +
           ` ${`${shown ? `<${symbol}> ` : ''}${disassembly}${target === null ? '' : ` <${target}>`}`.padEnd(TEXT_WIDTH)}`,
       );
     },
     instruction: (prefix, iterations, changes, { operands, call }) => {
-      output.makeRoom();
-      const { buffer, view } = output;
-      const start = output.position;
-      let at = copy(prefix, view, start);
-      const whole = at;
-      if (iterations !== 1) at += buffer.write(` x${iterations}`, at, 'latin1');
+      let more = iterations === 1 ? '' : ` x${iterations}`;
       if (call !== null) {
         const service = call.service === null ? '' : ` <${call.service}>`;
-        at += buffer.write(` AH=0x${call.ah.toString(16).padStart(2, '0')}${service}`, at, 'latin1');
+        more += ` AH=0x${call.ah.toString(16).padStart(2, '0')}${service}`;
       }
-      for (const operand of operands) at += buffer.write(` ${operandText(operand)}`, at, 'latin1');
-      for (let index = 0; index < changes.count; index++) {
-        at = copy(names[changes.registers[index]!]!, view, at);
-        at = hex(changes.high[index]!, changes.low[index]!, view, at);
-      }
-      if (at === whole) at = start + prefix.trimmed;
-      buffer[at++] = NEWLINE;
-      output.position = at;
+      for (const operand of operands) more += ` ${operandText(operand)}`;
+      output.makeRoom();
+      output.position = memory.line(output.position, prefix, more, changes);
     },
   };
 }
 
-function jsonWriter(output: LineOutput): InstructionWriter {
-  const names = REGISTER_NAMES.map((name) => piece(`,"${name}":"`));
-  const firstNames = REGISTER_NAMES.map((name) => piece(`"${name}":"`));
-  const [ITERATIONS, CHANGED, END] = [',"iterations":', ',"changed":{', '}}\n'].map(piece);
+function jsonWriter(memory: LineMemory, output: LineOutput): LineWriter {
   return {
     phase: (name, address, symbol, note) =>
       output.text(
@@ -128,28 +142,14 @@ function jsonWriter(output: LineOutput): InstructionWriter {
         ...(target === null ? {} : { target }),
         ...(classes.length === 0 ? {} : { classes }),
       };
-      return piece(JSON.stringify(fields).slice(0, -1));
+      return memory.text(JSON.stringify(fields).slice(0, -1));
     },
     instruction: (prefix, iterations, changes, { operands, call }) => {
+      let more = iterations === 1 ? '' : `,"iterations":${iterations}`;
+      if (call !== null) more += `,"call":${JSON.stringify(call)}`;
+      if (operands.length > 0) more += `,"operands":${JSON.stringify(operands.map(operandJson))}`;
       output.makeRoom();
-      const { buffer, view } = output;
-      let at = copy(prefix, view, output.position);
-      if (iterations !== 1) {
-        at = copy(ITERATIONS!, view, at);
-        at += buffer.write(String(iterations), at, 'latin1');
-      }
-      if (call !== null) at += buffer.write(`,"call":${JSON.stringify(call)}`, at, 'latin1');
-      if (operands.length > 0) {
-        at += buffer.write(`,"operands":${JSON.stringify(operands.map(operandJson))}`, at, 'latin1');
-      }
-      at = copy(CHANGED!, view, at);
-      for (let index = 0; index < changes.count; index++) {
-        const name = (index === 0 ? firstNames : names)[changes.registers[index]!]!;
-        at = copy(name, view, at);
-        at = hex(changes.high[index]!, changes.low[index]!, view, at);
-        buffer[at++] = QUOTE;
-      }
-      output.position = copy(END!, view, at);
+      output.position = memory.line(output.position, prefix, more, changes);
     },
   };
 }
@@ -198,50 +198,4 @@ function hexBytes(bytes: Uint8Array): string {
   let text = '';
   for (const byte of bytes) text += `${text === '' ? '' : ' '}${byte.toString(16).padStart(2, '0')}`;
   return text;
-}
-
-function piece(text: string): LinePiece {
-  const length = Buffer.byteLength(text);
-  const words = new Float64Array((length + 7) >>> 3);
-  Buffer.from(words.buffer).write(text);
-  let trimmed = text.length;
-  while (text.charCodeAt(trimmed - 1) === SPACE) trimmed--;
-  return { words, length, trimmed: length - (text.length - trimmed) };
-}
-
-/** Up to seven bytes behind the piece are written over; a loop is faster than `set` for so few. */
-function copy({ words, length }: LinePiece, to: DataView, at: number): number {
-  for (let index = 0; index < words.length; index++) to.setFloat64(at + 8 * index, words[index]!, true);
-  return at + length;
-}
-
-/** The four hexadecimal digits of each number of 16 bits, as a little-endian word. */
-let fourDigits: Uint32Array | undefined;
-
-function allFourDigits(): Uint32Array {
-  const digit = Buffer.from('0123456789abcdef');
-  return Uint32Array.from({ length: 0x1_0000 }, (_, value) => {
-    const upper = digit[value >>> 12]! | (digit[(value >>> 8) & 15]! << 8);
-    return upper | (digit[(value >>> 4) & 15]! << 16) | (digit[value & 15]! << 24);
-  });
-}
-
-/** Appends `0x…` without leading zeroes; up to seven bytes behind it are written over. */
-function hex(high: number, low: number, to: DataView, start: number): number {
-  to.setUint16(start, HEX_PREFIX, true);
-  if (high === 0) return digits(low, to, start + 2);
-  const at = digits(high, to, start + 2);
-  eightDigits(low, to, at);
-  return at + 8;
-}
-
-function digits(value: number, to: DataView, at: number): number {
-  const count = value === 0 ? 1 : 8 - (Math.clz32(value) >>> 2);
-  eightDigits(value << (32 - 4 * count), to, at);
-  return at + count;
-}
-
-function eightDigits(value: number, to: DataView, at: number): void {
-  to.setUint32(at, fourDigits![value >>> 16]!, true);
-  to.setUint32(at + 4, fourDigits![value & 0xffff]!, true);
 }

@@ -3,15 +3,13 @@
 import { cannotBeWritten, openOutput, type PendingFile } from './output-file.ts';
 import { STDOUT, writeFully } from './standard-output.ts';
 
-const BUFFER_SIZE = 1 << 18;
 /** Longest line that fits without a look at the space left; longer ones go through `text`. */
-const LINE_ROOM = 4096;
+export const LINE_ROOM = 4096;
 
 export class LineOutput {
   /** Bytes of `buffer` that are taken; whoever appends by hand moves it on. */
   position = 0;
-  readonly buffer = Buffer.allocUnsafe(BUFFER_SIZE);
-  readonly view = new DataView(this.buffer.buffer, this.buffer.byteOffset, BUFFER_SIZE);
+  readonly buffer: Buffer;
   readonly #fd: number;
   readonly #file: PendingFile | null;
   readonly #path: string;
@@ -19,10 +17,12 @@ export class LineOutput {
 
   /**
    * @param path - `-` for standard output
+   * @param buffer - what lines are put together in
    * @throws BootscopeError `cli-output` where the file cannot be written, or is there and `force` is false
    */
-  constructor(path: string, force: boolean) {
+  constructor(path: string, force: boolean, buffer: Buffer) {
     this.#path = path;
+    this.buffer = buffer;
     this.#file = path === '-' ? null : openOutput(path, force);
     this.#fd = this.#file?.fd ?? STDOUT;
   }
@@ -34,14 +34,14 @@ export class LineOutput {
 
   /** To be called before a line is appended by hand to `buffer`: makes room for `LINE_ROOM` bytes. */
   makeRoom(): void {
-    if (this.position > BUFFER_SIZE - LINE_ROOM) this.flush();
+    if (this.position > this.buffer.length - LINE_ROOM) this.flush();
   }
 
   /** Appends any text. */
   text(text: string): void {
     const bytes = Buffer.from(text);
-    if (bytes.length > BUFFER_SIZE - this.position) this.flush();
-    if (bytes.length > BUFFER_SIZE) this.#write(bytes);
+    if (bytes.length > this.buffer.length - this.position) this.flush();
+    if (bytes.length > this.buffer.length) this.#write(bytes);
     else this.position += bytes.copy(this.buffer, this.position);
   }
 

@@ -14,13 +14,8 @@ import {
 import { PLACE_HELP, type Place, parsePlace, placeName } from '../trace/place.ts';
 import { addBootOptions, type BootFlags, IMAGE_ARGUMENT, readBootRequest } from './boot-options.ts';
 import { addExamples } from './common-options.ts';
-import {
-  INSTRUCTION_FORMATS,
-  type InstructionFormat,
-  instructionWriter,
-  type LinePiece,
-} from './instruction-lines.ts';
-import { LineOutput } from './line-output.ts';
+import { INSTRUCTION_FORMATS, type InstructionFormat, instructionWriter } from './instruction-lines.ts';
+import type { LineText } from './line-memory.ts';
 import { printError } from './standard-output.ts';
 import {
   addCodeSymbolOptions,
@@ -119,8 +114,9 @@ export function registerTrace(program: Command): void {
       const stubSymbols = await readStubSymbols(flags);
       const setupSymbols = await readSetupSymbols(flags.setupElf);
       const kernelSymbols = await readKernelSymbols(flags);
-      const output = new LineOutput(flags.output, flags.force === true);
-      const writer = instructionWriter(output, flags.format, flags.only !== undefined);
+      const force = flags.force === true;
+      const writer = instructionWriter(flags.output, force, flags.format, flags.only !== undefined);
+      const { output } = writer;
       const { from, to } = flags;
 
       using session = await openBoot(image, {
@@ -147,7 +143,11 @@ export function registerTrace(program: Command): void {
       }
       let left = flags.limit ?? Number.POSITIVE_INFINITY;
       const full = new AbortController();
-      const stream = session.stream<LinePiece>({
+      const wrote = (lines: number): void => {
+        left -= lines;
+        if (left === 0 || output.closed) full.abort();
+      };
+      const stream = session.stream<LineText>({
         syntax: flags.syntax,
         describe: (instruction) => {
           if (output.closed) full.abort();
@@ -159,7 +159,15 @@ export function registerTrace(program: Command): void {
         executed: (prefix, iterations, changes, details) => {
           if (left === 0) return;
           writer.instruction(prefix, iterations, changes, details);
-          if (--left === 0 || output.closed) full.abort();
+          wrote(1);
+        },
+        batch: {
+          ...writer.batch,
+          executed: (index, count, words) => {
+            const told = writer.batch.executed(index, Math.min(count, index + left), words);
+            wrote(told.index - index);
+            return told;
+          },
         },
       });
       /** Where the kernel begins; its name is only known when the boot has ended. */

@@ -68,6 +68,8 @@ export interface Steps {
   readonly addresses: Uint32Array;
   readonly changes: Uint32Array;
   readonly values: Uint32Array;
+  /** Words of `values` that are in use. */
+  readonly used: number;
   /** Forgets what was noted. */
   clear(): void;
   /** The instruction that was called back for runs now: `flags` as in `remember`; null calls back for the next one, too. */

@@ -266,6 +266,11 @@ export class StepBuffer {
     return this.#view.getUint32(STATE.count, true);
   }
 
+  /** Words of `values` that were read. */
+  get used(): number {
+    return 2 * this.#view.getUint32(STATE.used, true);
+  }
+
   get full(): boolean {
     return this.count >= CAPACITY;
   }

@@ -874,6 +874,9 @@ class UnicornCpu implements Cpu, BlockWatcher {
       get count() {
         return buffer.count;
       },
+      get used() {
+        return buffer.used;
+      },
       all: buffer.all,
       get addresses() {
         return buffer.addresses;

@@ -7,8 +7,9 @@ import { pathToFileURL } from 'node:url';
 import { setFlagsFromString } from 'node:v8';
 import { BootscopeError } from '../error.ts';
 import { bytesOfBase64 } from '../host/host.ts';
+import { type WasmModule, webAssembly } from '../host/web-assembly.ts';
 import type { Transport } from './transport.ts';
-import { type EmscriptenFactory, openWasm, type WasmEngine, type WasmModule, webAssembly } from './wasm.ts';
+import { type EmscriptenFactory, openWasm, type WasmEngine } from './wasm.ts';
 
 const PACKAGE = '@alexaltea/unicorn-js/x86';
 

@@ -3,6 +3,13 @@
 
 import { BootscopeError } from '../error.ts';
 import { latin1Text } from '../host/host.ts';
+import {
+  type WasmInstance,
+  type WasmMemory,
+  type WasmModule,
+  type WebAssemblyApi,
+  webAssembly,
+} from '../host/web-assembly.ts';
 import { BLOCK_COUNTER_WASM, prepareBlockCounter, STATE_SIZE } from './block-counter.ts';
 import { COUNTING_HOOK_WASM } from './counting-hook.ts';
 import { StepBuffer, stepBufferSize } from './step-buffer.ts';
@@ -68,23 +75,6 @@ type EmscriptenModule = Partial<Record<RequiredExport | '_uc_ctl', RawCall>> & {
 };
 /** What the script of a build exports. */
 export type EmscriptenFactory = (options: Record<string, unknown>) => Promise<EmscriptenModule>;
-
-// The part of the JavaScript API of WebAssembly that is used here; TypeScript has it only in its DOM library.
-interface WasmMemory {
-  readonly buffer: ArrayBuffer;
-}
-interface WasmInstance {
-  readonly exports: Readonly<Record<string, unknown>>;
-}
-export type WasmModule = object;
-interface WebAssemblyApi {
-  readonly Memory: new (descriptor: { initial: number }) => WasmMemory;
-  readonly Module: new (bytes: Uint8Array<ArrayBufferLike>) => WasmModule;
-  readonly Instance: new (module: WasmModule, imports: object) => WasmInstance;
-  instantiate(source: unknown, imports?: object): Promise<unknown>;
-}
-export const webAssembly: WebAssemblyApi = (globalThis as unknown as { WebAssembly: WebAssemblyApi })
-  .WebAssembly;
 
 /** A build of Unicorn.js as it was loaded, for any number of instances. */
 export interface WasmEngine {

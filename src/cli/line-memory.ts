@@ -1,0 +1,265 @@
+// The memory that lines of executed instructions are made in, and the WebAssembly that makes many of them at once of what was
+// noted: several times as fast as a call of JavaScript for each.
+
+import { NOTED_REGISTERS, type RegisterChanges } from '../boot/instruction-stream.ts';
+import { REGISTER_NAMES, type Steps } from '../cpu/cpu.ts';
+import { webAssembly } from '../host/web-assembly.ts';
+import { LINE_ROOM } from './line-output.ts';
+
+/*
+ * The module gets the memory as "e" "m" and exports two functions:
+ *
+ * change(at, name, high, low):
+ *   append name.text, the number in hexadecimal without leading zeroes, and name.quote bytes of `"`; return the new end
+ *
+ * lines(index, count):
+ *   for (; index < count and out <= limit; index++)
+ *     slot = slots[addresses[index - 1] & 0xffff]
+ *     if (slot.text == 0) break
+ *     append slot.length bytes of slot.text, then open
+ *     names = firstNames
+ *     for (place of the bits in changes[index], from the lowest)
+ *       value = *values++
+ *       if (value == registers[place]) continue
+ *       registers[place] = value
+ *       append change(names[place], value); names = laterNames
+ *     if (none has changed) go back to slot.bare bytes from the line's start
+ *     append end
+ *   return index
+ *
+ * Texts are copied eight bytes at a time, so some bytes behind the end are written over. Digits are made eight at a time:
+ * the nibbles of 32 bits are spread over the bytes of 64, and those above 9 get 39 more than the others, from "0" to "a".
+ */
+// biome-ignore format: sections of the module
+const MODULE = new Uint8Array([
+  0x00, 0x61, 0x73, 0x6d, 0x01, 0x00, 0x00, 0x00,
+  0x01, 0x14, 0x03, 0x60, 0x02, 0x7f, 0x7f, 0x00, 0x60, 0x02, 0x7f, 0x7f, 0x01, 0x7f, 0x60, 0x04, 0x7f, 0x7f, 0x7f, 0x7f, 0x01, 0x7f,
+  0x02, 0x08, 0x01, 0x01, 0x65, 0x01, 0x6d, 0x02, 0x00, 0x01,
+  0x03, 0x05, 0x04, 0x00, 0x01, 0x02, 0x01,
+  0x07, 0x12, 0x02, 0x06, 0x63, 0x68, 0x61, 0x6e, 0x67, 0x65, 0x00, 0x02, 0x05, 0x6c, 0x69, 0x6e, 0x65, 0x73, 0x00, 0x03,
+  0x0a, 0xdd, 0x04, 0x04,
+  // digits
+  0x8b, 0x01, 0x01, 0x01, 0x7e, 0x42, 0xff, 0xff, 0x83, 0x80, 0xf0, 0xff, 0x3f, 0x20, 0x01, 0xad, 0x42, 0x20, 0x86, 0x20, 0x01, 0x41, 0x10, 0x76,
+  0xad, 0x84, 0x83, 0x21, 0x02, 0x20, 0x02, 0x42, 0xff, 0x81, 0x80, 0x80, 0xf0, 0x1f, 0x83, 0x42, 0x10, 0x86, 0x20, 0x02, 0x42, 0x08, 0x88, 0x42,
+  0xff, 0x81, 0x80, 0x80, 0xf0, 0x1f, 0x83, 0x84, 0x21, 0x02, 0x20, 0x02, 0x42, 0x8f, 0x80, 0xbc, 0x80, 0xf0, 0x81, 0xc0, 0x07, 0x83, 0x42, 0x08,
+  0x86, 0x20, 0x02, 0x42, 0x04, 0x88, 0x42, 0x8f, 0x80, 0xbc, 0x80, 0xf0, 0x81, 0xc0, 0x07, 0x83, 0x84, 0x21, 0x02, 0x20, 0x00, 0x42, 0xb0, 0xe0,
+  0xc0, 0x81, 0x83, 0x86, 0x8c, 0x98, 0x30, 0x20, 0x02, 0x42, 0x27, 0x42, 0x81, 0x82, 0x84, 0x88, 0x90, 0xa0, 0xc0, 0x80, 0x01, 0x20, 0x02, 0x42,
+  0x86, 0x8c, 0x98, 0xb0, 0xe0, 0xc0, 0x81, 0x83, 0x06, 0x7c, 0x42, 0x04, 0x88, 0x83, 0x7e, 0x7c, 0x7c, 0x37, 0x03, 0x00, 0x0b,
+  // number
+  0x23, 0x01, 0x01, 0x7f, 0x20, 0x01, 0x41, 0x01, 0x72, 0x67, 0x41, 0x1c, 0x71, 0x21, 0x02, 0x20, 0x00, 0x20, 0x01, 0x20, 0x02, 0x74, 0x10, 0x00,
+  0x20, 0x00, 0x41, 0x08, 0x6a, 0x20, 0x02, 0x41, 0x02, 0x76, 0x6b, 0x0b,
+  // change
+  0x5a, 0x00, 0x20, 0x00, 0x20, 0x01, 0x29, 0x03, 0x00, 0x37, 0x03, 0x00, 0x20, 0x00, 0x20, 0x01, 0x29, 0x03, 0x08, 0x37, 0x03, 0x08, 0x20, 0x00,
+  0x20, 0x01, 0x29, 0x03, 0x10, 0x37, 0x03, 0x10, 0x20, 0x00, 0x20, 0x01, 0x28, 0x02, 0x18, 0x6a, 0x21, 0x00, 0x20, 0x02, 0x04, 0x40, 0x20, 0x00,
+  0x20, 0x02, 0x10, 0x01, 0x22, 0x00, 0x20, 0x03, 0x10, 0x00, 0x20, 0x00, 0x41, 0x08, 0x6a, 0x21, 0x00, 0x05, 0x20, 0x00, 0x20, 0x03, 0x10, 0x01,
+  0x21, 0x00, 0x0b, 0x20, 0x00, 0x41, 0x22, 0x3a, 0x00, 0x00, 0x20, 0x00, 0x20, 0x01, 0x28, 0x02, 0x1c, 0x6a, 0x0b,
+  // lines
+  0xce, 0x02, 0x02, 0x0a, 0x7f, 0x01, 0x7e, 0x41, 0x00, 0x28, 0x02, 0x04, 0x21, 0x02, 0x41, 0x00, 0x28, 0x02, 0x00, 0x21, 0x03, 0x02, 0x40, 0x03,
+  0x40, 0x20, 0x00, 0x20, 0x01, 0x4f, 0x0d, 0x01, 0x20, 0x02, 0x41, 0x00, 0x28, 0x02, 0x08, 0x4b, 0x0d, 0x01, 0x20, 0x00, 0x41, 0x02, 0x74, 0x2f,
+  0x01, 0xfc, 0x1f, 0x41, 0x03, 0x74, 0x21, 0x04, 0x20, 0x04, 0x28, 0x02, 0x80, 0x80, 0x04, 0x22, 0x06, 0x45, 0x0d, 0x01, 0x20, 0x02, 0x22, 0x05,
+  0x21, 0x07, 0x20, 0x02, 0x20, 0x04, 0x2f, 0x01, 0x84, 0x80, 0x04, 0x6a, 0x21, 0x02, 0x03, 0x40, 0x20, 0x07, 0x20, 0x06, 0x29, 0x03, 0x00, 0x37,
+  0x03, 0x00, 0x20, 0x07, 0x20, 0x06, 0x29, 0x03, 0x08, 0x37, 0x03, 0x08, 0x20, 0x06, 0x41, 0x10, 0x6a, 0x21, 0x06, 0x20, 0x07, 0x41, 0x10, 0x6a,
+  0x22, 0x07, 0x20, 0x02, 0x49, 0x0d, 0x00, 0x0b, 0x20, 0x02, 0x41, 0x00, 0x29, 0x03, 0x10, 0x37, 0x03, 0x00, 0x20, 0x02, 0x41, 0x00, 0x29, 0x03,
+  0x18, 0x37, 0x03, 0x08, 0x20, 0x02, 0x41, 0x00, 0x28, 0x02, 0x0c, 0x6a, 0x22, 0x02, 0x21, 0x08, 0x41, 0x00, 0x28, 0x02, 0x2c, 0x21, 0x0a, 0x20,
+  0x00, 0x41, 0x02, 0x74, 0x28, 0x02, 0x80, 0x40, 0x22, 0x09, 0x04, 0x40, 0x03, 0x40, 0x20, 0x09, 0x68, 0x41, 0x03, 0x74, 0x21, 0x0b, 0x20, 0x03,
+  0x29, 0x03, 0x00, 0x21, 0x0c, 0x20, 0x03, 0x41, 0x08, 0x6a, 0x21, 0x03, 0x20, 0x0c, 0x20, 0x0b, 0x29, 0x03, 0x80, 0x60, 0x52, 0x04, 0x40, 0x20,
+  0x0b, 0x20, 0x0c, 0x37, 0x03, 0x80, 0x60, 0x20, 0x02, 0x20, 0x0a, 0x20, 0x0b, 0x41, 0x02, 0x74, 0x6a, 0x20, 0x0c, 0x42, 0x20, 0x88, 0xa7, 0x20,
+  0x0c, 0xa7, 0x10, 0x02, 0x21, 0x02, 0x41, 0x00, 0x28, 0x02, 0x30, 0x21, 0x0a, 0x0b, 0x20, 0x09, 0x20, 0x09, 0x41, 0x01, 0x6b, 0x71, 0x22, 0x09,
+  0x0d, 0x00, 0x0b, 0x0b, 0x20, 0x02, 0x20, 0x08, 0x46, 0x04, 0x40, 0x20, 0x05, 0x20, 0x04, 0x2f, 0x01, 0x86, 0x80, 0x04, 0x6a, 0x21, 0x02, 0x0b,
+  0x20, 0x02, 0x41, 0x00, 0x29, 0x03, 0x20, 0x37, 0x03, 0x00, 0x20, 0x02, 0x41, 0x00, 0x28, 0x02, 0x28, 0x6a, 0x21, 0x02, 0x20, 0x00, 0x41, 0x01,
+  0x6a, 0x21, 0x00, 0x0c, 0x00, 0x0b, 0x0b, 0x41, 0x00, 0x20, 0x02, 0x36, 0x02, 0x04, 0x41, 0x00, 0x20, 0x03, 0x36, 0x02, 0x00, 0x20, 0x00, 0x0b,
+]);
+
+/** Where things are in the memory. */
+const AT = {
+  /** What the module reads and writes of its own, 32 bits each. */
+  values: 0,
+  out: 4,
+  limit: 8,
+  openLength: 12,
+  open: 16,
+  end: 32,
+  endLength: 40,
+  firstNames: 44,
+  laterNames: 48,
+  /** What was noted. */
+  addresses: 0x1000,
+  changes: 0x2000,
+  registers: 0x3000,
+  names: 0x4000,
+  /** For each value of an address's low 16 bits: text, 32 bits, length and bare length, 16 bits each. */
+  slots: 0x1_0000,
+  notedValues: 0x9_0000,
+  output: 0xc_0000,
+  texts: 0x10_0000,
+} as const;
+const SIZE = 0x200_0000;
+const PAGE = 0x1_0000;
+const NAME_SIZE = 32;
+const NAME_LENGTH = 24;
+const NAME_QUOTE = 28;
+const SLOT_SIZE = 8;
+/** Longest text of an instruction that lines are made of at once, which leaves the rest of a line's room to all registers. */
+const LONGEST_TEXT = 2048;
+/** Texts are copied so many bytes at a time. */
+const TEXT_ALIGNMENT = 16;
+const SPACE = 0x20;
+
+/** What is the same in each line. */
+export interface LineFormat {
+  /** What stands before the hexadecimal value of the first register that has changed, and of others; at most 24 bytes. */
+  readonly firstName: (register: string) => string;
+  readonly laterName: (register: string) => string;
+  /** Whether `"` follows the value. */
+  readonly quoted: boolean;
+  /** Between an instruction's text and the registers, at most 16 bytes, and behind them, at most 8. */
+  readonly open: string;
+  readonly end: string;
+  /** Whether a line ends without spaces where no register has changed. */
+  readonly trimmed: boolean;
+}
+
+/** Bytes of a line that are made once. */
+export interface LineText {
+  /** Where they lie in the memory; null of such as lie elsewhere, since it is full or they are long. */
+  readonly at: number | null;
+  readonly bytes: Uint8Array;
+  /** Those before the spaces at the end. */
+  readonly trimmed: number;
+}
+
+interface Exports {
+  change(at: number, name: number, high: number, low: number): number;
+  lines(index: number, count: number): number;
+}
+
+export class LineMemory {
+  readonly #format: LineFormat;
+  readonly #bytes: Buffer;
+  readonly #view: DataView;
+  readonly #exports: Exports;
+  readonly #addresses: Uint32Array;
+  readonly #changes: Uint32Array;
+  readonly #values: Uint32Array;
+  /** Where the names of each of REGISTER_NAMES are. */
+  readonly #firstNames: readonly number[];
+  readonly #laterNames: readonly number[];
+  #textsEnd: number = AT.texts;
+  /** Where lines are put together. */
+  readonly output: Buffer;
+  /** Values of NOTED_REGISTERS before the instruction that is executed next, as words. */
+  readonly registers: Uint32Array;
+
+  constructor(format: LineFormat) {
+    const memory = new webAssembly.Memory({ initial: SIZE / PAGE });
+    const instance = new webAssembly.Instance(new webAssembly.Module(MODULE), { e: { m: memory } });
+    const { buffer } = memory;
+    this.#format = format;
+    this.#exports = instance.exports as unknown as Exports;
+    this.#bytes = Buffer.from(buffer);
+    this.#view = new DataView(buffer);
+    this.output = Buffer.from(buffer, AT.output, AT.texts - AT.output);
+    this.registers = new Uint32Array(buffer, AT.registers, 2 * NOTED_REGISTERS.length);
+    this.#addresses = new Uint32Array(buffer, AT.addresses, (AT.changes - AT.addresses) / 4);
+    this.#changes = new Uint32Array(buffer, AT.changes, (AT.registers - AT.changes) / 4);
+    this.#values = new Uint32Array(buffer, AT.notedValues, (AT.output - AT.notedValues) / 4);
+    const laterNames = AT.names + REGISTER_NAMES.length * NAME_SIZE;
+    this.#firstNames = this.#writeNames(AT.names, format.firstName);
+    this.#laterNames = this.#writeNames(laterNames, format.laterName);
+    this.#bytes.write(format.open, AT.open, 'latin1');
+    this.#bytes.write(format.end, AT.end, 'latin1');
+    const fields = [
+      [AT.limit, AT.texts - LINE_ROOM],
+      [AT.openLength, format.open.length],
+      [AT.endLength, format.end.length],
+      [AT.firstNames, AT.names],
+      [AT.laterNames, laterNames],
+    ] as const;
+    for (const [at, value] of fields) this.#view.setUint32(at, value, true);
+  }
+
+  /** The registers that instructions change come first, in the order of their places in what is noted. */
+  #writeNames(start: number, nameOf: (register: string) => string): number[] {
+    const order = new Set([...NOTED_REGISTERS, ...REGISTER_NAMES]);
+    const places = new Map([...order].map((register, place) => [register, start + place * NAME_SIZE]));
+    for (const [register, at] of places) {
+      this.#view.setUint32(at + NAME_LENGTH, this.#bytes.write(nameOf(register), at, 'latin1'), true);
+      this.#view.setUint32(at + NAME_QUOTE, this.#format.quoted ? 1 : 0, true);
+    }
+    return REGISTER_NAMES.map((register) => places.get(register)!);
+  }
+
+  /** Keeps bytes of lines. */
+  text(text: string): LineText {
+    const length = Buffer.byteLength(text);
+    let trimmed = text.length;
+    while (text.charCodeAt(trimmed - 1) === SPACE) trimmed--;
+    trimmed = length - (text.length - trimmed);
+    const at = this.#textsEnd;
+    if (length > LONGEST_TEXT || at + length > SIZE - 2 * TEXT_ALIGNMENT) {
+      return { at: null, bytes: Buffer.from(text), trimmed };
+    }
+    this.#textsEnd = at + Math.ceil(length / TEXT_ALIGNMENT) * TEXT_ALIGNMENT;
+    this.#bytes.write(text, at);
+    return { at, bytes: this.#bytes.subarray(at, at + length), trimmed };
+  }
+
+  /**
+   * Puts one line at `position` of `output`; returns where it ends.
+   * @param more - what follows the text this time
+   */
+  line(position: number, { bytes, trimmed }: LineText, more: string, changes: RegisterChanges): number {
+    const { open, end } = this.#format;
+    const { output } = this;
+    output.set(bytes, position);
+    let at = position + bytes.length;
+    if (more !== '') at += output.write(more, at, 'latin1');
+    else if (changes.count === 0 && this.#format.trimmed) at = position + trimmed;
+    at += output.write(open, at, 'latin1');
+    for (let index = 0; index < changes.count; index++) {
+      const name = (index === 0 ? this.#firstNames : this.#laterNames)[changes.registers[index]!]!;
+      const start = AT.output + at;
+      at = this.#exports.change(start, name, changes.high[index]!, changes.low[index]!) - AT.output;
+    }
+    return at + output.write(end, at, 'latin1');
+  }
+
+  /** Lines of the noted instruction whose address ends in these 16 bits begin with this text; with null `lines` stops at it. */
+  remember(slot: number, text: LineText | null): void {
+    const at = AT.slots + slot * SLOT_SIZE;
+    this.#view.setUint32(at, text?.at ?? 0, true);
+    if (text === null || text.at === null) return;
+    const bare = this.#format.trimmed ? text.trimmed : text.bytes.length + this.#format.open.length;
+    this.#view.setUint16(at + 4, text.bytes.length, true);
+    this.#view.setUint16(at + 6, bare, true);
+  }
+
+  /** Takes over what was noted. */
+  load({ count, used, addresses, changes, values }: Steps): void {
+    this.#addresses.set(addresses.subarray(0, count));
+    this.#changes.set(changes.subarray(0, count));
+    this.#values.set(values.subarray(0, used));
+  }
+
+  /**
+   * Appends the lines of the noted instructions before those at `index` to `count` to `output`, as long as they have a text and
+   * there is room for a line.
+   * @param words - of the values, which belong to earlier ones
+   * @returns up to where it came, and where the lines and words of these end
+   */
+  lines(
+    index: number,
+    count: number,
+    words: number,
+    position: number,
+  ): { readonly index: number; readonly words: number; readonly position: number } {
+    this.#view.setUint32(AT.values, AT.notedValues + 4 * words, true);
+    this.#view.setUint32(AT.out, AT.output + position, true);
+    const reached = this.#exports.lines(index, count);
+    return {
+      index: reached,
+      words: (this.#view.getUint32(AT.values, true) - AT.notedValues) / 4,
+      position: this.#view.getUint32(AT.out, true) - AT.output,
+    };
+  }
+}
