@@ -100,11 +100,14 @@ export interface StringHookOptions {
 export function hookStringInstruction(cpu: Cpu, address: number, options: StringHookOptions): Unhook {
   const values = new BigUint64Array(NAMES.length);
   const hold = options.hold ?? NOT_HELD;
-  // While the CPU iterates by itself, the hook is called for each iteration; RCX then counts down.
+  // While the CPU iterates by itself, the hook is called for each iteration, all of which are one instruction: with the same
+  // count of instructions. Where nobody counts, RCX counts down.
+  let iteratesAt: number | null = null;
   let expectedCount: bigint | null = null;
   return cpu.hookCode(BigInt(address), BigInt(address), () => {
     if (hold.before(address)) return;
-    // The cheap look first: where the host does nothing itself, this is called for each of millions of iterations.
+    // The cheap looks first: where the host does nothing itself, this is called for each of millions of iterations.
+    if (iteratesAt !== null && cpu.instructions === iteratesAt) return;
     if (expectedCount !== null && cpu.readRegister('rcx') === expectedCount) {
       expectedCount = expectedCount > 1n ? expectedCount - 1n : null;
       return;
@@ -125,7 +128,8 @@ export function hookStringInstruction(cpu: Cpu, address: number, options: String
     }
     if (count === 0n) return;
     const leaveToCpu = (): void => {
-      expectedCount = count > 1n ? count - 1n : null;
+      iteratesAt = cpu.instructions;
+      if (iteratesAt === null) expectedCount = count > 1n ? count - 1n : null;
     };
     const width = BigInt(instruction.width);
     const backward = (rflags! & DIRECTION_FLAG) !== 0n;
