@@ -67,6 +67,12 @@ describeEachEngine('a boot gone on with by the trap', (_, engine) => {
     guest.close();
   });
 
+  it('is not told of where the stub has made no copy of itself', async () => {
+    const { guest } = await atCall('demo.zImage', { engine });
+    expect(await goOnTrapped(guest)).toBeNull();
+    guest.close();
+  });
+
   it('is found out by verify where the extraction in TypeScript is wrong', async () => {
     const { image, whole, guest } = await atCall('demo-xz.bzImage', { engine });
     guest.close();

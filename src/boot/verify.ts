@@ -1,4 +1,4 @@
-// Boots an image twice, with extract_kernel done in TypeScript and with the guest's own code on the CPU, and compares
+// Boots an image both ways, with extract_kernel done in TypeScript and with the guest's own code on the CPU, and compares
 // memory and registers at the jump into the kernel.
 
 import { findStub, findStubDetails } from '../decompressor/find-stub.ts';
@@ -82,7 +82,7 @@ const SCRATCH_REGIONS: Readonly<Record<string, string>> = {
 };
 
 /**
- * Boots twice and compares memory and registers at the jump into the kernel.
+ * Boots both ways and compares memory and registers at the jump into the kernel.
  *
  * @throws {@link BootscopeError} as `boot`
  * @example

@@ -18,7 +18,7 @@ export function registerVerify(program: Command): void {
   const command = program
     .command('verify')
     .description(
-      "boot IMAGE twice, with extract_kernel in TypeScript and with the guest's own, and compare memory and\n" +
+      "boot IMAGE both ways, with extract_kernel in TypeScript and with the guest's own, and compare memory and\n" +
         'registers at the jump; exit status 1 when something differs without a reason',
     )
     .argument(...IMAGE_ARGUMENT);
