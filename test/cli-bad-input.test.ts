@@ -1,6 +1,7 @@
 // What the command says to input it cannot use: one sentence on stderr, and exit status 1 or 2.
 
 import {
+  existsSync,
   mkdirSync,
   mkdtempSync,
   readFileSync,
@@ -13,6 +14,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { findWasmEngine } from '../src/cpu/wasm-file.ts';
 import { readKernelImage } from '../src/index.ts';
 import { bootscope, buildCommand, type Ended } from './command.ts';
 
@@ -234,6 +236,14 @@ describe('a command that cannot be used', () => {
         path,
       );
     }
+  });
+
+  const why = findWasmEngine() === null ? ' (left out: no Unicorn.js)' : '';
+  it.skipIf(why !== '')(`will not step through the guest's own decompression with WASM${why}`, async () => {
+    const output = join(folder, 'trace');
+    const traced = ['trace', GZIP, '--engine', 'wasm', '--decompress', 'emulated', '--output', output];
+    expect(await unusable(traced)).toContain('take the native engine, or leave --decompress emulated out');
+    expect(existsSync(output)).toBe(false);
   });
 });
 
