@@ -60,11 +60,17 @@ function decodeRep(bytes: Uint8Array, offset: number, long: boolean): RepInstruc
   }
 }
 
-/** Offsets in code[from, to) where the bytes of a `rep movs` or `rep stos` stand. Data may look like one: harmless. */
-export function findRepInstructions(code: Uint8Array, from: number, to: number): number[] {
+/** Offsets in code[from, to) where the bytes of a `rep movs` (copy) or `rep stos` (fill) stand. Data may look like one: harmless. */
+export function findRepInstructions(
+  code: Uint8Array,
+  from: number,
+  to: number,
+  kinds: readonly StringOperation['kind'][] = ['copy', 'fill'],
+): number[] {
   const found: number[] = [];
   for (let offset = from; offset < Math.min(to, code.length - 2); offset++) {
-    if (decodeRep(code, offset, true) !== null) found.push(offset);
+    const instruction = decodeRep(code, offset, true);
+    if (instruction !== null && kinds.includes(instruction.kind)) found.push(offset);
   }
   return found;
 }

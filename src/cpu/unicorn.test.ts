@@ -18,7 +18,7 @@ const fail = (what: string) => (): never => {
 /** Of 32-bit code. */
 const decoder = (cpu: Cpu) => blockDecoder(cpu.memory, () => 32);
 
-const stepsAreNoted = (cpu: Cpu): boolean => cpu.engine === 'native' && runsMachineCode();
+const stepsAreNoted = (cpu: Cpu): boolean => cpu.engine === 'wasm' || runsMachineCode();
 
 describeEachEngine('a CPU', (open, engine) => {
   /** Opens a CPU with RAM, runs `test`, and closes it. */

@@ -61,12 +61,18 @@ export function watchCopiedCode(boot: BootRun): void {
   hookFillLoops(boot, stubTail(boot), boot.image.protectedModeCode.length);
 }
 
-/** Hooks the `rep movs` and `rep stos` that stand in the protected-mode code at offsets [from, to). */
+/**
+ * Hooks the `rep movs` and `rep stos` that stand in the protected-mode code at offsets [from, to): copies only where the host does
+ * them or somebody is told of them, since the hook of one that the CPU does is called for each of a million iterations.
+ */
 export function watchCopies(boot: BootRun, from: number, to: number): void {
-  for (const offset of findRepInstructions(boot.image.protectedModeCode, from, to)) {
+  const { shortcuts, events } = boot.options;
+  const copies = shortcuts || events || boot.stub === null;
+  const kinds = copies ? (['copy', 'fill'] as const) : (['fill'] as const);
+  for (const offset of findRepInstructions(boot.image.protectedModeCode, from, to, kinds)) {
     boot.keep(
       hookStringInstruction(boot.cpu, boot.found.zo! + offset, {
-        fast: boot.options.shortcuts,
+        fast: shortcuts,
         mode: boot.mode,
         onOperation: (operation) => onStringOperation(boot, operation),
         hold: boot.hold,
