@@ -19,7 +19,7 @@ export async function measureStepRate(image: KernelImage, engine: EngineName): P
   try {
     using session = await openBoot(image, {
       ...{ engine, decompress: 'emulated', cmdline: 'nokaslr', timeoutSeconds: null },
-      ...{ hash: false, pageTables: false, shortcuts: false, events: false },
+      ...{ hash: false, pageTables: false, shortcuts: 'instructions', events: false },
     });
     const writer = instructionWriter(join(folder, 'trace'), false, 'text', false);
     const enough = new AbortController();

@@ -242,7 +242,12 @@ export class BootRun {
     if (this.hold.onPhase(name)) this.hold.hold({ reason: 'phase' });
   }
 
-  stream<T>(listener: InstructionListener<T>): InstructionStream<T> {
+  /** Whoever is told of each instruction now. */
+  get stream(): object | null {
+    return this.#stream;
+  }
+
+  openStream<T>(listener: InstructionListener<T>): InstructionStream<T> {
     const stream = new InstructionStream(this.machine, listener);
     stream.start();
     this.#stream = stream;
@@ -332,7 +337,7 @@ export class BootRun {
 
   /** From here on the guest decompresses by itself. */
   beginDataPages(): void {
-    if (!this.options.shortcuts || !this.cpu.storesFasterToData || this.cpu.watcher !== null) return;
+    if (this.options.shortcuts !== true || !this.cpu.storesFasterToData || this.cpu.watcher !== null) return;
     const pages = new DataPages(this.cpu, () => this.#stream === null && !this.hold.watchesAll);
     this.#dataPages = pages;
     this.cpu.watcher = pages;

@@ -6,6 +6,7 @@ import { REGISTER_NAMES } from '../cpu/cpu.ts';
 import { describeEachEngine } from '../cpu/each-engine.ts';
 import { readKernelImage } from '../image/kernel-image.ts';
 import type { InstructionDetails, RegisterChanges } from './instruction-stream.ts';
+import type { BootOptions } from './options.ts';
 import { type BootSession, openBoot } from './session.ts';
 
 const path = new URL('../../images/demo/demo-lz4.bzImage', import.meta.url).pathname;
@@ -21,9 +22,10 @@ function changed({ count, registers, high, low }: RegisterChanges): Record<strin
 }
 
 describeEachEngine('an instruction stream', (_, engine) => {
-  const open = async (): Promise<BootSession> =>
+  const open = async (options: Partial<BootOptions> = {}): Promise<BootSession> =>
     openBoot(await readKernelImage(path, readFileSync(path)), {
       ...{ memory: 64 << 20, engine, shortcuts: false, hash: false, pageTables: false, events: false },
+      ...options,
     });
 
   /** The boot in single steps, by what the session itself says at each. */
@@ -62,6 +64,31 @@ describeEachEngine('an instruction stream', (_, engine) => {
     expect(told).toEqual(steps.map(({ bytes: _bytes, ...rest }) => rest));
     // From real mode through 16-bit to 32-bit protected mode.
     expect(new Set(told.map(({ mode }) => mode))).toEqual(new Set(['real16', 'prot16', 'prot32']));
+  });
+
+  it('tells the same where large copies are left to the host, also to whoever asks later', async () => {
+    const tell = async (shortcuts: BootOptions['shortcuts'], first: string) => {
+      using session = await open({ shortcuts });
+      const told: unknown[] = [];
+      const listen = () =>
+        session.stream({
+          syntax: 'gas',
+          describe: ({ address, text }) => `${address} ${text}`,
+          executed: (text, iterations, changes) => told.push([text, iterations, changed(changes)]),
+        });
+      const before = listen();
+      await session.run({ until: first });
+      before.finish(Number(session.stop.address));
+      const later = listen();
+      await session.run();
+      later.finish(Number(session.stop.address));
+      return told;
+    };
+    for (const first of ['startup_32', 'startup_64']) {
+      const all = await tell(false, first);
+      expect(all.filter((each) => (each as unknown[])[1] !== 1).length).toBeGreaterThan(2);
+      expect(await tell('instructions', first)).toEqual(all);
+    }
   });
 
   it('tells only what is wanted, with the changes since, and has no operands that nobody asked for', async () => {

@@ -77,9 +77,10 @@ export interface BootOptions {
   readonly pageTables: boolean;
   /**
    * What the host does quicker in the guest's place, with the same result: large `rep movs` and `rep stos`, loops that fill memory,
-   * and marking as data what no code runs in while the guest decompresses.
+   * and marking as data what no code runs in while the guest decompresses. `instructions`: only single ones, so that whoever looks at
+   * each instruction sees the same.
    */
-  readonly shortcuts: boolean;
+  readonly shortcuts: boolean | 'instructions';
   /**
    * Bytes that snapshots of a guest that decompresses by itself may take, from which going back is quick; 0: it is run again from
    * the entry.

@@ -247,7 +247,7 @@ export class HeldBoot implements BootSession {
   }
 
   stream<T>(listener: InstructionListener<T>): InstructionStream<T> {
-    return this.boot.stream(listener);
+    return this.boot.openStream(listener);
   }
 
   observe(range: WatchedRange, access: 'read' | 'write', tell: (access: ObservedAccess) => void): () => void {

@@ -125,7 +125,7 @@ export function registerTrace(program: Command): void {
 
       using session = await openBoot(image, {
         ...options,
-        ...{ hash: false, pageTables: false, shortcuts: false },
+        ...{ hash: false, pageTables: false, shortcuts: options.shortcuts && 'instructions' },
         events: [from, to].some((place) => place?.kind === 'event'),
         timeoutSeconds: options.timeoutSeconds ?? (image.payload === null ? null : TIMEOUT_SECONDS),
       });

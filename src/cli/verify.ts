@@ -32,8 +32,8 @@ export function registerVerify(program: Command): void {
     // All memory is compared, what the hashes are of with it: they are made where they are shown. Events are shown nowhere.
     const shown = { ...options, hash: flags.json === true, events: false };
     const result = await withProgress(`verifying ${image.path}`, () => verify(image, shown));
-    if (flags.json === true) printJson(jsonOf(result, options.shortcuts));
-    else printText(textOf(image.path, result, options.shortcuts));
+    if (flags.json === true) printJson(jsonOf(result, options.shortcuts !== false));
+    else printText(textOf(image.path, result, options.shortcuts !== false));
     process.exitCode = result.equal ? 0 : 1;
   });
 }

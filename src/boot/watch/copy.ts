@@ -67,12 +67,16 @@ export function watchCopiedCode(boot: BootRun): void {
  */
 export function watchCopies(boot: BootRun, from: number, to: number): void {
   const { shortcuts, events } = boot.options;
-  const copies = shortcuts || events || boot.stub === null;
+  // Whoever looks at each instruction has to be asked first, as hooks are in the order in which they were added.
+  const { stream } = boot;
+  const copies = shortcuts !== false || events || boot.stub === null;
   const kinds = copies ? (['copy', 'fill'] as const) : (['fill'] as const);
   for (const offset of findRepInstructions(boot.image.protectedModeCode, from, to, kinds)) {
     boot.keep(
       hookStringInstruction(boot.cpu, boot.found.zo! + offset, {
-        fast: shortcuts,
+        get fast() {
+          return shortcuts === 'instructions' ? stream !== null && boot.stream === stream : shortcuts;
+        },
         mode: boot.mode,
         onOperation: (operation) => onStringOperation(boot, operation),
         hold: boot.hold,
@@ -86,7 +90,7 @@ export function watchCopies(boot: BootRun, from: number, to: number): void {
  * to copy little each time is left to the CPU.
  */
 function watchGuestCopies(boot: BootRun): void {
-  if (!boot.options.shortcuts) return;
+  if (boot.options.shortcuts !== true) return;
   const code = boot.image.protectedModeCode;
   for (const offset of findRepInstructions(code, stubTail(boot), code.length)) {
     let operations = 0;
@@ -119,7 +123,7 @@ function onStringOperation(boot: BootRun, operation: StringOperation): void {
 
 /** The memset of the stub's C code clears its page tables a byte at a time, which takes longer than all else that it runs. */
 function hookFillLoops(boot: BootRun, from: number, to: number): void {
-  if (!boot.options.shortcuts) return;
+  if (boot.options.shortcuts !== true) return;
   const { cpu, mode, hold } = boot;
   for (const loop of findFillLoops(boot.image.protectedModeCode, from, to)) {
     boot.keep(hookFillLoop(cpu, boot.found.zo! + loop.offset, loop, mode, hold));
