@@ -10,7 +10,7 @@ import type { LineText } from '../src/cli/line-memory.ts';
 import type { EngineName } from '../src/cpu/cpu.ts';
 import type { KernelImage } from '../src/image/kernel-image.ts';
 
-/** With the WASM engine only as many as take some seconds; most of these go by in iterations of repeated strings. */
+/** With the WASM engine only as many as come before the guest's own decompression, in which it may hang. */
 export const STEPS: Readonly<Record<EngineName, number>> = { native: 10_000_000, wasm: 300_000 };
 
 /** Steps through the beginning of the boot, from setup's first instruction on, natively far into the guest's own decompression. */
