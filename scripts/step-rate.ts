@@ -5,13 +5,13 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { openBoot } from '../src/boot/session.ts';
-import { instructionWriter } from '../src/cli/instruction-lines.ts';
+import { instructionWriter, limitedBatch } from '../src/cli/instruction-lines.ts';
 import type { LineText } from '../src/cli/line-memory.ts';
 import type { EngineName } from '../src/cpu/cpu.ts';
 import type { KernelImage } from '../src/image/kernel-image.ts';
 
 /** With the WASM engine only as many as come before the guest's own decompression, in which it may hang. */
-export const STEPS: Readonly<Record<EngineName, number>> = { native: 10_000_000, wasm: 300_000 };
+const STEPS: Readonly<Record<EngineName, number>> = { native: 10_000_000, wasm: 300_000 };
 
 /** Steps through the beginning of the boot, from setup's first instruction on, natively far into the guest's own decompression. */
 export async function measureStepRate(image: KernelImage, engine: EngineName): Promise<number> {
@@ -36,14 +36,7 @@ export async function measureStepRate(image: KernelImage, engine: EngineName): P
         writer.instruction(prefix, iterations, changes, details);
         wrote(1);
       },
-      batch: {
-        ...writer.batch,
-        executed: (index, count, words) => {
-          const told = writer.batch.executed(index, count, words);
-          wrote(told.index - index);
-          return told;
-        },
-      },
+      batch: limitedBatch(writer.batch, () => Math.max(0, left), wrote),
     });
     await session.run({ signal: enough.signal });
     stream.finish(Number(session.stop.address));

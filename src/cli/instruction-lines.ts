@@ -65,6 +65,26 @@ export function instructionWriter(
     : { ...common, ...jsonWriter(memory, output) };
 }
 
+/**
+ * A batch that ends after so many lines.
+ * @param left - how many more there may be
+ * @param wrote - called with how many have been written
+ */
+export function limitedBatch(
+  batch: InstructionBatch<LineText>,
+  left: () => number,
+  wrote: (lines: number) => void,
+): InstructionBatch<LineText> {
+  return {
+    ...batch,
+    executed: (index, count, words) => {
+      const told = batch.executed(index, Math.min(count, index + left()), words);
+      wrote(told.index - index);
+      return told;
+    },
+  };
+}
+
 function lineBatch(memory: LineMemory, output: LineOutput): InstructionBatch<LineText> {
   return {
     registers: memory.registers,

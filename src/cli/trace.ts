@@ -14,7 +14,12 @@ import {
 import { PLACE_HELP, type Place, parsePlace, placeName } from '../trace/place.ts';
 import { addBootOptions, type BootFlags, IMAGE_ARGUMENT, readBootRequest } from './boot-options.ts';
 import { addExamples } from './common-options.ts';
-import { INSTRUCTION_FORMATS, type InstructionFormat, instructionWriter } from './instruction-lines.ts';
+import {
+  INSTRUCTION_FORMATS,
+  type InstructionFormat,
+  instructionWriter,
+  limitedBatch,
+} from './instruction-lines.ts';
 import type { LineText } from './line-memory.ts';
 import { printError } from './standard-output.ts';
 import {
@@ -168,14 +173,7 @@ export function registerTrace(program: Command): void {
           writer.instruction(prefix, iterations, changes, details);
           wrote(1);
         },
-        batch: {
-          ...writer.batch,
-          executed: (index, count, words) => {
-            const told = writer.batch.executed(index, Math.min(count, index + left), words);
-            wrote(told.index - index);
-            return told;
-          },
-        },
+        batch: limitedBatch(writer.batch, () => left, wrote),
       });
       /** Where the kernel begins; its name is only known when the boot has ended. */
       let kernelAt: number | null = null;
