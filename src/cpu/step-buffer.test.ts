@@ -184,4 +184,77 @@ describeEachEngine('steps', (open) => {
     expect(seen!.called).toEqual([...[0, 5, 6, 8], ...[0, 5], ...[0, 5, 6, 8]]);
     expect(cpu.readRegister('rax')).toBe(BigInt.asUintN(32, -3000n));
   });
+
+  it('go on beside other code hooks, with the calls of a hook on all code in their place', async ({
+    skip,
+  }) => {
+    // mov $3, %ecx; rep stosb; inc %eax; cmp $3, %eax; jne to the first
+    const code = [0xb9, 3, 0, 0, 0, 0xf3, 0xaa, 0x40, 0x83, 0xf8, 3, 0x75, 0xf3];
+    let calls: string[] = [];
+    const log = (name: string) =>
+      calls.push(`${name} ${cpu.readRegister('rax')} ${cpu.readRegister('rcx')} ${cpu.readRegister('rip')}`);
+    const hook = (offset: number, size: number, name: string) =>
+      cpu.hookCode(BigInt(CODE + offset), BigInt(CODE + offset + size), () => log(name));
+    let late = false;
+    const start = () => {
+      load(code);
+      cpu.writeRegister('rax', 0n);
+      cpu.writeRegister('rdi', 0x20_0000n);
+      calls = [];
+      late = false;
+      hook(5, 0, 'before');
+    };
+    const atStep = (offset: number) => {
+      if (offset === 5) log('step');
+      if (offset === 7 && !late) {
+        late = true;
+        hook(5, 2, 'behind');
+      }
+    };
+    start();
+    const seen = step({ 0: 5, 5: 2, 8: 3, 11: 2 }, (offset) => {
+      atStep(offset);
+      return offset === 5 ? REPEATS : 0;
+    });
+    if (seen === null) skip('this host runs no machine code of ours');
+    const called = calls;
+    cpu.close();
+    cpu = await open();
+    start();
+    cpu.hookCode(BigInt(CODE), BigInt(CODE + 99), (address) => atStep(Number(address) - CODE));
+    expect(cpu.run().kind).toBe('halted');
+    expect(called).toEqual(calls);
+    expect(called.filter((line) => line.startsWith('behind'))).toHaveLength(2 * 4 + 3);
+    // Of what no hook covers, all but the first behind it is noted.
+    expect(seen!.noted.map(([offset]) => offset)).toEqual([0, 11, 0, 11]);
+  });
+
+  it('leave a hook that was added before them to send the CPU elsewhere', ({ skip }) => {
+    load(LOOP);
+    cpu.hookCode(BigInt(CODE + 6), BigInt(CODE + 6), () => cpu.writeRegister('rip', BigInt(CODE + 8)));
+    const seen = step(LENGTHS, () => 0);
+    if (seen === null) skip('this host runs no machine code of ours');
+    expect(seen!.called).toEqual([0, 5, 8]);
+    expect(cpu.readRegister('rax')).toBe(1n);
+  });
+
+  it('give the other code hooks back to the engine when they end, even in the middle of a run', ({
+    skip,
+  }) => {
+    load(LOOP);
+    let loops = 0;
+    cpu.hookCode(BigInt(CODE + 6), BigInt(CODE + 6), () => loops++);
+    let calls = 0;
+    const steps = cpu.hookSteps(
+      NAMES,
+      (address) => {
+        steps!.setLast(Number(address), null, 3);
+        if (++calls === 100) steps!.unhook();
+      },
+      () => {},
+    );
+    if (steps === null) skip('this host runs no machine code of ours');
+    expect(cpu.run().kind).toBe('halted');
+    expect([calls, loops]).toEqual([100, 3000]);
+  });
 });

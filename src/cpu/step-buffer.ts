@@ -345,6 +345,21 @@ export class StepBuffer {
     view.setUint32(entry + 36, bitCount(list.changes), true);
     view.setBigUint64(entry + 40, list.pointer, true);
   }
+
+  /** Calls back for these addresses, and for what comes next. */
+  forget(begin: bigint, end: bigint): void {
+    const view = this.#view;
+    const size = Number(BigInt.asUintN(64, end - begin));
+    const first = Number(begin & BigInt(TABLE_MASK));
+    for (let offset = 0; offset <= Math.min(size, TABLE_MASK); offset++) {
+      const place = (first + offset) & TABLE_MASK;
+      const entry = STATE.table + place * ENTRY_SIZE;
+      const address = BigInt(view.getUint32(entry, true));
+      // No address that ends in these bits is looked for here.
+      if (begin <= address && address <= end) view.setUint32(entry, ~place, true);
+    }
+    this.callNext();
+  }
 }
 
 function bitCount(bits: number): number {

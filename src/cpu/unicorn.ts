@@ -97,15 +97,18 @@ interface HookRecord {
   readonly kind: 'code' | 'block' | 'told' | 'access' | 'other';
   readonly begin: bigint;
   readonly end: bigint;
-  /** Adds it to the library; called once. */
+  /** Adds it to the library. */
   readonly add: () => Pointer;
-  /** Null before it is added. */
+  /** Of a code hook: what the library calls. */
+  readonly call: InstructionCall | null;
+  /** Null while the library has it not. */
   handle: Pointer | null;
   removed: boolean;
   /** The next call for this address is left out: it was made before the library was stopped for our own ends. */
   skip: bigint | null;
 }
 
+type InstructionCall = (address: bigint, size: number) => void;
 type InterruptHook = Parameters<Cpu['hookInterrupt']>[0];
 type InstructionHook = Parameters<Cpu['hookInstruction']>[1];
 
@@ -124,6 +127,10 @@ const CALL_ORDER: Readonly<Record<HookRecord['kind'], number>> = {
   access: 3,
   other: 3,
 };
+
+function covers(hook: HookRecord, address: bigint): boolean {
+  return hook.begin <= address && address <= hook.end;
+}
 
 function isWhole(hook: HookRecord): boolean {
   return hook.begin === 0n && hook.end === MAX_64;
@@ -168,6 +175,8 @@ class UnicornCpu implements Cpu, BlockWatcher {
   #inInterrupt = false;
   #counter: InstructionCounter | null = null;
   #stepBuffer: StepBuffer | null = null;
+  /** The hook of that buffer. */
+  #steps: HookRecord | null = null;
   #lastInstruction = 0n;
   /** Linear address of the IN, OUT, CPUID or access to memory that a hook is called for, where it is known. */
   #accessInstruction: bigint | null = null;
@@ -527,8 +536,8 @@ class UnicornCpu implements Cpu, BlockWatcher {
   begins(address: number, size: number): boolean {
     const linear = BigInt(address);
     for (const { record, hook } of this.#told) {
-      const covers = record.handle !== null && record.begin <= linear && linear <= record.end;
-      if (covers && !record.removed) this.#atInstruction(record, linear, size, hook);
+      if (record.handle !== null && !record.removed && covers(record, linear))
+        this.#atInstruction(record, linear, size, hook);
     }
     return this.#stoppedAt === null;
   }
@@ -695,14 +704,16 @@ class UnicornCpu implements Cpu, BlockWatcher {
     begin: bigint,
     end: bigint,
     add: (record: HookRecord) => Pointer,
+    call: InstructionCall | null = null,
   ): HookRecord {
     const record: HookRecord = {
-      ...{ kind, begin, end, handle: null, removed: false, skip: null },
+      ...{ kind, begin, end, call, handle: null, removed: false, skip: null },
       add: () => add(record),
     };
     this.#hooks.push(record);
     this.#hooksChanged = true;
     if (kind === 'code') this.#farReturns.keepLast(begin, end);
+    if (call !== null) this.#stepBuffer?.forget(begin, end);
     if (this.#emulating) this.#requestRestart();
     return record;
   }
@@ -724,7 +735,7 @@ class UnicornCpu implements Cpu, BlockWatcher {
       for (const hook of this.#hooks) {
         const before = CALL_ORDER[hook.kind] < CALL_ORDER[current.kind];
         const wasCalled = before || (hook.kind === current.kind && called);
-        if (wasCalled && hook.begin <= address && address <= hook.end) hook.skip = address;
+        if (wasCalled && covers(hook, address)) hook.skip = address;
         if (hook === current) called = false;
       }
     }
@@ -736,12 +747,14 @@ class UnicornCpu implements Cpu, BlockWatcher {
     if (!this.#hooksChanged) return;
     this.#hooksChanged = false;
     for (const hook of this.#hooks) {
-      if (hook.removed && hook.handle !== null) {
+      const wanted = !hook.removed && (hook.call === null || this.#steps === null);
+      if (!wanted && hook.handle !== null) {
         if (hook.kind !== 'told') this.#deleteTranslated(hook.handle);
+        hook.handle = null;
         if (hook.kind === 'access') this.#dyingAccessHooks = true;
         this.#count(hook, -1);
         if (hook.kind === 'code') this.#dyingCodeHooks++;
-      } else if (!hook.removed && hook.handle === null) {
+      } else if (wanted && hook.handle === null) {
         hook.handle = hook.add();
         this.#count(hook, 1);
         if (hook.kind === 'code' || hook.kind === 'block') this.#retranslate(hook.begin, hook.end);
@@ -790,14 +803,33 @@ class UnicornCpu implements Cpu, BlockWatcher {
     hook: (address: bigint, size: number) => void,
   ): HookRecord {
     const type = kind === 'code' ? UC_HOOK_CODE : UC_HOOK_BLOCK;
-    return this.#addRecord(kind, begin, end, (record) => {
-      const countsTime = kind === 'code' && isWhole(record);
-      return this.#add('code', type, begin, end, 0, (address, size) => {
-        if (record.removed) return;
-        this.#atInstruction(record, address, size, hook);
-        if (countsTime && --this.#looksLeft <= 0) this.#lookAtClock(address);
-      });
-    });
+    const call = (address: bigint, size: number): void => {
+      if (record.removed) return;
+      this.#atInstruction(record, address, size, hook);
+      if (countsTime && --this.#looksLeft <= 0) this.#lookAtClock(address);
+    };
+    const add = () => this.#add('code', type, begin, end, 0, call);
+    const record = this.#addRecord(kind, begin, end, add, kind === 'code' ? call : null);
+    const countsTime = kind === 'code' && isWhole(record);
+    return record;
+  }
+
+  /**
+   * At an instruction that `#steps` is called for: calls the code hooks as the library would, in the order of adding. While it is
+   * there, the library has no other, since it calls a single one straight out of the translation and goes through a list of more.
+   */
+  #atStep(address: bigint, size: number, hook: InstructionCall): void {
+    for (const record of this.#hooks) {
+      if (record.removed) continue;
+      if (record === this.#steps) this.#atInstruction(record, address, size, hook);
+      else if (covers(record, address)) record.call?.(address, size);
+      if (this.#stoppedAt !== null) return;
+    }
+  }
+
+  #hasCodeHook(address: number): boolean {
+    const linear = BigInt(address);
+    return this.#hooks.some((record) => record.call !== null && !record.removed && covers(record, linear));
   }
 
   /** Runs the body of a code or block hook. */
@@ -849,26 +881,25 @@ class UnicornCpu implements Cpu, BlockWatcher {
     full: () => void,
   ): Steps | null {
     const block = this.#blocks.at(0);
-    let record: HookRecord | null = null;
     const made = this.#transport.makeStepsHook(
       block.pointer,
       block.size,
       Registers.ids(names),
       (address, size) => {
-        if (record === null || record.removed) return;
-        this.#atInstruction(record, address, size, buffer.full ? full : hook);
+        if (!record.removed) this.#atStep(address, size, buffer.full ? full : hook);
       },
     );
     if (made === null) return null;
     const { buffer } = made;
     // Not called for every instruction, so that it is no place to look at the clock: not a whole code hook.
-    record = this.#addRecord('code', 1n, MAX_64, () => {
+    const record = this.#addRecord('code', 1n, MAX_64, () => {
       const { error, hook: handle } = made.add();
       this.#check(error, 'Adding a hook for steps');
       return handle;
     });
     const removeHook = this.#unhook(record);
     this.#stepBuffer = buffer;
+    this.#steps = record;
     this.#registers.written = () => buffer.readAll();
     return {
       get count() {
@@ -889,16 +920,21 @@ class UnicornCpu implements Cpu, BlockWatcher {
       },
       clear: () => buffer.clear(),
       setLast: (address, flags, changes) => {
-        if (flags === null) buffer.callNext();
+        if (flags === null || this.#hasCodeHook(address)) buffer.callNext();
         else buffer.setLast(address, flags, changes);
       },
       readAll: () => buffer.readAll(),
-      remember: (address, code, flags, changes) => buffer.remember(address, code, flags, changes),
+      remember: (address, code, flags, changes) => {
+        if (!this.#hasCodeHook(address)) buffer.remember(address, code, flags, changes);
+      },
       setMode: (mode) => buffer.setMode(mode),
       unhook: () => {
         removeHook();
         if (this.#stepBuffer !== buffer) return;
         this.#stepBuffer = null;
+        this.#steps = null;
+        // The library is to have the others again.
+        if (this.#emulating) this.#requestRestart();
         this.#registers.written = null;
       },
     };

@@ -4,9 +4,9 @@ import { existsSync, readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { dirname, join, resolve } from 'node:path';
 import { pathToFileURL } from 'node:url';
-import { setFlagsFromString } from 'node:v8';
 import { BootscopeError } from '../error.ts';
 import { bytesOfBase64 } from '../host/host.ts';
+import { withLateOptimizing } from '../host/wasm-tiering.ts';
 import { type WasmModule, webAssembly } from '../host/web-assembly.ts';
 import type { Transport } from './transport.ts';
 import { type EmscriptenFactory, openWasm, type WasmEngine } from './wasm.ts';
@@ -48,30 +48,13 @@ function embeddedWasm(script: string): Uint8Array | null {
   return ends.length === 0 ? null : bytesOfBase64(script.slice(start, Math.min(...ends)));
 }
 
-/** V8's own values of the budget below, by the major versions of V8 in Node 20 and later ones that have it. */
-const DEFAULT_BUDGETS: Readonly<Record<string, number>> = {
-  11: 1_800_000,
-  12: 13_000_000,
-  13: 13_000_000,
-  14: 13_000_000,
-};
-const LARGEST_BUDGET = 2 ** 31 - 1;
-
 /**
- * Compiles with V8's budget for its optimizing compiler raised. By its own measure V8 finds Unicorn's translator of
- * guest code (one function of 150 KB) worth optimizing in every boot, which takes longer than the whole boot. The
- * interpreter, which a long run spends its time in, still gets there within a second. The flag counts when a module is
- * compiled, so others keep V8's value.
+ * Compiles so that V8 optimizes late. By its own measure it finds Unicorn's translator of guest code (one function of 150 KB)
+ * worth optimizing in every boot, which takes longer than the whole boot. The interpreter, which a long run spends its time
+ * in, still gets there within a second.
  */
 function compile(bytes: Uint8Array): WasmModule {
-  const budget = DEFAULT_BUDGETS[process.versions.v8.split('.')[0] ?? ''];
-  if (budget === undefined) return new webAssembly.Module(bytes);
-  setFlagsFromString(`--wasm-tiering-budget=${LARGEST_BUDGET}`);
-  try {
-    return new webAssembly.Module(bytes);
-  } finally {
-    setFlagsFromString(`--wasm-tiering-budget=${budget}`);
-  }
+  return withLateOptimizing(() => new webAssembly.Module(bytes));
 }
 
 /** What a script exports; CommonJS, as the published package is, loads in half the time through require. */

@@ -26,6 +26,7 @@ import type {
   ToolResult,
 } from './host-types.ts';
 import { type Koffi, requireKoffi } from './koffi.ts';
+import { withLateOptimizing } from './wasm-tiering.ts';
 
 export { allocatePages, freePages, movePages, ownPages } from './movable-pages.ts';
 
@@ -234,9 +235,12 @@ export function runTool(tool: string, options: readonly string[], input: Uint8Ar
   });
 }
 
-/** CommonJS, and large: loaded only when somebody disassembles. */
+/**
+ * CommonJS, and large: loaded only when somebody disassembles. Each instruction is decoded once, so that optimizing its code
+ * takes longer than it saves.
+ */
 export function loadIced(): typeof Iced {
-  return createRequire(import.meta.url)('iced-x86') as typeof Iced;
+  return withLateOptimizing(() => createRequire(import.meta.url)('iced-x86') as typeof Iced);
 }
 
 /** What calls native code; null where there is none. */
