@@ -44,6 +44,10 @@ type RequiredExport = (typeof REQUIRED_EXPORTS)[number];
 
 /** `UC_CTL_WRITE(UC_CTL_TB_REMOVE_CACHE, 2)` of unicorn.h: type | argument count << 26 | write << 30. */
 const CTL_REMOVE_CACHE = 9 | (2 << 26) | (1 << 30);
+/** `UC_CTL_WRITE(UC_CTL_TCG_BUFFER_SIZE, 1)`. */
+const CTL_BUFFER_SIZE = 13 | (1 << 26) | (1 << 30);
+/** Of translated code. The library fills its buffer with zeroes as it opens; where it is full, everything is translated anew. */
+const BUFFER_SIZE = 8 * 2 ** 20;
 
 /** From here on a block is worth not being filled with zeroes: 4 MiB. */
 const LARGE_BLOCK = 0x40_0000;
@@ -320,6 +324,9 @@ class WasmTransport implements Transport {
     const error = this.#uc._uc_open(arch, mode, this.#scratch);
     if (error !== 0) return error;
     this.#handle = this.#scratchPointer();
+    // A library that does not know it takes its own size.
+    new Uint32Array(this.#memory.buffer, this.#scratch, 1)[0] = BUFFER_SIZE;
+    this.#uc._uc_ctl?.(this.#handle, CTL_BUFFER_SIZE, this.#scratch);
     try {
       // Nothing is unmapped by a size of 0; a build without WASM_BIGINT refuses the BigInts.
       return this.#uc._uc_mem_unmap(this.#handle, 0n, 0n) || this.#watchTranslations();
