@@ -92,7 +92,8 @@ const STEP_BACK_LIMITS = [
 const EXPLORER_LIMITS = { opening: 500, 'step back': 300 } as const;
 /** Milliseconds of processor time, of a tiny lz4 kernel with the native engine. */
 const WARM_BOOT_LIMIT = 40;
-const WARM_UP_BOOTS = 30;
+/** V8's optimizing compiler, whose threads count, is busy with the boots before. */
+const WARM_UP_BOOTS = 100;
 /** A second and core. */
 const CHECKS_PER_CORE = 20;
 const COLUMN_WIDTHS = [42, 6, 7, 21, 21, 6, 12, 13, 14];
