@@ -366,10 +366,12 @@ class WasmTransport implements Transport {
       if (block !== 0 && block <= heapEnd && block + used >= heapEnd) return heapEnd;
       if (block !== 0) this.#uc._free(block);
     }
+    // Behind `heapEnd`, too, where the allocator has been by now.
+    const written = this.#memory.buffer.byteLength;
     const block = this.#malloc(size + PAGE);
     if (block === 0) return null;
     const aligned = Math.ceil(block / PAGE) * PAGE;
-    if (aligned < heapEnd) this.view(aligned, Math.min(size, heapEnd - aligned)).fill(0);
+    if (aligned < written) this.view(aligned, Math.min(size, written - aligned)).fill(0);
     return aligned;
   }
 
