@@ -83,34 +83,35 @@ export async function timeQemu(task: QemuTask): Promise<QemuTiming> {
 const STEPPED_MILLISECONDS = 3000;
 
 /**
- * How many instructions QEMU executes one by one in a second of processor time, noting each with all registers (`-singlestep -d
- * exec,cpu`), from its firmware's first on. What it writes is read and dropped.
+ * How many instructions QEMU executes one by one in a second of processor time, noting each with all registers in a file
+ * (`-singlestep -d exec,cpu -D`), from its firmware's first on.
  */
 export async function qemuStepRate(image: string, cmdline: string, memoryMegabytes: number): Promise<number> {
+  const folder = mkdtempSync(join(tmpdir(), 'bootscope-qemu-'));
+  const log = join(folder, 'log');
   const qemu = spawn(
     'qemu-system-x86_64',
     [
       ...['-accel', 'tcg', '-m', String(memoryMegabytes), '-no-reboot'],
       ...['-display', 'none', '-monitor', 'none', '-serial', 'null'],
-      ...['-kernel', image, '-append', cmdline, '-singlestep', '-d', 'exec,cpu,nochain'],
+      ...['-kernel', image, '-append', cmdline, '-singlestep', '-d', 'exec,cpu,nochain', '-D', log],
     ],
-    { stdio: ['ignore', 'ignore', 'pipe'] },
+    { stdio: 'ignore' },
   );
-  let steps = 0;
-  let rest = '';
-  qemu.stderr.setEncoding('latin1').on('data', (text: string) => {
-    const lines = rest + text;
-    const end = lines.lastIndexOf('\n') + 1;
-    rest = lines.slice(end);
-    for (let at = lines.indexOf('Trace '); at >= 0 && at < end; at = lines.indexOf('Trace ', at + 1)) steps++;
-  });
-  const exited = once(qemu, 'exit');
-  await new Promise((done) => setTimeout(done, STEPPED_MILLISECONDS));
-  const milliseconds = cpuTimeOf(qemu.pid!);
-  qemu.kill('SIGKILL');
-  await exited;
-  if (steps === 0 || milliseconds === 0) throw new Error('QEMU has noted no instruction');
-  return (steps / milliseconds) * 1000;
+  try {
+    const exited = once(qemu, 'exit');
+    await new Promise((done) => setTimeout(done, STEPPED_MILLISECONDS));
+    const milliseconds = cpuTimeOf(qemu.pid!);
+    qemu.kill('SIGKILL');
+    await exited;
+    const lines = readFileSync(log);
+    let steps = 0;
+    for (let at = lines.indexOf('Trace '); at >= 0; at = lines.indexOf('Trace ', at + 1)) steps++;
+    if (steps === 0 || milliseconds === 0) throw new Error('QEMU has noted no instruction');
+    return (steps / milliseconds) * 1000;
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
 }
 
 async function runTo(remote: GdbRemote, entry: bigint, arrival: number): Promise<void> {
