@@ -384,7 +384,11 @@ export class BootRun {
       const most = this.#watchLast(maxInstructions);
       const last = limit === null || most === null ? (limit ?? most) : Math.min(limit, most);
       // Snapshots are taken between slices.
-      const end = this.machine.run(last, seconds * 1000 - this.#ran, () => this.snapshots === null);
+      const end = this.machine.run(
+        last,
+        seconds * 1000 - this.#ran,
+        (instructions) => this.snapshots === null || !this.snapshots.isDue(instructions),
+      );
       if (this.#queue.length > 0) {
         await this.#drain();
       } else if (end.kind === 'slice') {

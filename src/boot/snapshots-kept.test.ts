@@ -84,6 +84,22 @@ describe('snapshots', () => {
     expect(counts).toEqual([null, MILLION, MILLION, 2 * MILLION, 3 * MILLION + 5]);
   });
 
+  it('are farther apart where more has to be compared for one', () => {
+    const { boot, state, write } = made();
+    const snapshots = new Snapshots(2 ** 28);
+    snapshots.begin(boot);
+    for (let index = 0; index < 4; index++) write(MILLION, index * LARGE, 1);
+    snapshots.onSlice();
+    const next = MILLION + (4 * LARGE) / 8;
+    expect([2 * MILLION, next - 1, next].map((at) => snapshots.isDue(at))).toEqual([false, false, true]);
+    state.instructions = next - 1;
+    snapshots.onSlice();
+    expect(snapshots.count).toBe(1);
+    state.instructions = next;
+    snapshots.onSlice();
+    expect(snapshots.count).toBe(2);
+  });
+
   it('are none of a guest without pages, or whose instructions nobody counts', () => {
     for (const how of [{ paged: false }, { counted: false }]) {
       const { boot, state } = made(how);

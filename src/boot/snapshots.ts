@@ -12,7 +12,9 @@ import type { BootRecord, RecordState } from './boot-record.ts';
 const PAGE = 4096;
 const LARGE_PAGE = 0x20_0000;
 /** Instructions from snapshot to snapshot. */
-const DISTANCE = 1_000_000;
+const LEAST_DISTANCE = 1_000_000;
+/** A snapshot compares what the guest has written so far, and is to take a part of the time of running up to it. */
+const BYTES_AN_INSTRUCTION = 8;
 /** A guest that uses devices more often than this is run again instead. */
 const MOST_DEVICE_USES = 1_000_000;
 
@@ -50,6 +52,7 @@ export class Snapshots {
   readonly #latest = new Map<number, Uint8Array | null>();
   #uses: DeviceUse[] = [];
   #bytes = 0;
+  #distance = LEAST_DISTANCE;
   /** Null before `extract_kernel` has begun on the machine of now, and where no snapshot can be taken. */
   #boot: SnapshotBoot | null = null;
 
@@ -83,6 +86,13 @@ export class Snapshots {
     this.#boot = null;
   }
 
+  /** Whether `onSlice` would take one at this count of instructions. */
+  isDue(instructions: number): boolean {
+    return (
+      this.#boot !== null && instructions >= (this.#snapshots.at(-1)?.instructions ?? 0) + this.#distance
+    );
+  }
+
   /** The CPU stands between two slices of a run. */
   onSlice(): void {
     if (this.#boot === null) return;
@@ -92,13 +102,14 @@ export class Snapshots {
       this.#boot = null;
       return;
     }
-    const last = this.#snapshots.at(-1)?.instructions ?? 0;
-    if (cpu.instructions! >= last + DISTANCE) this.#take(this.#boot, uses);
+    if (this.isDue(cpu.instructions!)) this.#take(this.#boot, uses);
   }
 
   #take({ cpu, machine, record }: SnapshotBoot, uses: readonly DeviceUse[]): void {
     const pages = new Map<number, Uint8Array | null>();
-    for (const start of dirtyRanges(cpu, machine.memory)) {
+    const ranges = dirtyRanges(cpu, machine.memory);
+    this.#distance = Math.max(LEAST_DISTANCE, (ranges.length * LARGE_PAGE) / BYTES_AN_INSTRUCTION);
+    for (const start of ranges) {
       const bytes = machine.memory.viewUpTo(start, LARGE_PAGE);
       for (let at = 0; at < bytes.length; at += PAGE) {
         const number = (start + at) / PAGE;
@@ -127,7 +138,7 @@ export class Snapshots {
     let least = Number.POSITIVE_INFINITY;
     for (let index = 1; index < all.length - 1; index++) {
       const gap = all[index + 1]!.instructions - all[index - 1]!.instructions;
-      const share = gap / (now - all[index]!.instructions + DISTANCE);
+      const share = gap / (now - all[index]!.instructions + LEAST_DISTANCE);
       if (share >= least) continue;
       least = share;
       victim = index;

@@ -352,9 +352,13 @@ export class Machine {
    *
    * @param last - the count of instructions that it ends at if it gets so far, where they are counted
    * @param rest - milliseconds of the host's that are left for all of the boot
-   * @param mayRunOn - whether it need not return at the end of a slice after which there is nothing to be done
+   * @param mayRunOn - whether it need not return at this count, the end of a slice after which there is nothing to be done here
    */
-  run(last: number | null = null, rest = Number.POSITIVE_INFINITY, mayRunOn = (): boolean => false): RunEnd {
+  run(
+    last: number | null = null,
+    rest = Number.POSITIVE_INFINITY,
+    mayRunOn = (_instructions: number): boolean => false,
+  ): RunEnd {
     const { cpu } = this;
     const sliceMilliseconds = Math.min(SLICE_MILLISECONDS, Math.max(rest, SHORTEST_MILLISECONDS));
     if (cpu.instructions === null) {
@@ -365,7 +369,7 @@ export class Machine {
     if (cpu.instructions >= this.#sliceEnd) this.#nextSlice();
     if (this.#stopReason !== null) return { kind: 'stopped' };
     const left = Math.min(this.#sliceEnd, last ?? this.#sliceEnd) - cpu.instructions;
-    const further = (): number => (mayRunOn() ? this.#runOn(last) : 0);
+    const further = (): number => (mayRunOn(this.#sliceEnd) ? this.#runOn(last) : 0);
     // What a probe sees is not to depend on the host.
     const end = this.#progress.isProbeDue
       ? this.#progress.probe(left, rest)
