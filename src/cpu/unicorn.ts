@@ -177,6 +177,9 @@ class UnicornCpu implements Cpu, BlockWatcher {
   #stepBuffer: StepBuffer | null = null;
   /** The hook of that buffer. */
   #steps: HookRecord | null = null;
+  /** Where other code hooks are; null where some have come or gone since this was last looked up. */
+  #codeHooked: { readonly addresses: ReadonlySet<bigint>; readonly ranges: readonly HookRecord[] } | null =
+    null;
   #lastInstruction = 0n;
   /** Linear address of the IN, OUT, CPUID or access to memory that a hook is called for, where it is known. */
   #accessInstruction: bigint | null = null;
@@ -712,6 +715,7 @@ class UnicornCpu implements Cpu, BlockWatcher {
     };
     this.#hooks.push(record);
     this.#hooksChanged = true;
+    this.#codeHooked = null;
     if (kind === 'code') this.#farReturns.keepLast(begin, end);
     if (call !== null) this.#stepBuffer?.forget(begin, end);
     if (this.#emulating) this.#requestRestart();
@@ -721,6 +725,7 @@ class UnicornCpu implements Cpu, BlockWatcher {
   #removeRecord(record: HookRecord): void {
     record.removed = true;
     this.#hooksChanged = true;
+    this.#codeHooked = null;
   }
 
   /** Has the library return so that new hooks can be added; to the hooks it looks as if nothing had happened. */
@@ -819,6 +824,10 @@ class UnicornCpu implements Cpu, BlockWatcher {
    * there, the library has no other, since it calls a single one straight out of the translation and goes through a list of more.
    */
   #atStep(address: bigint, size: number, hook: InstructionCall): void {
+    if (!this.#hasCodeHook(address)) {
+      this.#atInstruction(this.#steps!, address, size, hook);
+      return;
+    }
     for (const record of this.#hooks) {
       if (record.removed) continue;
       if (record === this.#steps) this.#atInstruction(record, address, size, hook);
@@ -827,9 +836,17 @@ class UnicornCpu implements Cpu, BlockWatcher {
     }
   }
 
-  #hasCodeHook(address: number): boolean {
-    const linear = BigInt(address);
-    return this.#hooks.some((record) => record.call !== null && !record.removed && covers(record, linear));
+  #hasCodeHook(address: bigint): boolean {
+    if (this.#codeHooked === null) {
+      const all = this.#hooks.filter(({ call, removed }) => call !== null && !removed);
+      const single = all.filter(({ begin, end }) => begin === end);
+      this.#codeHooked = {
+        addresses: new Set(single.map(({ begin }) => begin)),
+        ranges: all.filter((record) => !single.includes(record)),
+      };
+    }
+    const { addresses, ranges } = this.#codeHooked;
+    return addresses.has(address) || ranges.some((record) => covers(record, address));
   }
 
   /** Runs the body of a code or block hook. */
@@ -920,12 +937,12 @@ class UnicornCpu implements Cpu, BlockWatcher {
       },
       clear: () => buffer.clear(),
       setLast: (address, flags, changes) => {
-        if (flags === null || this.#hasCodeHook(address)) buffer.callNext();
+        if (flags === null || this.#hasCodeHook(BigInt(address))) buffer.callNext();
         else buffer.setLast(address, flags, changes);
       },
       readAll: () => buffer.readAll(),
       remember: (address, code, flags, changes) => {
-        if (!this.#hasCodeHook(address)) buffer.remember(address, code, flags, changes);
+        if (!this.#hasCodeHook(BigInt(address))) buffer.remember(address, code, flags, changes);
       },
       setMode: (mode) => buffer.setMode(mode),
       unhook: () => {
