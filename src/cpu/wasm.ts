@@ -47,7 +47,7 @@ const CTL_REMOVE_CACHE = 9 | (2 << 26) | (1 << 30);
 /** `UC_CTL_WRITE(UC_CTL_TCG_BUFFER_SIZE, 1)`. */
 const CTL_BUFFER_SIZE = 13 | (1 << 26) | (1 << 30);
 /** Of translated code. The library fills its buffer with zeroes as it opens; where it is full, everything is translated anew. */
-const BUFFER_SIZE = 8 * 2 ** 20;
+const BUFFER_SIZE = 4 * 2 ** 20;
 
 /** From here on a block is worth not being filled with zeroes: 4 MiB. */
 const LARGE_BLOCK = 0x40_0000;
