@@ -37,6 +37,8 @@ const startedAt = new Date();
 const types = emitTypes();
 
 const common = {
+  // esbuild has kept the folder that the process was started in.
+  absWorkingDir: process.cwd(),
   outdir: 'dist',
   bundle: true,
   platform: 'node',
