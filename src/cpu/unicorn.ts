@@ -100,7 +100,7 @@ interface HookRecord {
   /** Adds it to the library. */
   readonly add: () => Pointer;
   /** Of a code hook: what the library calls. */
-  readonly call: InstructionCall | null;
+  readonly call: HookShapes['code'] | null;
   /** Null while the library has it not. */
   handle: Pointer | null;
   removed: boolean;
@@ -108,7 +108,6 @@ interface HookRecord {
   skip: bigint | null;
 }
 
-type InstructionCall = (address: bigint, size: number) => void;
 type InterruptHook = Parameters<Cpu['hookInterrupt']>[0];
 type InstructionHook = Parameters<Cpu['hookInstruction']>[1];
 
@@ -174,9 +173,8 @@ class UnicornCpu implements Cpu, BlockWatcher {
   #redirected = false;
   #inInterrupt = false;
   #counter: InstructionCounter | null = null;
-  #stepBuffer: StepBuffer | null = null;
-  /** The hook of that buffer. */
-  #steps: HookRecord | null = null;
+  /** What notes instructions, and its buffer. */
+  #steps: { readonly record: HookRecord; readonly buffer: StepBuffer } | null = null;
   /** Where other code hooks are; null where some have come or gone since this was last looked up. */
   #codeHooked: { readonly addresses: ReadonlySet<bigint>; readonly ranges: readonly HookRecord[] } | null =
     null;
@@ -438,7 +436,7 @@ class UnicornCpu implements Cpu, BlockWatcher {
       const dying = this.#dyingCodeHooks;
       this.#emulating = true;
       // Whether a hook is called for the first instruction once more is decided in JavaScript.
-      this.#stepBuffer?.callNext();
+      this.#steps?.buffer.callNext();
       const exit = this.#exit;
       if (this.#counter !== null) {
         // The block that is ended early may count as one more.
@@ -707,7 +705,7 @@ class UnicornCpu implements Cpu, BlockWatcher {
     begin: bigint,
     end: bigint,
     add: (record: HookRecord) => Pointer,
-    call: InstructionCall | null = null,
+    call: HookShapes['code'] | null = null,
   ): HookRecord {
     const record: HookRecord = {
       ...{ kind, begin, end, call, handle: null, removed: false, skip: null },
@@ -717,7 +715,7 @@ class UnicornCpu implements Cpu, BlockWatcher {
     this.#hooksChanged = true;
     this.#codeHooked = null;
     if (kind === 'code') this.#farReturns.keepLast(begin, end);
-    if (call !== null) this.#stepBuffer?.forget(begin, end);
+    if (call !== null) this.#steps?.buffer.forget(begin, end);
     if (this.#emulating) this.#requestRestart();
     return record;
   }
@@ -820,17 +818,17 @@ class UnicornCpu implements Cpu, BlockWatcher {
   }
 
   /**
-   * At an instruction that `#steps` is called for: calls the code hooks as the library would, in the order of adding. While it is
+   * At an instruction that the hook which notes them is called for: calls the code hooks as the library would, in the order of adding. While it is
    * there, the library has no other, since it calls a single one straight out of the translation and goes through a list of more.
    */
-  #atStep(address: bigint, size: number, hook: InstructionCall): void {
+  #atStep(steps: HookRecord, address: bigint, size: number, hook: HookShapes['code']): void {
     if (!this.#hasCodeHook(address)) {
-      this.#atInstruction(this.#steps!, address, size, hook);
+      this.#atInstruction(steps, address, size, hook);
       return;
     }
     for (const record of this.#hooks) {
       if (record.removed) continue;
-      if (record === this.#steps) this.#atInstruction(record, address, size, hook);
+      if (record === steps) this.#atInstruction(record, address, size, hook);
       else if (covers(record, address)) record.call?.(address, size);
       if (this.#stoppedAt !== null) return;
     }
@@ -839,10 +837,9 @@ class UnicornCpu implements Cpu, BlockWatcher {
   #hasCodeHook(address: bigint): boolean {
     if (this.#codeHooked === null) {
       const all = this.#hooks.filter(({ call, removed }) => call !== null && !removed);
-      const single = all.filter(({ begin, end }) => begin === end);
       this.#codeHooked = {
-        addresses: new Set(single.map(({ begin }) => begin)),
-        ranges: all.filter((record) => !single.includes(record)),
+        addresses: new Set(all.filter(({ begin, end }) => begin === end).map(({ begin }) => begin)),
+        ranges: all.filter(({ begin, end }) => begin !== end),
       };
     }
     const { addresses, ranges } = this.#codeHooked;
@@ -903,7 +900,7 @@ class UnicornCpu implements Cpu, BlockWatcher {
       block.size,
       Registers.ids(names),
       (address, size) => {
-        if (!record.removed) this.#atStep(address, size, buffer.full ? full : hook);
+        if (!record.removed) this.#atStep(record, address, size, buffer.full ? full : hook);
       },
     );
     if (made === null) return null;
@@ -915,8 +912,7 @@ class UnicornCpu implements Cpu, BlockWatcher {
       return handle;
     });
     const removeHook = this.#unhook(record);
-    this.#stepBuffer = buffer;
-    this.#steps = record;
+    this.#steps = { record, buffer };
     this.#registers.written = () => buffer.readAll();
     return {
       get count() {
@@ -947,8 +943,7 @@ class UnicornCpu implements Cpu, BlockWatcher {
       setMode: (mode) => buffer.setMode(mode),
       unhook: () => {
         removeHook();
-        if (this.#stepBuffer !== buffer) return;
-        this.#stepBuffer = null;
+        if (this.#steps?.buffer !== buffer) return;
         this.#steps = null;
         // The library is to have the others again.
         if (this.#emulating) this.#requestRestart();

@@ -1,7 +1,5 @@
 // V8's budget for its optimizing compiler, which the code of a WebAssembly module has for good from its compilation on.
 
-import { setFlagsFromString } from 'node:v8';
-
 /** V8's own values of the budget, by the major versions of V8 in Node 20 and later ones that have it. */
 const DEFAULT_BUDGETS: Readonly<Record<string, number>> = {
   11: 1_800_000,
@@ -18,6 +16,7 @@ const LARGEST_BUDGET = 2 ** 31 - 1;
 export function withLateOptimizing<T>(compile: () => T): T {
   const budget = DEFAULT_BUDGETS[process.versions.v8.split('.')[0] ?? ''];
   if (budget === undefined) return compile();
+  const { setFlagsFromString } = process.getBuiltinModule('node:v8');
   setFlagsFromString(`--wasm-tiering-budget=${LARGEST_BUDGET}`);
   try {
     return compile();
